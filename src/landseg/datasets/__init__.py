@@ -1,0 +1,1 @@
+"""Data sets: one small module each, and what they share."""

@@ -1,0 +1,75 @@
+"""The data card: what every later stage must know of a data set, in one JSON file.
+
+The download stage writes it, so that no later stage depends on the code of any one data set.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from landseg.datasets.classes import ClassTable, Colour
+from landseg.errors import LandsegError
+from landseg.files import atomic
+
+
+class MaskEncoding(BaseModel):
+    """How label rasters say which class a pixel has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: ids: the pixel value is the class id; palette: the value's colour in the file's own palette
+    #: is the class colour; rgb: three bands hold the class colour.
+    values: Literal["ids", "palette", "rgb"] = "ids"
+    #: Ids or colours that count for nothing.
+    ignore: tuple[int | Colour, ...] = ()
+    #: What to do with an id or a colour that no class has.
+    unlisted: Literal["error", "ignore"] = "error"
+
+
+class CloudLayer(BaseModel):
+    """How cloud rasters say whether a pixel is clear."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clear: tuple[int, ...] = (0,)
+    nodata: int | None = 255
+
+
+class Card(BaseModel):
+    """What a data set is: its classes, its bands, how its labels and clouds are coded, whose it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    licence: str
+    citation: str = ""
+    url: str = ""
+    classes: ClassTable
+    #: Band names, in the order in which they lie in the image files.
+    bands: tuple[str, ...]
+    mask: MaskEncoding = MaskEncoding()
+    clouds: CloudLayer = CloudLayer()
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Write a data card as JSON."""
+    with atomic(path) as temporary:
+        temporary.write_text(card.model_dump_json(indent=2) + "\n")
+
+
+def read_card(path: Path) -> Card:
+    """Read a data card.
+
+    Raises:
+        LandsegError: the file is missing or is no data card.
+    """
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise LandsegError(f"{path}: not there; run the download stage first") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LandsegError(f"{path}: {where}: {first['msg']}; run the download stage again") from None

@@ -1,0 +1,52 @@
+"""Errors that a user can mend, and the one place where they are shown."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class LandsegError(Exception):
+    """A mistake in the input, the parameters or the machine, that the user can mend.
+
+    Its message is one sentence that names the file or key, says what is wrong and what to do.
+    """
+
+
+# What the operating system says of a machine's limits, in words that say what to do.
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again",
+    errno.EFBIG: "the file grew over the size allowed here; raise the limit or write elsewhere",
+    errno.EACCES: "permission denied; make it writable for you, or choose another folder",
+    errno.EPERM: "not permitted; make it writable for you, or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+
+def explain(error: OSError) -> str | None:
+    """Say in one sentence what an operating-system error means, or None where it is no user's matter."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return remedy and f"{error.filename2 or error.filename or 'a file'}: {remedy}"
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn a user's mistake into one line on standard error and exit code 1, without a stack trace.
+
+    Anything else is a fault of the program and keeps its traceback.
+    """
+    try:
+        yield
+    except LandsegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,19 @@
+"""Section `compute`: the machine. No stage lists it, so it never re-runs anything."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from landseg.params.base import Section
+
+
+class ComputeParams(Section):
+    """The machine."""
+
+    workers: int | None = Field(ge=1)
+    """Processes and threads to use; null: one a core."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """Where to train and evaluate; auto: a GPU if there is one."""
+    state: Path
+    """Folder for partial downloads and checkpoints; name an absolute one to resume `dvc exp run --temp`, too."""

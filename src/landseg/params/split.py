@@ -1,0 +1,29 @@
+"""Section `split`: which tiles train, which validate, which test."""
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from landseg.params.base import Section
+
+
+class SplitParams(Section):
+    """Which tiles train, which validate, which test."""
+
+    strategy: Literal["random", "official", "scene", "block"]
+    """random: tiles; official: the publisher's lists; scene: whole scenes; block: square blocks with a buffer."""
+    ratios: tuple[float, float, float]
+    """Shares of train, val and test; they sum to 1."""
+    seed: int = Field(ge=0)
+    """Seed of the shuffle."""
+    block: int = Field(ge=1)
+    """Height and width of a block under the block strategy, in tiles."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SplitParams":
+        if min(self.ratios) < 0 or not math.isclose(sum(self.ratios), 1, abs_tol=1e-6):
+            raise ValueError(
+                f"split.ratios sum to {sum(self.ratios):g}; write three shares of at least 0 that sum to 1"
+            )
+        return self

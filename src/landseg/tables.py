@@ -1,0 +1,78 @@
+"""The tables that stages hand to one another: which columns, how they are read and written.
+
+Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens. Every path in a
+table is relative to the folder of raw files of its data set.
+
+| table | file | columns |
+|---|---|---|
+| scenes | scenes.csv | scene, image, mask, cloud |
+| kept scenes | kept.csv | those, and cloud_share, kept, reason |
+| official split | official.csv | tile, part |
+| tile plan | plan.parquet | tile, archive, scene, image, mask, row, col, height, width, geometry |
+| tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |
+| split | split.parquet | those, and part |
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from landseg.errors import LandsegError
+from landseg.files import atomic
+
+SCENE_COLUMNS = ("scene", "image", "mask", "cloud")
+PARTS = ("train", "val", "test")
+
+
+def pixel_column(class_id: int) -> str:
+    """Return the name of the column that counts a class's pixels."""
+    return f"pixels_{class_id}"
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of scenes, every column but the numeric ones as text, '' where a cell is empty.
+
+    Raises:
+        LandsegError: the file is missing.
+    """
+    try:
+        return pd.read_csv(
+            path, dtype=dict.fromkeys(SCENE_COLUMNS + ("tile", "part", "reason"), "str"), keep_default_na=False
+        )
+    except FileNotFoundError:
+        raise _missing(path) from None
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read columns of a tile table; footprints come as WKB.
+
+    Raises:
+        LandsegError: the file is missing.
+    """
+    try:
+        return pq.read_table(path, columns=columns).to_pandas()
+    except FileNotFoundError:
+        raise _missing(path) from None
+
+
+def extend_parquet(source: Path, path: Path, columns: Mapping[str, npt.ArrayLike]) -> None:
+    """Write `source` with further columns to `path`; footprints and CRS pass through untouched."""
+    table = pq.read_table(source)
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _missing(path: Path) -> LandsegError:
+    return LandsegError(f"{path}: not there; run `dvc repro`, or the stage that writes it, first")
