@@ -33,7 +33,7 @@ def atomic(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
         elif path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         sentence = explain(error)
         if sentence is None:

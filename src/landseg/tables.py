@@ -26,6 +26,8 @@ from landseg.files import atomic
 
 SCENE_COLUMNS = ("scene", "image", "mask", "cloud")
 PARTS = ("train", "val", "test")
+_TEXT_COLUMNS = (*SCENE_COLUMNS, "tile", "part", "reason")
+_GAPS = {"cloud_share": [""]}
 
 
 def pixel_column(class_id: int) -> str:
@@ -40,9 +42,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         LandsegError: the file is missing.
     """
     try:
-        return pd.read_csv(
-            path, dtype=dict.fromkeys(SCENE_COLUMNS + ("tile", "part", "reason"), "str"), keep_default_na=False
-        )
+        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, "str"), keep_default_na=False, na_values=_GAPS)
     except FileNotFoundError:
         raise _missing(path) from None
 
@@ -60,9 +60,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         LandsegError: the file is missing.
     """
     try:
-        return pq.read_table(path, columns=columns).to_pandas()
+        table: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except FileNotFoundError:
         raise _missing(path) from None
+    return table
 
 
 def extend_parquet(source: Path, path: Path, columns: Mapping[str, npt.ArrayLike]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from landseg.errors import LandsegError
 
@@ -46,6 +47,7 @@ def section(kind: type[S], name: str, path: Path = PARAMS) -> S:
     Args:
         kind: the section's model, or a union of models.
         name: the section's key.
+        path: the params file.
 
     Raises:
         LandsegError: the section is missing, or a key is unknown or has a wrong value.
@@ -93,12 +95,13 @@ def _location(loc: Iterable[int | str], content: Any) -> list[str]:
     """Return the keys that lead to a fault, without the tags that pydantic puts between them for unions."""
     keys, parts = [], list(loc)
     for position, part in enumerate(parts):
-        if isinstance(content, dict) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
-            content = content[part]
-        elif position < len(parts) - 1 or not isinstance(content, dict | list):
-            continue
+        if not isinstance(content, dict | list):
+            break
+        try:
+            content = content[part]  # type: ignore[index]  # an int for a list, a str for a mapping, else an error
+        except (LookupError, TypeError):
+            if position < len(parts) - 1:
+                continue
         keys.append(str(part))
     return keys
 

@@ -24,6 +24,6 @@ class SplitParams(Section):
     def _whole(self) -> "SplitParams":
         if min(self.ratios) < 0 or not math.isclose(sum(self.ratios), 1, abs_tol=1e-6):
             raise ValueError(
-                f"split.ratios sum to {sum(self.ratios):g}; write three shares of at least 0 that sum to 1"
+                f"split.ratios sum to {sum(self.ratios):g}; write three shares that sum to 1"
             )
         return self
