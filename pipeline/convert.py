@@ -11,10 +11,9 @@ from landseg.datasets.classes import IGNORE
 from landseg.errors import reporting
 from landseg.files import atomic
 from landseg.parallel import cores, each
-from landseg.params.base import section
+from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
-from landseg.params.dataset import DatasetName
 from landseg.params.tile import TileParams
 from landseg.paths import Paths
 from landseg.progress import track
@@ -22,7 +21,7 @@ from landseg.tables import extend_parquet, pixel_column, read_parquet
 
 
 def main() -> None:
-    paths = Paths(section(DatasetName, "dataset").name)
+    paths = Paths(dataset_name())
     params = section(ConvertParams, "convert")
     size = section(TileParams, "tile").size
     workers = section(ComputeParams, "compute").workers or cores()

@@ -8,9 +8,8 @@ from landseg.clouds import cloud_share, verdict
 from landseg.datasets.card import read_card
 from landseg.errors import LandsegError, reporting
 from landseg.parallel import cores, each
-from landseg.params.base import section
+from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
-from landseg.params.dataset import DatasetName
 from landseg.params.filter import FilterParams
 from landseg.paths import Paths
 from landseg.progress import track
@@ -18,7 +17,7 @@ from landseg.tables import read_csv, write_csv
 
 
 def main() -> None:
-    paths = Paths(section(DatasetName, "dataset").name)
+    paths = Paths(dataset_name())
     limit = section(FilterParams, "filter").max_cloud_share
     workers = section(ComputeParams, "compute").workers or cores()
 

@@ -1,8 +1,7 @@
 """Tile: a plan of windows over the kept scenes, from their headers alone."""
 
 from landseg.errors import reporting
-from landseg.params.base import section
-from landseg.params.dataset import DatasetName
+from landseg.params.base import dataset_name, section
 from landseg.params.tile import TileParams
 from landseg.paths import Paths
 from landseg.tables import read_csv
@@ -10,7 +9,7 @@ from landseg.tiling import plan, write_plan
 
 
 def main() -> None:
-    paths = Paths(section(DatasetName, "dataset").name)
+    paths = Paths(dataset_name())
     params = section(TileParams, "tile")
 
     scenes = read_csv(paths.table("kept.csv"))

@@ -47,6 +47,8 @@ class Card(BaseModel):
     citation: str = ""
     url: str = ""
     classes: ClassTable
+    #: The class that is all the rest, if there is one: some scores are given without it, too.
+    background: str | None = None
     #: Band names, in the order in which they lie in the image files.
     bands: tuple[str, ...]
     mask: MaskEncoding = MaskEncoding()

@@ -48,6 +48,7 @@ def fetch(dataset: FolderParams, download: DownloadParams, raw: Path, state: Pat
         title=f"Images and masks of {download.folder.name}",
         licence=dataset.licence,
         classes=dataset.classes,
+        background=dataset.background,
         bands=dataset.bands,
         mask=MaskEncoding(values=dataset.mask_values, ignore=dataset.ignore, unlisted=dataset.unlisted),
         clouds=CloudLayer(),

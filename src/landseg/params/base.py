@@ -58,6 +58,19 @@ def section(kind: type[S], name: str, path: Path = PARAMS) -> S:
     return validate(kind, content[name], name, path)
 
 
+class _Name(Section, extra="ignore"):
+    name: str
+
+
+def dataset_name(path: Path = PARAMS) -> str:
+    """Read dataset.name alone: all that the stages after download need of that section.
+
+    Raises:
+        LandsegError: it is missing.
+    """
+    return section(_Name, "dataset", path).name
+
+
 def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:
     """Check content against a model; `prefix` is the key under which it stands in `path`.
 

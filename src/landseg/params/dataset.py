@@ -48,6 +48,8 @@ class FolderParams(Section):
     """ids: pixel values are class ids; palette: the file's palette holds the class colours; rgb: three bands do."""
     classes: ClassTable
     """The classes: id, name, color each."""
+    background: str | None = None
+    """The class that is all the rest, if there is one: some scores are given without it, too."""
     ignore: tuple[int | Colour, ...]
     """Ids or colours in masks that count neither in the loss nor in a score."""
     unlisted: Literal["error", "ignore"]
@@ -57,12 +59,6 @@ class FolderParams(Section):
 
 
 DatasetParams = Annotated[SampleParams | LandCoverAiParams | FolderParams, Field(discriminator="name")]
-
-
-class DatasetName(Section, extra="ignore"):
-    """The name alone, for the stages that need no more than the paths it leads to."""
-
-    name: str
 
 
 class DownloadParams(Section):

@@ -1,0 +1,74 @@
+"""Split: which tiles train, which validate, which test."""
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from landseg.datasets.card import read_card
+from landseg.errors import reporting
+from landseg.files import atomic
+from landseg.params.base import dataset_name, section
+from landseg.params.split import SplitParams
+from landseg.paths import RESULTS, Paths
+from landseg.splits import Leakage, PartSummary, assign, class_shares, leakage, warnings
+from landseg.tables import extend_parquet, pixel_column, read_csv, read_parquet
+
+LEAKS = {
+    "edge": "share an edge with train",
+    "edge_or_corner": "an edge or a corner",
+    "same_scene": "share a scene with train",
+}
+
+
+def main() -> None:
+    paths = Paths(dataset_name())
+    params = section(SplitParams, "split")
+
+    classes = read_card(paths.table("card.json")).classes
+    columns = ["tile", "scene", "row", "col", "height", "width", "geometry"]
+    tiles = read_parquet(paths.table("tiles.parquet"), columns + [pixel_column(each.id) for each in classes])
+    official = read_csv(paths.table("official.csv"))
+    parts = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
+    extend_parquet(paths.table("tiles.parquet"), paths.table("split.parquet"), {"part": parts})
+
+    summaries = class_shares(tiles, parts, classes)
+    leaks = {part: leakage(tiles, parts, part) for part in ("test", "val")}
+    cautions = warnings(tiles, parts, summaries)
+    results = {
+        "strategy": params.strategy,
+        "seed": params.seed,
+        "parts": {part: asdict(summary) for part, summary in summaries.items()},
+        "leakage": {part: asdict(leak) for part, leak in leaks.items()},
+        "warnings": cautions,
+    }
+    with atomic(RESULTS / "split.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    show(summaries, leaks)
+    for caution in cautions:
+        print(f"warning: {caution}")
+
+
+def show(summaries: dict[str, PartSummary], leaks: dict[str, Leakage]) -> None:
+    """Print what each part holds, and the shares of its tiles that lie beside training tiles."""
+    table = Table("", *(Column(part, justify="right") for part in summaries))
+    table.add_row("tiles", *(f"{summary.tiles:,}" for summary in summaries.values()))
+    table.add_row("labelled pixels", *(f"{summary.pixels:,}" for summary in summaries.values()), end_section=True)
+    for name in summaries["train"].share:
+        table.add_row(name, *(percent(summary.share[name]) for summary in summaries.values()))
+    table.add_section()
+    for key, title in LEAKS.items():
+        found = (percent(getattr(leaks[part], key)) if part in leaks else "" for part in summaries)
+        table.add_row(title, *found)
+    Console().print(table)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+if __name__ == "__main__":
+    with reporting():
+        main()

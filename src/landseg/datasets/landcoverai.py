@@ -1,0 +1,147 @@
+"""LandCover.ai v1: buildings, woodland, water and roads in aerial photographs of rural Poland.
+
+- What: 41 orthophotos, GeoTIFF, red, green and blue, 8 bits, each with a single-band mask of class
+  ids drawn by hand; 216 km² in all.
+- Where: Poland. 33 at 0.25 m (about 9000 × 9500 px), 8 at 0.5 m (about 4200 × 4700 px), in the
+  transverse Mercator projection of EPSG:2180 but on WGS 84, so that the files carry no EPSG code.
+- Splits: the publisher's lists name 10,674 tiles of 512 px, 70:15:15. Tiles of every orthophoto are in
+  all three parts, so a score on them says little of a place that the model never saw.
+- Source: https://landcover.ai.linuxpolska.com, one ZIP of about 1.5 GB.
+- Licence: CC BY-NC-SA 4.0. Name the authors; use neither the data nor what is made of them for
+  commercial ends; pass what is made of them on under the same licence. Whether a trained model is
+  such a thing is not settled: ask the publisher before selling anything.
+- Citation: A. Boguszewski, D. Batorski, N. Ziemba-Jankowska, T. Dziedzic, A. Zambrzycka,
+  "LandCover.ai: Dataset for Automatic Mapping of Buildings, Woodlands, Water and Roads from Aerial
+  Imagery", CVPR Workshops 2021, pages 1102-1110, arXiv:2005.02264.
+
+| id | class | share of tiled pixels |
+|---|---|---|
+| 0 | background | 58.1 % |
+| 1 | building | 0.9 % |
+| 2 | woodland | 33.1 % |
+| 3 | water | 6.3 % |
+| 4 | road | 1.6 % |
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+from rich.filesize import decimal
+
+from landseg.datasets.base import Fetched
+from landseg.datasets.card import Card
+from landseg.datasets.classes import LandClass
+from landseg.errors import LandsegError
+from landseg.params.dataset import DownloadParams, LandCoverAiParams
+from landseg.sources.archive import fetch_archive, unpack, verify
+from landseg.tables import PARTS, SCENE_COLUMNS
+
+ARCHIVE = "landcover.ai.v1.zip"
+URL = f"https://landcover.ai.linuxpolska.com/download/{ARCHIVE}"
+MD5 = "3268c89070e8734b4e91d531c0617e03"
+SHA256 = "dd448287ff3a76291f2b159084b8a265f2ba4559bb80b0551fc8c6c0eb149a4b"
+
+CLASSES = (
+    LandClass(id=0, name="background", color=(0, 0, 0)),
+    LandClass(id=1, name="building", color=(80, 0, 165)),
+    LandClass(id=2, name="woodland", color=(255, 204, 0)),
+    LandClass(id=3, name="water", color=(0, 244, 244)),
+    LandClass(id=4, name="road", color=(105, 105, 105)),
+)
+
+CARD = Card(
+    name="landcoverai",
+    title="LandCover.ai v1",
+    licence="CC-BY-NC-SA-4.0",
+    citation="Boguszewski et al., LandCover.ai: Dataset for Automatic Mapping of Buildings, Woodlands, Water and"
+    " Roads from Aerial Imagery, CVPR Workshops 2021",
+    url="https://landcover.ai.linuxpolska.com",
+    classes=CLASSES,
+    background="background",
+    bands=("red", "green", "blue"),
+)
+
+_TILE = re.compile(r".+_\d+")
+
+
+def fetch(dataset: LandCoverAiParams, download: DownloadParams, raw: Path, state: Path, workers: int) -> Fetched:
+    """Bring the archive here, unpack it, and say what is in it.
+
+    Args:
+        dataset: nothing is to be chosen in this one.
+        download: a local folder with the archive, or where and how to fetch it.
+        raw: the folder to make; it ends as the publisher lays it out: images/, masks/, *.txt.
+        state: where a fetched archive stays, in downloads/, so that it is fetched but once.
+        workers: not used; unpacking waits for the disk.
+
+    Raises:
+        LandsegError: the archive cannot be fetched, is not the one expected, or is not laid out as described.
+    """
+    del dataset, workers  # every data set's fetch takes the same five
+    unpack(_archive(download, state), raw)
+    root = _root(raw)
+    return Fetched(card=CARD, scenes=_scenes(root, raw), official=_official(root))
+
+
+def _archive(download: DownloadParams, state: Path) -> Path:
+    """Return the archive, once it is here and its checksum agrees."""
+    checksums = {"sha256": download.sha256} if download.sha256 else {"md5": MD5, "sha256": SHA256}
+    local = download.folder / ARCHIVE
+    if local.exists():
+        verify(local, checksums)
+        return local
+    path = state / "downloads" / ARCHIVE
+    fetch_archive(download.url or URL, path, checksums=checksums, timeout=download.timeout, attempts=download.attempts)
+    size = decimal(path.stat().st_size)
+    print(f"landcoverai: {path} ({size}) is kept; delete it if you need the room", file=sys.stderr)
+    return path
+
+
+def _root(raw: Path) -> Path:
+    """Return the folder that holds images/: raw itself, or one folder in it."""
+    for root in (raw, *sorted(raw.iterdir())):
+        if (root / "images").is_dir():
+            return root
+    raise LandsegError(f"{ARCHIVE}: no folder images in it; get the one of LandCover.ai v1 from {URL}")
+
+
+def _scenes(root: Path, raw: Path) -> pd.DataFrame:
+    """Pair images and masks by name."""
+    images, masks = ({path.stem: path for path in (root / kind).glob("*.tif")} for kind in ("images", "masks"))
+    if odd := sorted(images.keys() ^ masks.keys()):
+        there, missing = ("images", "masks") if odd[0] in images else ("masks", "images")
+        raise LandsegError(
+            f"{ARCHIVE}: {there}/{odd[0]}.tif has no {missing}/{odd[0]}.tif ({len(odd)} such); get a whole copy of it"
+        )
+    if not images:
+        raise LandsegError(f"{ARCHIVE}: no *.tif in images; get the one of LandCover.ai v1 from {URL}")
+    rows = [
+        (name, images[name].relative_to(raw).as_posix(), masks[name].relative_to(raw).as_posix(), "")
+        for name in sorted(images)
+    ]
+    return pd.DataFrame(rows, columns=list(SCENE_COLUMNS), dtype="str")
+
+
+def _official(root: Path) -> pd.DataFrame:
+    """Read the publisher's lists: one `<scene>_<k>` a line."""
+    parts: dict[str, str] = {}
+    for part in PARTS:
+        for tile in _lines(root / f"{part}.txt"):
+            if not _TILE.fullmatch(tile):
+                raise LandsegError(f"{ARCHIVE}: {part}.txt: {tile!r} is not <scene>_<number>; get a whole copy of it")
+            if tile in parts:
+                raise LandsegError(
+                    f"{ARCHIVE}: {part}.txt: {tile} is in {parts[tile]}.txt already, and a tile"
+                    " belongs to one part only; mend the lists"
+                )
+            parts[tile] = part
+    return pd.DataFrame({"tile": list(parts), "part": list(parts.values())}, dtype="str")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise LandsegError(f"{ARCHIVE}: no {path.name} in it; get a whole copy of it from {URL}") from None

@@ -1,0 +1,348 @@
+"""Splits: which tiles train, which validate, which test, and how much of one part leaks into another.
+
+A split is an array of part names, (N,) str, in the row order of the tile table: 'train', 'val',
+'test', or 'buffer' for tiles that the block strategy takes out. Every strategy orders its units by
+name before it shuffles them, so the same seed gives the same split whatever the order of the rows.
+
+Why leakage is counted: neighbouring pixels are alike, so a test tile beside a training tile is
+easier than the new ground that a map is made of (Roberts et al., 2017, "Cross-validation strategies
+for data with temporal, spatial, hierarchical, or phylogenetic structure", Ecography 40).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+
+from landseg.datasets.classes import ClassTable
+from landseg.errors import LandsegError
+from landseg.tables import PARTS, pixel_column
+
+BUFFER = "buffer"
+
+Strategy = Literal["random", "official", "scene", "block"]
+#: Shares of train, val and test.
+Ratios = tuple[float, float, float]
+Parts = npt.NDArray[np.str_]
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Mask = npt.NDArray[np.bool_]
+
+_CHUNK = 100_000  # shapes to hold at a time: a million would fill half a gigabyte
+_NAMES = np.array([*PARTS, BUFFER])  # wide enough for every name: NumPy cuts longer ones off
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Shares, 0 to 1, of a part's tiles; None where a part is empty."""
+
+    #: Tiles that share an edge with, or overlap, a tile of the other part.
+    edge: float | None
+    #: Those, and tiles that share a corner alone.
+    edge_or_corner: float | None
+    #: Tiles whose scene also holds tiles of the other part.
+    same_scene: float | None
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part holds."""
+
+    tiles: int
+    #: Labelled pixels.
+    pixels: int
+    #: Share of each class among them, by class name; None where there are none.
+    share: dict[str, float | None]
+
+
+def assign(
+    tiles: pd.DataFrame, strategy: Strategy, ratios: Ratios, seed: int, block: int, official: pd.DataFrame
+) -> Parts:
+    """Split tiles by a strategy; return the part of each row.
+
+    Args:
+        tiles: columns tile, scene, row, col, height, width (px).
+        strategy: random, official, scene or block.
+        ratios: shares of train, val and test (not official).
+        seed: seed of the shuffle (not official).
+        block: height and width of a block, in tiles (block only).
+        official: columns tile, part (official only).
+
+    Raises:
+        LandsegError: the lists and the tiles disagree, or there are fewer scenes or blocks than parts.
+    """
+    match strategy:
+        case "random":
+            return by_tile(tiles, ratios, seed)
+        case "official":
+            return by_list(tiles, official)
+        case "scene":
+            return by_scene(tiles, ratios, seed)
+        case "block":
+            return by_block(tiles, ratios, seed, block)
+
+
+def by_tile(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
+    """Deal out single tiles; counts are exact, rounded by largest remainder."""
+    total = len(tiles)
+    exact = total * np.array(ratios) / sum(ratios)
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    by_name = tiles["tile"].argsort().to_numpy()
+    parts = np.empty(total, _NAMES.dtype)
+    parts[by_name[np.random.default_rng(seed).permutation(total)]] = np.repeat(PARTS, counts)
+    return parts
+
+
+def by_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Parts:
+    """Split as the publisher does; tiles and lists (columns tile, part) must name the same tiles, once each.
+
+    Raises:
+        LandsegError: there are no lists, or lists and tiles disagree; how many tiles, and the first of them.
+    """
+    if official.empty:
+        raise LandsegError(
+            "split.strategy official: this data set comes without lists; choose split.strategy random, scene or block"
+        )
+    listed, known = official["tile"], tiles["tile"]
+    remedy = "use the publisher's tile.size and tile.edge and keep all scenes, or choose another split.strategy"
+    _none(listed[listed.duplicated()], f"of {len(listed)} listed tiles are listed before", "mend the lists")
+    entry = pd.Index(listed).get_indexer(pd.Index(known))  # -1: on no list; isin would take ten times as long
+    absent = np.bincount(entry[entry >= 0], minlength=len(listed)) == 0
+    _none(listed[absent], f"of {len(listed)} listed tiles are not in the tile table", remedy)
+    _none(known[entry < 0], f"of {len(known)} tiles are on no list", remedy)
+    parts: Parts = official["part"].to_numpy(_NAMES.dtype)[entry]
+    return parts
+
+
+def _none(faulty: "pd.Series[str]", what: str, remedy: str) -> None:
+    if len(faulty):
+        raise LandsegError(f"split.strategy official: {len(faulty)} {what}, first {faulty.iloc[0]}; {remedy}")
+
+
+def by_scene(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
+    """Deal out whole scenes, so that the parts' tile counts come close to the ratios.
+
+    Raises:
+        LandsegError: there are fewer scenes than parts.
+    """
+    scene, names = pd.factorize(tiles["scene"], sort=True)
+    sizes = np.bincount(scene, minlength=len(names))
+    _enough(len(sizes), ratios, "scene", "scenes with tiles", "add scenes or choose split.strategy random or block")
+    return _deal(sizes, ratios, seed)[scene]
+
+
+def by_block(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Parts:
+    """Deal out square blocks of `block` x `block` tiles within a scene, then part them by a buffer.
+
+    A tile belongs to the block in which its upper left corner lies. Afterwards no test tile touches a
+    val or train tile, and no val tile touches a train tile, not even at a corner.
+
+    Raises:
+        LandsegError: there are fewer blocks than parts.
+    """
+    scene, _ = pd.factorize(tiles["scene"], sort=True)
+    row = tiles["row"].to_numpy() // (block * tiles["height"].max())
+    col = tiles["col"].to_numpy() // (block * tiles["width"].max())
+    key = (scene * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
+    _, unit, sizes = np.unique(key, return_inverse=True, return_counts=True)
+    _enough(len(sizes), ratios, "block", "blocks", "lower split.block, add scenes or choose split.strategy random")
+    return _buffered(tiles, _deal(sizes, ratios, seed)[unit])
+
+
+def _enough(units: int, ratios: Ratios, strategy: str, what: str, remedy: str) -> None:
+    """Check that every part with a ratio above 0 can have a unit."""
+    wanted = [part for part, ratio in zip(PARTS, ratios, strict=True) if ratio > 0]
+    if units < len(wanted):
+        raise LandsegError(
+            f"split.strategy {strategy} needs at least {len(wanted)} {what} for parts {', '.join(wanted)}, "
+            f"and there are {units}; {remedy}"
+        )
+
+
+def _deal(sizes: _Ints, ratios: Ratios, seed: int) -> Parts:
+    """Deal out units, in shuffled order, each to the part that lacks most tiles; return the part of each unit.
+
+    No part ends further over its due than the size of the largest unit. Towards the end, units are kept back
+    for parts that have none yet.
+    """
+    wanted = [part for part in range(len(PARTS)) if ratios[part] > 0]
+    lacking = (sizes.sum() * np.array(ratios) / sum(ratios)).tolist()  # lists: a million scalar reads are dear in NumPy
+    size, empty, dealt = sizes.tolist(), list(wanted), [0] * len(sizes)
+    for done, unit in enumerate(np.random.default_rng(seed).permutation(len(sizes)).tolist()):
+        part = max(empty if len(sizes) - done <= len(empty) else wanted, key=lacking.__getitem__)
+        dealt[unit] = part
+        lacking[part] -= size[unit]
+        if part in empty:
+            empty.remove(part)
+    return _NAMES[dealt]
+
+
+def _buffered(tiles: pd.DataFrame, parts: Parts) -> Parts:
+    """Take out the val tiles that touch test, then the train tiles that touch what is left of val, or test."""
+    parts, boxes = parts.copy(), _boxes(tiles)
+    for part, against in (("val", ["test"]), ("train", ["val", "test"])):
+        here = np.flatnonzero(parts == part)
+        _, touching = _contact(boxes, here, np.flatnonzero(np.isin(parts, against)))
+        parts[here[touching]] = BUFFER
+    return parts
+
+
+def leakage(tiles: pd.DataFrame, parts: Parts, part: str, against: str = "train") -> Leakage:
+    """Measure how much of a part lies beside, or in the same scenes as, another part.
+
+    Exact for tiles of any size, grid or overlap. Tiles of different scenes never touch, wherever on
+    the ground the scenes lie: see `overlapping_scenes`.
+
+    Args:
+        tiles: columns scene, row, col, height, width (px).
+        parts: part of each row.
+        part: the part whose tiles are counted.
+        against: the part that they may touch.
+    """
+    here, there = np.flatnonzero(parts == part), np.flatnonzero(parts == against)
+    if not len(here) or not len(there):
+        return Leakage(None, None, None)
+    edge, touching = _contact(_boxes(tiles), here, there)
+    scene, names = pd.factorize(tiles["scene"])
+    shared = np.zeros(len(names), bool)
+    shared[scene[there]] = True
+    return Leakage(float(edge.mean()), float(touching.mean()), float(shared[scene[here]].mean()))
+
+
+def _boxes(tiles: pd.DataFrame) -> _Floats:
+    """Return left, top, right, bottom of every tile, (N, 4) px, each scene beside the last in one plane.
+
+    So one search serves all scenes. A gap of 1 px parts them; whole numbers up to 2^53 are exact in float64.
+    """
+    top, left, height, width = (tiles[name].to_numpy(np.float64) for name in ("row", "col", "height", "width"))
+    scene, _ = pd.factorize(tiles["scene"])
+    left = left + scene * ((left + width).max(initial=0) - left.min(initial=0) + 1)
+    return np.stack([left, top, left + width, top + height], axis=1)
+
+
+def _meetings(a: _Floats, b: _Floats) -> tuple[_Ints, _Ints]:
+    """Return the index pairs, (P,) each, of boxes of `a` and `b`, (N, 4), that touch or overlap."""
+    if len(a) < len(b):  # the tree holds the fewer
+        j, i = _meetings(b, a)
+        return i, j
+    tree, pairs = shapely.STRtree(_diagonals(b)), []
+    for rows in np.array_split(np.arange(len(a)), len(a) // _CHUNK + 1):
+        i, j = tree.query(_diagonals(a[rows]))
+        pairs.append(np.stack([rows[i], j]))
+    i, j = np.concatenate(pairs, axis=1)
+    return i, j
+
+
+def _diagonals(boxes: _Floats) -> npt.NDArray[np.object_]:
+    """Return lines with the envelopes of the boxes: all that the tree compares, at a third of a box's memory."""
+    lines: npt.NDArray[np.object_] = shapely.linestrings(boxes.reshape(-1, 2, 2))
+    return lines
+
+
+def _contact(boxes: _Floats, here: _Ints, there: _Ints) -> tuple[_Mask, _Mask]:
+    """Say which of the boxes `here` have an edge or more, and which a corner or more, in common with any `there`."""
+    a, b = boxes[here], boxes[there]
+    i, j = _meetings(a, b)
+    common = np.minimum(a[i, 2:], b[j, 2:]) - np.maximum(a[i, :2], b[j, :2])  # 0 in both directions at a corner
+    edge, touching = np.zeros((2, len(here)), bool)
+    edge[i[common.any(axis=1)]] = True
+    touching[i] = True
+    return edge, touching
+
+
+def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict[str, PartSummary]:
+    """Count tiles, labelled pixels and the share of each class in every part, and in the buffer if there is one.
+
+    Args:
+        tiles: columns pixels_<id>.
+        parts: part of each row.
+        classes: the class table.
+    """
+    pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
+    summaries = {}
+    for part in (*PARTS, *([BUFFER] if BUFFER in parts else [])):
+        inside = parts == part
+        counts = pixels[inside].sum(axis=0)
+        total = int(counts.sum())
+        share = {each.name: int(n) / total if total else None for each, n in zip(classes, counts, strict=True)}
+        summaries[part] = PartSummary(int(inside.sum()), total, share)
+    return summaries
+
+
+def overlapping_scenes(tiles: pd.DataFrame, parts: Parts) -> tuple[int, str, str]:
+    """Count the scenes that overlap, on the ground, a scene with tiles in another part: leakage not counted as such.
+
+    By the bounding boxes of footprints, so turned scenes may be counted where only their boxes overlap.
+    Scenes without footprints, and tiles in the buffer, are left out.
+
+    Args:
+        tiles: columns scene, and geometry (WKB in one CRS, or None).
+        parts: part of each row.
+
+    Returns:
+        The number of such scenes, the first of them, and one that it overlaps ('' where there are none).
+    """
+    names, boxes, bits = _grounds(tiles, parts)
+    # Dates of one place, and chips that all claim one place, are searched as one: pairs would be quadratic.
+    place = np.asarray(pd.DataFrame(boxes).groupby([0, 1, 2, 3], sort=False).ngroup(), np.int64)
+    _, first, members = np.unique(place, return_index=True, return_counts=True)
+    held = _union(place, bits, len(first))
+    apart = np.flatnonzero(held > 1)  # not in train alone: one of each pair that matters is among them
+    i, j = _meetings(boxes[first[apart]], boxes[first])
+    others = (apart[i] != j) | (members[j] > 1)
+    i, j = apart[i[others]], j[others]
+    reached = _union(np.append(i, j), held[np.append(j, i)], len(first))[place]
+    found = np.flatnonzero((reached > 0) & (np.bitwise_count(bits | reached) > 1))
+    if not len(found):
+        return 0, "", ""
+    one = found[0]
+    _, near = _meetings(boxes[[one]], boxes)
+    near = np.sort(near[(near != one) & (np.bitwise_count(bits[near] | bits[one]) > 1)])
+    return len(found), str(names[one]), str(names[near[0]])
+
+
+def _grounds(tiles: pd.DataFrame, parts: Parts) -> tuple[npt.NDArray[np.object_], _Floats, _Ints]:
+    """Return, for every scene that has a footprint, its name, its box (S, 4), and a bit for each part it is in."""
+    bits = np.select([parts == part for part in PARTS], [1, 2, 4])
+    used = (bits > 0) & tiles["geometry"].notna().to_numpy()
+    scene, names = pd.factorize(tiles["scene"][used], sort=True)
+    footprints = tiles["geometry"].to_numpy(object)[used]
+    chunks = np.array_split(footprints, len(footprints) // _CHUNK + 1)
+    bounds = np.concatenate([shapely.bounds(shapely.from_wkb(chunk)) for chunk in chunks])
+    spans = pd.DataFrame(bounds).groupby(scene).agg({0: "min", 1: "min", 2: "max", 3: "max"}).to_numpy()
+    # Neighbours that share a border do not overlap, whatever the last digits of their coordinates say.
+    inset = 1e-6 * (spans[:, 2:] - spans[:, :2])
+    return names.to_numpy(object), spans + np.hstack([inset, -inset]), _union(scene, bits[used], len(names))
+
+
+def _union(group: _Ints, bits: _Ints, groups: int) -> _Ints:
+    """Return the bitwise or of the bits of every group, (groups,) int64."""
+    union = np.zeros(groups, np.int64)
+    np.bitwise_or.at(union, group, bits)
+    return union
+
+
+def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSummary]) -> list[str]:
+    """Say in sentences what will spoil training or scores: empty parts, missing classes, uncounted leakage."""
+    sentences = []
+    for part in PARTS:
+        summary = summaries[part]
+        missing = [name for name, share in summary.share.items() if share == 0]
+        if not summary.tiles:
+            sentences.append(f"part {part} has no tiles; change split.ratios, split.block or split.strategy")
+        elif not summary.pixels:
+            sentences.append(f"part {part} has no labelled pixels; change split.seed or split.strategy")
+        elif missing:
+            sentences.append(f"part {part} has no pixels of {', '.join(missing)}; try another split.seed")
+    count, one, other = overlapping_scenes(tiles, parts)
+    if count:
+        sentences.append(
+            f"{count} scenes overlap scenes of other parts on the ground, {one} and {other} for one; "
+            "the leakage figures look within scenes and do not count this"
+        )
+    return sentences

@@ -1,0 +1,274 @@
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from landseg import metrics
+from landseg.datasets.classes import IGNORE
+
+# rows = target, columns = prediction
+#        water wood road
+SMALL = [[6, 2, 0],
+         [1, 8, 1],
+         [0, 2, 0]]  # fmt: skip
+# water: TP 6, FP 1, FN 2; wood: TP 8, FP 4, FN 2; road: TP 0, FP 1, FN 2
+NAMES = ("water", "wood", "road")
+
+
+def matrix(rows: list[list[int]]) -> metrics.Counts:
+    return np.array(rows, np.int64)
+
+
+def summary(total: metrics.Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> dict[str, Any]:
+    return metrics.summary(total, total[None], names, background, resamples=100, seed=0)
+
+
+def test_scores_of_a_matrix_worked_out_by_hand() -> None:
+    small = matrix(SMALL)
+    np.testing.assert_allclose(metrics.iou(small), [6 / 9, 8 / 14, 0])
+    np.testing.assert_allclose(metrics.precision(small), [6 / 7, 8 / 12, 0])
+    np.testing.assert_allclose(metrics.recall(small), [6 / 8, 8 / 10, 0])
+    np.testing.assert_allclose(metrics.f1(small), [12 / 15, 16 / 22, 0])
+    assert metrics.pixel_accuracy(small) == 14 / 20
+    assert metrics.micro_iou(small) == 14 / 26
+
+
+def test_summary_of_a_matrix_worked_out_by_hand() -> None:
+    assert summary(matrix(SMALL), background="wood") == {
+        "macro_miou": round((6 / 9 + 8 / 14 + 0) / 3, 6),
+        "macro_miou_low": None,
+        "macro_miou_high": None,
+        "interval_scenes": 1,
+        "macro_miou_without_background": round((6 / 9 + 0) / 2, 6),
+        "micro_iou": round(14 / 26, 6),
+        "pixel_accuracy": 0.7,
+        "macro_precision": round((6 / 7 + 8 / 12 + 0) / 3, 6),
+        "macro_recall": round((0.75 + 0.8 + 0) / 3, 6),
+        "macro_f1": round((0.8 + 16 / 22 + 0) / 3, 6),
+        "classes_scored": 3,
+        "per_class": {
+            "water": {"iou": round(6 / 9, 6), "precision": round(6 / 7, 6), "recall": 0.75, "f1": 0.8, "pixels": 8},
+            "wood": {
+                "iou": round(8 / 14, 6),
+                "precision": round(8 / 12, 6),
+                "recall": 0.8,
+                "f1": round(16 / 22, 6),
+                "pixels": 10,
+            },
+            "road": {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "pixels": 2},
+        },
+    }
+
+
+def test_class_without_target_is_null_though_its_false_positives_count() -> None:
+    scores = summary(matrix([[6, 2, 0], [0, 8, 4], [0, 0, 0]]))
+    assert scores["per_class"]["road"] == {"iou": None, "precision": None, "recall": None, "f1": None, "pixels": 0}
+    assert scores["per_class"]["wood"]["iou"] == round(8 / 14, 6)
+    assert scores["classes_scored"] == 2
+    assert scores["macro_miou"] == round((6 / 8 + 8 / 14) / 2, 6)
+    assert scores["macro_recall"] == round((6 / 8 + 8 / 12) / 2, 6)
+    assert scores["pixel_accuracy"] == 0.7
+
+
+def test_class_never_predicted_has_no_precision_and_lowers_every_macro_score() -> None:
+    scores = summary(matrix([[6, 0, 0], [0, 8, 0], [2, 0, 0]]))
+    assert scores["per_class"]["road"] == {"iou": 0, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
+    assert scores["classes_scored"] == 3
+    assert scores["macro_precision"] == round((6 / 8 + 1 + 0) / 3, 6)
+
+
+def test_nothing_counted_is_null_everywhere() -> None:
+    scores = summary(np.zeros((3, 3), np.int64), background="road")
+    assert scores.pop("classes_scored") == 0
+    assert scores.pop("interval_scenes") == 0
+    assert all(value is None for of in scores.pop("per_class").values() for key, value in of.items() if key != "pixels")
+    assert set(scores.values()) == {None}
+
+
+def test_summary_is_strict_json() -> None:
+    scenes = np.random.default_rng(0).integers(0, 50, (4, 3, 3))
+    scenes[:, 1] = 0
+    scores = metrics.summary(scenes.sum(axis=0), scenes, NAMES, "water", resamples=100, seed=0)
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    assert scores["interval_scenes"] == 4
+    assert scores["macro_miou_low"] <= scores["macro_miou"] <= scores["macro_miou_high"]
+
+
+def test_summary_refuses_names_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="2 names for 3 classes"):
+        summary(matrix(SMALL), names=("water", "wood"))
+    with pytest.raises(ValueError, match="'sky' is none of the classes water, wood, road"):
+        summary(matrix(SMALL), background="sky")
+
+
+def test_background_alone_leaves_nothing_without_it() -> None:
+    scores = summary(matrix([[6, 0, 1], [0, 0, 0], [0, 0, 0]]), background="water")
+    assert scores["macro_miou"] == round(6 / 7, 6)
+    assert scores["macro_miou_without_background"] is None
+
+
+@pytest.mark.parametrize("never_predicted", [False, True])
+def test_scores_agree_with_torchmetrics(never_predicted: bool) -> None:
+    from torchmetrics import classification as torchmetrics  # here, since it takes seconds to import
+
+    classes = 6
+    generator = np.random.default_rng(1)
+    targets = generator.integers(0, classes, (8, 32, 32)).astype(np.uint8)
+    predictions = np.where(
+        generator.random(targets.shape) < 0.6, targets, generator.integers(0, classes, targets.shape)
+    )
+    if never_predicted:
+        predictions[predictions == 4] = 0
+    targets[generator.random(targets.shape) < 0.1] = IGNORE
+    counted = metrics.confusion(targets, predictions.astype(np.uint8), classes)
+    scores = summary(counted, names=tuple("abcdef"))
+
+    pair = torch.from_numpy(predictions.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
+    options: dict[str, Any] = {"num_classes": classes, "ignore_index": IGNORE}
+    np.testing.assert_array_equal(torchmetrics.MulticlassConfusionMatrix(**options)(*pair).numpy(), counted)
+    np.testing.assert_allclose(
+        metrics.iou(counted), torchmetrics.MulticlassJaccardIndex(**options, average="none")(*pair).numpy(), rtol=1e-6
+    )
+    for key, metric in {
+        "macro_miou": torchmetrics.MulticlassJaccardIndex(**options, average="macro"),
+        "micro_iou": torchmetrics.MulticlassJaccardIndex(**options, average="micro"),
+        "macro_f1": torchmetrics.MulticlassF1Score(**options, average="macro"),
+        "macro_precision": torchmetrics.MulticlassPrecision(**options, average="macro"),
+        "macro_recall": torchmetrics.MulticlassRecall(**options, average="macro"),
+        "pixel_accuracy": torchmetrics.MulticlassRecall(**options, average="micro"),
+    }.items():
+        assert scores[key] == pytest.approx(float(metric(*pair)), abs=2e-6), key
+
+
+def test_confusion_never_counts_ignored_pixels() -> None:
+    targets = np.array([[0, 1, IGNORE], [2, IGNORE, 2]], np.uint8)
+    predictions = np.array([[0, 2, 1], [2, IGNORE, 1]], np.uint8)
+    counted = metrics.confusion(targets, predictions, 3)
+    assert counted.dtype == np.int64
+    assert counted.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 1]]
+    assert not metrics.confusion(np.full((4, 4), IGNORE, np.uint8), np.zeros((4, 4), np.uint8), 3).any()
+
+
+def test_confusion_refuses_unknown_channels_and_other_shapes() -> None:
+    zeros = np.zeros((2, 2), np.uint8)
+    with pytest.raises(ValueError, match="channels must be below 3"):
+        metrics.confusion(zeros + 3, zeros, 3)
+    with pytest.raises(ValueError, match="channels must be below 3"):
+        metrics.confusion(zeros, zeros + 3, 3)
+    with pytest.raises(ValueError, match="targets are"):
+        metrics.confusion(zeros, zeros[:1], 3)
+
+
+def test_counts_beyond_32_bits_lose_nothing() -> None:
+    large = matrix(SMALL) * 2**40
+    scores, small = summary(large), summary(matrix(SMALL))
+    assert scores["per_class"]["wood"]["pixels"] == 10 * 2**40
+    for key in ("macro_miou", "micro_iou", "pixel_accuracy", "macro_f1"):
+        assert scores[key] == small[key]
+    scenes = np.stack([matrix(SMALL), matrix(SMALL).T + 3]) * 2**30
+    assert metrics.bootstrap_interval(scenes, 200, 0) == metrics.bootstrap_interval(scenes // 2**30, 200, 0)
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.938])
+def test_micro_iou_is_accuracy_in_other_clothes(accuracy: float) -> None:
+    targets = np.random.default_rng(0).choice(4, 100_000, p=[0.7, 0.2, 0.09, 0.01]).astype(np.uint8)
+    predictions = targets.copy()
+    wrong = round((1 - accuracy) * targets.size)
+    predictions[:wrong] = (predictions[:wrong] + 1) % 4
+    counted = metrics.confusion(targets, predictions, 4)
+    assert metrics.pixel_accuracy(counted) == accuracy
+    assert metrics.micro_iou(counted) == pytest.approx(accuracy / (2 - accuracy), abs=1e-12)
+
+
+def test_one_hot_iou_is_micro_iou_where_each_pixel_has_one_prediction() -> None:
+    counted = matrix(SMALL)
+    target, predicted = np.repeat(np.arange(3), counted.sum(1)), np.concatenate(
+        [np.repeat(np.arange(3), row) for row in counted]
+    )  # fmt: skip
+    one, other = np.eye(3)[target], np.eye(3)[predicted]
+    intersection = float((one * other).sum())
+    union = float(one.sum() + other.sum() - intersection)
+    assert metrics.one_hot_iou(intersection, union) == pytest.approx(metrics.micro_iou(counted), abs=1e-7)
+
+
+def test_one_hot_iou_is_that_of_segmentation_models() -> None:
+    package = importlib.util.find_spec("segmentation_models_pytorch")
+    assert package is not None
+    assert package.origin is not None
+    # The file alone: its package is deprecated, and slow to import.
+    spec = importlib.util.spec_from_file_location("published", Path(package.origin).parent / "utils/functional.py")
+    assert spec is not None
+    assert spec.loader is not None
+    published = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(published)
+
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(2, 3, 8, 8, generator=generator).mul(3).softmax(dim=1)
+    target = torch.nn.functional.one_hot(torch.randint(3, (2, 8, 8), generator=generator), 3).movedim(-1, 1)
+    predicted = probabilities > 0.5
+    intersection = int((predicted & (target == 1)).sum())
+    union = int((predicted | (target == 1)).sum())
+    assert predicted.sum() < target.sum()  # some pixels are predicted as nothing
+    expected = float(published.iou(probabilities, target, threshold=0.5))
+    assert metrics.one_hot_iou(intersection, union) == pytest.approx(expected, rel=1e-6)
+    assert metrics.one_hot_iou(0, 0) == 1
+
+
+def scenes(generator: np.random.Generator, count: int) -> metrics.Counts:
+    """Scenes whose accuracy varies from one to the next: (count, 3, 3)."""
+    accuracy = generator.beta(16, 4, (count, 3))
+    pixels = generator.integers(500, 1500, (count, 3))
+    hits = (accuracy * pixels).astype(np.int64)
+    matrices = np.repeat(((pixels - hits) // 2)[:, :, None], 3, axis=2)
+    matrices[:, np.arange(3), np.arange(3)] = hits
+    return matrices
+
+
+def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(3)
+    truth = np.nanmean(metrics.iou(scenes(generator, 100_000).sum(axis=0)))
+    held = []
+    for seed in range(200):
+        interval = metrics.bootstrap_interval(scenes(generator, 30), 300, seed)
+        assert interval is not None
+        held.append(interval[0] <= truth <= interval[1])
+    assert 0.88 <= np.mean(held) <= 0.99
+
+
+def test_interval_is_that_of_a_plain_loop() -> None:
+    drawn = scenes(np.random.default_rng(5), 12)
+    drawn[3:, 2] = 0  # class 2 is in three scenes alone: some resamples lack it
+    generator = np.random.default_rng(9)
+    plain = []
+    for _ in range(500):
+        weights = generator.multinomial(12, [1 / 12] * 12)
+        plain.append(np.nanmean(metrics.iou((weights[:, None, None] * drawn).sum(axis=0))))
+    interval = metrics.bootstrap_interval(drawn, 500, 9)
+    assert interval == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=1e-12)
+
+
+def test_interval_is_reproducible_and_narrows_with_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = scenes(np.random.default_rng(0), 200)
+    few, whole = metrics.bootstrap_interval(many[:10], 500, 0), metrics.bootstrap_interval(many, 500, 0)
+    assert few is not None
+    assert whole is not None
+    assert whole[1] - whole[0] < few[1] - few[0]
+    assert metrics.bootstrap_interval(many, 500, 1) != whole
+    monkeypatch.setattr(metrics, "_CHUNK", 1000)  # chunks of 5 resamples change nothing
+    assert metrics.bootstrap_interval(many, 500, 0) == whole
+    narrow = metrics.bootstrap_interval(many, 500, 0, level=0.5)
+    assert narrow is not None
+    assert whole[0] < narrow[0] < narrow[1] < whole[1]
+
+
+def test_interval_needs_two_scenes_with_pixels() -> None:
+    one = matrix(SMALL)
+    assert metrics.bootstrap_interval(np.zeros((0, 3, 3), np.int64), 100, 0) is None
+    assert metrics.bootstrap_interval(one[None], 100, 0) is None
+    assert metrics.bootstrap_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
+    macro = float(np.nanmean(metrics.iou(one)))
+    assert metrics.bootstrap_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))
