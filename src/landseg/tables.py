@@ -67,12 +67,21 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def extend_parquet(source: Path, path: Path, columns: Mapping[str, npt.ArrayLike]) -> None:
-    """Write `source` with further columns to `path`; footprints and CRS pass through untouched."""
-    table = pq.read_table(source)
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary)
+    """Write `source` with further columns to `path`; footprints and CRS pass through untouched.
+
+    Rows pass batch by batch, so memory does not grow with the table.
+    """
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    with pq.ParquetFile(source) as file, atomic(path) as temporary:
+        schema = file.schema_arrow  # it carries the metadata that make the file GeoParquet
+        for name, array in arrays.items():
+            schema = schema.append(pa.field(name, array.type))
+        start = 0
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for batch in file.iter_batches():
+                added = [array.slice(start, len(batch)) for array in arrays.values()]
+                writer.write_batch(pa.record_batch([*batch.columns, *added], schema=schema))
+                start += len(batch)
 
 
 def _missing(path: Path) -> LandsegError:
