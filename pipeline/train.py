@@ -15,7 +15,7 @@ from landseg.devices import accelerator, mixed
 from landseg.errors import reporting
 from landseg.files import atomic
 from landseg.losses import class_weights, loss_function
-from landseg.models import ModelInfo, build
+from landseg.models import ModelInfo, build, save
 from landseg.parallel import cores
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams

@@ -1,0 +1,123 @@
+"""A tiny project on disk: tiles, their tables and params.yaml, written by landseg's own writers.
+
+Its land is made of patches, each class in a colour of its own, so that a model learns it in no time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import rasterio
+from conftest import ROOT
+from rasterio import Affine
+from ruamel.yaml import YAML
+
+from landseg.convert import Picture, convert_archive
+from landseg.datasets.card import Card, MaskEncoding, write_card
+from landseg.datasets.classes import IGNORE, LandClass, ids
+from landseg.paths import RESULTS, Paths
+from landseg.splits import class_shares
+from landseg.tables import extend_parquet, pixel_column
+from landseg.tiling import plan, write_plan
+
+Pixels = npt.NDArray[np.uint8]
+
+SIZE = 64
+#: Ids with gaps, so that ids and channels differ.
+CLASSES = (
+    LandClass(id=0, name="field", color=(120, 160, 60)),
+    LandClass(id=3, name="wood", color=(20, 80, 30)),
+    LandClass(id=9, name="water", color=(30, 60, 150)),
+)
+CARD = Card(
+    name="tiny",
+    title="Patches",
+    licence="CC0-1.0",
+    classes=CLASSES,
+    background="field",
+    bands=("red", "green", "blue"),
+    mask=MaskEncoding(ignore=(IGNORE,)),
+)
+PATHS = Paths(CARD.name)
+#: Scenes of four tiles each, and the part that each is in. There is no water in test.
+SCENES = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "test"}
+
+#: What a tiny project says otherwise than presets/sample.yaml.
+PARAMS: Mapping[str, Mapping[str, Any]] = {
+    "dataset": {"name": CARD.name},
+    "tile": {"size": SIZE},
+    "model": {"encoder_depth": 3},
+    "scheduler": {"step": 2, "factor": 0.5},
+    "train": {"epochs": 4, "batch_size": 4},
+    "evaluate": {"batch_size": 3, "bootstrap": 100, "panels": 3},
+    "compute": {"device": "cpu"},
+}
+
+
+def land(seed: int, classes: int = len(CLASSES)) -> tuple[Pixels, Pixels]:
+    """Return an image (128, 128, 3) and its class ids (128, 128): patches, noise, and a corner that is ignored."""
+    generator = np.random.default_rng(seed)
+    rough = generator.standard_normal((5, 5, classes)).astype(np.float32)
+    channels = cv2.resize(rough, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC).argmax(axis=2)
+    colours = np.array([land_class.color for land_class in CLASSES])
+    image = np.clip(colours[channels] + generator.normal(0, 12, (2 * SIZE, 2 * SIZE, 3)), 0, 255)
+    labels = ids(CLASSES)[channels]
+    labels[:8, :8] = IGNORE
+    return image.astype(np.uint8), labels
+
+
+def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Write all that the train and evaluate stages read, as the stages before them would.
+
+    Args:
+        folder: root of the project.
+        changes: sections of params.yaml, each with the keys that differ from those of a tiny project.
+    """
+    write_params(folder, changes or {})
+    raw, tables = folder / PATHS.raw, folder / PATHS.table("")
+    raw.mkdir(parents=True)
+    for seed, scene in enumerate(SCENES):
+        image, labels = land(seed, len(CLASSES) - (SCENES[scene] == "test"))
+        _write_raster(raw / f"{scene}.tif", image.transpose(2, 0, 1), seed)
+        _write_raster(raw / f"{scene}_mask.tif", labels[None], seed)
+    write_card(CARD, tables / "card.json")
+    scenes = pd.DataFrame([{"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES])
+    tiles = plan(scenes, raw, SIZE, "drop")
+    write_plan(tiles, tables / "plan.parquet")
+    picture = Picture((1, 2, 3), "fixed", (0, 1), 1)
+    counts = np.concatenate(
+        [
+            convert_archive(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, threads=1)
+            for _, of in tiles.groupby("archive", sort=False)
+        ]
+    )
+    pixels = {pixel_column(land_class.id): counts[:, land_class.id] for land_class in CLASSES}
+    parts = tiles["scene"].map(SCENES).to_numpy()
+    extend_parquet(tables / "plan.parquet", tables / "split.parquet", {**pixels, "part": parts})
+    shares = {name: asdict(of) for name, of in class_shares(tiles.assign(**pixels), parts, CLASSES).items()}
+    content = {"strategy": "scene", "parts": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}
+    (folder / RESULTS).mkdir()
+    (folder / RESULTS / "split.json").write_text(json.dumps(content))
+
+
+def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write params.yaml of a tiny project, with what differs."""
+    params = YAML(typ="safe").load(ROOT / "presets/sample.yaml")
+    for sections in (PARAMS, changes):
+        for name, values in sections.items():
+            params[name] |= values
+    YAML(typ="safe").dump(params, folder / "params.yaml")
+
+
+def _write_raster(path: Path, bands: Pixels, column: int) -> None:
+    """Write (bands, height, width) as a GeoTIFF; scenes lie side by side, a scene's width apart."""
+    count, height, width = bands.shape
+    place = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000 + SIZE * column, 0, -0.5, 500_000)}
+    with rasterio.open(path, "w", "GTiff", width, height, count, dtype="uint8", **place) as target:
+        target.write(bands)
