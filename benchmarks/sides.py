@@ -9,23 +9,39 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-def official(pair: Path, out: Path, image: str) -> float:
-    """Tile a scene in the official way of LandCover.ai v1; return the seconds it took.
+def clock() -> tuple[float, float]:
+    """Return the time on the wall, and the processor time of all threads of this process, s."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> dict[str, float]:
+    """Return what has passed since `start`."""
+    return {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
+
+
+def official(pair: Path, out: Path, image: str, mask_bands: int) -> dict[str, float]:
+    """Tile a scene in the official way of LandCover.ai v1; return the time it took.
 
     Read the whole image and the whole mask, walk a grid of 512 px row by row, write every full tile with imwrite
-    and its defaults: the image as JPEG (quality 95) or, for the comparison of equal formats, as PNG; the mask as PNG.
-    The mask is read and written as the single band it is. (Read with OpenCV's default it would become three equal
-    bands, three times the memory and the encoding; that is left out, in favour of this side.)
-    """
-    import cv2  # noqa: PLC0415
+    and its defaults, one after another.
 
-    start = time.perf_counter()
+    Args:
+        pair: folder of image.tif and mask.tif.
+        out: where the tiles go.
+        image: jpg (quality 95, as published) or png.
+        mask_bands: 3 as published, which is what imread makes of any file unless told otherwise; 1 is less work.
+    """
+    import cv2
+
+    start = clock()
     out.mkdir()
-    pixels, labels = cv2.imread(str(pair / "image.tif")), cv2.imread(str(pair / "mask.tif"), cv2.IMREAD_UNCHANGED)
+    how = cv2.IMREAD_COLOR if mask_bands == 3 else cv2.IMREAD_UNCHANGED
+    pixels, labels = cv2.imread(str(pair / "image.tif")), cv2.imread(str(pair / "mask.tif"), how)
     k = 0
     for row in range(0, pixels.shape[0], 512):
         for col in range(0, pixels.shape[1], 512):
@@ -34,42 +50,46 @@ def official(pair: Path, out: Path, image: str) -> float:
                 cv2.imwrite(str(out / f"scene_{k}.{image}"), tile)
                 cv2.imwrite(str(out / f"scene_{k}_m.png"), mask)
             k += 1
-    return time.perf_counter() - start
+    return since(start)
 
 
-def landseg(pair: Path, out: Path, masks_rgb: bool, threads: int) -> float:
-    """Tile a scene as pipeline/convert.py does, from a plan written by `prepare`; return the seconds it took.
+def landseg(pair: Path, out: Path, masks_rgb: bool, threads: int) -> dict[str, float]:
+    """Tile a scene as pipeline/convert.py does, from a plan written by `prepare`; return the time it took.
 
-    Writes one stored ZIP of PNG images and palette PNG masks and, if asked for, RGB PNG masks. It also counts the
-    pixels of every class, checks that every id has a class, and waits until the archive is on the disk, none of
-    which the official way does.
+    Writes one stored ZIP of PNG images and palette PNG masks of one band and, if asked for, RGB PNG masks. It also
+    counts the pixels of every class, checks that every id has a class, and waits until the archive is on the disk,
+    none of which the official way does.
     """
-    from landseg.convert import Picture, convert_archive  # noqa: PLC0415
-    from landseg.datasets.landcoverai import CARD  # noqa: PLC0415
-    from landseg.tables import read_parquet  # noqa: PLC0415
+    from landseg.convert import Picture, convert_archive
+    from landseg.datasets.card import read_card
+    from landseg.tables import read_parquet
 
-    start = time.perf_counter()
+    start = clock()
+    card = read_card(pair / "card.json")
     plan = read_parquet(pair / "plan.parquet", ["tile", "archive", "image", "mask", "row", "col", "height", "width"])
     out.mkdir()
-    picture = Picture((1, 2, 3), "fixed", (0, 3000), 1.0)
-    convert_archive(plan, pair, out, CARD, picture, 512, masks_rgb, threads)
-    return time.perf_counter() - start
+    convert_archive(plan, pair, out, card, Picture((1, 2, 3), "fixed", (0, 3000), 1.0), 512, masks_rgb, threads)
+    return since(start)
 
 
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
-    """Write the scene pair and its tile plan; return where the mask is from, and the seconds that planning took."""
-    import pandas as pd  # noqa: PLC0415
-    from scene import write_pair  # noqa: PLC0415
+    """Write the scene pair, its card and its tile plan; return what they are, and the seconds that planning took."""
+    import pandas as pd
+    from scene import write_pair
 
-    from landseg.tiling import plan, write_plan  # noqa: PLC0415
+    from landseg.datasets.card import write_card
+    from landseg.datasets.landcoverai import CARD
+    from landseg.tiling import plan, write_plan
 
     origin = write_pair(pair, (size[0], size[1]) if size else None, seed)
+    write_card(CARD, pair / "card.json")
     scenes = pd.DataFrame([("scene", "image.tif", "mask.tif")], columns=["scene", "image", "mask"])
-    start = time.perf_counter()
+    start = clock()
     tiles = plan(scenes, pair, 512, "drop")
     write_plan(tiles, pair / "plan.parquet")
-    seconds = time.perf_counter() - start
-    return {"mask": origin, "tiles": len(tiles), "plan_seconds": seconds}
+    seconds = since(start)["seconds"]
+    megabytes = (pair / "image.tif").stat().st_size / 1e6
+    return {"mask": origin, "tiles": len(tiles), "plan_seconds": seconds, "image_mb": megabytes}
 
 
 def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
@@ -78,12 +98,12 @@ def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
     Raises:
         SystemExit: a tile is missing on one side, or its pixels differ.
     """
-    import io  # noqa: PLC0415
-    import zipfile  # noqa: PLC0415
+    import io
+    import zipfile
 
-    import cv2  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
+    import cv2
+    import numpy as np
+    from PIL import Image
 
     with zipfile.ZipFile(landseg / "scene.zip") as archive:
         names = sorted(Path(name).stem for name in archive.namelist() if name.startswith("images/"))
@@ -99,27 +119,28 @@ def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
     return {"tiles": len(names), "compared": len(chosen)}
 
 
-def _timed(seconds: float) -> dict[str, float]:
+def measured(side: Callable[..., dict[str, float]], job: dict[str, Any]) -> dict[str, float]:
+    """Run a side; return the time it took, its peak memory, and how much it wrote."""
+    out = Path(job.pop("out"))
+    spent = side(Path(job.pop("pair")), out, **job)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"seconds": seconds, "peak_mib": peak / 2**20}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    written = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    return {**spent, "peak_mib": peak, "written_mb": written}
 
 
 def main() -> None:
     """Do the job named in the first argument; print its result as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
-    if job["cores"] and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["cores"]])
-    pair, out = Path(job.get("pair", "")), Path(job.get("out", ""))
-    result: dict[str, Any]
-    if job["do"] == "official":
-        result = _timed(official(pair, out, job["image"]))
-    elif job["do"] == "landseg":
-        result = _timed(landseg(pair, out, job["masks_rgb"], job["threads"]))
-    elif job["do"] == "prepare":
-        result = prepare(pair, job["size"], job["seed"])
-    else:
+    do, cores = job.pop("do"), job.pop("cores")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    if do == "prepare":
+        result = prepare(Path(job["pair"]), job["size"], job["seed"])
+    elif do == "check":
         result = check(Path(job["official"]), Path(job["landseg"]), job["sample"])
+    else:
+        result = measured({"official": official, "landseg": landseg}[do], job)
     print(json.dumps(result))
 
 

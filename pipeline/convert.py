@@ -2,12 +2,10 @@
 
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from landseg.convert import Picture, convert_archive, positions
 from landseg.datasets.card import read_card
-from landseg.datasets.classes import IGNORE
 from landseg.errors import reporting
 from landseg.files import atomic
 from landseg.parallel import cores, each
@@ -17,7 +15,7 @@ from landseg.params.convert import ConvertParams
 from landseg.params.tile import TileParams
 from landseg.paths import Paths
 from landseg.progress import track
-from landseg.tables import extend_parquet, pixel_column, read_parquet
+from landseg.tables import extend_parquet, read_parquet
 
 
 def main() -> None:
@@ -45,12 +43,9 @@ def main() -> None:
             threads=-(-workers // processes),
         )
         counted = ((len(counts), counts) for counts in each(convert, archives, processes))
-        counts = np.concatenate(list(track(counted, len(plan), "convert", "tiles")))
-    # The rows of an archive stand together in the plan, but let the index say so, not the order.
-    table = pd.DataFrame(counts, index=pd.concat(archives).index).sort_index()
-    pixels = {pixel_column(land_class.id): table[land_class.id].to_numpy() for land_class in card.classes}
-    pixels["pixels_ignored"] = table[IGNORE].to_numpy()
-    extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), pixels)
+        # The rows of an archive stand together in the plan, but let the index say so, not the order.
+        pixels = pd.concat(track(counted, len(plan), "convert", "tiles")).sort_index()
+        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), {str(name): column.to_numpy() for name, column in pixels.items()})
     print(f"converted {len(plan):,} tiles into {len(archives)} archives")
 
 

@@ -10,11 +10,11 @@ from landseg import metrics
 from landseg.datasets.card import Card, read_card
 from landseg.datasets.classes import names
 from landseg.devices import accelerator, mixed
-from landseg.errors import reporting
-from landseg.evaluation import Matrices, by_group, count_batches, predict_ids, spread
+from landseg.errors import LandsegError, reporting
+from landseg.evaluation import Matrices, Pixels, by_group, count_batches, predict_ids, spread
 from landseg.figures import confusion_figure, panel
 from landseg.files import atomic
-from landseg.models import Segmenter, load
+from landseg.models import load
 from landseg.parallel import cores
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
@@ -29,61 +29,84 @@ from landseg.tiles import TileSet, loader, part, read_image, read_mask
 def main() -> None:
     paths = Paths(dataset_name())
     params = section(EvaluateParams, "evaluate")
-    precision = section(TrainParams, "train").precision
     compute = section(ComputeParams, "compute")
+    device = accelerator(compute.device)
+    bf16 = mixed(section(TrainParams, "train").precision, device)
+    workers = 0 if device == "cpu" else compute.workers or cores()
 
     card = read_card(paths.table("card.json"))
     tiles = part(paths.table("split.parquet"), params.part, card.classes)
-    device = accelerator(compute.device)
     model = load(paths.model(params.weights)).to(device).eval()
-    workers = 0 if device == "cpu" else compute.workers or cores()
-    batches = loader(TileSet(paths.tiles, tiles, card.classes), params.batch_size, workers, shuffle=False)
-    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, batches, device, mixed(precision, device)))
+    if model.info.classes != card.classes:
+        raise LandsegError(
+            f"{paths.model(params.weights)}: was trained on other classes than those of {paths.table('card.json')}; "
+            "run the train stage again"
+        )
+
+    # One matrix a tile.
+    batches = loader(TileSet(paths.tiles, tiles, card.classes), params.batch_size, workers)
+    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, batches, device, bf16))
     counts, batch_ious = zip(*track(counted, len(tiles), "evaluate", "tiles"), strict=True)
-
     matrices = np.concatenate(counts)
-    write_scores(params, card, tiles, matrices, float(np.mean(batch_ious)))
-    if params.panels:
-        draw(paths, params.panels, card, tiles, matrices, model.cpu())
-
-
-def write_scores(
-    params: EvaluateParams, card: Card, tiles: pd.DataFrame, matrices: Matrices, paper_iou: float
-) -> None:
-    """Write metrics.json, and the tables behind the plots."""
-    split = json.loads((RESULTS / "split.json").read_text())
     total = matrices.sum(axis=0)
     scenes, scene_matrices = by_group(matrices, list(tiles["scene"]))
+
+    # All scores are a function of them, but for paper_iou.
     scores = metrics.summary(
         total, scene_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
     )
+    write_metrics(params, card, total, scores, float(np.mean(batch_ious)), {"tiles": len(tiles), "scenes": len(scenes)})
+    write_tables(card, total, scenes, scene_matrices, scores)
+    confusion_figure(total, card.classes, RESULTS / "figures" / "confusion.png")
+    if params.panels:
+        shown = tiles.iloc[spread(matrices, params.panels)]
+        images, targets = read(paths, shown)
+        predictions = predict_ids(model, images, device, bf16)
+        panel(images, targets, predictions, list(shown["tile"]), card.classes, RESULTS / "figures" / "panel.png")
+
+    low, high = scores["macro_miou_low"], scores["macro_miou_high"]
+    interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
+    print(f"macro mIoU on {params.part}: {scores['macro_miou']:.4f}, {interval} over {len(scenes)} scenes")
+
+
+def write_metrics(
+    params: EvaluateParams, card: Card, total: Matrices, scores: dict[str, Any], paper_iou: float, sizes: dict[str, int]
+) -> None:
+    """Write metrics.json: the scores, and what they were scored on."""
+    split = json.loads((RESULTS / "split.json").read_text())
     shares = split["parts"]["train"]["share"]
     majority = max(shares, key=lambda name: shares[name] or 0)
-    content: dict[str, Any] = {
+    content = {
         "dataset": card.name,
         "part": params.part,
         "weights": params.weights,
-        "tiles": len(tiles),
-        "scenes": len(scenes),
+        **sizes,
         "split": {"strategy": split["strategy"], "leakage": split["leakage"].get(params.part)},
         **scores,
         # The paper's 'mean IoU': micro over one-hot channels at 0.5, averaged over batches of this size.
         "paper_iou": round(paper_iou, 6),
         "paper_iou_batch_size": params.batch_size,
-        # What predicting nothing but the training part's commonest class would score.
-        "majority": {"class": majority, "macro_miou": metrics.majority_miou(total, names(card.classes).index(majority))},
+        # What a map of nothing but the training part's commonest class would score.
+        "majority": {
+            "class": majority,
+            "macro_miou": metrics.majority_miou(total, names(card.classes).index(majority)),
+        },
         "warnings": split["warnings"],
     }
     with atomic(RESULTS / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_tables(
+    card: Card, total: Matrices, scenes: list[str], scene_matrices: Matrices, scores: dict[str, Any]
+) -> None:
+    """Write the tables behind the plots: a row a class, and the confusion matrices as rows."""
     classes = pd.DataFrame([{"class": name, **values} for name, values in scores["per_class"].items()])
     write_csv(classes, RESULTS / "classes.csv")
     write_csv(long_form(total[None], [""], card).drop(columns="scene"), RESULTS / "confusion.csv")
-    write_csv(long_form(scene_matrices, scenes, card).query("pixels > 0"), RESULTS / "scenes.csv")
-    confusion_figure(total, card.classes, RESULTS / "figures" / "confusion.png")
-    low, high = scores["macro_miou_low"], scores["macro_miou_high"]
-    interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f} over {len(scenes)} scenes"
-    print(f"macro mIoU on {params.part}: {scores['macro_miou']:.4f} ({interval}), split by {split['strategy']}")
+    by_scene = long_form(scene_matrices, scenes, card)
+    write_csv(by_scene[by_scene["pixels"] > 0], RESULTS / "scenes.csv")
 
 
 def long_form(matrices: Matrices, scenes: list[str], card: Card) -> pd.DataFrame:
@@ -94,13 +117,10 @@ def long_form(matrices: Matrices, scenes: list[str], card: Card) -> pd.DataFrame
     return pd.DataFrame({"pixels": matrices.ravel()}, index=index).reset_index()
 
 
-def draw(paths: Paths, wanted: int, card: Card, tiles: pd.DataFrame, matrices: Matrices, model: Segmenter) -> None:
-    """Draw tiles from the worst to the best."""
-    shown = tiles.iloc[spread(matrices, wanted)]
-    members = [(paths.tiles / row.archive, str(row.tile)) for row in shown.itertuples()]
-    images = np.stack([read_image(*member) for member in members])
-    targets = np.stack([read_mask(*member) for member in members])
-    panel(images, targets, predict_ids(model, images), list(shown["tile"]), card.classes, RESULTS / "figures" / "panel.png")
+def read(paths: Paths, tiles: pd.DataFrame) -> tuple[Pixels, Pixels]:
+    """Return images (n, H, W, 3) and class ids (n, H, W) of a few tiles."""
+    members = [(paths.tiles / archive, tile) for archive, tile in zip(tiles["archive"], tiles["tile"], strict=True)]
+    return np.stack([read_image(*member) for member in members]), np.stack([read_mask(*member) for member in members])
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from functools import partial
 
-import pandas as pd
-
-from landseg.clouds import cloud_share, verdict
+from landseg.clouds import cloud_share, judge
 from landseg.datasets.card import read_card
-from landseg.errors import LandsegError, reporting
+from landseg.errors import reporting
 from landseg.parallel import cores, each
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
@@ -23,18 +21,11 @@ def main() -> None:
 
     layers = read_card(paths.table("card.json")).clouds
     scenes = read_csv(paths.table("scenes.csv"))
-    files = [paths.raw / cloud for cloud in scenes["cloud"] if cloud]
-    measured = each(partial(cloud_share, clear=layers.clear, nodata=layers.nodata), files, workers)
-    shares = track(((1, share) for share in measured), len(files), "filter", "scenes")
-    share = [next(shares) if cloud else None for cloud in scenes["cloud"]]
-    kept, reason = zip(*(verdict(s, bool(c), limit) for s, c in zip(share, scenes["cloud"], strict=True)), strict=True)
-    scenes = scenes.assign(cloud_share=pd.array(share, dtype="Float64"), kept=kept, reason=reason)
-    if not scenes["kept"].any():
-        least = scenes["cloud_share"].min()
-        raise LandsegError(
-            f"params.yaml: filter.max_cloud_share = {limit} keeps none of {len(scenes)} scenes, the clearest of which "
-            f"has a cloud share of {least:.3f}; raise the limit or get clearer scenes"
-        )
+    clouds = [cloud for cloud in scenes["cloud"] if cloud]
+    share = partial(cloud_share, clear=layers.clear, nodata=layers.nodata)
+    measured = ((1, found) for found in each(share, [paths.raw / cloud for cloud in clouds], workers))
+    shares = list(track(measured, len(clouds), "filter", "scenes"))
+    scenes = judge(scenes, dict(zip(clouds, shares, strict=True)), limit)
     write_csv(scenes, paths.table("kept.csv"))
     print(f"kept {scenes['kept'].sum()} of {len(scenes)} scenes")
     for scene in scenes[~scenes["kept"]].itertuples():

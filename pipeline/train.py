@@ -2,29 +2,32 @@
 
 import logging
 import shutil
-import warnings
+from functools import partial
 
-import lightning as L
+import lightning
 import pandas as pd
-from dvclive import Live
+from dvclive.live import Live
 
 from landseg.augment import augmentation
 from landseg.checkpoints import Checkpoints, code_fingerprint
-from landseg.datasets.card import read_card
+from landseg.datasets.card import Card, read_card
 from landseg.devices import accelerator, mixed
 from landseg.errors import reporting
 from landseg.files import atomic
 from landseg.losses import class_weights, loss_function
-from landseg.models import ModelInfo, build, save
+from landseg.models import ModelInfo, build, check_size, save, weights_fingerprint
 from landseg.parallel import cores
-from landseg.params.base import dataset_name, section
+from landseg.params.base import Section, dataset_name, section
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
 from landseg.params.train import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
 from landseg.paths import RESULTS, Paths
 from landseg.tables import pixel_column
-from landseg.tiles import TileSet, fingerprint, loader, part
+from landseg.tiles import TileSet, fingerprint, loader, part, shuffled_loader
 from landseg.training import Keeper, Run, fit
+
+# DVC hands on what it is given: lines appear as they are written, not when a buffer is full.
+say = partial(print, flush=True)
 
 
 def main() -> None:
@@ -36,21 +39,23 @@ def main() -> None:
     augment = section(AugmentParams, "augment")
     params = section(TrainParams, "train")
     compute = section(ComputeParams, "compute")
+    chosen = as_json(
+        model=model_params, loss=loss_params, optimizer=optimizer, scheduler=scheduler, augment=augment, train=params
+    )
+    device = accelerator(compute.device)
+    bf16 = mixed(params.precision, device)
+    # On a CPU the cores are busy with the network; processes that decode would only take them from it.
+    workers = 0 if device == "cpu" else compute.workers or cores()
 
+    # The tiles.
     card = read_card(paths.table("card.json"))
     tiles = {name: part(paths.table("split.parquet"), name, card.classes) for name in ("train", "val")}
-    sections = {
-        "model": model_params,
-        "loss": loss_params,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "augment": augment,
-        "train": params,
-    }
-    chosen = {name: values.model_dump(mode="json") for name, values in sections.items()}
+    changes = augmentation(augment.d4, augment.brightness, augment.contrast)
+    train = TileSet(paths.tiles, tiles["train"], card.classes, params.seed, changes)
+    val = TileSet(paths.tiles, tiles["val"], card.classes)
 
     # The network, from weights that depend on the seed alone.
-    L.seed_everything(params.seed, verbose=False)
+    lightning.seed_everything(params.seed, verbose=False)
     info = ModelInfo(
         architecture=model_params.architecture,
         encoder=model_params.encoder,
@@ -62,67 +67,70 @@ def main() -> None:
         params=chosen,
     )
     model = build(info, model_params.encoder_weights)
+    check_size(model, val[0, 0][1].shape[-1])
     pixels = tiles["train"][[pixel_column(land_class.id) for land_class in card.classes]].sum().to_numpy()
-    loss = loss_function(loss_params.name, loss_params.gamma, class_weights(loss_params.class_weights, pixels))
     run = Run(
-        model, loss, optimizer.name, optimizer.lr, optimizer.weight_decay, scheduler.step, scheduler.factor, params.seed
+        model,
+        loss_function(loss_params.name, loss_params.gamma, class_weights(loss_params.class_weights, pixels)),
+        optimizer=optimizer.name,
+        lr=optimizer.lr,
+        weight_decay=optimizer.weight_decay,
+        step=scheduler.step,
+        factor=scheduler.factor,
+        seed=params.seed,
     )
 
-    ingredients = {
-        "dataset": card.name,
-        "classes": [land_class.model_dump(mode="json") for land_class in card.classes],
-        "tiles": fingerprint(paths.tiles, pd.concat(tiles.values())),
-        "code": code_fingerprint(),
-        **{f"{name}.{key}": value for name, values in chosen.items() for key, value in values.items()},
-    }
-    checkpoints = Checkpoints(compute.state, ingredients)
-    for sentence in checkpoints.open():
-        print(sentence)
-
-    device = accelerator(compute.device)
-    bf16 = mixed(params.precision, device)
-    # On a CPU the cores are busy with the network; processes that decode would only take them from it.
-    workers = 0 if device == "cpu" else compute.workers or cores()
-    augmented = TileSet(
-        paths.tiles,
-        tiles["train"],
-        card.classes,
-        params.seed,
-        augmentation(augment.d4, augment.brightness, augment.contrast),
+    # All that the numbers depend on: only a checkpoint of the very same run is resumed.
+    checkpoints = Checkpoints(
+        compute.state,
+        {
+            "code": code_fingerprint(),
+            "tiles": fingerprint(paths.tiles, pd.concat(tiles.values())),
+            "encoder weights": weights_fingerprint(model_params.encoder_weights),
+            **classes_by_channel(card),
+            **{f"{name}.{key}": value for name, values in chosen.items() for key, value in values.items()},
+        },
     )
-    plain = TileSet(paths.tiles, tiles["val"], card.classes)
-    print(f"training on {device} in {'bf16' if bf16 else '32 bit'}: {len(augmented):,} tiles, {len(plain):,} to validate")
+    for sentence in checkpoints.stale():
+        say(sentence)
+    if checkpoints.last.is_file():
+        say(f"resuming from {checkpoints.last}")
+    say(f"training on {device} in {'bf16' if bf16 else '32 bit'}: {len(train):,} tiles, {len(val):,} to validate")
 
-    with Live(str(RESULTS / "train"), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None) as live:
 
-        def report(scores: dict[str, float]) -> None:
+        def report(scores: dict[str, float], speed: float | None) -> None:
             for name, value in scores.items():
                 live.log_metric(name, value)
-            print(f"epoch {live.step + 1}/{params.epochs}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            rate = "(from the checkpoint)" if speed is None else f"{speed:.1f} images/s"
+            say(f"epoch {live.step + 1}/{params.epochs}  {shown}  {rate}")
             live.next_step()
 
         keeper = Keeper(checkpoints, params.monitor, params.early_stopping, report)
-        fit(
-            run,
-            loader(augmented, params.batch_size, workers, shuffle=True),
-            loader(plain, params.batch_size, workers, shuffle=False),
-            keeper,
-            params.epochs,
-            device,
-            bf16,
-        )
-        live.summary["best_epoch"] = keeper.best_epoch + 1
+        batches = shuffled_loader(train, params.batch_size, workers, lambda: keeper.epoch)
+        fit(run, batches, loader(val, params.batch_size, workers), keeper, params.epochs, device, bf16)
+        best = keeper.best_epoch
+        live.summary["best_epoch"] = best + 1
 
-    with atomic(paths.model("best")) as best:
-        shutil.copyfile(checkpoints.best, best)
+    with atomic(paths.model("best")) as temporary:
+        shutil.copyfile(checkpoints.best(best), temporary)
     save(model, paths.model("last"))
     checkpoints.close()
-    print(f"best {params.monitor}: {keeper.history[keeper.best_epoch][params.monitor]:.4f}, epoch {keeper.best_epoch + 1}")
+    say(f"best {params.monitor}: {keeper.history[best][params.monitor]:.4f}, epoch {best + 1}")
+
+
+def as_json(**sections: Section) -> dict[str, dict[str, object]]:
+    """Return sections of params.yaml by name, fit for JSON."""
+    return {name: values.model_dump(mode="json") for name, values in sections.items()}
+
+
+def classes_by_channel(card: Card) -> dict[str, str]:
+    """Return what each channel of the model means, and how it is drawn."""
+    return {f"class {k}": f"{of.id} {of.name} {of.color}" for k, of in enumerate(card.classes)}
 
 
 if __name__ == "__main__":
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Lightning advises on data loaders by their number of workers, which is chosen above with care.
-    warnings.filterwarnings("ignore", module="lightning", message=".*(num_workers|log_every_n_steps|lr_scheduler).*")
     with reporting():
         main()

@@ -23,7 +23,7 @@ from landseg.datasets.card import Card, MaskEncoding, write_card
 from landseg.datasets.classes import IGNORE, LandClass, ids
 from landseg.paths import RESULTS, Paths
 from landseg.splits import class_shares
-from landseg.tables import extend_parquet, pixel_column
+from landseg.tables import extend_parquet
 from landseg.tiling import plan, write_plan
 
 Pixels = npt.NDArray[np.uint8]
@@ -91,16 +91,15 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     tiles = plan(scenes, raw, SIZE, "drop")
     write_plan(tiles, tables / "plan.parquet")
     picture = Picture((1, 2, 3), "fixed", (0, 1), 1)
-    counts = np.concatenate(
+    pixels = pd.concat(
         [
             convert_archive(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, threads=1)
             for _, of in tiles.groupby("archive", sort=False)
         ]
     )
-    pixels = {pixel_column(land_class.id): counts[:, land_class.id] for land_class in CLASSES}
     parts = tiles["scene"].map(SCENES).to_numpy()
-    extend_parquet(tables / "plan.parquet", tables / "split.parquet", {**pixels, "part": parts})
-    shares = {name: asdict(of) for name, of in class_shares(tiles.assign(**pixels), parts, CLASSES).items()}
+    extend_parquet(tables / "plan.parquet", tables / "split.parquet", {**dict(pixels.items()), "part": parts})
+    shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), parts, CLASSES).items()}
     content = {"strategy": "scene", "parts": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}
     (folder / RESULTS).mkdir()
     (folder / RESULTS / "split.json").write_text(json.dumps(content))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,27 @@ KEPT = 3
 
 
 def code_fingerprint() -> str:
-    """Return a hash of the sources of every module of this package that is loaded."""
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("landseg")}
+    """Return a hash of the script that runs and of every module of this package that is loaded."""
+    names = [name for name in sys.modules if name == "__main__" or name.partition(".")[0] == "landseg"]
     digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        digest.update(name.encode() + Path(file).read_bytes() if file else b"")
-    return digest.hexdigest()
+    for name in sorted(names):
+        file = getattr(sys.modules[name], "__file__", None)
+        digest.update(name.encode() + (Path(file).read_bytes() if file else b""))
+    return digest.hexdigest()[:16]
 
 
 class Checkpoints:
-    """The folder of one run's checkpoints."""
+    """The checkpoints of one run, in a folder of its own.
+
+    | file | |
+    |---|---|
+    | ingredients.json | all that the run depends on, by name |
+    | last.ckpt | the whole state of the run after its last finished epoch |
+    | best-<epoch>.safetensors | the weights of the best epoch that the state knows of |
+    """
 
     def __init__(self, state: Path, ingredients: Mapping[str, Any]) -> None:
-        """Name the folder.
+        """Name the folder; nothing is written.
 
         Args:
             state: folder for the state of unfinished work.
@@ -46,34 +54,44 @@ class Checkpoints:
         """The whole state of the run after its last finished epoch."""
         return self.folder / "last.ckpt"
 
-    @property
-    def best(self) -> Path:
-        """The weights of the best epoch so far."""
-        return self.folder / "best.safetensors"
+    def best(self, epoch: int) -> Path:
+        """Return the place of an epoch's weights.
 
-    def open(self) -> list[str]:
-        """Make the folder; return what to tell about checkpoints that are there, a sentence each."""
-        if self.last.is_file():
-            return [f"resuming from {self.last}"]
-        others = sorted(self.folder.parent.glob("*/ingredients.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-        for stale in others[KEPT:]:
-            shutil.rmtree(stale.parent)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic(self.folder / "ingredients.json") as temporary:
+        Each epoch has its own, so that weights are never taken for those of the epoch before when an
+        interruption falls between them and the state that says which epoch is the best.
+        """
+        return self.folder / f"best-{epoch}.safetensors"
+
+    def keep(self, save_state: Callable[[Path], None], best_epoch: int) -> None:
+        """Write the state after an epoch; the weights of the best one must be there.
+
+        Those of other epochs are dropped, and what interrupted writes have left.
+        """
+        ingredients = self.folder / "ingredients.json"
+        with atomic(ingredients) as temporary:
             temporary.write_text(json.dumps(self.ingredients, indent=2))
-        return [f"not resuming from {file.parent}: {self._differences(file)}" for file in others[:KEPT]]
+        with atomic(self.last) as temporary:
+            save_state(temporary)
+        for file in set(self.folder.iterdir()) - {ingredients, self.last, self.best(best_epoch)}:
+            file.unlink()
 
-    def _differences(self, file: Path) -> str:
-        other = json.loads(file.read_text())
-        names = sorted(set(other) | set(self.ingredients))
-        changed = [(name, other.get(name), self.ingredients.get(name)) for name in names]
-        return ", ".join(f"{name} was {_short(was)}, is {_short(now)}" for name, was, now in changed if was != now)
+    def stale(self) -> list[str]:
+        """Say of interrupted runs with other ingredients what differs, a sentence each, the newest first.
+
+        None of them is resumed; the newest few are kept, should their parameters come back.
+        """
+        others = [last for last in self.folder.parent.glob("*/last.ckpt") if last != self.last]
+        others.sort(key=lambda last: last.stat().st_mtime, reverse=True)
+        for last in others[KEPT:]:
+            shutil.rmtree(last.parent)
+        return [f"not resuming from {last.parent}: {self._differences(last.parent)}" for last in others[:KEPT]]
+
+    def _differences(self, folder: Path) -> str:
+        theirs, ours = json.loads((folder / "ingredients.json").read_text()), self.ingredients
+        values = [(name, theirs.get(name), ours.get(name)) for name in sorted(set(theirs) | set(ours))]
+        differing = [(name, json.dumps(was), json.dumps(now)) for name, was, now in values if was != now]
+        return ", ".join(f"{name} was {was}, is {now}" for name, was, now in differing)
 
     def close(self) -> None:
         """Delete the folder: the run has ended, and its outputs are written."""
         shutil.rmtree(self.folder)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…\""

@@ -1,7 +1,5 @@
 """`landseg …`: what a person does beside `dvc repro`."""
 
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +26,7 @@ def check(path: ParamsFile = PARAMS) -> None:
 
     with reporting():
         check_params(path)
+        typer.echo(f"{path}: in order")
 
 
 @app.command()
@@ -36,7 +35,7 @@ def schema(path: Annotated[Path, typer.Argument(help="Where to write.")] = Path(
     from landseg.params.everything import schema as params_schema
 
     with reporting(), atomic(path) as temporary:
-        temporary.write_text(params_schema())
+        temporary.write_text(params_schema(), encoding="utf-8")
 
 
 @app.command()
@@ -45,6 +44,8 @@ def unpack(
     out: Annotated[Path, typer.Argument(help="Where to lay the files out: images/, masks/ and masks_rgb/.")],
 ) -> None:
     """Lay the PNG files of tile archives out loose, for whoever wants a folder."""
+    from landseg.sources.archive import unpack as unpack_archive
+
     with reporting():
         archives = sorted(tiles.glob("*.zip"))
         if not archives:
@@ -52,20 +53,7 @@ def unpack(
         if out.exists():
             raise LandsegError(f"{out}: is already there; name a new folder, or remove it")
         with atomic(out) as temporary:
+            temporary.mkdir()
             for path in archives:
-                _unpack_one(path, temporary)
+                unpack_archive(path, temporary)
         typer.echo(f"{sum(1 for _ in out.rglob('*.png')):,} files in {out}")
-
-
-def _unpack_one(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                target = folder / member.filename
-                if not target.resolve().is_relative_to(folder.resolve()):
-                    raise LandsegError(f"{path}: its member {member.filename} would leave {folder}; do not trust this file")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-    except zipfile.BadZipFile:
-        raise LandsegError(f"{path}: is truncated or no ZIP file; run the convert stage again") from None

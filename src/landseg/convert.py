@@ -8,32 +8,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landseg.datasets.card import Card
 from landseg.datasets.classes import IGNORE, palette
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.labels import LabelReader
+from landseg.labels import LabelDecoder
 from landseg.rasters import opened, read, valid
+from landseg.tables import pixel_column
 
 Pixels = npt.NDArray[np.uint8]
+Present = npt.NDArray[np.bool_] | None
 T = TypeVar("T")
 R = TypeVar("R")
 
 # The fastest lossless setting that was measured (docs/performance.md): runs and Huffman codes only.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-# How many tiles abreast are read in one go: it bounds memory where scenes are very wide.
-_TILES_ABREAST = 32
-# Members carry no time, so equal pixels give equal archives, which DVC stores once.
-_NO_TIME = (1980, 1, 1, 0, 0, 0)
+# How many pixels are read in one go, at most: it bounds memory where scenes are very wide or tiles very large.
+_SPAN = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,34 @@ class Picture:
     range: tuple[float, float]
     gamma: float
 
-    def __call__(self, pixels: npt.NDArray[Any]) -> Pixels:
-        """Return a window (3, H, W) of any dtype as (H, W, 3) uint8; uint8 passes through unchanged."""
+    def __call__(self, pixels: npt.NDArray[Any], present: Present = None) -> Pixels:
+        """Return a window (3, H, W) of any dtype as (H, W, 3) uint8; uint8 passes through unchanged.
+
+        Args:
+            pixels: the window.
+            present: where it has data, (H, W); None is everywhere.
+        """
         if pixels.dtype == np.uint8:
             return merged(pixels)
-        values = np.nan_to_num(pixels.astype(np.float32))
-        if self.stretch == "fixed":
-            low, high = map(np.float32, self.range)
-        else:
-            low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)
-        share = np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1) ** (1 / self.gamma)
-        return merged(np.rint(share * 255).astype(np.uint8))
+        values = np.nan_to_num(pixels.astype(np.float32), copy=False)
+        low, high = self.range if self.stretch == "fixed" else _extremes(values, present)
+        values -= low
+        values /= np.maximum(high - low, 1e-6)
+        np.clip(values, 0, 1, out=values)
+        values **= 1 / self.gamma
+        values *= 255
+        return merged(np.rint(values, out=values).astype(np.uint8))
+
+
+def _extremes(values: npt.NDArray[np.float32], present: Present) -> tuple[Any, Any]:
+    """Return the smallest and largest value of each band, (3, 1, 1) each, among those with data."""
+    seen = values.reshape(len(values), -1) if present is None or not present.any() else values[:, present]
+    return seen.min(axis=1)[:, None, None], seen.max(axis=1)[:, None, None]
 
 
 def merged(bands: Pixels) -> Pixels:
     """Return (3, H, W) as (H, W, 3); ten times as fast as NumPy's transpose and copy."""
-    picture: Pixels = cv2.merge(list(bands))
-    return picture
+    return cast(Pixels, cv2.merge(list(bands)))
 
 
 def positions(wanted: Iterable[str], names: tuple[str, ...]) -> tuple[int, int, int]:
@@ -81,16 +93,24 @@ def positions(wanted: Iterable[str], names: tuple[str, ...]) -> tuple[int, int, 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile read but not yet encoded."""
+    """A tile read, but neither decoded nor encoded."""
 
     name: str
+    #: Offsets in the scene, px.
+    row: int
+    col: int
+    #: (3, H, W), of the image's dtype.
     image: npt.NDArray[Any]
-    ids: Pixels
+    #: (bands, H, W), of the label raster's dtype.
+    values: npt.NDArray[Any]
+    #: Where the image has data, (H, W); None is everywhere.
+    present: Present
+    labels: LabelDecoder
 
 
 def convert_archive(
     tiles: pd.DataFrame, raw: Path, folder: Path, card: Card, picture: Picture, size: int, masks_rgb: bool, threads: int
-) -> npt.NDArray[np.int64]:
+) -> pd.DataFrame:
     """Write one archive of tiles: images/*.png, masks/*.png and, if asked for, masks_rgb/*.png.
 
     Windows are read one after another, in the order of the plan, and encoded by threads; the few
@@ -107,38 +127,77 @@ def convert_archive(
         threads: threads that encode.
 
     Returns:
-        Pixels of every mask id in every tile: (n, 256) int64. The padding of a tile is not counted.
+        Pixels of every class, and those ignored, in every tile: int64 columns as landseg.tables names
+        them, indexed like `tiles`. The padding of a tile is not counted.
 
     Raises:
         LandsegError: a raster is damaged, a label is unknown, or the archive cannot be written.
     """
     encode = partial(_encode, picture=picture, colours=palette(card.classes), size=size, masks_rgb=masks_rgb)
-    counts = []
+    counts = {}
     with atomic(folder / str(tiles["archive"].iloc[0])) as path, zipfile.ZipFile(path, "w") as archive:
-        for members, count in _in_order(encode, _read_tiles(tiles, raw, card, picture.bands), threads):
-            for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name, _NO_TIME), content)
-            counts.append(count)
-    return np.stack(counts)
+        for name, members, count in _in_order(encode, _read_tiles(tiles, raw, card, picture.bands), threads):
+            for member, content in members.items():
+                archive.writestr(_member(member), content)
+            counts[name] = count
+    table = pd.DataFrame([counts[name] for name in tiles["tile"]], index=tiles.index)
+    wanted = {pixel_column(land_class.id): table[land_class.id] for land_class in card.classes}
+    return pd.DataFrame({**wanted, "pixels_ignored": table[IGNORE]})
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Describe a member that is stored, without a time: equal pixels give equal archives, which DVC stores once."""
+    info = zipfile.ZipInfo(name)  # of 1980
+    info.external_attr = 0o644 << 16  # what it is to be when unpacked
+    return info
 
 
 def _read_tiles(tiles: pd.DataFrame, raw: Path, card: Card, bands: tuple[int, int, int]) -> Iterator[Tile]:
-    """Read the windows of a plan; pixels without data are ignored, whatever their label."""
-    for (image, mask), rows in tiles.groupby(["image", "mask"], sort=False):
+    for _, rows in tiles.groupby(["image", "mask"], sort=False):
+        image, mask = (str(rows[key].iloc[0]) for key in ("image", "mask"))
         with opened(raw / image) as source, opened(raw / mask) as label_source:
-            if source.count < max(bands):
-                raise LandsegError(
-                    f"{raw / image}: has {source.count} bands, and the data card names {len(card.bands)}; "
-                    "correct dataset.bands, or replace the image"
-                )
-            labels = LabelReader(label_source, card.mask, card.classes)
+            _require_bands(source, bands, card)
+            labels = LabelDecoder(label_source, card.mask, card.classes)
             for span, members in _spans(rows):
-                pixels, ids, present = read(source, span, list(bands)), labels(span), valid(source, span)
-                if present is not None:
-                    ids[~present] = IGNORE
-                for tile in members.itertuples():
-                    across = slice(tile.col - span.col_off, tile.col - span.col_off + tile.width)
-                    yield Tile(str(tile.tile), pixels[:, :, across], ids[:, across])
+                yield from _read_span(source, label_source, labels, bands, span, members)
+
+
+def _read_span(
+    source: Any, label_source: Any, labels: LabelDecoder, bands: tuple[int, int, int], span: Window, tiles: pd.DataFrame
+) -> Iterator[Tile]:
+    """Read a window and cut it into tiles, which are copies: views would keep the whole window in memory."""
+    pixels, values = read(source, span, list(bands)), read(label_source, span, labels.bands)
+    present = _present(source, span, pixels)
+    for name, row, col, width in zip(*(tiles[key].tolist() for key in ("tile", "row", "col", "width")), strict=True):
+        across = slice(col - span.col_off, col - span.col_off + width)
+        yield Tile(
+            name=name,
+            row=row,
+            col=col,
+            image=pixels[:, :, across].copy(),
+            values=values[:, :, across].copy(),
+            present=None if present is None else present[:, across].copy(),
+            labels=labels,
+        )
+
+
+def _require_bands(source: Any, bands: tuple[int, int, int], card: Card) -> None:
+    if source.count < max(bands):
+        raise LandsegError(
+            f"{source.name}: has {source.count} band(s), and the data card names {len(card.bands)}; "
+            "correct dataset.bands, or replace the image"
+        )
+    if source.colorinterp[0] == ColorInterp.palette:
+        raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
+
+
+def _present(source: Any, window: Window, pixels: npt.NDArray[Any]) -> Present:
+    """Return where the pixels of a window have data, (H, W), or None: not where the file or a NaN says no."""
+    present = valid(source, window)
+    if pixels.dtype.kind != "f":
+        return present
+    finite: npt.NDArray[np.bool_] = np.isfinite(pixels).all(axis=0)
+    return finite if present is None else finite & present
 
 
 def _spans(tiles: pd.DataFrame) -> Iterator[tuple[Window, pd.DataFrame]]:
@@ -147,10 +206,12 @@ def _spans(tiles: pd.DataFrame) -> Iterator[tuple[Window, pd.DataFrame]]:
     Many GeoTIFFs are cut into strips as wide as the scene. Tile by tile, every strip would be decoded
     once for every tile that it crosses: seventeen times the work on LandCover.ai.
     """
-    for (row, height), members in tiles.groupby(["row", "height"], sort=False):
-        for start in range(0, len(members), _TILES_ABREAST):
-            part = members.iloc[start : start + _TILES_ABREAST]
-            left, right = part["col"].min(), (part["col"] + part["width"]).max()
+    for _, members in tiles.groupby(["row", "height"], sort=False):
+        row, height = (int(members[key].iloc[0]) for key in ("row", "height"))
+        abreast = max(1, _SPAN // (height * int(members["width"].max())))
+        for start in range(0, len(members), abreast):
+            part = members.iloc[start : start + abreast]
+            left, right = int(part["col"].min()), int((part["col"] + part["width"]).max())
             yield Window(left, row, right - left, height), part
 
 
@@ -168,25 +229,31 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> I
 
 def _encode(
     tile: Tile, picture: Picture, colours: Pixels, size: int, masks_rgb: bool
-) -> tuple[dict[str, bytes], npt.NDArray[np.int64]]:
-    """Return the members of a tile by name, and its pixels of every mask id, (256,) int64."""
-    counts = np.bincount(tile.ids.ravel(), minlength=256)  # before padding, which is nobody's pixel
-    below, right = size - tile.ids.shape[0], size - tile.ids.shape[1]
-    image = cv2.copyMakeBorder(picture(tile.image), 0, below, 0, right, cv2.BORDER_CONSTANT)
-    ids = cv2.copyMakeBorder(tile.ids, 0, below, 0, right, cv2.BORDER_CONSTANT, value=IGNORE)
+) -> tuple[str, dict[str, bytes], npt.NDArray[np.int64]]:
+    """Return a tile's name, its members by name, and its pixels of every mask id, (256,) int64."""
+    ids = tile.labels(tile.values, tile.row, tile.col)
+    if tile.present is not None:
+        ids[~tile.present] = IGNORE
+    counts = np.bincount(ids.ravel(), minlength=256)  # before padding, which is nobody's pixel
+    image = _padded(picture(tile.image, tile.present), size, 0)
+    ids = _padded(ids, size, IGNORE)
     members = {
         f"images/{tile.name}.png": _png(image),
         f"masks/{tile.name}.png": _palette_png(ids, colours),
     }
     if masks_rgb:
         members[f"masks_rgb/{tile.name}.png"] = _png(cv2.LUT(cv2.merge([ids, ids, ids]), colours[None]))
-    return members, counts
+    return tile.name, members, counts
 
 
-def _png(picture: Pixels) -> bytes:
-    """Encode (H, W, 3) RGB."""
-    encoded: npt.NDArray[np.uint8] = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _PNG)[1]
-    return encoded.tobytes()
+def _padded(pixels: Pixels, size: int, value: int) -> Pixels:
+    below, right = size - pixels.shape[0], size - pixels.shape[1]
+    return cast(Pixels, cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[value] * 4))
+
+
+def _png(picture: npt.NDArray[Any]) -> bytes:
+    """Encode (H, W, 3) uint8 RGB."""
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _PNG)[1].tobytes()
 
 
 def _palette_png(ids: Pixels, colours: Pixels) -> bytes:

@@ -18,16 +18,27 @@ _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
     errno.EFBIG: "the file grew over the size allowed here; raise the limit or write elsewhere",
-    errno.EACCES: "permission denied; make it writable for you, or choose another folder",
-    errno.EPERM: "not permitted; make it writable for you, or choose another folder",
+    errno.EACCES: "permission denied; change its permissions, or choose another folder",
+    errno.EPERM: "not permitted; change its permissions, or choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EIO: "the disk or the network share fails; mend it, or choose another",
+    errno.ENOTDIR: "a file stands where a folder should be; remove or rename it",
+    errno.EEXIST: "something stands there already; remove or rename it",
+    errno.EISDIR: "a folder stands where a file should be; remove or rename it",
+    errno.ENAMETOOLONG: "its name is too long for the file system; use shorter names",
+    errno.EMFILE: "too many files are open at once; raise the limit (ulimit -n)",
 }
 
 
+def remedy(error: OSError) -> str | None:
+    """Say what an operating-system error means and what to do, or None where it is no user's matter."""
+    return _REMEDIES.get(error.errno or 0)
+
+
 def explain(error: OSError) -> str | None:
-    """Say in one sentence what an operating-system error means, or None where it is no user's matter."""
-    remedy = _REMEDIES.get(error.errno or 0)
-    return remedy and f"{error.filename2 or error.filename or 'a file'}: {remedy}"
+    """Say the same in a whole sentence, with the name of the file."""
+    advice = remedy(error)
+    return advice and f"{error.filename2 or error.filename or 'a file'}: {advice}"
 
 
 @contextmanager

@@ -1,48 +1,56 @@
-"""Evaluation: one confusion matrix a scene; every score but paper_iou is a function of them."""
+"""Evaluation: one confusion matrix a tile; every score but the one-hot IoU of batches is a function of their sums."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from landseg.counting import count
 from landseg.datasets.classes import IGNORE, ids
+from landseg.devices import Accelerator
 from landseg.metrics import one_hot_iou
 from landseg.models import Segmenter
-
+from landseg.tiles import Batch
 
 Pixels = npt.NDArray[np.uint8]
 Matrices = npt.NDArray[np.int64]
 
 
 @torch.inference_mode()
+def predict(model: Segmenter, images: torch.Tensor, device: Accelerator, bf16: bool) -> torch.Tensor:
+    """Return the logits of images: (N, 3, H, W) uint8 to (N, K, H, W) float32, on the device.
+
+    Args:
+        model: the model, in evaluation mode on the device.
+        images: what to segment.
+        device: where to compute.
+        bf16: whether to compute in bf16 where that is safe, as in training.
+    """
+    with torch.autocast(device, torch.bfloat16, enabled=bf16):
+        logits: torch.Tensor = model(images.to(device, non_blocking=True))
+    return logits.float()
+
+
 def count_batches(
-    model: Segmenter, batches: DataLoader[Any], device: str, bf16: bool
+    model: Segmenter, batches: Iterable[Batch], device: Accelerator, bf16: bool
 ) -> Iterator[tuple[Matrices, float]]:
     """Predict a part; yield, of every batch, the matrices of its tiles, (N, K, K) int64, and its one-hot IoU.
 
     Args:
         model: the model, in evaluation mode on the device.
         batches: the part, in the order of its table.
-        device: cpu, cuda or mps.
-        bf16: whether to compute in bf16, as in training.
+        device: where to compute.
+        bf16: whether to compute in bf16 where that is safe, as in training.
+
+    Raises:
+        TileError: a tile cannot be read.
     """
-    classes = len(model.info.classes)
     for images, targets, _ in batches:
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            logits = model(images.to(device, non_blocking=True)).float()
-        targets = targets.to(device).long()
-        predictions = logits.argmax(1)
-        matrices = torch.stack(
-            [
-                multiclass_confusion_matrix(p, t, classes, ignore_index=IGNORE, validate_args=False)
-                for p, t in zip(predictions, targets, strict=True)
-            ]
-        )
-        yield matrices.cpu().numpy().astype(np.int64), _one_hot_iou(logits, targets)
+        logits = predict(model, images, device, bf16)
+        channels = targets.to(device).long()
+        matrices = count(logits.argmax(1), channels, len(model.info.classes))
+        yield matrices.cpu().numpy(), _one_hot_iou(logits, channels)
 
 
 def _one_hot_iou(logits: torch.Tensor, targets: torch.Tensor) -> float:
@@ -62,11 +70,14 @@ def by_group(matrices: Matrices, groups: Sequence[str]) -> tuple[list[str], Matr
     return [str(name) for name in names], sums
 
 
-@torch.inference_mode()
-def predict_ids(model: Segmenter, images: Pixels) -> Pixels:
-    """Return the class ids that a model sees in images: (N, H, W, 3) uint8 to (N, H, W) uint8, on the CPU."""
-    logits = model(torch.from_numpy(images).permute(0, 3, 1, 2))
-    predicted: Pixels = ids(model.info.classes)[logits.argmax(1).numpy()]
+def predict_ids(model: Segmenter, images: Pixels, device: Accelerator, bf16: bool) -> Pixels:
+    """Return the class ids that a model sees in images: (N, H, W, 3) uint8 to (N, H, W) uint8.
+
+    They pass one by one: tiles are chosen to be looked at, however large.
+    """
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    channels = [predict(model, picture[None], device, bf16)[0].argmax(0).cpu().numpy() for picture in pictures]
+    predicted: Pixels = ids(model.info.classes)[np.stack(channels)]
     return predicted
 
 
@@ -75,6 +86,13 @@ def spread(matrices: Matrices, wanted: int) -> list[int]:
 
     A tile of one class says little, so only tiles with three classes are drawn on, or two, or one,
     whatever there are enough of.
+
+    Args:
+        matrices: (n, K, K) int64, one a tile, each with at least one pixel.
+        wanted: how many to choose; where there are fewer, all.
+
+    Returns:
+        Their positions, the worst first.
     """
     classes = (matrices.sum(axis=2) > 0).sum(axis=1)
     least = next(n for n in (3, 2, 1) if n == 1 or (classes >= n).sum() >= wanted)

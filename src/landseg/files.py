@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from landseg.errors import LandsegError, explain
+from landseg.errors import LandsegError, remedy
 
 
 @contextmanager
@@ -18,28 +18,58 @@ def atomic(path: Path) -> Iterator[Path]:
     whatever stood at `path` before is untouched. A file's bytes reach the disk before its name does.
 
     Raises:
-        LandsegError: the disk is full, or the folder cannot be written.
+        LandsegError: the disk is full, the folder cannot be written, or something else stands at `path`.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        temporary.unlink()  # the block decides whether this becomes a file or a folder
+        temporary = _unused(path)
         yield temporary
-        if temporary.is_file():
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-        elif path.is_dir():
-            shutil.rmtree(path)
+        _flush(temporary)
+        _clear(path, temporary.is_dir())
         temporary.replace(path)
     except OSError as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        reason = sentence.partition(": ")[2]
-        raise LandsegError(f"{path}: {reason}") from error
+        if advice := remedy(error):
+            raise LandsegError(f"{_culprit(error, path, temporary)}: {advice}") from error
+        raise
     finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+        if temporary is not None:
+            _remove(temporary)
+
+
+def _unused(path: Path) -> Path:
+    """Return a hidden name beside `path` that nothing has; the block decides whether a file or a folder gets it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    Path(name).unlink()
+    return Path(name)
+
+
+def _flush(temporary: Path) -> None:
+    if temporary.is_file():
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+def _clear(path: Path, for_folder: bool) -> None:
+    """Make way for a folder, which, unlike a file, cannot take the place of another in one step."""
+    if for_folder and path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)  # an error here would hide the one that led here
+    else:
+        temporary.unlink(missing_ok=True)
+
+
+def _culprit(error: OSError, path: Path, temporary: Path | None) -> Path:
+    """Return the file that an error is about, by a name that the user knows."""
+    name = error.filename2 or error.filename
+    culprit = Path(name) if isinstance(name, str) else path
+    if culprit.name.startswith(f".{path.name}."):
+        return path
+    if temporary is not None and culprit.is_relative_to(temporary):
+        return path / culprit.relative_to(temporary)
+    return next((parent for parent in culprit.parents if parent.is_file()), culprit)

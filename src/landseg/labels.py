@@ -1,106 +1,158 @@
 """From label rasters to class ids, whatever way the raster says which class a pixel has."""
 
-from typing import Any
+import math
+from functools import cache
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from rasterio.windows import Window
+from rasterio.enums import ColorInterp
 
 from landseg.datasets.card import MaskEncoding
-from landseg.datasets.classes import IGNORE, ClassTable
+from landseg.datasets.classes import IGNORE, ClassTable, Colour
 from landseg.errors import LandsegError
-from landseg.rasters import read
 
 Ids = npt.NDArray[np.uint8]
+Lookup = npt.NDArray[np.uint16]
 
 # Marks, in a look-up, the values that no class has; it is no 8-bit id, so it collides with none.
-_UNLISTED = np.uint16(256)
+_UNLISTED = 256
+# Where a look-up of values says what to do with all that no byte holds: any such value, and those that are ignored.
+_OTHER, _BLANK = 256, 257
 
 
-class LabelReader:
-    """Reads windows of an open label raster as class ids."""
+class LabelDecoder:
+    """Turns what one label raster holds into class ids.
+
+    It is made for an open raster but does not keep it, so threads can decode while the next window is read.
+    """
 
     def __init__(self, source: Any, encoding: MaskEncoding, classes: ClassTable) -> None:
-        """Prepare the look-up from pixel values to ids.
+        """Learn from an open raster all that decoding needs.
 
         Raises:
             LandsegError: the raster has no palette, or not the bands, that the encoding needs.
         """
-        self.source = source
+        self.name: str = source.name
         self.encoding = encoding
-        if encoding.values == "ids":
-            self.lookup = _id_lookup(encoding, classes)
+        self.blanks: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
+        if source.nodata is not None and source.nodata not in [land_class.id for land_class in classes]:
+            self.blanks.append(source.nodata)
+        if encoding.values == "rgb":
+            _require_colours(source)
+            self.lookup = _by_colour(encoding.ignore, classes)
         elif encoding.values == "palette":
-            self.lookup = _palette_lookup(source, encoding, classes)
-        elif source.count >= 3:
-            self.lookup = _colour_lookup(encoding, classes)
+            self.lookup = _by_palette(source, self.blanks, _by_colour(encoding.ignore, classes))
         else:
-            raise LandsegError(
-                f"{source.name}: has {source.count} band, and dataset.mask_values = rgb needs 3; "
-                "set it to ids or palette, or convert the mask"
-            )
+            _require_ids(source)
+            self.lookup = _by_id(self.blanks, classes)
 
-    def __call__(self, window: Window) -> Ids:
-        """Return the class ids of a window: (height, width) uint8, IGNORE where a pixel counts for nothing.
+    @property
+    def bands(self) -> list[int]:
+        """The bands to read."""
+        return [1, 2, 3] if self.encoding.values == "rgb" else [1]
+
+    def __call__(self, values: npt.NDArray[Any], row: int = 0, col: int = 0) -> Ids:
+        """Return class ids: (height, width) uint8, IGNORE where a pixel counts for nothing.
+
+        Args:
+            values: pixels of `bands`, (bands, height, width).
+            row: where in the raster these pixels start, so that messages name the right one.
+            col: likewise.
 
         Raises:
-            LandsegError: the file is damaged, or a pixel has an id or a colour that no class has.
+            LandsegError: a pixel has an id or a colour that no class has.
         """
-        found = self.lookup[self._values(window)]
+        found = self._find(values)
         unlisted = found == _UNLISTED
         if unlisted.any():
             if self.encoding.unlisted == "error":
-                self._refuse(window, unlisted)
+                self._refuse(values, unlisted, row, col)
             found[unlisted] = IGNORE
         return found.astype(np.uint8)
 
-    def _values(self, window: Window) -> npt.NDArray[np.integer[Any]]:
-        """Return what to look up: packed colours, or ids with one entry for all that no byte holds."""
+    def _find(self, values: npt.NDArray[Any]) -> Lookup:
         if self.encoding.values == "rgb":
-            red, green, blue = read(self.source, window, [1, 2, 3]).astype(np.uint32)
-            packed: npt.NDArray[np.uint32] = red << 16 | green << 8 | blue
-            return packed
-        values = read(self.source, window, 1)
+            return self.lookup[_packed(values)]
         if values.dtype == np.uint8:
-            return values
-        whole = np.rint(np.nan_to_num(values, nan=-1))
-        outside = (whole != values) | (whole < 0) | (whole > IGNORE)
-        return np.where(outside, 256, whole).astype(np.intp)
+            return cast(Lookup, cv2.LUT(values[0], self.lookup[:256]))  # the hot path: NumPy takes ten times as long
+        band = values[0]
+        index = np.full(band.shape, _OTHER)
+        whole = (band >= 0) & (band < 256) & (band == np.rint(band))
+        index[whole] = band[whole]
+        index[np.isnan(band) | np.isin(band, self.blanks)] = _BLANK
+        return self.lookup[index]
 
-    def _refuse(self, window: Window, where: npt.NDArray[np.bool_]) -> None:
-        row, col = (int(index) for index in np.argwhere(where)[0])
-        raw = read(self.source, Window(window.col_off + col, window.row_off + row, 1, 1))[:3, 0, 0]
-        what = f"colour {tuple(int(v) for v in raw)}" if self.encoding.values == "rgb" else f"value {raw[0]:g}"
+    def _refuse(self, values: npt.NDArray[Any], where: npt.NDArray[np.bool_], row: int, col: int) -> None:
+        below, right = (int(index) for index in np.argwhere(where)[0])
+        pixel = values[:, below, right]
+        what = f"colour {tuple(pixel.tolist())}" if self.encoding.values == "rgb" else f"value {pixel[0]}"
         raise LandsegError(
-            f"{self.source.name}: the pixel at row {window.row_off + row}, column {window.col_off + col} has the {what}, "
-            "which no class has; add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore"
+            f"{self.name}: the pixel at row {row + below}, column {col + right} has the {what}, which no class has; "
+            "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore"
         )
 
 
-def _id_lookup(encoding: MaskEncoding, classes: ClassTable) -> npt.NDArray[np.uint16]:
-    table = np.full(257, _UNLISTED, np.uint16)
-    table[[value for value in encoding.ignore if isinstance(value, int)]] = IGNORE
-    table[[land_class.id for land_class in classes]] = [land_class.id for land_class in classes]
+def _require_ids(source: Any) -> None:
+    """Refuse a colour picture: its red band would be taken for ids."""
+    if source.colorinterp[0] == ColorInterp.red:
+        raise LandsegError(
+            f"{source.name}: holds colours, and dataset.mask_values = ids needs one band of class ids; set it to rgb"
+        )
+
+
+def _require_colours(source: Any) -> None:
+    if source.count < 3 or set(source.dtypes[:3]) != {"uint8"}:
+        raise LandsegError(
+            f"{source.name}: has {source.count} band(s) of {source.dtypes[0]}, and dataset.mask_values = rgb needs "
+            "three of uint8; set it to ids or palette, or convert the mask"
+        )
+
+
+def _by_id(blanks: list[float], classes: ClassTable) -> Lookup:
+    table = np.full(258, _UNLISTED, np.uint16)
+    for land_class in classes:
+        table[land_class.id] = land_class.id
+    table[[IGNORE, _BLANK, *_bytes(blanks)]] = IGNORE
     return table
 
 
-def _colour_lookup(encoding: MaskEncoding, classes: ClassTable) -> npt.NDArray[np.uint16]:
-    table = np.full(1 << 24, _UNLISTED, np.uint16)
-    ignored = [(value, IGNORE) for value in encoding.ignore if not isinstance(value, int)]
-    for (red, green, blue), value in [*ignored, *((land_class.color, land_class.id) for land_class in classes)]:
-        table[red << 16 | green << 8 | blue] = value
-    return table
-
-
-def _palette_lookup(source: Any, encoding: MaskEncoding, classes: ClassTable) -> npt.NDArray[np.uint16]:
+def _by_palette(source: Any, blanks: list[float], by_colour: Lookup) -> Lookup:
     try:
         colours = source.colormap(1)
     except ValueError:
         raise LandsegError(
             f"{source.name}: has no palette, and dataset.mask_values = palette needs one; set it to ids or rgb"
         ) from None
-    by_colour = _colour_lookup(encoding, classes)
-    table = np.full(257, _UNLISTED, np.uint16)
-    for value, (red, green, blue, *_) in colours.items():
+    table = np.full(258, _UNLISTED, np.uint16)
+    for value in _bytes(colours):
+        red, green, blue, *_ = colours[value]
         table[value] = by_colour[red << 16 | green << 8 | blue]
+    table[[_BLANK, *_bytes(blanks)]] = IGNORE
     return table
+
+
+def _bytes(values: Any) -> list[int]:
+    return [int(value) for value in values if 0 <= value < 256 and value == math.floor(value)]
+
+
+@cache
+def _by_colour(ignore: tuple[int | Colour, ...], classes: ClassTable) -> Lookup:
+    """Look up packed colours: (2^24,); 32 MB, so one for all rasters of a data set."""
+    table = np.full(1 << 24, _UNLISTED, np.uint16)
+    for land_class in classes:
+        red, green, blue = land_class.color
+        table[red << 16 | green << 8 | blue] = land_class.id
+    for value in ignore:
+        if not isinstance(value, int):
+            red, green, blue = value
+            table[red << 16 | green << 8 | blue] = IGNORE
+    return table
+
+
+def _packed(values: Ids) -> npt.NDArray[np.uint32]:
+    """Pack red, green and blue, (3, H, W), into one number each, (H, W); four times as fast as shifting."""
+    red, green, blue = values
+    packed: npt.NDArray[np.uint32] = cv2.merge([blue, green, red, np.zeros_like(red)]).view("<u4")[:, :, 0]
+    return packed

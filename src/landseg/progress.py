@@ -19,9 +19,10 @@ class _Rate(ProgressColumn):
 
 
 def track(steps: Iterable[tuple[int, T]], total: int, title: str, unit: str) -> Iterator[T]:
-    """Yield the results of steps that come as (units done, result), showing progress on standard error."""
+    """Yield the results of steps that come as (units done, result), showing progress where a terminal does."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (total and console.is_terminal)) as progress:
         task = progress.add_task(title, total=total, unit=unit)
         for done, result in steps:
             progress.update(task, advance=done)

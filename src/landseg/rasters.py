@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -16,31 +17,36 @@ from landseg.errors import LandsegError
 
 Image = npt.NDArray[Any]
 
-# A JPEG that ends too early is only a warning to libjpeg, which fills the rest with grey.
-_SETTINGS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True}
+_SETTINGS = {
+    # Bytes for decoded blocks, of all open rasters: enough for those under one row of windows.
+    "GDAL_CACHEMAX": 32 << 20,
+    # A JPEG that ends too early is only a warning to libjpeg, which fills the rest with grey, ...
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    # ... and GDAL's short cut for whole PNGs fills the rest with black and says nothing at all.
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
+}
 
 
 @contextmanager
-def opened(path: Path, cache_mb: int = 64) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """Open a raster for reading; yields a rasterio dataset.
-
-    Args:
-        path: the file.
-        cache_mb: memory for decoded blocks, MB: enough for the blocks under one row of windows.
 
     Raises:
         LandsegError: the file is missing, or is no raster.
     """
     if not path.is_file():
         raise LandsegError(f"{path}: not there; put it back, or run the download stage again")
-    with rasterio.Env(GDAL_CACHEMAX=cache_mb, **_SETTINGS), warnings.catch_warnings():
+    with rasterio.Env(**_SETTINGS), _open(path) as source:
+        yield source
+
+
+def _open(path: Path) -> Any:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pictures without a place on earth are welcome
         try:
-            source = rasterio.open(path)
+            return rasterio.open(path)
         except RasterioError as error:
             raise LandsegError(f"{path}: cannot be read as an image ({_reason(error)}); replace or remove it") from None
-        with source:
-            yield source
 
 
 def read(source: Any, window: Window | None = None, indexes: Any = None) -> Image:
@@ -49,25 +55,38 @@ def read(source: Any, window: Window | None = None, indexes: Any = None) -> Imag
     Raises:
         LandsegError: the file is truncated or damaged.
     """
-    try:
+    with _damage(source):
         pixels: Image = source.read(indexes, window=window)
-    except RasterioError as error:
-        raise LandsegError(
-            f"{source.name}: its pixels cannot be read, it is truncated or damaged ({_reason(error)}); replace it"
-        ) from None
     return pixels
 
 
 def valid(source: Any, window: Window) -> npt.NDArray[np.bool_] | None:
-    """Return where an open raster has data, (height, width), or None where it has data everywhere."""
-    if all(rasterio.enums.MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
+    """Return where an open raster has data, (height, width), or None where it has data everywhere.
+
+    Data are missing where every band has the file's nodata value, or where its mask or alpha band says so.
+
+    Raises:
+        LandsegError: the file is truncated or damaged.
+    """
+    if all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
         return None
-    present: npt.NDArray[np.bool_] = source.dataset_mask(window=window) > 0
+    with _damage(source):
+        present: npt.NDArray[np.bool_] = source.dataset_mask(window=window) > 0
     return present
+
+
+@contextmanager
+def _damage(source: Any) -> Iterator[None]:
+    try:
+        yield
+    except RasterioError as error:
+        raise LandsegError(
+            f"{source.name}: its pixels cannot be read, it is truncated or damaged ({_reason(error)}); replace it"
+        ) from None
 
 
 def _reason(error: RasterioError) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    return str(cause).replace("\n", " ").strip().rstrip(".")
+    return " ".join(str(cause).split()).rstrip(".")

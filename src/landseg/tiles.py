@@ -5,9 +5,10 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -42,37 +43,62 @@ def part(split: Path, name: str, classes: ClassTable) -> pd.DataFrame:
     return tiles.reset_index(drop=True)
 
 
-@lru_cache(maxsize=64)
+class TileError(LandsegError):
+    """A tile that cannot be read.
+
+    A DataLoader re-raises what a worker process raised with the worker's traceback for a message. Its
+    last line is the error itself, and all that a user is shown.
+    """
+
+    def __init__(self, message: str) -> None:
+        last = message.rstrip().rpartition("\n")[2]
+        super().__init__(last.removeprefix(f"{TileError.__module__}.{TileError.__qualname__}: "))
+
+
+@lru_cache(maxsize=128)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:  # noqa: ARG001
     """Open an archive, once a process: a forked worker must not share its parent's position in the file."""
     return zipfile.ZipFile(path)
 
 
-def _member(path: Path, name: str) -> bytes:
+@contextmanager
+def _reading(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    """Yield an open archive, to read a member from it."""
     try:
-        return _archive(path, os.getpid()).read(name)
-    except (OSError, KeyError, zipfile.BadZipFile):
-        raise LandsegError(f"{path}: cannot read {name}; run the convert stage again") from None
+        yield _archive(path, os.getpid())
+    except (OSError, KeyError, SyntaxError, zipfile.BadZipFile, cv2.error):  # SyntaxError: Pillow, of a broken PNG
+        raise TileError(f"{path}: {name} is missing or damaged; run the convert stage again") from None
+
+
+def _image(tile: str) -> str:
+    return f"images/{tile}.png"
+
+
+def _mask(tile: str) -> str:
+    return f"masks/{tile}.png"
 
 
 def read_image(archive: Path, tile: str) -> Pixels:
     """Read the image of a tile, (H, W, 3) uint8, RGB.
 
     Raises:
-        LandsegError: the archive or the picture is missing or damaged.
+        TileError: the archive or the picture is missing or damaged.
     """
-    encoded = np.frombuffer(_member(archive, f"images/{tile}.png"), np.uint8)
-    image: Pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    return image
+    with _reading(archive, _image(tile)) as opened:
+        encoded = np.frombuffer(opened.read(_image(tile)), np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise OSError
+    return cast(Pixels, image)
 
 
 def read_mask(archive: Path, tile: str) -> Pixels:
     """Read the class ids of a tile, (H, W) uint8. OpenCV would turn them into the colours of the palette.
 
     Raises:
-        LandsegError: the archive or the picture is missing or damaged.
+        TileError: the archive or the picture is missing or damaged.
     """
-    with Image.open(io.BytesIO(_member(archive, f"masks/{tile}.png"))) as picture:
+    with _reading(archive, _mask(tile)) as opened, Image.open(io.BytesIO(opened.read(_mask(tile)))) as picture:
         return np.asarray(picture)
 
 
@@ -80,10 +106,24 @@ class TileSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     """The tiles of a part, each as image (3, H, W) uint8, target (H, W) uint8 (channels, or IGNORE), position."""
 
     def __init__(
-        self, folder: Path, tiles: pd.DataFrame, classes: ClassTable, seed: int = 0, augmentation: Augmentation | None = None
+        self,
+        folder: Path,
+        tiles: pd.DataFrame,
+        classes: ClassTable,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        self.tiles = list(zip(tiles["archive"], tiles["tile"], strict=True))
+        """Name the tiles; none is read.
+
+        Args:
+            folder: where the archives are.
+            tiles: columns archive, tile.
+            classes: the class table.
+            seed: seed of the augmentation.
+            augmentation: what is done to a tile, or None.
+        """
         self.folder = folder
+        self.tiles = list(zip(tiles["archive"], tiles["tile"], strict=True))
         self.channels = channels(classes)
         self.seed = seed
         self.augmentation = augmentation
@@ -92,7 +132,11 @@ class TileSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         return len(self.tiles)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Read a tile by (epoch, position); the two and the seed alone decide how it is changed."""
+        """Read a tile by (epoch, position); the two and the seed alone decide how it is changed.
+
+        Raises:
+            TileError: the archive or a picture is missing or damaged.
+        """
         epoch, position = key
         archive, tile = self.tiles[position]
         image = read_image(self.folder / archive, tile)
@@ -100,48 +144,83 @@ class TileSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         if self.augmentation is not None:
             draw = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
             image, target = self.augmentation(image, target, draw)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target), position
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+        return torch.from_numpy(planes), torch.from_numpy(np.ascontiguousarray(target)), position
 
 
 class Order(Sampler[tuple[int, int]]):
-    """Walks a part once an epoch: in order, or shuffled by seed and epoch alone, so that a resumed run sees the same."""
+    """Walks a part once an epoch as (epoch, position): in order, or shuffled by seed and epoch alone.
 
-    def __init__(self, length: int, shuffle_seed: int | None) -> None:
+    It asks for the epoch when a walk begins. To be told of it, as by Lightning's `set_epoch`, is too
+    late for a resumed run: workers ask for their first tiles before.
+    """
+
+    def __init__(self, length: int, shuffle_seed: int | None, epoch: Callable[[], int]) -> None:
+        """Set what to walk.
+
+        Args:
+            length: number of tiles.
+            shuffle_seed: seed of the shuffle; None: in order.
+            epoch: returns the epoch that a walk is for.
+        """
         self.length = length
         self.shuffle_seed = shuffle_seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch to come; Lightning calls this before each."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
         positions = np.arange(self.length)
         if self.shuffle_seed is not None:
-            np.random.default_rng((self.shuffle_seed, self.epoch)).shuffle(positions)
-        return ((self.epoch, int(position)) for position in positions)
+            np.random.default_rng((self.shuffle_seed, epoch)).shuffle(positions)
+        return iter([(epoch, int(position)) for position in positions])
 
     def __len__(self) -> int:
         return self.length
 
 
-def loader(tiles: TileSet, batch_size: int, workers: int, shuffle: bool) -> DataLoader[Any]:
-    """Return batches of a part; `workers` processes decode while the model computes, 0 leaves it to this one."""
+def loader(tiles: TileSet, batch_size: int, workers: int) -> DataLoader[Any]:
+    """Return batches of a part, in order; `workers` processes decode them, 0 leaves it to this one."""
+    return _batches(tiles, batch_size, workers, Order(len(tiles), None, lambda: 0), drop_last=False)
+
+
+def shuffled_loader(tiles: TileSet, batch_size: int, workers: int, epoch: Callable[[], int]) -> DataLoader[Any]:
+    """Return batches of a part to train on, in an order of its own for every epoch.
+
+    A last batch of one tile is left out: a layer that pools a whole tile into one value cannot
+    normalise it. Which tile that is changes from epoch to epoch.
+
+    Args:
+        tiles: the part; its seed is that of the order, too.
+        batch_size: tiles in a batch.
+        workers: processes that decode, while this one computes.
+        epoch: returns the epoch to come, from 0.
+    """
+    alone = len(tiles) > 1 and len(tiles) % batch_size == 1
+    return _batches(tiles, batch_size, workers, Order(len(tiles), tiles.seed, epoch), drop_last=alone)
+
+
+def _batches(tiles: TileSet, batch_size: int, workers: int, order: Order, drop_last: bool) -> DataLoader[Any]:
     return DataLoader(
         tiles,
         batch_size=batch_size,
-        sampler=Order(len(tiles), tiles.seed if shuffle else None),
+        sampler=order,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        drop_last=drop_last,
     )
 
 
 def fingerprint(folder: Path, tiles: pd.DataFrame) -> str:
-    """Return a hash of the pixels of tiles, from the checksums that their archives hold: no pixel is read."""
-    digest = hashlib.sha256(pd.util.hash_pandas_object(tiles[["tile", "part"]], index=False).to_numpy().tobytes())
-    for name in sorted(tiles["archive"].unique()):
-        with zipfile.ZipFile(folder / name) as archive:
-            for member in archive.infolist():
-                digest.update(f"{member.filename} {member.CRC}".encode())
-    return digest.hexdigest()
+    """Return a hash of tiles, their parts and their pixels; no pixel is read, for archives hold checksums.
+
+    Raises:
+        TileError: an archive or a picture is missing.
+    """
+    digest = hashlib.sha256()
+    for archive, tile, of in zip(tiles["archive"], tiles["tile"], tiles["part"], strict=True):
+        digest.update(f"{archive} {tile} {of}".encode())
+        for name in (_image(tile), _mask(tile)):
+            with _reading(folder / archive, name) as opened:
+                digest.update(opened.getinfo(name).CRC.to_bytes(4))
+    return digest.hexdigest()[:16]

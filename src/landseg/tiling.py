@@ -1,12 +1,13 @@
 """Planning windows from headers: no pixel is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import shapely
 from pyproj import CRS
@@ -23,11 +24,10 @@ COMMON_CRS = "EPSG:4326"
 
 @dataclass(frozen=True)
 class Header:
-    """What a scene's header says: its size in px, its place on earth, its bands."""
+    """What a scene's header says: its size in px and its place on earth."""
 
     width: int
     height: int
-    bands: int
     crs: CRS | None
     #: Pixel to map coordinates, as rasterio gives it.
     transform: Any
@@ -37,7 +37,7 @@ def header(image: Path, mask: Path) -> Header:
     """Read the header of an image, and check that its mask covers the same pixels.
 
     Raises:
-        LandsegError: a file cannot be read, or the sizes disagree.
+        LandsegError: a file cannot be read, or the sizes or the places of the two disagree.
     """
     with opened(image) as source, opened(mask) as labels:
         if source.shape != labels.shape:
@@ -45,8 +45,20 @@ def header(image: Path, mask: Path) -> Header:
                 f"{mask}: is {labels.width}x{labels.height} px and its image {image.name} is "
                 f"{source.width}x{source.height} px; make them the same grid"
             )
+        if source.crs and labels.crs and (shift := _shift(source, labels)) > 0.5:
+            raise LandsegError(
+                f"{mask}: lies {shift:.1f} px off its image {image.name}, by the coordinates of both; "
+                "make them the same grid"
+            )
         crs = CRS.from_wkt(source.crs.to_wkt()) if source.crs else None
-        return Header(source.width, source.height, source.count, crs, source.transform)
+        return Header(source.width, source.height, crs, source.transform)
+
+
+def _shift(source: Any, labels: Any) -> float:
+    """Return how far the corners of one raster lie from those of another of the same size, px of the first."""
+    to_pixels = np.linalg.inv(np.reshape(source.transform, (3, 3))) @ np.reshape(labels.transform, (3, 3))
+    corners = np.array([[0, source.width, 0, source.width], [0, 0, source.height, source.height], [1, 1, 1, 1]])
+    return float(np.abs(to_pixels @ corners - corners).max())
 
 
 def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
@@ -87,23 +99,25 @@ def plan_scene(scene: str, of: Header, size: int, edge: Edge) -> pd.DataFrame:
     )
 
 
-def footprints(tiles: pd.DataFrame, of: Header) -> gpd.GeoSeries:
-    """Return the outlines of a scene's tiles in its CRS; None where it has no place on earth."""
+def footprints(tiles: pd.DataFrame, of: Header, crs: CRS | None) -> npt.NDArray[np.object_]:
+    """Return the outlines of a scene's tiles in a CRS, (n,) polygons; None where the scene has no place on earth."""
     if of.crs is None:
-        return gpd.GeoSeries([None] * len(tiles))
+        return np.full(len(tiles), None)
     top, left = tiles["row"].to_numpy(), tiles["col"].to_numpy()
     bottom, right = top + tiles["height"].to_numpy(), left + tiles["width"].to_numpy()
     col = np.stack([left, right, right, left], axis=-1)
     row = np.stack([top, top, bottom, bottom], axis=-1)
     a, b, c, d, e, f = of.transform[:6]
     corners = np.stack([a * col + b * row + c, d * col + e * row + f], axis=-1)  # (n, 4, 2)
-    return gpd.GeoSeries(shapely.polygons(corners), crs=of.crs)
+    outlines: npt.NDArray[np.object_] = gpd.GeoSeries(shapely.polygons(corners), crs=of.crs).to_crs(crs).to_numpy()
+    return outlines
 
 
 def plan(scenes: pd.DataFrame, raw: Path, size: int, edge: Edge) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
-    Footprints are in the CRS of the scenes where all share one, else in EPSG:4326.
+    Footprints are in the CRS of the scenes where all share one, else in EPSG:4326, and null for
+    scenes that have no place on earth.
 
     Args:
         scenes: columns scene, image, mask; paths relative to `raw`.
@@ -117,17 +131,22 @@ def plan(scenes: pd.DataFrame, raw: Path, size: int, edge: Edge) -> gpd.GeoDataF
     Raises:
         LandsegError: a file cannot be read, sizes disagree, or a scene is smaller than a tile.
     """
-    headers = {row.scene: header(raw / row.image, raw / row.mask) for row in scenes.itertuples()}
-    located = [of.crs for of in headers.values() if of.crs is not None]
-    shared = located[0] if located and all(crs == located[0] for crs in located) else COMMON_CRS
+    rows = scenes[["scene", "image", "mask"]].to_numpy().tolist()
+    headers = [header(raw / image, raw / mask) for _, image, mask in rows]
+    crs = common_crs([of.crs for of in headers if of.crs is not None])
     parts = []
-    for row in scenes.itertuples():
-        tiles = plan_scene(row.scene, headers[row.scene], size, edge)
-        outlines = footprints(tiles, headers[row.scene])
-        outlines = outlines.set_crs(shared) if outlines.crs is None else outlines.to_crs(shared)
-        parts.append(tiles.assign(image=row.image, mask=row.mask, geometry=outlines))
+    for (scene, image, mask), of in zip(rows, headers, strict=True):
+        tiles = plan_scene(scene, of, size, edge)
+        parts.append(tiles.assign(image=image, mask=mask, geometry=footprints(tiles, of, crs)))
     order = ["tile", "archive", "scene", "image", "mask", "row", "col", "height", "width", "geometry"]
-    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True)[order], crs=shared if located else None)
+    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True)[order], geometry="geometry", crs=crs)
+
+
+def common_crs(found: list[CRS]) -> CRS | None:
+    """Return the CRS that all scenes share, else EPSG:4326; None where no scene has a place on earth."""
+    if not found:
+        return None
+    return found[0] if all(crs == found[0] for crs in found) else CRS.from_user_input(COMMON_CRS)
 
 
 def write_plan(tiles: gpd.GeoDataFrame, path: Path) -> None:

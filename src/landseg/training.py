@@ -1,23 +1,27 @@
 """Training: Lightning's loop around a network, a loss and what is counted of every epoch."""
 
+import math
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
-import lightning as L
+import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from landseg import metrics
 from landseg.checkpoints import Checkpoints
-from landseg.datasets.classes import IGNORE
+from landseg.counting import count
 from landseg.devices import Accelerator
-from landseg.files import atomic
 from landseg.models import Segmenter, save
 from landseg.tiles import Batch
 
@@ -28,22 +32,14 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def count(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the confusion matrix of a batch, (K, K) int64, rows targets: logits (N, K, H, W), targets (N, H, W)."""
-    classes = logits.shape[1]
-    matrix: torch.Tensor = multiclass_confusion_matrix(
-        logits.argmax(1), targets, classes, ignore_index=IGNORE, validate_args=False
-    )
-    return matrix.long()
-
-
-class Run(L.LightningModule):
+class Run(lightning.LightningModule):
     """One training run. After every epoch `scores` holds what the curves show of it."""
 
     def __init__(
         self,
         model: Segmenter,
         loss: nn.Module,
+        *,
         optimizer: str,
         lr: float,
         weight_decay: float,
@@ -51,15 +47,31 @@ class Run(L.LightningModule):
         factor: float,
         seed: int,
     ) -> None:
+        """Set what to train, and how.
+
+        Args:
+            model: what to train.
+            loss: of logits (N, K, H, W) and targets (N, H, W) int64.
+            optimizer: a key of OPTIMIZERS.
+            lr: learning rate of the first epoch.
+            weight_decay: weight decay.
+            step: epochs after which the rate is multiplied by `factor`, again and again.
+            factor: what it is multiplied by.
+            seed: seed of all that the network itself draws, as dropout does.
+        """
         super().__init__()
         self.model, self.loss = model, loss
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.step, self.factor, self.seed = step, factor, seed
         self.scores: dict[str, float] = {}
-        # Sums of loss times tiles, and tiles; the matrix of the validation part. On the device, read once an epoch.
-        self.train_sum: torch.Tensor
-        self.val_sum: torch.Tensor
+        #: Tiles trained on a second, in the last epoch.
+        self.speed = 0.0
+        # Of the epoch so far: loss and tiles of every batch, the validation part's matrix. All stay on the
+        # device until the epoch ends, so that it need not wait for this process.
+        self.losses: list[tuple[torch.Tensor, int]] = []
+        self.train_loss = math.nan
         self.matrix: torch.Tensor
+        self.started = 0.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer; `on_train_epoch_start` moves its rate."""
@@ -74,36 +86,37 @@ class Run(L.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.rate(self.current_epoch)
-        self.train_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.losses = []
+        self.started = time.perf_counter()
 
     def training_step(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch."""
         images, targets, _ = batch
         loss: torch.Tensor = self.loss(self.model(images), targets.long())
-        self.train_sum += torch.stack([loss.detach() * len(images), torch.full_like(loss, len(images))]).double()
+        self.losses.append((loss.detach(), len(images)))
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting afresh."""
+        """Close the books on training; Lightning validates after the last step of an epoch."""
+        self.train_loss = _mean(self.losses)
+        self.speed = sum(tiles for _, tiles in self.losses) / (time.perf_counter() - self.started)
         classes = len(self.model.info.classes)
-        self.val_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.matrix = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        self.losses = []
 
     def validation_step(self, batch: Batch) -> None:
         """Count a batch."""
         images, targets, _ = batch
         logits, targets = self.model(images), targets.long()
-        loss = self.loss(logits, targets)
-        self.val_sum += torch.stack([loss * len(images), torch.full_like(loss, len(images))]).double()
-        self.matrix += count(logits, targets)
+        self.losses.append((self.loss(logits, targets), len(images)))
+        self.matrix += count(logits.argmax(1), targets, len(self.matrix)).sum(0)
 
     def on_validation_epoch_end(self) -> None:
-        """Turn what was counted into scores; Lightning validates after the last training step of an epoch."""
-        train, val = (float(total[0] / total[1]) for total in (self.train_sum.cpu(), self.val_sum.cpu()))
+        """Turn what was counted into scores."""
         matrix = self.matrix.cpu().numpy()
         self.scores = {
-            "train/loss": train,
-            "val/loss": val,
+            "train/loss": self.train_loss,
+            "val/loss": _mean(self.losses),
             "val/macro_miou": float(np.nanmean(metrics.iou(matrix))),
             "val/micro_iou": metrics.micro_iou(matrix),
             "val/fscore": float(np.nanmean(metrics.f1(matrix))),
@@ -112,11 +125,21 @@ class Run(L.LightningModule):
         }
 
 
-class Keeper(L.Callback):
+def _mean(losses: list[tuple[torch.Tensor, int]]) -> float:
+    """Return the mean of batch losses, each weighted by its tiles."""
+    values = torch.stack([loss for loss, _ in losses]).cpu().numpy().astype(np.float64)
+    return float(np.average(values, weights=[tiles for _, tiles in losses]))
+
+
+class Keeper(lightning.Callback):
     """Keeps the history, the best and the last epoch; stops early where that is asked for."""
 
     def __init__(
-        self, checkpoints: Checkpoints, monitor: str, patience: int | None, report: Callable[[dict[str, float]], None]
+        self,
+        checkpoints: Checkpoints,
+        monitor: str,
+        patience: int | None,
+        report: Callable[[dict[str, float], float | None], None],
     ) -> None:
         """Set what to watch.
 
@@ -124,16 +147,29 @@ class Keeper(L.Callback):
             checkpoints: where to keep.
             monitor: the score by which epochs are compared; of a loss, less is better.
             patience: epochs without a better one after which to stop; None: never.
-            report: called with the scores of every epoch, those before an interruption included.
+            report: called with the scores of every epoch, those before an interruption included, and
+                with the tiles trained on a second, which is None for those.
         """
         self.checkpoints, self.monitor, self.patience, self.report = checkpoints, monitor, patience, report
+        #: The scores of every finished epoch.
         self.history: list[dict[str, float]] = []
 
     @property
+    def epoch(self) -> int:
+        """The epoch to come, from 0."""
+        return len(self.history)
+
+    @property
     def best_epoch(self) -> int:
-        """The epoch, from 0, with the best score; the first of equals."""
+        """The finished epoch, from 0, with the best score; the first of equals. One without a score is never better."""
         sign = -1 if self.monitor.endswith("loss") else 1
-        return int(np.argmax([sign * scores[self.monitor] for scores in self.history]))
+        scores = [sign * scores[self.monitor] for scores in self.history]
+        return max(range(self.epoch), key=lambda epoch: -math.inf if math.isnan(scores[epoch]) else scores[epoch])
+
+    @property
+    def patient(self) -> bool:
+        """Whether the best epoch is not yet too long ago."""
+        return not self.history or self.patience is None or self.epoch - 1 - self.best_epoch < self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of this."""
@@ -143,19 +179,22 @@ class Keeper(L.Callback):
         """Take the history of an interrupted run, and report it again: its curves were not kept."""
         self.history = state_dict["history"]
         for scores in self.history:
-            self.report(scores)
+            self.report(scores, None)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the best weights first, then the state that says so: an interruption between the two does no harm."""
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Go no further where the interrupted run had just stopped early."""
+        trainer.should_stop = not self.patient
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the best weights first, then the state that knows of them."""
         run = cast(Run, pl_module)
         self.history.append(run.scores)
-        epoch = len(self.history) - 1
-        if self.best_epoch == epoch:
-            save(run.model, self.checkpoints.best)
-        trainer.should_stop = self.patience is not None and epoch - self.best_epoch >= self.patience
-        with atomic(self.checkpoints.last) as temporary:
-            trainer.save_checkpoint(temporary)
-        self.report(run.scores)
+        latest = self.epoch - 1
+        if self.best_epoch == latest:
+            save(run.model, self.checkpoints.best(latest))
+        self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch)
+        trainer.should_stop = not self.patient
+        self.report(run.scores, run.speed)
 
 
 def fit(
@@ -167,19 +206,50 @@ def fit(
     device: Accelerator,
     bf16: bool,
 ) -> None:
-    """Train for a number of epochs, or from where the checkpoint of this very run stands."""
-    trainer = L.Trainer(
-        accelerator=device,
-        devices=1,
-        precision="bf16-mixed" if bf16 else "32-true",
-        max_epochs=epochs,
-        callbacks=[keeper, *([RichProgressBar()] if sys.stderr.isatty() else [])],
-        benchmark=True,  # tiles are all of one size, so the fastest convolutions are searched for once
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-    )
-    last = keeper.checkpoints.last
-    trainer.fit(run, train, val, ckpt_path=last if last.is_file() else None, weights_only=False)
+    """Train for a number of epochs, or from where the checkpoint of this very run stands.
+
+    Args:
+        run: what to train.
+        train: the training part; its order must follow `keeper.epoch`.
+        val: the validation part.
+        keeper: what is kept of every epoch.
+        epochs: how many, those of the checkpoint included.
+        device: where.
+        bf16: whether to compute in bf16 where that is safe.
+
+    Raises:
+        LandsegError: a tile cannot be read, or a checkpoint cannot be written.
+        SystemExit: the process was asked to end (SIGTERM).
+    """
+    bar = sys.stderr.isatty()
+    with _quiet():
+        trainer = lightning.Trainer(
+            accelerator=device,
+            devices=1,
+            precision="bf16-mixed" if bf16 else "32-true",
+            max_epochs=epochs,
+            callbacks=[keeper, *([RichProgressBar()] if bar else [])],
+            benchmark=True,  # tiles are all of one size, so the fastest convolutions are searched for once
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=bar,
+        )
+        last = keeper.checkpoints.last
+        try:
+            trainer.fit(run, train, val, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SIGTERMException:  # of itself it would end the process as if all were well
+            raise SystemExit(128 + signal.SIGTERM) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings of Lightning's on matters that are settled here."""
+    with warnings.catch_warnings():
+        # It advises on the number of workers and on the device, which were chosen with care.
+        warnings.filterwarnings("ignore", ".*does not have many workers", module="lightning")
+        warnings.filterwarnings("ignore", "GPU available but not used", module="lightning")
+        # It uses a class that torch is about to retire.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield

@@ -58,7 +58,7 @@ class Card(BaseModel):
 def write_card(card: Card, path: Path) -> None:
     """Write a data card as JSON."""
     with atomic(path) as temporary:
-        temporary.write_text(card.model_dump_json(indent=2) + "\n")
+        temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(path: Path) -> Card:
@@ -73,5 +73,5 @@ def read_card(path: Path) -> Card:
         raise LandsegError(f"{path}: not there; run the download stage first") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise LandsegError(f"{path}: {where}: {first['msg']}; run the download stage again") from None
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise LandsegError(f"{path}: {where}{first['msg']}; run the download stage again") from None

@@ -20,8 +20,10 @@ def _colour(value: Any) -> Any:
 
 
 _Channel = Annotated[int, Field(ge=0, le=255)]
+_Channels = tuple[_Channel, _Channel, _Channel]
+_Hex = Annotated[str, Field(pattern=f"^{_HEX.pattern}$")]
 #: Red, green and blue, 0 to 255; "#rrggbb" is read too.
-Colour = Annotated[tuple[_Channel, _Channel, _Channel], BeforeValidator(_colour)]
+Colour = Annotated[_Channels, BeforeValidator(_colour, json_schema_input_type=_Channels | _Hex)]
 
 
 class LandClass(BaseModel):

@@ -4,81 +4,109 @@ Files are copied, not linked: DVC then versions the very pixels that a model was
 links to its cache, which are read-only, never reach the files of their owner.
 """
 
+import glob
 import re
 import shutil
-from glob import escape, glob
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 
 import pandas as pd
 
 from landseg.datasets.base import Fetched
-from landseg.datasets.card import Card, CloudLayer, MaskEncoding
+from landseg.datasets.card import Card, MaskEncoding
+from landseg.datasets.classes import names
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, FolderParams
 
-
 # Files that lie beside a raster and say more about it: copied with it, never taken for one.
-_SIDECARS = (".aux.xml", ".tfw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".msk")
+_SIDECARS = (".xml", ".tfw", ".tfwx", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld", ".prj", ".ovr", ".msk")
 
 
-def fetch(dataset: FolderParams, download: DownloadParams, raw: Path, state: Path, workers: int) -> Fetched:  # noqa: ARG001
-    """Pair images with masks, and copy both to `raw`.
+def fetch(dataset: FolderParams, download: DownloadParams, raw: Path, state: Path, workers: int) -> Fetched:
+    """Pair images with masks, and copy both to `raw`, where they lie as in their folder.
+
+    Args:
+        dataset: which files, and what they mean.
+        download: the folder.
+        raw: the folder to make.
+        state: not used; nothing is fetched that could break off.
+        workers: not used; copying waits for the disk.
 
     Raises:
-        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, or two
-            files have the same name but for what * matched.
+        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, two
+            files have the same name but for their extension, or parameters contradict one another.
     """
+    del state, workers  # every data set's fetch takes the same five
+    card = _card(dataset, download.folder)
     images = matches(download.folder, dataset.images, "dataset.images")
     masks = matches(download.folder, dataset.masks, "dataset.masks")
     clouds = matches(download.folder, dataset.clouds, "dataset.clouds") if dataset.clouds else {}
     _all_in(images, masks, "image", "mask")
     _all_in(masks, images, "mask", "image")
     _all_in(clouds, images, "cloud layer", "image")
+    columns = {"image": images, "mask": masks, "cloud": clouds}
+    for kind in columns.values():
+        _copy(kind.values(), download.folder, raw)
     rows = [
-        {
-            "scene": key,
-            "image": _copy(image, raw, "images"),
-            "mask": _copy(masks[key], raw, "masks"),
-            "cloud": _copy(clouds[key], raw, "clouds") if key in clouds else "",
-        }
-        for key, image in sorted(images.items())
+        {"scene": scene, **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()}}
+        for scene in sorted(images)
     ]
-    card = Card(
+    return Fetched(card, pd.DataFrame(rows, dtype="str"))
+
+
+def _card(dataset: FolderParams, folder: Path) -> Card:
+    if dataset.background not in (None, *names(dataset.classes)):
+        raise LandsegError(
+            f"params.yaml: dataset.background = {dataset.background!r}: no class has that name; "
+            "use one of dataset.classes, or null"
+        )
+    if dataset.mask_values == "ids" and any(not isinstance(value, int) for value in dataset.ignore):
+        raise LandsegError(
+            "params.yaml: dataset.ignore holds a colour, and dataset.mask_values = ids has none; name ids"
+        )
+    if dataset.mask_values == "rgb" and any(isinstance(value, int) for value in dataset.ignore):
+        raise LandsegError(
+            "params.yaml: dataset.ignore holds an id, and dataset.mask_values = rgb has none; name colours, [[r, g, b]]"
+        )
+    return Card(
         name=dataset.name,
-        title=f"Images and masks of {download.folder.name}",
+        title=f"Images and masks of {folder.resolve().name}",
         licence=dataset.licence,
         classes=dataset.classes,
         background=dataset.background,
         bands=dataset.bands,
         mask=MaskEncoding(values=dataset.mask_values, ignore=dataset.ignore, unlisted=dataset.unlisted),
-        clouds=CloudLayer(),
     )
-    return Fetched(card, pd.DataFrame(rows))
 
 
 def matches(folder: Path, pattern: str, key: str) -> dict[str, Path]:
-    """Return the files below `folder` that a glob with one * matches, by what the * stands for.
+    """Return the files below `folder` that a pattern with one * matches, by what the * stands for.
 
-    A pattern that ends in * matches any extension, and the extension is not part of the name.
+    A pattern that ends in * matches any extension, and the extension is not part of the name. Hidden
+    files and side-car files are passed over.
 
     Raises:
-        LandsegError: the pattern has no single *, nothing matches it, or two files have one name.
+        LandsegError: the pattern has no single * or leaves the folder, nothing matches it, or two
+            files have one name.
     """
     if pattern.count("*") != 1:
         raise LandsegError(f"params.yaml: {key} = {pattern!r}: needs exactly one *; write for example images/*.tif")
+    if PurePath(pattern).is_absolute() or ".." in PurePath(pattern).parts:
+        raise LandsegError(f"params.yaml: {key} = {pattern!r}: leads out of download.folder; name files below it")
     if not folder.is_dir():
-        raise LandsegError(f"params.yaml: download.folder = {str(folder)!r} is not a folder; name the one with your images")
-    any_extension = pattern.endswith("*")
-    before, after = (re.escape(part) for part in (folder / pattern).as_posix().split("*"))
-    name = re.compile(before + r"([^/]+?)" + (r"\.[^./]+" if any_extension else after))
+        raise LandsegError(
+            f"params.yaml: download.folder = {str(folder)!r}: is no folder; name the one with your images"
+        )
+    before, after = PurePath(pattern).as_posix().split("*")
+    name = re.compile(re.escape(before) + r"([^/]+?)" + (re.escape(after) or r"\.[^./]+"))
     found: dict[str, Path] = {}
-    for path in sorted(glob(str(folder / pattern))):  # noqa: PTH207  # Path.glob skips no hidden files
-        match = name.fullmatch(Path(path).as_posix())
-        if match is None or not Path(path).is_file() or path.endswith(_SIDECARS):
+    for file in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}", root_dir=folder)):  # noqa: PTH207
+        match, path = name.fullmatch(PurePath(file).as_posix()), folder / file
+        if match is None or not path.is_file() or file.lower().endswith(_SIDECARS):
             continue
         if match[1] in found:
             raise LandsegError(f"{path}: {found[match[1]].name} has the same name {match[1]!r}; rename or remove one")
-        found[match[1]] = Path(path)
+        found[match[1]] = path
     if not found:
         raise LandsegError(f"{folder}: no file matches {pattern!r}; put files there, or correct {key} in params.yaml")
     return found
@@ -91,10 +119,18 @@ def _all_in(files: dict[str, Path], others: dict[str, Path], this: str, that: st
         raise LandsegError(f"{files[lonely[0]]}: this {this} has no {that}{more}; add it, or remove the {this}")
 
 
-def _copy(source: Path, raw: Path, kind: str) -> str:
-    folder = raw / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = [path for path in source.parent.glob(f"{escape(source.stem)}.*") if path.name.endswith(_SIDECARS)]
-    for path in (source, *beside):
-        shutil.copyfile(path, folder / path.name)
-    return f"{kind}/{source.name}"
+def _copy(files: Iterable[Path], folder: Path, raw: Path) -> None:
+    for file in files:
+        target = raw / _relative(file, folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for path in (file, *_sidecars(file)):
+            shutil.copyfile(path, target.parent / path.name)
+
+
+def _sidecars(file: Path) -> list[Path]:
+    beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    return [path for path in beside if path.name.lower().endswith(_SIDECARS)]
+
+
+def _relative(file: Path | None, folder: Path) -> str:
+    return file.relative_to(folder).as_posix() if file else ""

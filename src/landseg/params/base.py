@@ -1,9 +1,11 @@
 """Reading params.yaml: strictly, and with the nearest name where a key is unknown."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -22,6 +24,8 @@ class Section(BaseModel):
 
 S = TypeVar("S")
 
+_COPY_SECTION = "copy its section from one of presets/*.yaml"
+
 
 def read(path: Path = PARAMS) -> dict[str, Any]:
     """Read a params file (YAML 1.2, as DVC does).
@@ -30,18 +34,31 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
         LandsegError: the file is missing, is no YAML, or holds no mapping.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LandsegError(f"{path}: not there; copy one of presets/*.yaml to it") from None
+    except IsADirectoryError:
+        raise LandsegError(f"{path}: is a folder; name a params file") from None
+    except UnicodeDecodeError:
+        raise LandsegError(f"{path}: is not text in UTF-8; save it as such, or copy one of presets/*.yaml") from None
     except YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise LandsegError(f"{path}: line {line} is no valid YAML; mend it, or copy one of presets/*.yaml") from None
+        raise LandsegError(f"{path}: {_problem(error)}; mend it, or copy one of presets/*.yaml") from None
     if not isinstance(content, dict):
         raise LandsegError(f"{path}: holds no sections; copy one of presets/*.yaml to it")
     return content
 
 
-def section(kind: type[S], name: str, path: Path = PARAMS) -> S:
+def _problem(error: YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    what = " ".join((problem or "not valid YAML").split())
+    return f"line {mark.line + 1}: {what}" if mark else what
+
+
+@overload
+def section(kind: type[S], name: str, path: Path = PARAMS) -> S: ...
+@overload
+def section(kind: UnionType, name: str, path: Path = PARAMS) -> Any: ...
+def section(kind: Any, name: str, path: Path = PARAMS) -> Any:
     """Read one section of a params file.
 
     Args:
@@ -54,7 +71,7 @@ def section(kind: type[S], name: str, path: Path = PARAMS) -> S:
     """
     content = read(path)
     if name not in content:
-        raise LandsegError(f"{path}: section {name} is missing; copy it from one of presets/*.yaml")
+        raise LandsegError(f"{path}: section {name} is missing; {_COPY_SECTION}")
     return validate(kind, content[name], name, path)
 
 
@@ -80,8 +97,9 @@ def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the spelling says more.
-        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        # A misspelt key is also a missing one: the spelling says more. Of the branches of a union, the one that
+        # was followed the furthest is the one that was meant.
+        faults = sorted(error.errors(), key=lambda fault: (fault["type"] != "extra_forbidden", -len(fault["loc"])))
         more = f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else ""
         raise LandsegError(f"{path}: {_sentence(faults[0], content, kind, prefix)}{more}") from None
 
@@ -92,15 +110,19 @@ def _sentence(fault: Mapping[str, Any], content: Any, kind: Any, prefix: str) ->
         near = _nearest(key, [".".join(filter(None, [prefix, path])) for path in _known(kind)])
         hint = f"did you mean {near}?" if near else "remove it, or see params.schema.json for the known keys"
         return f"{key} is not a known key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Tuple", "list").replace("tuple", "list")
     if fault["type"] == "value_error":  # one of this package's own validators: it names the key itself
         return message if "." in message.split()[0] else f"{key}: {message}"
     if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
         return f"{key.rpartition('.')[0]} has too few values; it needs at least {fault['loc'][-1] + 1}"
     if fault["type"] == "missing":
-        return f"{key} is missing; add it, or copy its section from one of presets/*.yaml"
+        return f"{key} is missing; add it, or {_COPY_SECTION}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{key}.name is missing; add it, or {_COPY_SECTION}"
     if fault["type"] == "union_tag_invalid":
         return f"{key}.name = {fault['ctx']['tag']!r}: must be one of {fault['ctx']['expected_tags']}"
+    if fault["type"] in ("model_type", "model_attributes_type"):
+        return f"{key} = {fault['input']!r}: needs keys of its own; {_COPY_SECTION}"
     return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
 
 
@@ -112,7 +134,9 @@ def _location(loc: Iterable[int | str], content: Any) -> list[str]:
             break
         try:
             content = content[part]  # type: ignore[index]  # an int for a list, a str for a mapping, else an error
-        except (LookupError, TypeError):
+        except TypeError:  # no list has a key that is a name: a tag
+            continue
+        except LookupError:  # a tag, or, at the end, the key that is missing
             if position < len(parts) - 1:
                 continue
         keys.append(str(part))
@@ -120,10 +144,13 @@ def _location(loc: Iterable[int | str], content: Any) -> list[str]:
 
 
 def _nearest(key: str, known: list[str]) -> str | None:
-    """Return the known key that was probably meant: one of the same name elsewhere, or one spelt alike."""
-    leaf = key.rpartition(".")[2]
+    """Return the known key that was probably meant: one of the same name elsewhere, or a neighbour spelt alike."""
+    key = re.sub(r"\.\d+\b", "", key)  # the items of a list all know the same keys
+    section, dot, leaf = key.rpartition(".")
     same = [path for path in known if path.rpartition(".")[2] == leaf]
-    return next(iter(same or difflib.get_close_matches(key, known, n=1, cutoff=0.7)), None)
+    neighbours = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == section]
+    alike = difflib.get_close_matches(leaf, neighbours, n=1)
+    return next(iter(same + [f"{section}{dot}{name}" for name in alike]), None)
 
 
 def _known(kind: Any) -> list[str]:
@@ -133,7 +160,7 @@ def _known(kind: Any) -> list[str]:
     def walk(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-        for branch in (*node.get("oneOf", ()), *node.get("anyOf", ())):
+        for branch in (*node.get("oneOf", ()), *node.get("anyOf", ()), *filter(None, [node.get("items")])):
             yield from walk(branch, prefix)
         for name, child in node.get("properties", {}).items():
             yield f"{prefix}{name}"

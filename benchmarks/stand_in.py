@@ -1,0 +1,57 @@
+"""A stage that does next to nothing: writes its outputs and logs how long it took. See orchestration.py.
+
+    python stand_in.py <log> <layout> <tiles> <bytes> <stage> <output>...
+
+Only the convert stage's data/tiles gets real numbers of files. Other outputs are one small file each, or a folder with
+one. They hold params.yaml as it stood, so that what a stage makes differs when parameters do.
+"""
+
+import random
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_SCENES = 41  # of LandCover.ai v1
+_KINDS = ("images", "masks", "masks_rgb")
+
+
+def members(tiles: int, size: int) -> Iterator[tuple[str, str, bytes]]:
+    """Yield scene, path and content of every file of a tile set: three a tile, the same bytes at every call."""
+    chance = random.Random(0)  # noqa: S311
+    for number in range(tiles):
+        scene = f"scene_{number * _SCENES // tiles:02d}"
+        for kind in _KINDS:
+            yield scene, f"{kind}/{scene}_{number}.png", chance.randbytes(size)
+
+
+def write_tiles(folder: Path, layout: str, tiles: int, size: int) -> None:
+    """Write the tile set as loose files, or as one stored ZIP a scene."""
+    for kind in _KINDS if layout == "loose" else ():
+        (folder / kind).mkdir()
+    for scene, path, content in members(tiles, size):
+        if layout == "loose":
+            (folder / path).write_bytes(content)
+        else:
+            with zipfile.ZipFile(folder / f"{scene}.zip", "a") as archive:
+                archive.writestr(zipfile.ZipInfo(path), content)
+
+
+def main() -> None:
+    """Write the outputs of a stage, and a line `stage seconds` to the log."""
+    start = time.perf_counter()
+    log, layout, tiles, size, stage, *outputs = sys.argv[1:]
+    for output in map(Path, outputs):
+        (output.parent if output.suffix else output).mkdir(parents=True, exist_ok=True)
+        if stage == "convert" and output.parts[:2] == ("data", "tiles"):
+            write_tiles(output, layout, int(tiles), int(size))
+        else:
+            file = output if output.suffix else output / "content"
+            file.write_bytes(Path("params.yaml").read_bytes())
+    with Path(log).open("a") as lines:
+        lines.write(f"{stage} {time.perf_counter() - start}\n")
+
+
+if __name__ == "__main__":
+    main()

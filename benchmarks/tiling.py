@@ -1,0 +1,160 @@
+"""Tiling one real-size scene: landseg's convert against the official way of LandCover.ai v1.
+
+    uv run python benchmarks/tiling.py
+
+Both sides start from the same image.tif and mask.tif, and end with every full tile of 512 px on the same disk.
+Every turn is a fresh process; the sides take turns; files are in the page cache. What each side does:
+
+| side | images | masks | how |
+|---|---|---|---|
+| official | JPEG 95 | PNG, three equal bands | whole files read and cut by OpenCV with its defaults, one thread |
+| official, one-band masks | JPEG 95 | PNG, one band | the same, with a third of the work for masks |
+| official, PNG | PNG | PNG, one band | the same |
+| landseg | PNG | palette PNG, one band | convert as its stage runs it; class counts and checks on top |
+| landseg, RGB masks too | PNG | both kinds | the same, with convert.masks_rgb on |
+
+Equal formats: `official, PNG` against `landseg`; what both decode to is compared on a sample of tiles. "Lossless against
+JPEG" lets landseg write about four times the bytes. The published way reads masks as three bands; the targets are held
+against the variant that reads one, which is the harder.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from common import console, machine, print_facts, save, spread, versions
+from rich.table import Table
+
+Results = dict[str, list[dict[str, float]]]
+
+SIDES: dict[str, dict[str, Any]] = {
+    "official": {"do": "official", "image": "jpg", "mask_bands": 3},
+    "landseg": {"do": "landseg", "masks_rgb": False},
+    "official, one-band masks": {"do": "official", "image": "jpg", "mask_bands": 1},
+    "landseg, RGB masks too": {"do": "landseg", "masks_rgb": True},
+    "official, PNG": {"do": "official", "image": "png", "mask_bands": 1},
+}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure of one side over that of another, from the medians of the same run."""
+
+    title: str
+    of: str
+    over: str
+    figure: str
+    #: What it is to be at least, if there is a target.
+    target: float | None = None
+
+    def value(self, results: Results) -> float:
+        """Return the ratio of the medians."""
+        above, below = (median(turn[self.figure] for turn in results[side]) for side in (self.of, self.over))
+        return above / below
+
+
+RATIOS = (
+    Ratio("equal formats: time", "official, PNG", "landseg", "seconds", 1.8),
+    Ratio("equal formats: processor time", "official, PNG", "landseg", "cpu_seconds"),
+    Ratio("lossless against JPEG: time", "official, one-band masks", "landseg", "seconds", 1.0),
+    Ratio("lossless against JPEG, masks as published: time", "official", "landseg", "seconds"),
+    Ratio("RGB masks too, against JPEG as published: time", "official", "landseg, RGB masks too", "seconds"),
+    Ratio("peak memory", "official, one-band masks", "landseg", "peak_mib", 3.0),
+    Ratio("peak memory, masks as published", "official", "landseg", "peak_mib"),
+)
+
+
+def job(cores: int, **what: Any) -> dict[str, Any]:
+    """Run a job of sides.py in a process of its own; return its result.
+
+    This process stays small: a child's peak memory is never less than what its parent held when it was started.
+    """
+    command = [sys.executable, str(Path(__file__).with_name("sides.py")), json.dumps({"cores": cores, **what})]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{what['do']} failed:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def measure(pair: Path, turns: int, cores: int) -> Results:
+    """Run every side `turns` times, one after another, in turn."""
+    results: Results = {side: [] for side in SIDES}
+    for turn in range(turns):
+        for side, what in SIDES.items():
+            threads = {"threads": cores} if what["do"] == "landseg" else {}
+            os.sync()  # nobody pays for what another wrote
+            out = pair / "out"
+            results[side].append(job(cores, **what, **threads, pair=str(pair), out=str(out)))
+            shutil.rmtree(out)
+            console.print(
+                f"turn {turn + 1}: {side}: {results[side][-1]['seconds']:.2f} s", style="dim", highlight=False
+            )
+    return results
+
+
+def compare_pixels(pair: Path, cores: int) -> dict[str, Any]:
+    """Write the tiles on both sides once more, as PNG, and compare a sample of what they decode to."""
+    ours, theirs = pair / "landseg", pair / "official"
+    job(cores, **SIDES["landseg"], threads=cores, pair=str(pair), out=str(ours))
+    job(cores, **SIDES["official, PNG"], pair=str(pair), out=str(theirs))
+    return job(cores, do="check", official=str(theirs), landseg=str(ours), sample=30)
+
+
+def print_tables(results: Results) -> None:
+    """Print the figures of every side, and the ratios with their targets."""
+    table = Table("side", title="median (least–greatest)")
+    for column in ("wall, s", "processor, s", "peak memory, MiB", "written, MB"):
+        table.add_column(column, justify="right")
+    for side in sorted(results, reverse=True):
+        figures = {key: [turn[key] for turn in results[side]] for key in results[side][0]}
+        wall, busy = spread(figures["seconds"]), spread(figures["cpu_seconds"])
+        table.add_row(side, wall, busy, spread(figures["peak_mib"], 0), f"{median(figures['written_mb']):.0f}")
+    console.print(table)
+    ratios = Table("ratio", "of", "over")
+    ratios.add_column("value", justify="right")
+    ratios.add_column("target")
+    for ratio in RATIOS:
+        value = ratio.value(results)
+        verdict = "" if ratio.target is None else f"≥ {ratio.target:g}: {'met' if value >= ratio.target else 'MISSED'}"
+        ratios.add_row(ratio.title, ratio.of, ratio.over, f"{value:.2f}", verdict)
+    console.print(ratios)
+
+
+def main(
+    turns: Annotated[int, typer.Option(help="How often every side runs.", min=1)] = 5,
+    cores: Annotated[int, typer.Option(help="Cores that both sides may use.", min=1)] = 2,
+    size: Annotated[int | None, typer.Option(help="Cut the scene to so many px a side, to try things out.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to work; 3 GB for a moment.")] = None,
+) -> None:
+    """Measure, print, and write benchmarks/results/tiling.json (not when the scene was cut)."""
+    facts = machine()
+    packages = versions("opencv-python-headless", "rasterio", "pillow", "numpy")
+    with tempfile.TemporaryDirectory(prefix="landseg-tiling-", dir=folder) as temporary:
+        pair = Path(temporary)
+        scene = job(cores, do="prepare", pair=str(pair), size=[size, size] if size else None, seed=0)
+        console.print(f"{scene['tiles']} tiles; mask: {scene['mask']}; image: generated, {scene['image_mb']:.0f} MB")
+        pixels = compare_pixels(pair, cores)
+        console.print(f"pixels are equal on both sides ({pixels['compared']} of {pixels['tiles']} tiles decoded)")
+        results = measure(pair, turns, cores)
+    for side in (side for side in results if side.startswith("landseg")):
+        for turn in results[side]:
+            turn["seconds"] += scene["plan_seconds"]  # the official way plans while it cuts
+    print_tables(results)
+    print_facts(facts, packages)
+    if size is None:
+        ratios = {ratio.title: {"value": ratio.value(results), "target": ratio.target} for ratio in RATIOS}
+        content = {"machine": facts, "versions": packages, "scene": scene, "cores used": cores}
+        save("tiling", {**content, "turns": results, "ratios": ratios})
+
+
+if __name__ == "__main__":
+    typer.run(main)
