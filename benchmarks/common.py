@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 from rich.console import Console
 
 from landseg.parallel import cores
@@ -27,7 +26,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": _processor(),
         "cores": f"{cores()} of {os.cpu_count()}",
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(terse=True),
         "load before": f"{load} (over 1, 5 and 15 minutes)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

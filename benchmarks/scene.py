@@ -14,7 +14,7 @@ three bands change alike. Amplitudes are chosen so that a tile of 512 px takes t
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import cv2
 import numpy as np
@@ -65,7 +65,7 @@ def write_pair(folder: Path, size: tuple[int, int] | None = None, seed: int = 0)
     with rasterio.open(folder / "mask.tif", "w", count=1, **profile) as target:
         target.write(mask, 1)
     with rasterio.open(folder / "image.tif", "w", count=3, interleave="pixel", **profile) as target:
-        for row, band in orthophoto(*mask.shape, seed):
+        for row, band in orthophoto(height, width, seed):
             target.write(band.transpose(2, 0, 1), window=Window(0, row, band.shape[1], band.shape[0]))
     return origin
 
@@ -83,7 +83,7 @@ def mask_like(height: int, width: int, seed: int) -> Pixels:
     coarse = rng.standard_normal((height // 300 + 3, width // 300 + 3), dtype=np.float32)
     field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     bounds = np.quantile(coarse, [0.58, 0.91, 0.97, 0.985]).astype(np.float32)
-    return np.array([0, 2, 3, 4, 1], np.uint8)[np.digitize(field, bounds)]
+    return cast(Pixels, np.array([0, 2, 3, 4, 1], np.uint8)[np.digitize(field, bounds)])
 
 
 def _rows(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -91,8 +91,8 @@ def _rows(rng: np.random.Generator, height: int, width: int) -> Pixels:
     bands = [_noise(rng, height, width, 64) * 10 + _noise(rng, height, width, 8) * 2 for _ in range(3)]
     noisy = [110 + light + band + 1.5 * _noise(rng, height, width, 1) for band in bands]
     picture = np.clip(np.stack(noisy, axis=-1), 0, 255).astype(np.uint8)
-    decoded: Pixels = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
-    return decoded
+    jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return cast(Pixels, cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, scale: int) -> npt.NDArray[np.float32]:
@@ -100,5 +100,4 @@ def _noise(rng: np.random.Generator, height: int, width: int, scale: int) -> npt
     if scale == 1:
         return rng.standard_normal((height, width), dtype=np.float32)
     grain = rng.standard_normal((height // scale + 2, width // scale + 2), dtype=np.float32)
-    enlarged: Any = cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)
-    return enlarged  # type: ignore[no-any-return]
+    return cast(npt.NDArray[np.float32], cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC))

@@ -13,9 +13,9 @@ Every turn is a fresh process; the sides take turns; files are in the page cache
 | landseg | PNG | palette PNG, one band | convert as its stage runs it; class counts and checks on top |
 | landseg, RGB masks too | PNG | both kinds | the same, with convert.masks_rgb on |
 
-Equal formats: `official, PNG` against `landseg`; what both decode to is compared on a sample of tiles. "Lossless against
-JPEG" lets landseg write about four times the bytes. The published way reads masks as three bands; the targets are held
-against the variant that reads one, which is the harder.
+Equal formats: `official, PNG` against `landseg`; what both decode to is compared on a sample of tiles. "Lossless
+against JPEG" lets landseg write about four times the bytes. The published way reads masks as three bands; the targets
+are held against the variant that reads one, which is the harder.
 """
 
 import json
@@ -78,7 +78,7 @@ def job(cores: int, **what: Any) -> dict[str, Any]:
     This process stays small: a child's peak memory is never less than what its parent held when it was started.
     """
     command = [sys.executable, str(Path(__file__).with_name("sides.py")), json.dumps({"cores": cores, **what})]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{what['do']} failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout)

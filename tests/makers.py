@@ -1,5 +1,6 @@
 """Small rasters, and a small project around them, for tests."""
 
+import copy
 import os
 import runpy
 import subprocess
@@ -120,6 +121,18 @@ class Project:
             tile={"size": 32, "edge": "drop"},
             compute={"workers": 1},
         )
+
+    def at(self, folder: Path) -> "Project":
+        """Return the same project, copied to another folder."""
+        other = copy.deepcopy(self)
+        other.folder, other.local = folder, folder / "data/local"
+        return other
+
+    def only(self, scene: str) -> None:
+        """Leave one row of the scene table."""
+        path = self.folder / f"data/tables/{self.params['dataset']['name']}/scenes.csv"
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(row for row in rows if row.startswith(f"{scene},"))]) + "\n")
 
     def change(self, **sections: dict[str, Any]) -> None:
         for name, values in sections.items():

@@ -14,7 +14,8 @@ from landseg.errors import LandsegError
 
 def test_palette() -> None:
     colours = palette(CLASSES)
-    assert (colours.shape, colours.dtype) == ((256, 3), np.uint8)
+    assert colours.shape == (256, 3)
+    assert colours.dtype == np.uint8
     assert [tuple(colours[each.id]) for each in CLASSES] == [each.color for each in CLASSES]
     assert not colours[IGNORE].any()
 

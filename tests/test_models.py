@@ -140,7 +140,10 @@ class TestBuild:
             (info("DeepLab3+"), "model.architecture = DeepLab3+ is not known; did you mean DeepLabV3"),
             (info(encoder="qqq"), "model.encoder = qqq is not known; choose from resnet18, "),
             (info(encoder="tu-nothing"), r"model.encoder = tu-nothing .*\(Unknown model \(nothing\)\); choose others"),
-            (info("DPT", depth=4), "params.yaml: model.architecture = DPT cannot be built with model.encoder = resnet18"),
+            (
+                info("DPT", depth=4),
+                "params.yaml: model.architecture = DPT cannot be built with model.encoder = resnet18",
+            ),
         ],
     )
     def test_what_there_is_not(self, given: ModelInfo, sentence: str) -> None:
@@ -151,7 +154,10 @@ class TestBuild:
     def test_tiles_that_are_too_small(self) -> None:
         with torch.device("meta"):
             model = build(info("PAN", depth=5), None)
-        with torch.device("meta"), pytest.raises(LandsegError, match=r"model.architecture = PAN .* does not take tiles of 64 px .* tile.size"):
+        with (
+            torch.device("meta"),
+            pytest.raises(LandsegError, match=r"model.architecture = PAN .* does not take tiles of 64 px .* tile.size"),
+        ):
             check_size(model, 64)
         assert model.training
 
@@ -165,9 +171,7 @@ class TestEncoderWeights:
         return {**encoder, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_local_file_is_really_loaded(
-        self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str
-    ) -> None:
+    def test_local_file_is_really_loaded(self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"resnet18{suffix}"
         torch.save(published, path) if suffix == ".pth" else save_file(published, path)
         torch.manual_seed(0)
@@ -262,9 +266,18 @@ def test_imagenet_weights_come_from_the_hub_once(tmp_path: Path) -> None:
     torch.manual_seed(9)
     served = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
     save_file(served, tmp_path / "served.safetensors")
-    environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = os.environ | {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     command = [sys.executable, "-c", FETCH, info(depth=5).model_dump_json(), str(tmp_path / "got.pth")]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     with hub((tmp_path / "served.safetensors").read_bytes()) as (address, asked):
         child = subprocess.Popen(command, env=environment | {"HF_ENDPOINT": address}, **pipes)
         assert child.stdout is not None
@@ -280,7 +293,9 @@ def test_imagenet_weights_come_from_the_hub_once(tmp_path: Path) -> None:
 
     seconds, _, sentence = output.splitlines()[1].partition(" ")
     assert int(seconds) <= 15
-    assert sentence.startswith("params.yaml: model.encoder_weights = imagenet: the weights of resnet34 could not be fetched (")
+    assert sentence.startswith(
+        "params.yaml: model.encoder_weights = imagenet: the weights of resnet34 could not be fetched ("
+    )
     assert sentence.endswith("; connect to the network, or set it to null or to a local file")
     assert not [path for path in (tmp_path / "hf").rglob("*") if "resnet34" in str(path) and path.is_file()]
     assert not list((tmp_path / "hf").rglob("*.incomplete"))

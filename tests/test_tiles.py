@@ -1,4 +1,3 @@
-import io
 import os
 import pickle
 import shutil
@@ -9,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from tilemakers import CLASSES, PATHS, SIZE, land, make_project
+from tilemakers import CLASSES, PATHS, SIZE, change_pixel, land, make_project
 
 from landseg.augment import augmentation
 from landseg.datasets.classes import IGNORE
@@ -250,17 +248,3 @@ class TestFingerprint:
         with zipfile.ZipFile(folder / "a.zip", "a") as archive:
             archive.writestr("masks_rgb/a_0.png", b"for people")
         assert fingerprint(folder, tiles) == before
-
-
-def change_pixel(path: Path, name: str) -> None:
-    """Write an archive anew with one pixel of one picture changed."""
-    with zipfile.ZipFile(path) as archive:
-        members = {member: archive.read(member) for member in archive.namelist()}
-    with Image.open(io.BytesIO(members[name])) as picture:
-        value = picture.getpixel((5, 5))
-        picture.putpixel((5, 5), (*value[:2], value[2] ^ 1) if isinstance(value, tuple) else 3 - int(value or 0))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, content in (members | {name: buffer.getvalue()}).items():
-            archive.writestr(member, content)

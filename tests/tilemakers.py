@@ -3,7 +3,9 @@
 Its land is made of patches, each class in a colour of its own, so that a model learns it in no time.
 """
 
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import rasterio
 from conftest import ROOT
+from PIL import Image
 from rasterio import Affine
 from ruamel.yaml import YAML
 
@@ -112,6 +115,20 @@ def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None
         for name, values in sections.items():
             params[name] |= values
     YAML(typ="safe").dump(params, folder / "params.yaml")
+
+
+def change_pixel(path: Path, name: str) -> None:
+    """Write an archive anew with one pixel of one picture changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with Image.open(io.BytesIO(members[name])) as picture:
+        value = picture.getpixel((5, 5))
+        picture.putpixel((5, 5), (*value[:2], value[2] ^ 1) if isinstance(value, tuple) else 3 - int(value or 0))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in (members | {name: buffer.getvalue()}).items():
+            archive.writestr(member, content)
 
 
 def _write_raster(path: Path, bands: Pixels, column: int) -> None:

@@ -23,7 +23,7 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EIO: "the disk or the network share fails; mend it, or choose another",
     errno.ENOTDIR: "a file stands where a folder should be; remove or rename it",
-    errno.EEXIST: "something stands there already; remove or rename it",
+    errno.EEXIST: "a file stands where a folder should be; remove or rename it",
     errno.EISDIR: "a folder stands where a file should be; remove or rename it",
     errno.ENAMETOOLONG: "its name is too long for the file system; use shorter names",
     errno.EMFILE: "too many files are open at once; raise the limit (ulimit -n)",
