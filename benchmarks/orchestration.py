@@ -17,6 +17,7 @@ without `uv sync --compile-bytecode`), every call of DVC compiles 900 modules an
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,8 @@ class Project:
     layout: str
     #: DVC's own share of the commands' time, s.
     shares: dict[str, list[float]] = field(default_factory=dict)
+    #: Processor time of the commands, stand-ins included, s; a busy machine blurs it less.
+    processor: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -107,15 +110,18 @@ class Project:
         """
         self.log.write_text("")
         os.sync()
-        start = time.perf_counter()
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         self.call(sys.executable, "-m", "dvc", *arguments)
-        wall = time.perf_counter() - start
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         stages = [line.split() for line in self.log.read_text().splitlines()]
         if len(stages) != _STAGES[title]:
             raise SystemExit(f"{title}: ran {[stage for stage, _ in stages]}, which is not what is to be measured")
         share = wall - sum(float(seconds) for _, seconds in stages)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         self.shares.setdefault(title, []).append(share)
-        console.print(f"{self.layout}: {title}: {share:.2f} s, {len(stages)} stages ran", style="dim", highlight=False)
+        self.processor.setdefault(title, []).append(busy)
+        line = f"{self.layout}: {title}: {share:.2f} s, processor {busy:.2f} s, {len(stages)} stages ran"
+        console.print(line, style="dim", highlight=False)
 
 
 def outputs(definition: Mapping[str, Any]) -> list[str]:
@@ -132,8 +138,8 @@ def start(project: Project, tiles: int, size: int) -> None:
     project.call(sys.executable, "-m", "dvc", "exp", "run", "--set-param", "model.encoder=first")
 
 
-def measure(folder: Path, turns: int, tiles: int, size: int) -> dict[str, dict[str, list[float]]]:
-    """Run the three commands in both layouts, in turn; return layout → command → DVC's share, s."""
+def measure(folder: Path, turns: int, tiles: int, size: int) -> dict[str, Project]:
+    """Run the three commands in both layouts, in turn; return the projects by layout."""
     start(Project(folder / "warm-up", "zip"), 41, size)
     projects = [Project(folder / layout, layout) for layout in LAYOUTS]
     for project in projects:
@@ -143,10 +149,10 @@ def measure(folder: Path, turns: int, tiles: int, size: int) -> dict[str, dict[s
             project.time("no-op repro", "repro")
             # An encoder never seen before, so that the run-cache cannot answer; the stand-ins do not read it.
             project.time("exp run", "exp", "run", "--set-param", f"model.encoder=encoder{turn}")
-    return {project.layout: project.shares for project in projects}
+    return {project.layout: project for project in projects}
 
 
-def print_table(shares: Mapping[str, Mapping[str, list[float]]], files: Mapping[str, int]) -> None:
+def print_table(projects: Mapping[str, Project], files: Mapping[str, int]) -> None:
     """Print DVC's share of every command in both layouts, their ratio, and the targets."""
     table = Table("command", title="DVC's own time, s: median (least–greatest)")
     for layout in LAYOUTS:
@@ -154,7 +160,7 @@ def print_table(shares: Mapping[str, Mapping[str, list[float]]], files: Mapping[
     table.add_column("loose / zip", justify="right")
     table.add_column("target (zip)")
     for command in _STAGES:
-        zipped, loose = (shares[layout][command] for layout in LAYOUTS)
+        zipped, loose = (projects[layout].shares[command] for layout in LAYOUTS)
         target = TARGETS.get(command)
         verdict = "" if target is None else f"≤ {target} s: {'met' if median(zipped) <= target else 'MISSED'}"
         ratio = median(loose) / median(zipped)
@@ -171,14 +177,14 @@ def main(
     """Measure, print, and write benchmarks/results/orchestration.json (at the full number of tiles)."""
     facts, packages = machine(), versions("dvc")
     with tempfile.TemporaryDirectory(prefix="landseg-orchestration-", dir=folder) as temporary:
-        shares = measure(Path(temporary), turns, tiles, size)
+        projects = measure(Path(temporary), turns, tiles, size)
     files = {"zip": 41, "loose": 3 * tiles}
-    print_table(shares, files)
+    print_table(projects, files)
     print_facts(facts, packages)
     if tiles == 10_674:
-        medians = {layout: {name: median(values) for name, values in shares[layout].items()} for layout in LAYOUTS}
         content = {"machine": facts, "versions": packages, "files": files, "bytes a file": size, "targets": TARGETS}
-        save("orchestration", {**content, "shares": shares, "medians": medians})
+        content |= {layout: {"shares": of.shares, "processor": of.processor} for layout, of in projects.items()}
+        save("orchestration", content)
 
 
 if __name__ == "__main__":

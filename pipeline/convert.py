@@ -17,6 +17,8 @@ from landseg.paths import Paths
 from landseg.progress import track
 from landseg.tables import extend_parquet, read_parquet
 
+PIXELS_PER_PROCESS = 1 << 27
+
 
 def main() -> None:
     paths = Paths(dataset_name())
@@ -29,7 +31,8 @@ def main() -> None:
     columns = ["tile", "archive", "image", "mask", "row", "col", "height", "width"]
     plan = read_parquet(paths.table("plan.parquet"), columns)
     archives = [tiles for _, tiles in plan.groupby("archive", sort=False)]
-    processes = min(workers, len(archives))
+    # A process takes seconds to start, in which a thread encodes a good part of this many pixels.
+    processes = min(workers, len(archives), 1 + int((plan["height"] * plan["width"]).sum()) // PIXELS_PER_PROCESS)
     with atomic(paths.tiles) as folder:
         folder.mkdir()
         convert = partial(
@@ -45,7 +48,8 @@ def main() -> None:
         counted = ((len(counts), counts) for counts in each(convert, archives, processes))
         # The rows of an archive stand together in the plan, but let the index say so, not the order.
         pixels = pd.concat(track(counted, len(plan), "convert", "tiles")).sort_index()
-        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), {str(name): column.to_numpy() for name, column in pixels.items()})
+        added = {str(name): column.to_numpy() for name, column in pixels.items()}
+        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), added)
     print(f"converted {len(plan):,} tiles into {len(archives)} archives")
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     scenes = read_csv(paths.table("scenes.csv"))
     clouds = [cloud for cloud in scenes["cloud"] if cloud]
     share = partial(cloud_share, clear=layers.clear, nodata=layers.nodata)
-    measured = ((1, found) for found in each(share, [paths.raw / cloud for cloud in clouds], workers))
+    measured = ((1, found) for found in each(share, [paths.raw / cloud for cloud in clouds], workers, "threads"))
     shares = list(track(measured, len(clouds), "filter", "scenes"))
     scenes = judge(scenes, dict(zip(clouds, shares, strict=True)), limit)
     write_csv(scenes, paths.table("kept.csv"))

@@ -1,12 +1,13 @@
 """Small rasters, and a small project around them, for tests."""
 
 import copy
+import io
 import os
 import runpy
-import subprocess
-import sys
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import rasterio
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
@@ -160,24 +162,60 @@ class Project:
                 runpy.run_path(str(ROOT / f"pipeline/{stage}.py"), run_name="__main__")
 
     def fails(self, stage: str, limit: int | None = None) -> str:
-        """Run a stage that is to fail, as a process of its own, and return its one line on standard error.
+        """Run a stage that is to fail, see that it leaves nothing behind, and return its one line on standard error.
 
         Args:
             stage: its name.
             limit: size in bytes over which no file may grow: the nearest thing to a full disk.
         """
         before = self.files()
-        command = [sys.executable, str(ROOT / f"pipeline/{stage}.py")]
-        if limit is not None:
-            command = ["bash", "-c", f'ulimit -f {limit // 1024} && exec "$@"', "_", *command]
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"}
-        )
-        assert done.returncode == 1, done.stderr
-        assert done.stderr.startswith("error: "), done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
+        with _no_file_over(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
+            self.run(stage)
+        complaint = errors.getvalue()
+        assert ended.value.code == 1, complaint
+        self.has_one_line(complaint)
         assert self.files() == before
-        return done.stderr
+        return complaint
+
+    @staticmethod
+    def has_one_line(complaint: str) -> None:
+        assert complaint.startswith("error: "), complaint
+        assert complaint.count("\n") == 1, complaint
 
     def files(self) -> set[str]:
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def _no_file_over(size: int | None) -> Iterator[None]:
+    """Let no file of this process, or of those that it starts, grow over a size in bytes."""
+    if size is None:
+        yield
+        return
+    import resource  # only where there are such limits
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    get_reusable_executor().shutdown()  # joblib keeps its processes: none is to come or to go with another limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with redirect_stdout(io.StringIO()):  # pytest would catch it in a file
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        get_reusable_executor().shutdown()
+
+
+@contextmanager
+def _standard_error() -> Iterator[io.StringIO]:
+    """Catch what Python writes to standard error, and then what libraries in C and other processes do."""
+    caught, kept = io.StringIO(), os.dup(2)
+    with tempfile.TemporaryFile("w+") as errors:
+        os.dup2(errors.fileno(), 2)
+        try:
+            with redirect_stderr(caught):
+                yield caught
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            errors.seek(0)
+            caught.write(errors.read())

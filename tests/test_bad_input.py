@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers import CLASSES, ROOT, Project, land, noise, picture, tif, truncate
+from makers import ROOT, Project, land, noise, picture, tif, truncate
 
 RAW, TABLES = "data/raw/folder", "data/tables/folder"
 
@@ -36,13 +36,35 @@ def project(prototype: Project, tmp_path: Path) -> Project:
     return prototype.at(tmp_path)
 
 
-DOWNLOAD: dict[str, tuple[Callable[[Project], Any], str]] = {
+def nothing_in_the_folder(project: Project) -> None:
+    shutil.rmtree(project.local)
+    project.local.mkdir()
+
+
+def two_classes_of_one_id(project: Project) -> None:
+    project.params["dataset"]["classes"][3]["id"] = 1
+    project.change()
+
+
+def a_file_for_the_raw_folder(project: Project) -> None:
+    shutil.rmtree(project / "data/raw")
+    (project / "data/raw").touch()
+
+
+def one_cloudy_scene(project: Project) -> None:
+    tif(project / f"{RAW}/clouds/c.tif", np.ones((9, 9), np.uint8))
+    project.only("c")
+
+
+Harm = Callable[[Project], Any]
+
+DOWNLOAD: dict[str, tuple[Harm, str]] = {
     "missing folder": (
         lambda project: project.change(download={"folder": "data/elsewhere"}),
         "params.yaml: download.folder = 'data/elsewhere': is no folder; name the one with your images",
     ),
     "empty folder": (
-        lambda project: [path.unlink() for path in project.local.rglob("*.*")],
+        nothing_in_the_folder,
         "data/local: no file matches 'images/*'; put files there, or correct dataset.images in params.yaml",
     ),
     "image without its mask": (
@@ -54,18 +76,18 @@ DOWNLOAD: dict[str, tuple[Callable[[Project], Any], str]] = {
         "data/local/masks/e.png: this mask has no image; add it, or remove the mask",
     ),
     "two classes of one id": (
-        lambda project: project.change(dataset={"classes": [each.model_dump(mode="json") | {"id": 1} for each in CLASSES]}),
-        "params.yaml: dataset.classes: id 1 occurs 4 times; every class needs its own",
+        two_classes_of_one_id,
+        "params.yaml: dataset.classes: id 1 occurs 2 times; every class needs its own",
     ),
     "file in the way": (
-        lambda project: (shutil.rmtree(project / "data/raw"), (project / "data/raw").touch()),
+        a_file_for_the_raw_folder,
         "data/raw: a file stands where a folder should be; remove or rename it",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("harm", "sentence"), DOWNLOAD.values(), ids=DOWNLOAD.keys())
-def test_download(project: Project, harm: Callable[[Project], Any], sentence: str) -> None:
+def test_download(project: Project, harm: Harm, sentence: str) -> None:
     harm(project)
     assert project.fails("download") == f"error: {sentence}\n"
 
@@ -77,9 +99,9 @@ def test_no_room_for_raw_files(project: Project) -> None:
     assert not (project / RAW).exists()
 
 
-FILTER: dict[str, tuple[Callable[[Project], Any], str]] = {
+FILTER: dict[str, tuple[Harm, str]] = {
     "too cloudy": (
-        lambda project: ([tif(project / f"{RAW}/clouds/c.tif", np.ones((9, 9), np.uint8))], project.only("c")),
+        one_cloudy_scene,
         "params.yaml: filter.max_cloud_share = 0.2 keeps none of 1 scenes, the clearest of which has a cloud share of "
         "1.000; raise the limit or get clearer scenes",
     ),
@@ -95,7 +117,7 @@ FILTER: dict[str, tuple[Callable[[Project], Any], str]] = {
 
 
 @pytest.mark.parametrize(("harm", "sentence"), FILTER.values(), ids=FILTER.keys())
-def test_filter(project: Project, harm: Callable[[Project], Any], sentence: str) -> None:
+def test_filter(project: Project, harm: Harm, sentence: str) -> None:
     (project / f"{TABLES}/kept.csv").unlink()
     harm(project)
     assert project.fails("filter") == f"error: {sentence}\n"
@@ -108,7 +130,7 @@ def test_errors_of_worker_processes(project: Project) -> None:
     assert project.fails("filter").startswith(f"error: {RAW}/clouds/c.tif: its pixels cannot be read, it is truncated")
 
 
-TILE: dict[str, tuple[Callable[[Project], Any], str]] = {
+TILE: dict[str, tuple[Harm, str]] = {
     "text named .tif": (
         lambda project: (project / f"{RAW}/images/b.tif").write_text("a picture of a village\n"),
         f"{RAW}/images/b.tif: cannot be read as an image ('{RAW}/images/b.tif' not recognized as being in a supported "
@@ -125,7 +147,8 @@ TILE: dict[str, tuple[Callable[[Project], Any], str]] = {
     ),
     "smaller than a tile": (
         lambda project: project.change(tile={"size": 96}),
-        "scene a: is 96x64 px, smaller than a tile of 96 px; lower tile.size, set tile.edge to pad, or remove the scene",
+        "scene a: is 96x64 px, smaller than a tile of 96 px; "
+        "lower tile.size, set tile.edge to pad, or remove the scene",
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/kept.csv").unlink(),
@@ -139,7 +162,7 @@ TILE: dict[str, tuple[Callable[[Project], Any], str]] = {
 
 
 @pytest.mark.parametrize(("harm", "sentence"), TILE.values(), ids=TILE.keys())
-def test_tile(project: Project, harm: Callable[[Project], Any], sentence: str) -> None:
+def test_tile(project: Project, harm: Harm, sentence: str) -> None:
     (project / f"{TABLES}/plan.parquet").unlink()
     harm(project)
     assert project.fails("tile") == f"error: {sentence}\n"
@@ -158,10 +181,10 @@ def test_truncated(project: Project, file: str) -> None:
     assert message.endswith("); replace it\n")
 
 
-CONVERT: dict[str, tuple[Callable[[Project], Any], str]] = {
+CONVERT: dict[str, tuple[Harm, str]] = {
     "id that no class has": (
         lambda project: tif(project / f"{RAW}/masks/b.tif", land(64, 96).clip(0, 6)),
-        f"{RAW}/masks/b.tif: the pixel at row 0, column 32 has the value 6, which no class has; "
+        f"{RAW}/masks/b.tif: the pixel at row 0, column 0 has the value 6, which no class has; "
         "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore",
     ),
     "band that no image has": (
@@ -180,7 +203,7 @@ CONVERT: dict[str, tuple[Callable[[Project], Any], str]] = {
 
 
 @pytest.mark.parametrize(("harm", "sentence"), CONVERT.values(), ids=CONVERT.keys())
-def test_convert(project: Project, harm: Callable[[Project], Any], sentence: str) -> None:
+def test_convert(project: Project, harm: Harm, sentence: str) -> None:
     harm(project)
     assert project.fails("convert") == f"error: {sentence}\n"
 
@@ -195,13 +218,14 @@ def test_no_room_for_tiles(project: Project, workers: int) -> None:
 
 
 def test_no_room_for_the_tile_table(project: Project) -> None:
-    """The archives are small, the table is not: neither is there afterwards."""
-    for name in "abcde":
-        scene = project / f"{RAW}/images/{name}.tif"
-        if scene.exists():
-            tif(scene, np.zeros((3, 64, 96), np.uint8))
-    message = project.fails("convert", limit=10240)
-    assert message.startswith("error: data/")
+    """It is the larger one here; without it there are to be no archives either."""
+    project.change(convert={"masks_rgb": False})
+    for name in "abc":
+        tif(project / f"{RAW}/images/{name}.tif", np.zeros((3, 64, 96), np.uint8))
+    for file in ("d.png", "e.jpg"):
+        picture(project / f"{RAW}/images/{file}", np.zeros((64, 96, 3), np.uint8))
+    message = project.fails("convert", limit=9216)
+    assert message.startswith(f"error: {TABLES}/tiles.parquet: the file grew over the size allowed here; ")
     assert not (project / "data/tiles/folder").exists()
 
 
@@ -218,7 +242,19 @@ def test_split_without_the_stage_before_it(project: Project) -> None:
 
 
 @pytest.mark.parametrize("stage", ["download", "filter", "tile", "convert", "split"])
-def test_what_does_not_compute_starts_without_torch(stage: str) -> None:
-    script = f"import runpy, sys; runpy.run_path('pipeline/{stage}.py', run_name='__not_main__'); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_each_stage_by_itself(tmp_path: Path, stage: str) -> None:
+    """As a process of its own: one line and exit code 1; and what computes with no network does not load torch."""
+    (tmp_path / "params.yaml").write_text("dataset: {name: folder")
+    script = f"""
+import runpy, sys
+try:
+    runpy.run_path({str(ROOT / f"pipeline/{stage}.py")!r}, run_name="__main__")
+finally:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml: line 1: expected ',' or '}'")
+    assert done.stderr.count("\n") == 1
     assert not {"torch", "lightning", "torchmetrics", "matplotlib"} & set(done.stdout.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

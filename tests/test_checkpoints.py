@@ -1,4 +1,7 @@
 import os
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +11,21 @@ from landseg.checkpoints import KEPT, Checkpoints, code_fingerprint
 INGREDIENTS = {"code": "0a1b", "model.encoder": "resnet18", "loss.class_weights": None, "train.epochs": 4}
 
 
+def written(text: str) -> Callable[[Path], None]:
+    """Return what writes a text to a path."""
+
+    def write(path: Path) -> None:
+        path.write_text(text)
+
+    return write
+
+
 def interrupted(state: Path, at: float = 0, **changes: object) -> Checkpoints:
     """Checkpoints of a run that broke off after its first epoch."""
     checkpoints = Checkpoints(state, INGREDIENTS | changes)
     checkpoints.best(0).parent.mkdir(parents=True)
     checkpoints.best(0).write_text("weights")
-    checkpoints.keep(lambda path: None if path.write_text("state") else None, best_epoch=0)
+    checkpoints.keep(written("state"), best_epoch=0)
     os.utime(checkpoints.last, (at, at))
     return checkpoints
 
@@ -77,7 +89,7 @@ def test_keeps_the_best_and_the_last_and_no_leftovers(tmp_path: Path) -> None:
     checkpoints = interrupted(tmp_path)
     (checkpoints.folder / ".last.ckpt.x7.ckpt").write_text("half")
     checkpoints.best(1).write_text("better")
-    checkpoints.keep(lambda path: None if path.write_text("later") else None, best_epoch=1)
+    checkpoints.keep(written("later"), best_epoch=1)
     names = {path.name for path in checkpoints.folder.iterdir()}
     assert names == {"ingredients.json", "last.ckpt", "best-1.safetensors"}
     assert checkpoints.last.read_text() == "later"
@@ -98,9 +110,6 @@ def test_an_interruption_between_weights_and_state_harms_neither(tmp_path: Path)
 
 
 def test_code_follows_the_modules_that_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-    import types
-
     before = code_fingerprint()
     assert before == code_fingerprint()
     module = types.ModuleType("landseg.new")

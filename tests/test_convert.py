@@ -340,15 +340,12 @@ print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", ["rgb", "uint16"])
-def test_memory_is_bounded_by_windows(tmp_path: Path, kind: str) -> None:
-    """As wide as a real scene, and two rows of tiles: more rows take no more memory."""
+def test_memory_is_bounded_by_windows(tmp_path: Path) -> None:
+    """As wide as a real scene, in what takes most memory, and two rows of tiles: more rows take no more."""
     tiles = big_scene(tmp_path, 1024, 9000)
-    if kind == "rgb":
-        tif(tmp_path / "m.tif", painted(land(1024, 9000)).transpose(2, 0, 1), compress="deflate")
-    elif kind == "uint16":
-        tif(tmp_path / "i.tif", noise(64, 9000).repeat(16, axis=1).astype(np.uint16), compress="deflate")
-    assert peak_megabytes(tmp_path, tiles, card(mask={"values": "rgb" if kind == "rgb" else "ids"})) < 350
+    tif(tmp_path / "m.tif", painted(land(1024, 9000)).transpose(2, 0, 1), compress="deflate", zlevel=1)
+    tif(tmp_path / "i.tif", noise(1, 9000).repeat(1024, axis=1).astype(np.uint16), compress="deflate", zlevel=1)
+    assert peak_megabytes(tmp_path, tiles, card(mask={"values": "rgb"})) < 400
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ import errno
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -141,22 +139,10 @@ def test_the_error_travels_between_processes() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_one_line_whatever_process_fails(workers: int) -> None:
-    script = f"""
-from landseg.errors import reporting
-from landseg.parallel import each
-from test_files import complain
-with reporting():
-    print(list(each(complain, range(9), {workers})))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: item 3: is bad; replace it\n")
-
-
-def test_results_come_in_order() -> None:
-    assert list(each(complain, [2, 1, 0], 2)) == [2, 1, 0]
+def test_results_and_errors_come_in_order(workers: int) -> None:
+    assert list(each(complain, [2, 1, 0], workers)) == [2, 1, 0]
+    with pytest.raises(LandsegError, match=r"^item 3: is bad; replace it$"):
+        list(each(complain, [0, 3, 3], workers))
 
 
 def reported(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

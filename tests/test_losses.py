@@ -132,5 +132,5 @@ def test_balanced_weights_by_hand() -> None:
 
 @pytest.mark.parametrize("wanted", [(1.0, 2.0), (1.0, 2.0, 0.0), (1.0, -1.0, 2.0)])
 def test_weights_that_do_not_fit_are_refused(wanted: tuple[float, ...]) -> None:
-    with pytest.raises(LandsegError, match="loss.class_weights.*write 3 numbers above 0, one a class"):
+    with pytest.raises(LandsegError, match=r"loss.class_weights.*write 3 numbers above 0, one a class"):
         class_weights(wanted, np.array([1, 2, 3], np.int64))

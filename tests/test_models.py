@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,12 +103,12 @@ class TestSegmenter:
             kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
             assert len(kernels) > 10
             assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
-            layouts = []
+            values: list[torch.Tensor] = []
             for module in model.network.modules():
                 if isinstance(module, torch.nn.Conv2d):
-                    module.register_forward_pre_hook(lambda _, given: layouts.append(given[0]))
+                    module.register_forward_pre_hook(lambda _, given, kept=values: kept.append(given[0]))
             model(images())
-            assert all(values.is_contiguous(memory_format=torch.channels_last) for values in layouts)
+            assert all(value.is_contiguous(memory_format=torch.channels_last) for value in values)
 
 
 class TestBuild:

@@ -78,7 +78,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the working tree with a tiny setting, run once."""
     folder = tmp_path_factory.mktemp("clone") / "landseg"
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():

@@ -102,7 +102,7 @@ class TestDamage:
             for read in (read_image, read_mask):
                 with pytest.raises(TileError, match=rf"{name}: \w+/{tile}.png is missing or damaged"):
                     read(folder / name, tile)
-        with pytest.raises(TileError, match="a.zip: images/a_0.png is missing"):
+        with pytest.raises(TileError, match=r"a.zip: images/a_0.png is missing"):
             fingerprint(folder, table(project))
 
     @pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
@@ -164,12 +164,10 @@ class TestAugmentation:
 
     def test_workers_make_no_difference(self, project: Path) -> None:
         def batches(workers: int) -> list[torch.Tensor]:
-            epoch = 0
-            batches = shuffled_loader(train(project, 5, augmentation(True, 0.2, 0.2)), 3, workers, lambda: epoch)
-            found = []
-            for epoch in (0, 1):  # the second walk finds the workers warm
-                found += [tensor for batch in batches for tensor in batch]
-            return found
+            epochs = iter([0, 1])
+            batches = shuffled_loader(train(project, 5, augmentation(True, 0.2, 0.2)), 3, workers, lambda: next(epochs))
+            # Twice: the second walk finds the workers warm.
+            return [tensor for _ in range(2) for batch in batches for tensor in batch]
 
         torch.manual_seed(1)
         here = batches(0)

@@ -31,10 +31,23 @@ Present = npt.NDArray[np.bool_] | None
 T = TypeVar("T")
 R = TypeVar("R")
 
-# The fastest lossless setting that was measured (docs/performance.md): runs and Huffman codes only.
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+
+def _png_options(strategy: int, prediction: int) -> list[int]:
+    return [
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+        *(cv2.IMWRITE_PNG_STRATEGY, strategy),
+        *(cv2.IMWRITE_PNG_FILTER, prediction),
+    ]
+
+
+# The fastest that were measured (docs/performance.md) at about the size of OpenCV's own choice: photographs have
+# no runs worth a search, and maps have nothing else.
+_PHOTOGRAPH = _png_options(cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY, cv2.IMWRITE_PNG_FILTER_AVG)
+_MAP = _png_options(cv2.IMWRITE_PNG_STRATEGY_DEFAULT, cv2.IMWRITE_PNG_FILTER_NONE)
 # How many pixels are read in one go, at most: it bounds memory where scenes are very wide or tiles very large.
 _SPAN = 1 << 23
+# How many tiles wait for an encoder, at most, so that none idles while the next row of windows is read.
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -221,7 +234,7 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> I
         waiting: deque[Future[R]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > 2 * threads + _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -238,11 +251,11 @@ def _encode(
     image = _padded(picture(tile.image, tile.present), size, 0)
     ids = _padded(ids, size, IGNORE)
     members = {
-        f"images/{tile.name}.png": _png(image),
+        f"images/{tile.name}.png": _png(image, _PHOTOGRAPH),
         f"masks/{tile.name}.png": _palette_png(ids, colours),
     }
     if masks_rgb:
-        members[f"masks_rgb/{tile.name}.png"] = _png(cv2.LUT(cv2.merge([ids, ids, ids]), colours[None]))
+        members[f"masks_rgb/{tile.name}.png"] = _png(cv2.LUT(cv2.merge([ids, ids, ids]), colours[None]), _MAP)
     return tile.name, members, counts
 
 
@@ -251,9 +264,9 @@ def _padded(pixels: Pixels, size: int, value: int) -> Pixels:
     return cast(Pixels, cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[value] * 4))
 
 
-def _png(picture: npt.NDArray[Any]) -> bytes:
+def _png(picture: npt.NDArray[Any], options: list[int]) -> bytes:
     """Encode (H, W, 3) uint8 RGB."""
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _PNG)[1].tobytes()
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def _palette_png(ids: Pixels, colours: Pixels) -> bytes:

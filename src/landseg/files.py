@@ -16,6 +16,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     The block may write a file or a folder there. When it raises, what it wrote is removed and
     whatever stood at `path` before is untouched. A file's bytes reach the disk before its name does.
+    Errors speak of the final name, which is the one that a person knows.
 
     Raises:
         LandsegError: the disk is full, the folder cannot be written, or something else stands at `path`.
@@ -28,6 +29,8 @@ def atomic(path: Path) -> Iterator[Path]:
         _flush(temporary)
         _clear(path, temporary.is_dir())
         temporary.replace(path)
+    except LandsegError as error:
+        raise LandsegError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         if advice := remedy(error):
             raise LandsegError(f"{_culprit(error, path, temporary)}: {advice}") from error
@@ -42,7 +45,7 @@ def _unused(path: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     Path(name).unlink()
-    return Path(name)
+    return path.with_name(Path(name).name)
 
 
 def _flush(temporary: Path) -> None:

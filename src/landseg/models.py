@@ -73,7 +73,9 @@ def build(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
         LandsegError: the architecture or the encoder is unknown, the two do not go together, or the
             weights cannot be had.
     """
-    _known("model.architecture", info.architecture, [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()])
+    _known(
+        "model.architecture", info.architecture, [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
+    )
     timm = info.encoder.startswith("tu-")  # one of timm's thousand, which also knows where their weights are
     if not timm:
         _known("model.encoder", info.encoder, smp.encoders.get_encoder_names())

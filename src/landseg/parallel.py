@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import joblib
 
@@ -15,18 +15,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Apply a function to every item in processes, and yield the results in the order of the items.
+def each(
+    function: Callable[[T], R], items: Iterable[T], workers: int, prefer: Literal["processes", "threads"] = "processes"
+) -> Iterator[R]:
+    """Apply a function to every item, side by side, and yield the results in the order of the items.
 
     Args:
         function: a function of one item; both travel between processes.
         items: what to work on.
-        workers: processes; with 1 everything runs in this one.
+        workers: processes or threads; with 1 everything runs in this one.
+        prefer: a process takes seconds to start; threads suit work that GDAL or OpenCV does, outside Python's lock.
 
     Raises:
         Whatever the function raises, on the first item that fails.
     """
-    results: Iterator[R] = joblib.Parallel(n_jobs=workers, return_as="generator")(
+    results: Iterator[R] = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)(
         joblib.delayed(function)(item) for item in items
     )
     return results

@@ -45,7 +45,7 @@ def _open(path: Path) -> Any:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pictures without a place on earth are welcome
         try:
             return rasterio.open(path)
-        except RasterioError as error:
+        except Exception as error:  # of a damaged header, GDAL's own errors and Python's slip through, too
             raise LandsegError(f"{path}: cannot be read as an image ({_reason(error)}); replace or remove it") from None
 
 
@@ -85,7 +85,7 @@ def _damage(source: Any) -> Iterator[None]:
         ) from None
 
 
-def _reason(error: RasterioError) -> str:
+def _reason(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -208,6 +208,8 @@ def _batches(tiles: TileSet, batch_size: int, workers: int, order: Order, drop_l
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last,
+        # Every walk draws a seed for its workers; drawn from the common chance, it would shift dropout.
+        generator=torch.Generator(),
     )
 
 

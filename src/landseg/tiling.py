@@ -56,9 +56,11 @@ def header(image: Path, mask: Path) -> Header:
 
 def _shift(source: Any, labels: Any) -> float:
     """Return how far the corners of one raster lie from those of another of the same size, px of the first."""
-    to_pixels = np.linalg.inv(np.reshape(source.transform, (3, 3))) @ np.reshape(labels.transform, (3, 3))
+    image, mask = (np.reshape(raster.transform, (3, 3)) for raster in (source, labels))
+    if not np.linalg.det(image):
+        return np.inf
     corners = np.array([[0, source.width, 0, source.width], [0, 0, source.height, source.height], [1, 1, 1, 1]])
-    return float(np.abs(to_pixels @ corners - corners).max())
+    return float(np.abs(np.linalg.inv(image) @ mask @ corners - corners).max())
 
 
 def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:

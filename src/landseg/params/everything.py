@@ -8,7 +8,7 @@ from pydantic import model_validator
 from landseg.params.base import PARAMS, Section, read, validate
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
-from landseg.params.dataset import DatasetParams, DownloadParams, LandCoverAiParams, SampleParams
+from landseg.params.dataset import DatasetParams, DownloadParams, FolderParams, LandCoverAiParams, SampleParams
 from landseg.params.evaluate import EvaluateParams
 from landseg.params.filter import FilterParams
 from landseg.params.split import SplitParams
@@ -45,6 +45,12 @@ class Params(Section):
             )
         if isinstance(self.dataset, SampleParams) and self.dataset.cloudy > self.dataset.scenes - 3:
             raise ValueError("dataset.cloudy leaves fewer than three clear scenes; lower it, or raise dataset.scenes")
+        bands = self.dataset.bands if isinstance(self.dataset, FolderParams) else ("red", "green", "blue")
+        for band in self.convert.bands:
+            if band not in bands:
+                raise ValueError(
+                    f"convert.bands names {band!r}, which the data set has not; choose from {', '.join(bands)}"
+                )
         return self
 
 

@@ -23,7 +23,5 @@ class SplitParams(Section):
     @model_validator(mode="after")
     def _whole(self) -> "SplitParams":
         if min(self.ratios) < 0 or not math.isclose(sum(self.ratios), 1, abs_tol=1e-6):
-            raise ValueError(
-                f"split.ratios sum to {sum(self.ratios):g}; write three shares that sum to 1"
-            )
+            raise ValueError(f"split.ratios sum to {sum(self.ratios):g}; write three shares that sum to 1")
         return self
