@@ -34,7 +34,7 @@ def stage_code(stage: str) -> list[str]:
         return closure(script)
     modules = [f"landseg.datasets.{name}" for name in DATASETS]
     shared = set(closure(script, *modules)) - {f"src/{module.replace('.', '/')}.py" for module in modules}
-    return sorted(shared) + ["src/landseg/datasets/${dataset.name}.py"]
+    return [*sorted(shared), "src/landseg/datasets/${dataset.name}.py"]
 
 
 if __name__ == "__main__":
