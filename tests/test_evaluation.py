@@ -74,7 +74,8 @@ class TestBatches:
         counts = [counted for counted, _ in count_batches(model, loader(tiles, 3, 0), "cpu", bf16=False)]
         assert [len(counted) for counted in counts] == [3, 3, 2]
         matrices = np.concatenate(counts)
-        assert (matrices.shape, matrices.dtype) == ((8, K, K), np.int64)
+        assert matrices.shape == (8, K, K)
+        assert matrices.dtype == np.int64
         with torch.inference_mode():
             for n in range(len(tiles)):
                 image, target, _ = tiles[0, n]
@@ -107,7 +108,8 @@ class TestBatches:
         tiles = tile_set(project, "test")
         images = np.stack([tiles[0, n][0].numpy().transpose(1, 2, 0) for n in range(3)])
         predicted = predict_ids(model, images, "cpu", bf16=False)
-        assert (predicted.shape, predicted.dtype) == ((3, SIZE, SIZE), np.uint8)
+        assert predicted.shape == (3, SIZE, SIZE)
+        assert predicted.dtype == np.uint8
         assert set(np.unique(predicted)) <= {land_class.id for land_class in CLASSES}
         counted = next(count_batches(model, loader(tiles, 3, 0), "cpu", bf16=False))[0]
         for n in range(3):

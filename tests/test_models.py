@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
 from tilemakers import CLASSES
+from torch import nn
 
 from landseg.datasets.classes import LandClass
 from landseg.errors import LandsegError
@@ -174,7 +175,8 @@ class TestEncoderWeights:
         path = tmp_path / f"resnet18{suffix}"
         torch.save(published, path) if suffix == ".pth" else save_file(published, path)
         torch.manual_seed(0)
-        encoder = build(info(depth=5), str(path)).network.encoder.state_dict()
+        network = cast(nn.Module, build(info(depth=5), str(path)).network.encoder)
+        encoder = network.state_dict()
         assert encoder.keys() == published.keys() - {"fc.weight", "fc.bias"}
         assert all(torch.equal(encoder[name], published[name]) for name in encoder)
 

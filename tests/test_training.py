@@ -72,7 +72,14 @@ def tile_set(project: Path, name: str, augmented: bool = False) -> TileSet:
 
 def new_run(**changes: Any) -> Run:
     lightning.seed_everything(0, verbose=False)
-    options = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "step": 2, "factor": 0.5, "seed": 0}
+    options: dict[str, Any] = {
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "step": 2,
+        "factor": 0.5,
+        "seed": 0,
+    }
     return Run(build(INFO, None), loss_function("focal", 2.0, None), **options | changes)
 
 
@@ -124,7 +131,7 @@ class TestRun:
             loss = run.training_step(batch)
             losses.append(loss.item())
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         assert losses[1] < 0.9 * losses[0]
 
@@ -159,7 +166,7 @@ class TestRun:
         run, keeper = train(project, tmp_path, 1)
         run.model.eval()
         tiles = tile_set(project, "val")
-        images, targets = (torch.stack([tiles[0, n][i] for n in range(len(tiles))]) for i in (0, 1))
+        images, targets, _ = next(iter(loader(tiles, len(tiles), 0)))
         with torch.inference_mode():
             logits = run.model(images)
         matrix = metrics.confusion(targets.numpy(), logits.argmax(1).numpy().astype(np.uint8), len(CLASSES))

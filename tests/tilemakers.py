@@ -104,7 +104,11 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
         ]
     )
     parts = tiles["scene"].map(SCENES).to_numpy()
-    extend_parquet(tables / "plan.parquet", tables / "split.parquet", {**dict(pixels.items()), "part": parts})
+    extend_parquet(
+        tables / "plan.parquet",
+        tables / "split.parquet",
+        {**{str(name): of for name, of in pixels.items()}, "part": parts},
+    )
     shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), parts, CLASSES).items()}
     content = {"strategy": "scene", "parts": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}
     (folder / RESULTS).mkdir()
