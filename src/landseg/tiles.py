@@ -61,15 +61,6 @@ def _archive(path: Path, process: int) -> zipfile.ZipFile:  # noqa: ARG001
     return zipfile.ZipFile(path)
 
 
-@contextmanager
-def _reading(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
-    """Yield an open archive, to read a member from it."""
-    try:
-        yield _archive(path, os.getpid())
-    except (OSError, KeyError, SyntaxError, zipfile.BadZipFile, cv2.error):  # SyntaxError: Pillow, of a broken PNG
-        raise TileError(f"{path}: {name} is missing or damaged; run the convert stage again") from None
-
-
 def _image(tile: str) -> str:
     return f"images/{tile}.png"
 
@@ -78,14 +69,23 @@ def _mask(tile: str) -> str:
     return f"masks/{tile}.png"
 
 
+@contextmanager
+def _blaming(archive: Path, member: str) -> Iterator[None]:
+    """Turn what a damaged archive or picture leads to into one sentence."""
+    try:
+        yield
+    except (OSError, KeyError, SyntaxError, zipfile.BadZipFile):  # SyntaxError: Pillow's word for a broken PNG
+        raise TileError(f"{archive}: {member} is missing or damaged; run the convert stage again") from None
+
+
 def read_image(archive: Path, tile: str) -> Pixels:
     """Read the image of a tile, (H, W, 3) uint8, RGB.
 
     Raises:
         TileError: the archive or the picture is missing or damaged.
     """
-    with _reading(archive, _image(tile)) as opened:
-        encoded = np.frombuffer(opened.read(_image(tile)), np.uint8)
+    with _blaming(archive, _image(tile)):
+        encoded = np.frombuffer(_archive(archive, os.getpid()).read(_image(tile)), np.uint8)
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise OSError
@@ -98,8 +98,10 @@ def read_mask(archive: Path, tile: str) -> Pixels:
     Raises:
         TileError: the archive or the picture is missing or damaged.
     """
-    with _reading(archive, _mask(tile)) as opened, Image.open(io.BytesIO(opened.read(_mask(tile)))) as picture:
-        return np.asarray(picture)
+    with _blaming(archive, _mask(tile)):
+        encoded = io.BytesIO(_archive(archive, os.getpid()).read(_mask(tile)))
+        with Image.open(encoded, formats=["PNG"]) as picture:
+            return np.asarray(picture)
 
 
 class TileSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
@@ -221,8 +223,12 @@ def fingerprint(folder: Path, tiles: pd.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for archive, tile, of in zip(tiles["archive"], tiles["tile"], tiles["part"], strict=True):
-        digest.update(f"{archive} {tile} {of}".encode())
-        for name in (_image(tile), _mask(tile)):
-            with _reading(folder / archive, name) as opened:
-                digest.update(opened.getinfo(name).CRC.to_bytes(4))
+        digest.update(f"{archive} {tile} {of}\n".encode())
+    for name, rows in tiles.groupby("archive"):
+        path = folder / str(name)
+        members = [member for tile in rows["tile"] for member in (_image(tile), _mask(tile))]
+        with _blaming(path, members[0]), zipfile.ZipFile(path) as archive:
+            for member in members:
+                with _blaming(path, member):
+                    digest.update(archive.getinfo(member).CRC.to_bytes(4))
     return digest.hexdigest()[:16]
