@@ -158,5 +158,9 @@ def test_stages_name_the_code_that_they_run() -> None:
     assert refreshed(text) == text, "run `uv run python tests/refresh_deps.py`"
 
 
+def test_the_committed_results_belong_to_the_code_and_parameters() -> None:
+    assert stages_run(dvc(ROOT, "repro", "--allow-missing", "--dry")) == [], "run `uv run dvc repro` and commit"
+
+
 def test_stages_list_no_machine_settings() -> None:
     assert not re.search(r"params:.*compute", (ROOT / "dvc.yaml").read_text())

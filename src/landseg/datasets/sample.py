@@ -42,6 +42,7 @@ CARD = Card(
         LandClass(id=3, name="water", color=(0, 244, 244)),
         LandClass(id=4, name="road", color=(105, 105, 105)),
     ),
+    background="background",
     bands=("red", "green", "blue"),
     mask=MaskEncoding(values="ids"),
     clouds=CloudLayer(clear=(0,), nodata=255),
