@@ -224,7 +224,7 @@ def test_no_room_for_the_tile_table(project: Project) -> None:
         tif(project / f"{RAW}/images/{name}.tif", np.zeros((3, 64, 96), np.uint8))
     for file in ("d.png", "e.jpg"):
         picture(project / f"{RAW}/images/{file}", np.zeros((64, 96, 3), np.uint8))
-    message = project.fails("convert", limit=9216)
+    message = project.fails("convert", limit=12288)
     assert message.startswith(f"error: {TABLES}/tiles.parquet: the file grew over the size allowed here; ")
     assert not (project / "data/tiles/folder").exists()
 
