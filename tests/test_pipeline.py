@@ -46,10 +46,10 @@ ROWS = [
 NAMED = [
     ("compute.device=cpu", []),
     ("loss.name=dice", ["train"]),
-    ("optimizer.lr=0.002", ["train"]),
+    ("optimizer.lr=0.003", ["train"]),
     ("scheduler.factor=0.5", ["train"]),
     ("augment.d4=false", ["train"]),
-    ("train.batch_size=8", ["train"]),
+    ("train.batch_size=4", ["train"]),
     ("train.precision=bf16", LEARN),
     ("evaluate.panels=0", ["evaluate"]),
 ]
@@ -142,10 +142,10 @@ def test_nothing_runs_twice(project: Path) -> None:
 
 def test_an_experiment_changes_the_encoder_alone_and_shows_what_changed(project: Path) -> None:
     restore(project)
-    assert stages_run(dvc(project, "exp", "run", "-S", "model.encoder=resnet34")) == LEARN
+    assert stages_run(dvc(project, "exp", "run", "-S", "model.encoder=resnet101")) == LEARN
     assert "macro_miou" in dvc(project, "metrics", "diff")
     assert "model.encoder" in dvc(project, "params", "diff")
-    assert "resnet34" in dvc(project, "exp", "show", "--csv")
+    assert "resnet101" in dvc(project, "exp", "show", "--csv")
     dvc(project, "plots", "diff", "HEAD", "workspace", "-o", "plots")
     page = (project / "plots" / "index.html").read_text()
     for drawn in ("loss.tsv", "macro_miou.tsv", "confusion.csv", "classes.csv", "panel.png"):
