@@ -4,7 +4,7 @@ from functools import partial
 
 import pandas as pd
 
-from landseg.convert import Picture, convert_archive, positions
+from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import read_card
 from landseg.errors import reporting
 from landseg.files import atomic
@@ -13,7 +13,7 @@ from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
 from landseg.params.tile import TileParams
-from landseg.paths import Paths
+from landseg.paths import DATA, Paths
 from landseg.progress import track
 from landseg.tables import extend_parquet, read_parquet
 
@@ -27,7 +27,7 @@ def main() -> None:
     workers = section(ComputeParams, "compute").workers or cores()
 
     card = read_card(paths.table("card.json"))
-    picture = Picture(positions(params.bands, card.bands), params.stretch, params.range, params.gamma)
+    picture = Picture(params.bands, params.stretch, params.range, params.gamma)
     columns = ["tile", "archive", "image", "mask", "row", "col", "height", "width"]
     plan = read_parquet(paths.table("plan.parquet"), columns)
     archives = [tiles for _, tiles in plan.groupby("archive", sort=False)]
@@ -37,12 +37,13 @@ def main() -> None:
         folder.mkdir()
         convert = partial(
             convert_archive,
-            raw=paths.raw,
+            root=DATA,
             folder=folder,
             card=card,
             picture=picture,
             size=size,
             masks_rgb=params.masks_rgb,
+            min_consensus=params.min_consensus,
             threads=-(-workers // processes),
         )
         counted = ((len(counts), counts) for counts in each(convert, archives, processes))

@@ -26,6 +26,7 @@ def main() -> None:
         fetched: Fetched = module.fetch(dataset, download, raw, compute.state, compute.workers or cores())
     write_csv(fetched.scenes, paths.table("scenes.csv"))
     write_csv(fetched.official, paths.table("official.csv"))
+    write_csv(fetched.files, paths.table("manifest.csv"))
     write_card(fetched.card, paths.table("card.json"))
     print(f"{fetched.card.title}: {len(fetched.scenes)} scenes")
 

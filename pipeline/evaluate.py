@@ -49,14 +49,16 @@ def main() -> None:
     counts, batch_ious = zip(*track(counted, len(tiles), "evaluate", "tiles"), strict=True)
     matrices = np.concatenate(counts)
     total = matrices.sum(axis=0)
-    scenes, scene_matrices = by_group(matrices, list(tiles["scene"]))
+    # Dates of a place show the same ground, places of a group the same weather and light: neither are independent.
+    units = "place" if (tiles["group"] == "").any() else "group"
+    _, unit_matrices = by_group(matrices, list(tiles[units]))
 
     # All scores are a function of them, but for paper_iou.
     scores = metrics.summary(
-        total, scene_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
+        total, unit_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
     )
-    write_metrics(params, card, total, scores, float(np.mean(batch_ious)), {"tiles": len(tiles), "scenes": len(scenes)})
-    write_tables(card, total, scenes, scene_matrices, scores)
+    write_metrics(params, card, total, scores, float(np.mean(batch_ious)), sizes(tiles, units))
+    write_tables(card, total, *by_group(matrices, list(tiles["scene"])), scores)
     confusion_figure(total, card.classes, RESULTS / "figures" / "confusion.png")
     if params.panels:
         shown = tiles.iloc[spread(matrices, params.panels)]
@@ -66,11 +68,22 @@ def main() -> None:
 
     low, high = scores["macro_miou_low"], scores["macro_miou_high"]
     interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
-    print(f"macro mIoU on {params.part}: {scores['macro_miou']:.4f}, {interval} over {len(scenes)} scenes")
+    print(f"macro mIoU on {params.part}: {scores['macro_miou']:.4f}, {interval} over {len(unit_matrices)} {units}s")
+
+
+def sizes(tiles: pd.DataFrame, units: str) -> dict[str, int | str]:
+    """Say how much was scored, and what the interval is drawn over."""
+    counts = {f"{unit}s": tiles[unit].nunique() for unit in ("tile", "scene", "place")}
+    return {**counts, "interval_over": f"{units}s"}
 
 
 def write_metrics(
-    params: EvaluateParams, card: Card, total: Matrices, scores: dict[str, Any], paper_iou: float, sizes: dict[str, int]
+    params: EvaluateParams,
+    card: Card,
+    total: Matrices,
+    scores: dict[str, Any],
+    paper_iou: float,
+    sizes: dict[str, int | str],
 ) -> None:
     """Write metrics.json: the scores, and what they were scored on."""
     split = json.loads((RESULTS / "split.json").read_text())

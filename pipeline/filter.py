@@ -1,10 +1,17 @@
-"""Filter: which scenes are clear enough, and why the others fell."""
+"""Filter: which scenes are clear enough, why the others fell, and what is made of those of one place."""
 
+import warnings
 from functools import partial
+from pathlib import Path
 
-from landseg.clouds import cloud_share, judge
-from landseg.datasets.card import read_card
+import pandas as pd
+from rasterio.errors import NotGeoreferencedWarning
+
+from landseg.clouds import CloudRule, cloud_rule, coverage, judge
+from landseg.composites import compose, imagery
+from landseg.datasets.card import Card, read_card
 from landseg.errors import reporting
+from landseg.files import atomic
 from landseg.parallel import cores, each
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
@@ -13,23 +20,52 @@ from landseg.paths import Paths
 from landseg.progress import track
 from landseg.tables import read_csv, write_csv
 
+REASONS_SHOWN = 20
+
 
 def main() -> None:
     paths = Paths(dataset_name())
-    limit = section(FilterParams, "filter").max_cloud_share
+    params = section(FilterParams, "filter")
     workers = section(ComputeParams, "compute").workers or cores()
 
-    layers = read_card(paths.table("card.json")).clouds
+    # Rasters are opened by threads here, none of which can silence a warning for itself alone.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    card = read_card(paths.table("card.json"))
+    rule = cloud_rule(params.method, params.scl, params.cld, card.clouds)
     scenes = read_csv(paths.table("scenes.csv"))
-    clouds = [cloud for cloud in scenes["cloud"] if cloud]
-    share = partial(cloud_share, clear=layers.clear, nodata=layers.nodata)
-    measured = ((1, found) for found in each(share, [paths.raw / cloud for cloud in clouds], workers, "threads"))
-    shares = list(track(measured, len(clouds), "filter", "scenes"))
-    scenes = judge(scenes, dict(zip(clouds, shares, strict=True)), limit)
-    write_csv(scenes, paths.table("kept.csv"))
-    print(f"kept {scenes['kept'].sum()} of {len(scenes)} scenes")
-    for scene in scenes[~scenes["kept"]].itertuples():
+    clouds = [cloud for cloud in scenes["cloud"].unique() if cloud]
+    count = partial(coverage, paths.raw, rule=rule)
+    measured = ((1, found) for found in each(count, clouds, workers, "threads"))
+    coverages = dict(zip(clouds, track(measured, len(clouds), "filter", "scenes"), strict=True))
+    limits = (params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter)
+    scenes = judge(scenes, coverages, *limits)
+    kept = scenes[scenes["kept"]]
+    with atomic(paths.composites) as folder:
+        folder.mkdir()
+        if params.composite == "median":
+            write_composites(kept, paths.raw, folder, rule, card, workers)
+        write_csv(imagery(kept, params.composite, paths.dataset), paths.table("imagery.csv"))
+        write_csv(scenes, paths.table("kept.csv"))
+    print(f"kept {len(kept):,} of {len(scenes):,} scenes, of {kept['place'].nunique():,} places")
+    show_fallen(scenes[~scenes["kept"]], paths.table("kept.csv"))
+
+
+def write_composites(kept: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: Card, workers: int) -> None:
+    places = [dates for _, dates in kept.groupby("place", sort=False)]
+
+    def write(dates: pd.DataFrame) -> None:
+        compose(dates, raw, folder / f"{dates['place'].iloc[0]}.tif", rule, card)
+
+    done = ((1, nothing) for nothing in each(write, places, workers, "threads"))
+    for _ in track(done, len(places), "compose", "places"):
+        pass
+
+
+def show_fallen(fallen: pd.DataFrame, table: Path) -> None:
+    for scene in fallen[:REASONS_SHOWN].itertuples():
         print(f"  without {scene.scene}: {scene.reason}")
+    if len(fallen) > REASONS_SHOWN:
+        print(f"  ... and {len(fallen) - REASONS_SHOWN:,} more, see {table}")
 
 
 if __name__ == "__main__":

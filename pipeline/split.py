@@ -18,7 +18,8 @@ from landseg.tables import extend_parquet, pixel_column, read_csv, read_parquet
 LEAKS = {
     "edge": "share an edge with train",
     "edge_or_corner": "an edge or a corner",
-    "same_scene": "share a scene with train",
+    "same_scene": "share a place with train",
+    "same_group": "share a group with train",
 }
 
 
@@ -26,16 +27,17 @@ def main() -> None:
     paths = Paths(dataset_name())
     params = section(SplitParams, "split")
 
-    classes = read_card(paths.table("card.json")).classes
-    columns = ["tile", "scene", "row", "col", "height", "width", "geometry"]
+    card = read_card(paths.table("card.json"))
+    classes = card.classes
+    columns = ["tile", "scene", "place", "group", "row", "col", "height", "width", "geometry"]
     tiles = read_parquet(paths.table("tiles.parquet"), columns + [pixel_column(each.id) for each in classes])
     official = read_csv(paths.table("official.csv"))
     parts = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
     extend_parquet(paths.table("tiles.parquet"), paths.table("split.parquet"), {"part": parts})
 
     summaries = class_shares(tiles, parts, classes)
-    leaks = {part: leakage(tiles, parts, part) for part in ("test", "val")}
-    cautions = warnings(tiles, parts, summaries)
+    leaks = {part: leakage(tiles, parts, part, jitter=card.jitter) for part in ("test", "val")}
+    cautions = warnings(tiles, parts, summaries, card.jitter)
     results = {
         "strategy": params.strategy,
         "seed": params.seed,

@@ -1,9 +1,10 @@
-"""Tile: a plan of windows over the kept scenes, from their headers alone."""
+"""Tile: a plan of windows over the imagery, from headers alone."""
 
+from landseg.datasets.card import read_card
 from landseg.errors import reporting
 from landseg.params.base import dataset_name, section
 from landseg.params.tile import TileParams
-from landseg.paths import Paths
+from landseg.paths import DATA, Paths
 from landseg.tables import read_csv
 from landseg.tiling import plan, write_plan
 
@@ -12,8 +13,9 @@ def main() -> None:
     paths = Paths(dataset_name())
     params = section(TileParams, "tile")
 
-    scenes = read_csv(paths.table("kept.csv"))
-    tiles = plan(scenes[scenes["kept"]], paths.raw, params.size, params.edge)
+    card = read_card(paths.table("card.json"))
+    imagery = read_csv(paths.table("imagery.csv"))
+    tiles = plan(imagery, DATA, card, params.size, params.edge)
     write_plan(tiles, paths.table("plan.parquet"))
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")
 

@@ -22,6 +22,7 @@ from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from ruamel.yaml import YAML
 
+from landseg import tables
 from landseg.datasets.card import Card
 from landseg.datasets.classes import LandClass
 
@@ -107,7 +108,7 @@ def truncate(path: Path, share: float = 0.6) -> Path:
 
 def scene_table(*scenes: tuple[str, str, str]) -> pd.DataFrame:
     """A scene table of (scene, image, mask)."""
-    return pd.DataFrame(scenes, columns=["scene", "image", "mask"])
+    return tables.scene_table(dict(zip(("scene", "image", "mask"), scene, strict=True)) for scene in scenes)
 
 
 class Project:

@@ -4,7 +4,7 @@ import re
 
 from closure import ROOT, closure
 
-DATASETS = ("sample", "landcoverai", "folder")
+DATASETS = ("sample", "landcoverai", "folder", "landcovernet", "ghana")
 CODE = re.compile(r"      - (pipeline|src)/\S+\n")
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, cast
+from urllib.parse import parse_qs
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -41,7 +42,17 @@ class OtherRange:
     longest: int | None = None
 
 
-Fault = Status | Cut | Stall | OtherRange
+@dataclass(frozen=True)
+class Changed:
+    """Send other bytes, as many, under the same headers."""
+
+    def of(self, body: bytes) -> bytes:
+        """Return the body with a stretch in its middle changed."""
+        middle = slice(len(body) // 3, len(body) // 3 + max(len(body) // 3, 1))
+        return body[: middle.start] + bytes(255 - byte for byte in body[middle]) + body[middle.stop :]
+
+
+Fault = Status | Cut | Stall | OtherRange | Changed
 
 
 @dataclass
@@ -58,6 +69,10 @@ class File:
     last_modified: str | None = None
     #: False: send no Content-Length; the end of the connection ends the body.
     sized: bool = True
+    #: True: only for those who send the server's key, `?key=...`.
+    private: bool = False
+    #: Further headers.
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def etag(self) -> str | None:
@@ -73,6 +88,7 @@ class Request:
     range: str | None
     if_range: str | None
     headers: dict[str, str]
+    method: str = "GET"
 
 
 class FileServer:
@@ -87,6 +103,8 @@ class FileServer:
         self.files: dict[str, File] = {}
         #: Every request so far, in order.
         self.requests: list[Request] = []
+        #: What private files want; of an answer without it the status is 401.
+        self.key: str | None = None
         self.closing = threading.Event()
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -109,6 +127,10 @@ class FileServer:
     def url(self, path: str = "/") -> str:
         """Return the address of a path."""
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
+
+    def asked(self, path: str) -> int:
+        """Return how often a path was asked for, with whatever query, by GET."""
+        return sum(request.path.partition("?")[0] == path and request.method == "GET" for request in self.requests)
 
     @property
     def ranges(self) -> list[str | None]:
@@ -133,15 +155,20 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(BrokenPipeError, ConnectionResetError):  # clients that go away are what some tests are about
             self._answer()
 
+    do_HEAD = do_GET  # noqa: N815 - the base class calls it so
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
         pass
 
     def _answer(self) -> None:
         owner = cast("_Server", self.server).owner
         asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
-        owner.requests.append(Request(self.path, asked, condition, dict(self.headers)))
-        file = owner.files.get(self.path)
+        owner.requests.append(Request(self.path, asked, condition, dict(self.headers), self.command))
+        path, _, query = self.path.partition("?")
+        file = owner.files.get(self.path) or owner.files.get(path)
         fault = next(file.faults, None) if file else Status(404)
+        if file and file.private and parse_qs(query).get("key") != [owner.key]:
+            fault = Status(401)
         if file is None or isinstance(fault, Status):
             assert isinstance(fault, Status)
             self._head(fault.code, (*fault.headers, ("Content-Length", "0")))
@@ -160,6 +187,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(206, (*self._of(file, body), ("Content-Range", span)))
         else:
             self._head(200, self._of(file, body))
+        if self.command == "HEAD":
+            return
+        if isinstance(fault, Changed):
+            body = fault.of(file.body)[start : start + len(body)]
         self.wfile.write(body[: fault.after] if isinstance(fault, Cut | Stall) else body)
         if isinstance(fault, Stall):
             owner.closing.wait()
@@ -173,6 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             yield "Last-Modified", file.last_modified
         if file.sized:
             yield "Content-Length", str(len(body))
+        yield from file.headers.items()
 
     def _head(self, code: int, headers: Iterable[tuple[str, str]]) -> None:
         self.send_response(code)

@@ -17,19 +17,22 @@ from makers import CLASSES, PLACE, card, land, noise, painted, picture, scene_ta
 from PIL import Image
 from rasterio.windows import Window
 
-from landseg.convert import Picture, convert_archive, positions
+from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import Card
 from landseg.datasets.classes import IGNORE, palette
 from landseg.errors import LandsegError
 from landseg.tiling import Edge, plan
 
 SIZE = 64
-RGB = Picture((1, 2, 3), "fixed", (0, 3000), 1.0)
+NAMES = ("red", "green", "blue")
+RGB = Picture(NAMES, "fixed", (0, 3000), 1.0)
 
 
-def planned(raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE) -> pd.DataFrame:
+def planned(
+    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, of: Card | None = None
+) -> pd.DataFrame:
     scenes = scene_table(("s", image.relative_to(raw).as_posix(), mask.relative_to(raw).as_posix()))
-    return pd.DataFrame(plan(scenes, raw, size, edge))
+    return pd.DataFrame(plan(scenes, raw, of or card(), size, edge))
 
 
 def convert(tiles: pd.DataFrame, raw: Path, out: Path, of: Card | None = None, **changes: Any) -> pd.DataFrame:
@@ -149,7 +152,7 @@ def test_without_masks_rgb(raw: Path, tiles: pd.DataFrame, tmp_path: Path) -> No
 
 def converted(raw: Path, image: Path, of: Card | None = None, mask: Path | None = None, **changes: Any) -> np.ndarray:
     """The one tile of a 64 px image, as images/s_0.png holds it."""
-    tiles = planned(raw, image, mask or tif(raw / "m.tif", land(SIZE, SIZE)))
+    tiles = planned(raw, image, mask or tif(raw / "m.tif", land(SIZE, SIZE)), of=of)
     convert(tiles, raw, raw / "out", of, **changes)
     return np.asarray(members(raw / "out/s.zip")["images/s_0.png"])
 
@@ -166,7 +169,7 @@ RAMP = np.linspace(-500, 5000, SIZE * SIZE).reshape(SIZE, SIZE).astype(np.int16)
 def test_stretch_by_a_fixed_range(tmp_path: Path, dtype: str, gamma: float) -> None:
     values = np.stack([RAMP.clip(0), RAMP.T.clip(0), RAMP.clip(0)[::-1]]).astype(dtype)
     found = converted(
-        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture((1, 2, 3), "fixed", (100, 3000), gamma)
+        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "fixed", (100, 3000), gamma)
     )
     expected = 255 * ((values.astype(np.float64) - 100) / 2900).clip(0, 1) ** (1 / gamma)
     assert np.abs(found.transpose(2, 0, 1) - expected).max() <= 0.501
@@ -175,7 +178,7 @@ def test_stretch_by_a_fixed_range(tmp_path: Path, dtype: str, gamma: float) -> N
 def test_stretch_chip_by_chip(tmp_path: Path) -> None:
     values = np.stack([RAMP, RAMP // 2, np.full_like(RAMP, 7)])
     found = converted(
-        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture((1, 2, 3), "per_chip_minmax", (0, 1), 1.0)
+        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0)
     )
     assert [(found[..., band].min(), found[..., band].max()) for band in range(3)] == [(0, 255), (0, 255), (0, 0)]
 
@@ -184,7 +187,7 @@ def test_stretch_chip_by_chip_without_nodata(tmp_path: Path) -> None:
     values = np.stack([RAMP] * 3)
     values[:, :8] = -9999
     image = tif(tmp_path / "i.tif", values, nodata=-9999)
-    found = converted(tmp_path, image, picture=Picture((1, 2, 3), "per_chip_minmax", (0, 1), 1.0))
+    found = converted(tmp_path, image, picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0))
     assert (found[:8] == 0).all()
     assert (found[8, 0, 0], found[-1, -1, 0]) == (0, 255)
     assert found[36, 0, 0] == pytest.approx(128, abs=2)
@@ -193,7 +196,7 @@ def test_stretch_chip_by_chip_without_nodata(tmp_path: Path) -> None:
 def test_bytes_are_never_stretched(tmp_path: Path) -> None:
     pixels = noise(SIZE, SIZE) // 2
     found = converted(
-        tmp_path, tif(tmp_path / "i.tif", pixels), picture=Picture((1, 2, 3), "per_chip_minmax", (0, 50), 2.0)
+        tmp_path, tif(tmp_path / "i.tif", pixels), picture=Picture(NAMES, "per_chip_minmax", (0, 50), 2.0)
     )
     np.testing.assert_array_equal(found, pixels.transpose(1, 2, 0))
 
@@ -208,7 +211,7 @@ def test_bands_by_name(tmp_path: Path) -> None:
         (("nir",) * 3, [3] * 3),
     ):
         found = converted(
-            tmp_path, image, card(bands=bands), picture=Picture(positions(wanted, bands), "fixed", (0, 1), 1.0)
+            tmp_path, image, card(bands=bands), picture=Picture(wanted, "fixed", (0, 1), 1.0)
         )
         np.testing.assert_array_equal(found, pixels[order].transpose(1, 2, 0))
 
@@ -219,7 +222,7 @@ def test_one_grey_band(tmp_path: Path) -> None:
         tmp_path,
         picture(tmp_path / "i.png", pixels),
         card(bands=("pan",)),
-        picture=Picture((1, 1, 1), "fixed", (0, 1), 1.0),
+        picture=Picture(("pan",) * 3, "fixed", (0, 1), 1.0),
     )
     np.testing.assert_array_equal(found, np.dstack([pixels] * 3))
 
@@ -237,7 +240,7 @@ def test_no_such_band(tmp_path: Path) -> None:
 def test_an_image_with_a_palette(tmp_path: Path) -> None:
     image = picture(tmp_path / "i.png", noise(SIZE, SIZE)[0], noise(16, 16).reshape(256, 3))
     with pytest.raises(LandsegError, match=f"^{image}: holds numbers of a palette, not colours; convert it to RGB"):
-        converted(tmp_path, image, card(bands=("grey",)), picture=Picture((1, 1, 1), "fixed", (0, 1), 1.0))
+        converted(tmp_path, image, card(bands=("pan",)), picture=Picture(("pan",) * 3, "fixed", (0, 1), 1.0))
 
 
 def without_data(kind: str, raw: Path) -> Path:
@@ -331,7 +334,7 @@ from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import read_card
 raw = Path({str(raw)!r})
 convert_archive(pd.read_pickle(raw / "tiles.pkl"), raw, raw, read_card(raw / "card.json"),
-                Picture((1, 2, 3), "fixed", (0, 1), 1.0), 512, True, 4)
+                Picture(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True, 4)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -42,7 +42,7 @@ def test_summary_of_a_matrix_worked_out_by_hand() -> None:
         "macro_miou": round((6 / 9 + 8 / 14 + 0) / 3, 6),
         "macro_miou_low": None,
         "macro_miou_high": None,
-        "interval_scenes": 1,
+        "interval_units": 1,
         "macro_miou_without_background": round((6 / 9 + 0) / 2, 6),
         "micro_iou": round(14 / 26, 6),
         "pixel_accuracy": 0.7,
@@ -84,7 +84,7 @@ def test_class_never_predicted_has_no_precision_and_lowers_every_macro_score() -
 def test_nothing_counted_is_null_everywhere() -> None:
     scores = summary(np.zeros((3, 3), np.int64), background="road")
     assert scores.pop("classes_scored") == 0
-    assert scores.pop("interval_scenes") == 0
+    assert scores.pop("interval_units") == 0
     assert all(value is None for of in scores.pop("per_class").values() for key, value in of.items() if key != "pixels")
     assert set(scores.values()) == {None}
 
@@ -94,7 +94,7 @@ def test_summary_is_strict_json() -> None:
     scenes[:, 1] = 0
     scores = metrics.summary(scenes.sum(axis=0), scenes, NAMES, "water", resamples=100, seed=0)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert scores["interval_scenes"] == 4
+    assert scores["interval_units"] == 4
     assert scores["macro_miou_low"] <= scores["macro_miou"] <= scores["macro_miou_high"]
 
 

@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from makers import PLACE, land, noise, picture, scene_table, tif
+from makers import PLACE, card, land, noise, picture, scene_table, tif
 from pyproj import Transformer
 from rasterio import Affine
 
@@ -56,9 +56,9 @@ def test_numbers_are_those_of_the_official_split_py() -> None:
 
 
 def test_plan(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "b", 64, 70), make(tmp_path, "a", 32, 32)), tmp_path, 32, "drop")
+    tiles = plan(scene_table(make(tmp_path, "b", 64, 70), make(tmp_path, "a", 32, 32)), tmp_path, card(), 32, "drop")
     assert tiles.columns.tolist() == [
-        "tile", "archive", "scene", "image", "mask", "row", "col", "height", "width", "geometry",
+        "tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width", "geometry",
     ]  # fmt: skip
     assert tiles["tile"].tolist() == ["b_0", "b_1", "b_3", "b_4", "a_0"]
     assert tiles["archive"].tolist() == ["b.zip"] * 4 + ["a.zip"]
@@ -68,14 +68,14 @@ def test_plan(tmp_path: Path) -> None:
 
 
 def test_padded_windows_end_at_the_edge(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 40, 70)), tmp_path, 32, "pad").set_index("tile")
+    tiles = plan(scene_table(make(tmp_path, "a", 40, 70)), tmp_path, card(), 32, "pad").set_index("tile")
     assert tiles.loc["a_5", ["row", "col", "height", "width"]].tolist() == [32, 64, 8, 6]
     assert tiles.loc["a_5", "geometry"].bounds == (500_032, 399_980, 500_035, 399_984)
     assert (tiles["height"] * tiles["width"]).sum() == 40 * 70
 
 
 def test_footprints_by_hand(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 64, 64)), tmp_path, 32, "drop")
+    tiles = plan(scene_table(make(tmp_path, "a", 64, 64)), tmp_path, card(), 32, "drop")
     assert tiles.crs == "EPSG:2180"
     # 32 px of 0.5 m are 16 m; the fourth tile starts 16 m east and 16 m south of the scene's corner.
     assert corners(tiles, "a_3") == {(500_016, 399_984), (500_032, 399_984), (500_032, 399_968), (500_016, 399_968)}
@@ -83,7 +83,7 @@ def test_footprints_by_hand(tmp_path: Path) -> None:
 
 def test_footprints_of_a_turned_scene(tmp_path: Path) -> None:
     turned = Affine(0, 2, 1000, 3, 0, 2000)  # x grows with rows, y with columns
-    tiles = plan(scene_table(make(tmp_path, "a", 32, 64, transform=turned)), tmp_path, 32, "drop")
+    tiles = plan(scene_table(make(tmp_path, "a", 32, 64, transform=turned)), tmp_path, card(), 32, "drop")
     assert corners(tiles, "a_1") == {(1000, 2096), (1000, 2192), (1064, 2192), (1064, 2096)}
 
 
@@ -91,7 +91,7 @@ def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
     scenes = scene_table(
         make(tmp_path, "a", 32, 32), make(tmp_path, "b", 32, 32, "EPSG:32634"), make(tmp_path, "c", 32, 32, None)
     )
-    tiles = plan(scenes, tmp_path, 32, "drop")
+    tiles = plan(scenes, tmp_path, card(), 32, "drop")
     assert tiles.crs == "EPSG:4326"
     degrees = Transformer.from_crs("EPSG:32634", "EPSG:4326", always_xy=True).transform(500_000, 400_000)
     assert min(np.hypot(*(np.array(corner) - degrees)) for corner in corners(tiles, "b_0")) < 1e-9
@@ -101,7 +101,7 @@ def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
 def test_no_place_on_earth(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg", noise(64, 32).transpose(1, 2, 0))
     picture(tmp_path / "a.png", land(64, 32))
-    tiles = plan(scene_table(("a", "a.jpg", "a.png")), tmp_path, 32, "drop")
+    tiles = plan(scene_table(("a", "a.jpg", "a.png")), tmp_path, card(), 32, "drop")
     assert tiles.crs is None
     assert tiles["geometry"].isna().all()
     write_plan(tiles, tmp_path / "plan.parquet")
@@ -110,7 +110,7 @@ def test_no_place_on_earth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crs", ["EPSG:2180", "+proj=tmerc +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +datum=WGS84"])
 def test_the_file_opens_in_place(tmp_path: Path, crs: str) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, 32, "drop")
+    tiles = plan(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, card(), 32, "drop")
     write_plan(tiles, tmp_path / "plan.parquet")
     read = gpd.read_parquet(tmp_path / "plan.parquet")
     assert read.crs == crs
@@ -122,11 +122,11 @@ def test_the_file_opens_in_place(tmp_path: Path, crs: str) -> None:
 
 def test_no_pixel_is_read(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 200, 300))
-    whole = plan(scenes, tmp_path, 32, "drop")
+    whole = plan(scenes, tmp_path, card(), 32, "drop")
     for path in (tmp_path / "images/a.tif", tmp_path / "masks/a.tif"):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])  # GDAL writes the header first
-    pd.testing.assert_frame_equal(plan(scenes, tmp_path, 32, "drop"), whole)
+    pd.testing.assert_frame_equal(plan(scenes, tmp_path, card(), 32, "drop"), whole)
 
 
 def test_smaller_than_a_tile(tmp_path: Path) -> None:
@@ -134,15 +134,15 @@ def test_smaller_than_a_tile(tmp_path: Path) -> None:
     with pytest.raises(
         LandsegError, match=r"^scene a: is 99x31 px, smaller than a tile of 32 px; lower tile\.size, set"
     ):
-        plan(scenes, tmp_path, 32, "drop")
-    assert len(plan(scenes, tmp_path, 32, "pad")) == 4
+        plan(scenes, tmp_path, card(), 32, "drop")
+    assert len(plan(scenes, tmp_path, card(), 32, "pad")) == 4
 
 
 def test_sizes_that_disagree(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 64, 64))
     tif(tmp_path / "masks/a.tif", land(64, 63))
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/masks/a\.tif: is 63x64 px and its image a\.tif is 64x64 px"):
-        plan(scenes, tmp_path, 32, "drop")
+        plan(scenes, tmp_path, card(), 32, "drop")
 
 
 @pytest.mark.parametrize(("metres", "fits"), [(0.2, True), (-0.2, True), (0.5, False), (-16, False)])
@@ -150,13 +150,13 @@ def test_places_that_disagree(tmp_path: Path, metres: float, fits: bool) -> None
     scenes = scene_table(make(tmp_path, "a", 64, 64))
     tif(tmp_path / "masks/a.tif", land(64, 64), transform=Affine(0.5, 0, 500_000 + metres, 0, -0.5, 400_000))
     if fits:
-        plan(scenes, tmp_path, 32, "drop")
+        plan(scenes, tmp_path, card(), 32, "drop")
     else:
         with pytest.raises(LandsegError, match=rf"masks/a\.tif: lies {abs(metres) * 2:.1f} px off its image a\.tif"):
-            plan(scenes, tmp_path, 32, "drop")
+            plan(scenes, tmp_path, card(), 32, "drop")
 
 
 def test_a_mask_without_a_place_lies_where_its_image_does(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 32, 32))
     tif(tmp_path / "masks/a.tif", land(32, 32), crs=None, transform=None)
-    assert plan(scenes, tmp_path, 32, "drop").crs == "EPSG:2180"
+    assert plan(scenes, tmp_path, card(), 32, "drop").crs == "EPSG:2180"

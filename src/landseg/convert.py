@@ -15,19 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from PIL import Image
-from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landseg.datasets.card import Card
 from landseg.datasets.classes import IGNORE, palette
-from landseg.errors import LandsegError
 from landseg.files import atomic
+from landseg.imagery import Imagery, Present, opened_image
 from landseg.labels import LabelDecoder
-from landseg.rasters import opened, read, valid
+from landseg.rasters import opened, read
 from landseg.tables import pixel_column
 
 Pixels = npt.NDArray[np.uint8]
-Present = npt.NDArray[np.bool_] | None
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -54,8 +52,8 @@ _AHEAD = 16
 class Picture:
     """How pixels become a picture of 8 bits and three bands."""
 
-    #: Positions of the bands to show as red, green and blue, from 1.
-    bands: tuple[int, int, int]
+    #: The bands to show as red, green and blue, by name.
+    bands: tuple[str, str, str]
     stretch: Literal["fixed", "per_chip_minmax"]
     #: The values that become 0 and 255 under the fixed stretch.
     range: tuple[float, float]
@@ -91,19 +89,6 @@ def merged(bands: Pixels) -> Pixels:
     return cast(Pixels, cv2.merge(list(bands)))
 
 
-def positions(wanted: Iterable[str], names: tuple[str, ...]) -> tuple[int, int, int]:
-    """Return the positions, from 1, of three bands given by name.
-
-    Raises:
-        LandsegError: the data set has no band of that name.
-    """
-    for name in wanted:
-        if name not in names:
-            raise LandsegError(f"params.yaml: convert.bands: there is no band {name!r}; choose from {', '.join(names)}")
-    red, green, blue = (names.index(name) + 1 for name in wanted)
-    return red, green, blue
-
-
 @dataclass(frozen=True)
 class Tile:
     """A tile read, but neither decoded nor encoded."""
@@ -122,7 +107,15 @@ class Tile:
 
 
 def convert_archive(
-    tiles: pd.DataFrame, raw: Path, folder: Path, card: Card, picture: Picture, size: int, masks_rgb: bool, threads: int
+    tiles: pd.DataFrame,
+    root: Path,
+    folder: Path,
+    card: Card,
+    picture: Picture,
+    size: int,
+    masks_rgb: bool,
+    threads: int,
+    min_consensus: int = 0,
 ) -> pd.DataFrame:
     """Write one archive of tiles: images/*.png, masks/*.png and, if asked for, masks_rgb/*.png.
 
@@ -131,13 +124,14 @@ def convert_archive(
 
     Args:
         tiles: the rows of the tile plan that belong to one archive.
-        raw: folder of the raw files.
+        root: the folder from which the plan's paths start.
         folder: where the archive goes.
         card: the data card.
         picture: how pixels become pictures.
         size: height and width of a tile, px; smaller windows are padded with ignored pixels.
         masks_rgb: whether to write masks as RGB pictures, too.
         threads: threads that encode.
+        min_consensus: labels that fewer annotators agreed on, %, are ignored.
 
     Returns:
         Pixels of every class, and those ignored, in every tile: int64 columns as landseg.tables names
@@ -147,9 +141,10 @@ def convert_archive(
         LandsegError: a raster is damaged, a label is unknown, or the archive cannot be written.
     """
     encode = partial(_encode, picture=picture, colours=palette(card.classes), size=size, masks_rgb=masks_rgb)
+    reading = _read_tiles(tiles, root, card, picture.bands, min_consensus)
     counts = {}
     with atomic(folder / str(tiles["archive"].iloc[0])) as path, zipfile.ZipFile(path, "w") as archive:
-        for name, members, count in _in_order(encode, _read_tiles(tiles, raw, card, picture.bands), threads):
+        for name, members, count in _in_order(encode, reading, threads):
             for member, content in members.items():
                 archive.writestr(_member(member), content)
             counts[name] = count
@@ -165,22 +160,23 @@ def _member(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _read_tiles(tiles: pd.DataFrame, raw: Path, card: Card, bands: tuple[int, int, int]) -> Iterator[Tile]:
+def _read_tiles(
+    tiles: pd.DataFrame, root: Path, card: Card, bands: tuple[str, str, str], min_consensus: int
+) -> Iterator[Tile]:
     for _, rows in tiles.groupby(["image", "mask"], sort=False):
         image, mask = (str(rows[key].iloc[0]) for key in ("image", "mask"))
-        with opened(raw / image) as source, opened(raw / mask) as label_source:
-            _require_bands(source, bands, card)
-            labels = LabelDecoder(label_source, card.mask, card.classes)
+        with opened_image(root, image, bands, card) as source, opened(root / mask) as label_source:
+            labels = LabelDecoder(label_source, card.mask, card.classes, min_consensus)
             for span, members in _spans(rows):
-                yield from _read_span(source, label_source, labels, bands, span, members)
+                yield from _read_span(source, label_source, labels, span, members)
 
 
 def _read_span(
-    source: Any, label_source: Any, labels: LabelDecoder, bands: tuple[int, int, int], span: Window, tiles: pd.DataFrame
+    source: Imagery, label_source: Any, labels: LabelDecoder, span: Window, tiles: pd.DataFrame
 ) -> Iterator[Tile]:
     """Read a window and cut it into tiles, which are copies: views would keep the whole window in memory."""
-    pixels, values = read(source, span, list(bands)), read(label_source, span, labels.bands)
-    present = _present(source, span, pixels)
+    pixels, present = source.read(span)
+    values = read(label_source, span, labels.bands)
     for name, row, col, width in zip(*(tiles[key].tolist() for key in ("tile", "row", "col", "width")), strict=True):
         across = slice(col - span.col_off, col - span.col_off + width)
         yield Tile(
@@ -192,25 +188,6 @@ def _read_span(
             present=None if present is None else present[:, across].copy(),
             labels=labels,
         )
-
-
-def _require_bands(source: Any, bands: tuple[int, int, int], card: Card) -> None:
-    if source.count < max(bands):
-        raise LandsegError(
-            f"{source.name}: has {source.count} band(s), and the data card names {len(card.bands)}; "
-            "correct dataset.bands, or replace the image"
-        )
-    if source.colorinterp[0] == ColorInterp.palette:
-        raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
-
-
-def _present(source: Any, window: Window, pixels: npt.NDArray[Any]) -> Present:
-    """Return where the pixels of a window have data, (H, W), or None: not where the file or a NaN says no."""
-    present = valid(source, window)
-    if pixels.dtype.kind != "f":
-        return present
-    finite: npt.NDArray[np.bool_] = np.isfinite(pixels).all(axis=0)
-    return finite if present is None else finite & present
 
 
 def _spans(tiles: pd.DataFrame) -> Iterator[tuple[Window, pd.DataFrame]]:

@@ -28,12 +28,20 @@ class LabelDecoder:
     It is made for an open raster but does not keep it, so threads can decode while the next window is read.
     """
 
-    def __init__(self, source: Any, encoding: MaskEncoding, classes: ClassTable) -> None:
+    def __init__(self, source: Any, encoding: MaskEncoding, classes: ClassTable, min_consensus: int = 0) -> None:
         """Learn from an open raster all that decoding needs.
+
+        Args:
+            source: the open raster.
+            encoding: how it says which class a pixel has.
+            classes: the class table.
+            min_consensus: how far annotators must have agreed on a label, %; 0 asks for nothing.
 
         Raises:
             LandsegError: the raster has no palette, or not the bands, that the encoding needs.
         """
+        self.min_consensus = min_consensus
+        self._agreement = _consensus_band(source, encoding, min_consensus)
         self.name: str = source.name
         self.encoding = encoding
         self.blanks: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
@@ -50,8 +58,8 @@ class LabelDecoder:
 
     @property
     def bands(self) -> list[int]:
-        """The bands to read."""
-        return [1, 2, 3] if self.encoding.values == "rgb" else [1]
+        """The bands to read: those of the labels, then that of the consensus, where one is asked for."""
+        return ([1, 2, 3] if self.encoding.values == "rgb" else [1]) + self._agreement
 
     def __call__(self, values: npt.NDArray[Any], row: int = 0, col: int = 0) -> Ids:
         """Return class ids: (height, width) uint8, IGNORE where a pixel counts for nothing.
@@ -64,12 +72,15 @@ class LabelDecoder:
         Raises:
             LandsegError: a pixel has an id or a colour that no class has.
         """
-        found = self._find(values)
+        labels = values[: len(values) - len(self._agreement)]
+        found = self._find(labels)
         unlisted = found == _UNLISTED
         if unlisted.any():
             if self.encoding.unlisted == "error":
-                self._refuse(values, unlisted, row, col)
+                self._refuse(labels, unlisted, row, col)
             found[unlisted] = IGNORE
+        if self._agreement:
+            found[~(values[-1] >= self.min_consensus)] = IGNORE  # so NaN, too
         return found.astype(np.uint8)
 
     def _find(self, values: npt.NDArray[Any]) -> Lookup:
@@ -92,6 +103,23 @@ class LabelDecoder:
             f"{self.name}: the pixel at row {row + below}, column {col + right} has the {what}, which no class has; "
             "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore"
         )
+
+
+def _consensus_band(source: Any, encoding: MaskEncoding, min_consensus: int) -> list[int]:
+    """Return the band that says how far annotators agreed, [] where nobody asks."""
+    if not min_consensus:
+        return []
+    if encoding.consensus_band is None:
+        raise LandsegError(
+            f"params.yaml: convert.min_consensus = {min_consensus}, but the labels of this data set do not say how far "
+            "annotators agreed; set it to 0"
+        )
+    if source.count < encoding.consensus_band:
+        raise LandsegError(
+            f"{source.name}: has {source.count} band(s), and convert.min_consensus = {min_consensus} needs the "
+            f"consensus in band {encoding.consensus_band}; set it to 0, or replace the labels"
+        )
+    return [encoding.consensus_band]
 
 
 def _require_ids(source: Any) -> None:

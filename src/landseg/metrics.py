@@ -123,33 +123,33 @@ def majority_miou(matrix: Counts, channel: int) -> float | None:
 def bootstrap_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
     """Return a percentile bootstrap interval of the macro mIoU.
 
-    Pixels and tiles of one scene are alike, so scenes are what is drawn: as many as there are, with
-    replacement; their matrices are summed and the sum is scored (Efron and Tibshirani, An
+    Pixels and tiles of one place are alike, so places, or groups of them, are what is drawn: as many as
+    there are, with replacement; their matrices are summed and the sum is scored (Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993, chapters 8 and 13). A class without a target pixel in a
-    resample leaves the mean of that resample. With few scenes the interval is too narrow rather than
+    resample leaves the mean of that resample. With few of them the interval is too narrow rather than
     too wide.
 
     Args:
-        matrices: (S, K, K) int64, one a scene; scenes without a counted pixel are left out.
+        matrices: (S, K, K) int64, one a place or group; those without a counted pixel are left out.
         resamples: how many draws.
         seed: seed of the draws; the same seed gives the same interval.
         level: share of the resamples that lie within.
 
     Returns:
-        The lower and the upper end, or None where fewer than two scenes hold a counted pixel.
+        The lower and the upper end, or None where fewer than two of them hold a counted pixel.
     """
     filled = matrices[matrices.any(axis=(1, 2))]
-    scenes, classes = filled.shape[:2]
-    if scenes < 2:
+    units, classes = filled.shape[:2]
+    if units < 2:
         return None
     # Scores need the diagonal and the two margins alone: (S, 3K). As float64, so that BLAS sums them;
     # whole numbers stay exact up to 2^53 pixels.
     margins = np.concatenate(_margins(filled), axis=-1).astype(np.float64)
     generator = np.random.default_rng(seed)
     scores = np.empty(resamples)
-    step = max(1, _CHUNK // max(scenes, margins.shape[1]))
+    step = max(1, _CHUNK // max(units, margins.shape[1]))
     for start in range(0, resamples, step):
-        drawn = generator.multinomial(scenes, np.full(scenes, 1 / scenes), size=min(step, resamples - start))
+        drawn = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
         sums = (drawn.astype(np.float64) @ margins).reshape(-1, 3, classes)
         scores[start : start + step] = np.nanmean(_iou(*np.moveaxis(sums, 1, 0)), axis=-1)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
@@ -158,7 +158,7 @@ def bootstrap_interval(matrices: Counts, resamples: int, seed: int, level: float
 
 def summary(
     matrix: Counts,
-    scene_matrices: Counts,
+    unit_matrices: Counts,
     names: Sequence[str],
     background: str | None,
     *,
@@ -169,14 +169,14 @@ def summary(
 
     Args:
         matrix: (K, K) int64, of the whole part.
-        scene_matrices: (S, K, K) int64, one a scene; they sum to `matrix`.
+        unit_matrices: (S, K, K) int64, one a place or group; they sum to `matrix`.
         names: the K class names, in channel order.
         background: name of the class that `macro_miou_without_background` leaves out, or None.
         resamples: draws behind the 95 % interval (see `bootstrap_interval`).
         seed: seed of the draws.
 
     Returns:
-        macro_miou with its interval macro_miou_low to macro_miou_high over interval_scenes scenes,
+        macro_miou with its interval macro_miou_low to macro_miou_high over interval_units of these,
         macro_miou_without_background (None where `background` is None), micro_iou, pixel_accuracy,
         macro_precision, macro_recall, macro_f1, classes_scored, and per_class: iou, precision, recall,
         f1 and target pixels by class name.
@@ -192,13 +192,13 @@ def summary(
     scored = pixels > 0
     foreground = scored & np.array([name != background for name in names])
     ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
-    low, high = bootstrap_interval(scene_matrices, resamples, seed) or (None, None)
+    low, high = bootstrap_interval(unit_matrices, resamples, seed) or (None, None)
     columns = zip(names, ious, precisions, recalls, f1s, pixels, strict=True)
     return {
         "macro_miou": _mean(ious, scored),
         "macro_miou_low": _number(low),
         "macro_miou_high": _number(high),
-        "interval_scenes": int(scene_matrices.any(axis=(1, 2)).sum()),
+        "interval_units": int(unit_matrices.any(axis=(1, 2)).sum()),
         "macro_miou_without_background": None if background is None else _mean(ious, foreground),
         "micro_iou": _number(micro_iou(matrix)),
         "pixel_accuracy": _number(pixel_accuracy(matrix)),

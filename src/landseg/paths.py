@@ -16,6 +16,11 @@ class Paths:
         return Path("data/raw", self.dataset)
 
     @property
+    def composites(self) -> Path:
+        """One GeoTIFF a place, where dates are composed."""
+        return Path("data/composites", self.dataset)
+
+    @property
     def tiles(self) -> Path:
         """One stored ZIP a scene."""
         return Path("data/tiles", self.dataset)
@@ -28,6 +33,9 @@ class Paths:
         """The weights of the `best` or the `last` epoch."""
         return Path("models", self.dataset, f"{which}.safetensors")
 
+
+#: What the paths in the imagery and tile tables start from.
+DATA = Path("data")
 
 #: Metrics, curves and figures of the current run; small, and versioned by git.
 RESULTS = Path("results")

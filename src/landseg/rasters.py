@@ -11,6 +11,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from landseg.errors import LandsegError
@@ -40,7 +41,7 @@ def opened(path: Path) -> Iterator[Any]:
         yield source
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path | str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pictures without a place on earth are welcome
         try:
@@ -73,6 +74,28 @@ def valid(source: Any, window: Window) -> npt.NDArray[np.bool_] | None:
     with _damage(source):
         present: npt.NDArray[np.bool_] = source.dataset_mask(window=window) > 0
     return present
+
+
+def bounds(location: str, timeout: float = 60) -> tuple[float, float, float, float]:
+    """Return west, south, east and north of a raster, in degrees, from its header alone.
+
+    Args:
+        location: a path, or an http(s) address, of which only the first kilobytes are read.
+        timeout: seconds to wait for a server.
+
+    Raises:
+        LandsegError: it cannot be read, or has no place on earth.
+    """
+    settings = {
+        "GDAL_HTTP_TIMEOUT": str(timeout),
+        "GDAL_HTTP_MAX_RETRY": "5",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    }
+    with rasterio.Env(**settings), _open(location) as source:
+        if source.crs is None:
+            raise LandsegError(f"{location}: has no place on earth; set dataset.bbox to null")
+        west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+    return west, south, east, north
 
 
 @contextmanager

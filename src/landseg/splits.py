@@ -1,8 +1,10 @@
 """Splits: which tiles train, which validate, which test, and how much of one part leaks into another.
 
 A split is an array of part names, (N,) str, in the row order of the tile table: 'train', 'val',
-'test', or 'buffer' for tiles that the block strategy takes out. Every strategy orders its units by
-name before it shuffles them, so the same seed gives the same split whatever the order of the rows.
+'test', 'buffer' for tiles that the block strategy takes out, or 'unlisted' for those that published
+lists of places leave out. Every strategy orders its units by name before it shuffles them, so the same
+seed gives the same split whatever the order of the rows. All dates of a place are in one part, always:
+they show the same ground and share a label.
 
 Why leakage is counted: neighbouring pixels are alike, so a test tile beside a training tile is
 easier than the new ground that a map is made of (Roberts et al., 2017, "Cross-validation strategies
@@ -22,9 +24,10 @@ from landseg.datasets.classes import ClassTable
 from landseg.errors import LandsegError
 from landseg.tables import PARTS, pixel_column
 
-BUFFER = "buffer"
+#: The parts of tiles that no part may use: those too near to another part, and those on none of the published lists.
+BUFFER, UNLISTED = "buffer", "unlisted"
 
-Strategy = Literal["random", "official", "scene", "block"]
+Strategy = Literal["random", "official", "scene", "group", "block"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
 Parts = npt.NDArray[np.str_]
@@ -33,19 +36,21 @@ _Floats = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
 
 _CHUNK = 100_000  # shapes to hold at a time: a million would fill half a gigabyte
-_NAMES = np.array([*PARTS, BUFFER])  # wide enough for every name: NumPy cuts longer ones off
+_NAMES = np.array([*PARTS, BUFFER, UNLISTED])  # wide enough for every name: NumPy cuts longer ones off
 
 
 @dataclass(frozen=True)
 class Leakage:
     """Shares, 0 to 1, of a part's tiles; None where a part is empty."""
 
-    #: Tiles that share an edge with, or overlap, a tile of the other part.
+    #: Tiles that share an edge with, or overlap, a tile of the other part; None, too, where nobody knows.
     edge: float | None
     #: Those, and tiles that share a corner alone.
     edge_or_corner: float | None
-    #: Tiles whose scene also holds tiles of the other part.
+    #: Tiles whose place also holds tiles of the other part.
     same_scene: float | None
+    #: Tiles whose group also holds tiles of the other part; None where there are no groups.
+    same_group: float | None
 
 
 @dataclass(frozen=True)
@@ -65,37 +70,42 @@ def assign(
     """Split tiles by a strategy; return the part of each row.
 
     Args:
-        tiles: columns tile, scene, row, col, height, width (px).
-        strategy: random, official, scene or block.
+        tiles: columns tile, scene, place, group, row, col, height, width (px).
+        strategy: random, official, scene, group or block.
         ratios: shares of train, val and test (not official).
         seed: seed of the shuffle (not official).
         block: height and width of a block, in tiles (block only).
-        official: columns tile, part (official only).
+        official: columns tile, part, or place, part (official only).
 
     Raises:
-        LandsegError: the lists and the tiles disagree, or there are fewer scenes or blocks than parts.
+        LandsegError: the lists and the tiles disagree, there are no groups, or there are fewer scenes, groups or
+            blocks than parts.
     """
     match strategy:
         case "random":
             return by_tile(tiles, ratios, seed)
         case "official":
-            return by_list(tiles, official)
+            return by_place_list(tiles, official) if "place" in official else by_list(tiles, official)
         case "scene":
-            return by_scene(tiles, ratios, seed)
+            return by_column(tiles, "place", ratios, seed)
+        case "group":
+            return by_column(tiles, "group", ratios, seed)
         case "block":
             return by_block(tiles, ratios, seed, block)
 
 
 def by_tile(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
-    """Deal out single tiles; counts are exact, rounded by largest remainder."""
-    total = len(tiles)
+    """Deal out single windows, each with all its dates; counts of windows are exact, rounded by largest remainder."""
+    # A tile is named <scene>_<k>; its window of the ground is <place>_<k>.
+    suffix = tiles["tile"].str.rpartition("_")[2]
+    window, names = pd.factorize(tiles["place"] + "_" + suffix, sort=True)
+    total = len(names)
     exact = total * np.array(ratios) / sum(ratios)
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    by_name = tiles["tile"].argsort().to_numpy()
     parts = np.empty(total, _NAMES.dtype)
-    parts[by_name[np.random.default_rng(seed).permutation(total)]] = np.repeat(PARTS, counts)
-    return parts
+    parts[np.random.default_rng(seed).permutation(total)] = np.repeat(PARTS, counts)
+    return parts[window]
 
 
 def by_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Parts:
@@ -124,20 +134,49 @@ def _none(faulty: "pd.Series[str]", what: str, remedy: str) -> None:
         raise LandsegError(f"split.strategy official: {len(faulty)} {what}, first {faulty.iloc[0]}; {remedy}")
 
 
-def by_scene(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
-    """Deal out whole scenes, so that the parts' tile counts come close to the ratios.
+def by_place_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Parts:
+    """Split places as the publisher does; lists (columns place, part) may name more places than there are tiles of.
+
+    Returns:
+        The part of each row, 'unlisted' for tiles of places on no list.
 
     Raises:
-        LandsegError: there are fewer scenes than parts.
+        LandsegError: a place is listed twice, or a part that has a list has none of the tiles.
     """
-    scene, names = pd.factorize(tiles["scene"], sort=True)
-    sizes = np.bincount(scene, minlength=len(names))
-    _enough(len(sizes), ratios, "scene", "scenes with tiles", "add scenes or choose split.strategy random or block")
-    return _deal(sizes, ratios, seed)[scene]
+    listed = official["place"]
+    _none(listed[listed.duplicated()], f"of {len(listed)} listed places are listed before", "mend the lists")
+    entry = pd.Index(listed).get_indexer(pd.Index(tiles["place"]))
+    parts: Parts = np.append(official["part"].to_numpy(_NAMES.dtype), UNLISTED)[entry]  # -1: on no list
+    for part in PARTS:
+        if not (parts == part).any():
+            raise LandsegError(
+                f"split.strategy official: none of {tiles['place'].nunique()} places is on the publisher's list for "
+                f"{part}; fetch more of them, or choose split.strategy scene"
+            )
+    return parts
+
+
+def by_column(tiles: pd.DataFrame, column: str, ratios: Ratios, seed: int) -> Parts:
+    """Deal out whole places or groups, so that the parts' tile counts come close to the ratios.
+
+    Raises:
+        LandsegError: there are fewer of them than parts, or no groups at all.
+    """
+    unit, names = pd.factorize(tiles[column], sort=True)
+    strategy = {"place": "scene", "group": "group"}[column]
+    if "" in names:
+        raise LandsegError(
+            f"split.strategy {strategy}: the scenes of this data set are in no groups; choose split.strategy scene"
+        )
+    sizes = np.bincount(unit, minlength=len(names))
+    _enough(
+        len(sizes), ratios, strategy, f"{strategy}s with tiles", "add scenes or choose split.strategy random or block"
+    )
+    return _deal(sizes, ratios, seed)[unit]
 
 
 def by_block(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Parts:
-    """Deal out square blocks of `block` x `block` tiles within a scene, then part them by a buffer.
+    """Deal out square blocks of `block` x `block` tiles within a place, then part them by a buffer.
 
     A tile belongs to the block in which its upper left corner lies. Afterwards no test tile touches a
     val or train tile, and no val tile touches a train tile, not even at a corner.
@@ -145,10 +184,10 @@ def by_block(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Part
     Raises:
         LandsegError: there are fewer blocks than parts.
     """
-    scene, _ = pd.factorize(tiles["scene"], sort=True)
+    place, _ = pd.factorize(tiles["place"], sort=True)
     row = tiles["row"].to_numpy() // (block * tiles["height"].max())
     col = tiles["col"].to_numpy() // (block * tiles["width"].max())
-    key = (scene * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
+    key = (place * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
     _, unit, sizes = np.unique(key, return_inverse=True, return_counts=True)
     _enough(len(sizes), ratios, "block", "blocks", "lower split.block, add scenes or choose split.strategy random")
     return _buffered(tiles, _deal(sizes, ratios, seed)[unit])
@@ -192,36 +231,47 @@ def _buffered(tiles: pd.DataFrame, parts: Parts) -> Parts:
     return parts
 
 
-def leakage(tiles: pd.DataFrame, parts: Parts, part: str, against: str = "train") -> Leakage:
-    """Measure how much of a part lies beside, or in the same scenes as, another part.
+def leakage(tiles: pd.DataFrame, parts: Parts, part: str, against: str = "train", jitter: float = 0) -> Leakage:
+    """Measure how much of a part lies beside, or in the same places as, another part.
 
-    Exact for tiles of any size, grid or overlap. Tiles of different scenes never touch, wherever on
-    the ground the scenes lie: see `overlapping_scenes`.
+    Exact for tiles of any size, grid or overlap; dates of one place lie on one another. Tiles of
+    different places never touch, wherever on the ground they lie: see `overlapping_scenes`.
 
     Args:
-        tiles: columns scene, row, col, height, width (px).
+        tiles: columns place, group, row, col, height, width (px).
         parts: part of each row.
         part: the part whose tiles are counted.
         against: the part that they may touch.
+        jitter: metres by which the publisher moved scenes; above 0 it cannot be known what touches.
     """
     here, there = np.flatnonzero(parts == part), np.flatnonzero(parts == against)
     if not len(here) or not len(there):
-        return Leakage(None, None, None)
+        return Leakage(None, None, None, None)
     edge, touching = _contact(_boxes(tiles), here, there)
-    scene, names = pd.factorize(tiles["scene"])
+    return Leakage(
+        edge=None if jitter else float(edge.mean()),
+        edge_or_corner=None if jitter else float(touching.mean()),
+        same_scene=_shared(tiles["place"], here, there),
+        same_group=None if (tiles["group"] == "").any() else _shared(tiles["group"], here, there),
+    )
+
+
+def _shared(units: "pd.Series[str]", here: _Ints, there: _Ints) -> float:
+    """Return the share of the rows `here` whose unit has a row `there`, too."""
+    unit, names = pd.factorize(units)
     shared = np.zeros(len(names), bool)
-    shared[scene[there]] = True
-    return Leakage(float(edge.mean()), float(touching.mean()), float(shared[scene[here]].mean()))
+    shared[unit[there]] = True
+    return float(shared[unit[here]].mean())
 
 
 def _boxes(tiles: pd.DataFrame) -> _Floats:
-    """Return left, top, right, bottom of every tile, (N, 4) px, each scene beside the last in one plane.
+    """Return left, top, right, bottom of every tile, (N, 4) px, each place beside the last in one plane.
 
-    So one search serves all scenes. A gap of 1 px parts them; whole numbers up to 2^53 are exact in float64.
+    So one search serves all places. A gap of 1 px parts them; whole numbers up to 2^53 are exact in float64.
     """
     top, left, height, width = (tiles[name].to_numpy(np.float64) for name in ("row", "col", "height", "width"))
-    scene, _ = pd.factorize(tiles["scene"])
-    left = left + scene * ((left + width).max(initial=0) - left.min(initial=0) + 1)
+    place, _ = pd.factorize(tiles["place"])
+    left = left + place * ((left + width).max(initial=0) - left.min(initial=0) + 1)
     return np.stack([left, top, left + width, top + height], axis=1)
 
 
@@ -256,7 +306,7 @@ def _contact(boxes: _Floats, here: _Ints, there: _Ints) -> tuple[_Mask, _Mask]:
 
 
 def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict[str, PartSummary]:
-    """Count tiles, labelled pixels and the share of each class in every part, and in the buffer if there is one.
+    """Count tiles, labelled pixels and the share of each class in every part and outside them.
 
     Args:
         tiles: columns pixels_<id>.
@@ -265,7 +315,7 @@ def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict
     """
     pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
     summaries = {}
-    for part in (*PARTS, *([BUFFER] if BUFFER in parts else [])):
+    for part in (*PARTS, *(out for out in (BUFFER, UNLISTED) if out in parts)):
         inside = parts == part
         counts = pixels[inside].sum(axis=0)
         total = int(counts.sum())
@@ -327,7 +377,7 @@ def _union(group: _Ints, bits: _Ints, groups: int) -> _Ints:
     return union
 
 
-def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSummary]) -> list[str]:
+def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSummary], jitter: float = 0) -> list[str]:
     """Say in sentences what will spoil training or scores: empty parts, missing classes, uncounted leakage."""
     sentences = []
     for part in PARTS:
@@ -339,6 +389,15 @@ def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSumm
             sentences.append(f"part {part} has no labelled pixels; change split.seed or split.strategy")
         elif missing:
             sentences.append(f"part {part} has no pixels of {', '.join(missing)}; try another split.seed")
+    if UNLISTED in summaries:
+        places = tiles["place"][parts == UNLISTED].nunique()
+        sentences.append(f"{places} places are on none of the publisher's lists and are left out")
+    if jitter:
+        sentences.append(
+            f"the publisher moved every scene at random, by up to {jitter:,.0f} m: which of them are neighbours or "
+            "overlap is unknown, so leakage between places cannot be measured"
+        )
+        return sentences
     count, one, other = overlapping_scenes(tiles, parts)
     if count:
         sentences.append(

@@ -1,19 +1,28 @@
 """The tables that stages hand to one another: which columns, how they are read and written.
 
-Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens. Every path in a
-table is relative to the folder of raw files of its data set.
+Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens.
 
 | table | file | columns |
 |---|---|---|
-| scenes | scenes.csv | scene, image, mask, cloud |
-| kept scenes | kept.csv | those, and cloud_share, kept, reason |
-| official split | official.csv | tile, part |
-| tile plan | plan.parquet | tile, archive, scene, image, mask, row, col, height, width, geometry |
+| scenes | scenes.csv | scene, place, group, date, archive, image, mask, cloud |
+| files | manifest.csv | file, url, bytes, sha256, etag |
+| verdicts on scenes | kept.csv | those of scenes, and cloud_share, nodata_share, kept, reason |
+| imagery | imagery.csv | scene, place, group, archive, image, mask |
+| official split | official.csv | tile or place, part |
+| tile plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, geometry |
 | tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |
 | split | split.parquet | those, and part |
+
+A *place* is a piece of ground: its scenes are its dates, and share a label. A *group* is a set of places
+that lie together, such as a Sentinel-2 tile; '' where there are none. The imagery is what goes on to be
+tiled: the kept scenes, or one composite a place. An *archive* is the ZIP that a scene's tiles go into.
+
+Paths in scenes.csv and manifest.csv are relative to the folder of raw files of the data set; from imagery.csv
+on, where composites come in, to data/. In the place of a band's file a path may hold {band}, in that of a cloud
+layer {layer}: see landseg.datasets.card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy.typing as npt
@@ -24,15 +33,29 @@ import pyarrow.parquet as pq
 from landseg.errors import LandsegError
 from landseg.files import atomic
 
-SCENE_COLUMNS = ("scene", "image", "mask", "cloud")
+SCENE_COLUMNS = ("scene", "place", "group", "date", "archive", "image", "mask", "cloud")
+FILE_COLUMNS = ("file", "url", "bytes", "sha256", "etag")
+IMAGERY_COLUMNS = ("scene", "place", "group", "archive", "image", "mask")
 PARTS = ("train", "val", "test")
-_TEXT_COLUMNS = (*SCENE_COLUMNS, "tile", "part", "reason")
-_GAPS = {"cloud_share": [""]}
+_TEXT_COLUMNS = (*SCENE_COLUMNS, *FILE_COLUMNS, "tile", "part", "reason")
+_GAPS = {"cloud_share": [""], "nodata_share": [""]}
 
 
 def pixel_column(class_id: int) -> str:
     """Return the name of the column that counts a class's pixels."""
     return f"pixels_{class_id}"
+
+
+def scene_table(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """Return a table of scenes from the cells that differ; scenes without a place are places of their own.
+
+    Args:
+        rows: scene and image at least; place and archive default to the scene, all else to ''.
+    """
+    filled = (
+        {**dict.fromkeys(SCENE_COLUMNS, ""), "place": row["scene"], "archive": row["scene"], **row} for row in rows
+    )
+    return pd.DataFrame(filled, columns=list(SCENE_COLUMNS), dtype="str")
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def part(split: Path, name: str, classes: ClassTable) -> pd.DataFrame:
         LandsegError: the part has no such tile.
     """
     counted = [pixel_column(land_class.id) for land_class in classes]
-    table = read_parquet(split, ["tile", "archive", "scene", "part", *counted])
+    table = read_parquet(split, ["tile", "archive", "scene", "place", "group", "part", *counted])
     tiles = table[(table["part"] == name) & (table[counted].sum(axis=1) > 0)]
     if tiles.empty:
         raise LandsegError(f"{split}: no labelled tile is in part {name}; change split.ratios or split.strategy")

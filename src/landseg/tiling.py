@@ -12,14 +12,19 @@ import pandas as pd
 import shapely
 from pyproj import CRS
 
+from landseg.datasets.card import Card
 from landseg.errors import LandsegError
 from landseg.files import atomic
+from landseg.imagery import Grid, opened_image
 from landseg.rasters import opened
+from landseg.tables import IMAGERY_COLUMNS
 
 Edge = Literal["drop", "pad"]
 
 #: The CRS of footprints where scenes lie in several.
 COMMON_CRS = "EPSG:4326"
+
+_ORDER = ["tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width", "geometry"]
 
 
 @dataclass(frozen=True)
@@ -33,34 +38,23 @@ class Header:
     transform: Any
 
 
-def header(image: Path, mask: Path) -> Header:
-    """Read the header of an image, and check that its mask covers the same pixels.
+def header(root: Path, image: str, mask: str, card: Card) -> Header:
+    """Read the header of an image, and check that all its bands and its mask cover the same pixels.
+
+    Args:
+        root: the folder from which the paths start.
+        image: as `landseg.imagery.opened_image` takes it.
+        mask: the path of its label raster.
+        card: the data card.
 
     Raises:
-        LandsegError: a file cannot be read, or the sizes or the places of the two disagree.
+        LandsegError: a file cannot be read or lacks bands, or the sizes, the CRS or the places of two disagree.
     """
-    with opened(image) as source, opened(mask) as labels:
-        if source.shape != labels.shape:
-            raise LandsegError(
-                f"{mask}: is {labels.width}x{labels.height} px and its image {image.name} is "
-                f"{source.width}x{source.height} px; make them the same grid"
-            )
-        if source.crs and labels.crs and (shift := _shift(source, labels)) > 0.5:
-            raise LandsegError(
-                f"{mask}: lies {shift:.1f} px off its image {image.name}, by the coordinates of both; "
-                "make them the same grid"
-            )
-        crs = CRS.from_wkt(source.crs.to_wkt()) if source.crs else None
-        return Header(source.width, source.height, crs, source.transform)
-
-
-def _shift(source: Any, labels: Any) -> float:
-    """Return how far the corners of one raster lie from those of another of the same size, px of the first."""
-    image, mask = (np.reshape(raster.transform, (3, 3)) for raster in (source, labels))
-    if not np.linalg.det(image):
-        return np.inf
-    corners = np.array([[0, source.width, 0, source.width], [0, 0, source.height, source.height], [1, 1, 1, 1]])
-    return float(np.abs(np.linalg.inv(image) @ mask @ corners - corners).max())
+    with opened_image(root, image, card.bands, card) as source, opened(root / mask) as labels:
+        at = source.grid
+        Grid.of(labels).require(at, f"its image {Path(at.name).name}")
+        crs = CRS.from_wkt(at.crs.to_wkt()) if at.crs else None
+        return Header(at.width, at.height, crs, at.transform)
 
 
 def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
@@ -76,7 +70,7 @@ def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, 
 
 
 def plan_scene(scene: str, of: Header, size: int, edge: Edge) -> pd.DataFrame:
-    """Plan the tiles of a scene: columns tile, archive, scene, row, col, height, width.
+    """Plan the tiles of a scene: columns tile, row, col, height, width.
 
     Raises:
         LandsegError: the scene is smaller than a tile, and partial windows are dropped.
@@ -91,8 +85,6 @@ def plan_scene(scene: str, of: Header, size: int, edge: Edge) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "tile": [f"{scene}_{number}" for number in k],
-            "archive": f"{scene}.zip",
-            "scene": scene,
             "row": row,
             "col": col,
             "height": np.minimum(size, of.height - row),
@@ -115,15 +107,16 @@ def footprints(tiles: pd.DataFrame, of: Header, crs: CRS | None) -> npt.NDArray[
     return outlines
 
 
-def plan(scenes: pd.DataFrame, raw: Path, size: int, edge: Edge) -> gpd.GeoDataFrame:
+def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
     Footprints are in the CRS of the scenes where all share one, else in EPSG:4326, and null for
     scenes that have no place on earth.
 
     Args:
-        scenes: columns scene, image, mask; paths relative to `raw`.
-        raw: folder of the raw files.
+        imagery: the imagery table of landseg.tables.
+        root: the folder from which its paths start.
+        card: the data card.
         size: height and width of a tile, px.
         edge: what to do with windows over the right and lower edge.
 
@@ -131,17 +124,18 @@ def plan(scenes: pd.DataFrame, raw: Path, size: int, edge: Edge) -> gpd.GeoDataF
         The tile plan of landseg.tables, scenes in the order of the table.
 
     Raises:
-        LandsegError: a file cannot be read, sizes disagree, or a scene is smaller than a tile.
+        LandsegError: a file cannot be read, grids disagree, or a scene is smaller than a tile.
     """
-    rows = scenes[["scene", "image", "mask"]].to_numpy().tolist()
-    headers = [header(raw / image, raw / mask) for _, image, mask in rows]
+    cells = imagery[list(IMAGERY_COLUMNS)].to_numpy().tolist()
+    rows = [dict(zip(IMAGERY_COLUMNS, row, strict=True)) for row in cells]
+    headers = [header(root, row["image"], row["mask"], card) for row in rows]
     crs = common_crs([of.crs for of in headers if of.crs is not None])
     parts = []
-    for (scene, image, mask), of in zip(rows, headers, strict=True):
-        tiles = plan_scene(scene, of, size, edge)
-        parts.append(tiles.assign(image=image, mask=mask, geometry=footprints(tiles, of, crs)))
-    order = ["tile", "archive", "scene", "image", "mask", "row", "col", "height", "width", "geometry"]
-    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True)[order], geometry="geometry", crs=crs)
+    for row, of in zip(rows, headers, strict=True):
+        tiles = plan_scene(row["scene"], of, size, edge)
+        outlines = footprints(tiles, of, crs)
+        parts.append(tiles.assign(**row | {"archive": f"{row['archive']}.zip"}, geometry=outlines)[_ORDER])
+    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), geometry="geometry", crs=crs)
 
 
 def common_crs(found: list[CRS]) -> CRS | None:

@@ -12,6 +12,9 @@ from landseg.datasets.classes import ClassTable, Colour
 from landseg.errors import LandsegError
 from landseg.files import atomic
 
+#: The rasters that can say where clouds are.
+Layer = Literal["mask", "scl", "cld"]
+
 
 class MaskEncoding(BaseModel):
     """How label rasters say which class a pixel has."""
@@ -25,6 +28,8 @@ class MaskEncoding(BaseModel):
     ignore: tuple[int | Colour, ...] = ()
     #: What to do with an id or a colour that no class has.
     unlisted: Literal["error", "ignore"] = "error"
+    #: The band of label rasters that says how far annotators agreed, 0 to 100, if there is one.
+    consensus_band: int | None = None
 
 
 class CloudLayer(BaseModel):
@@ -32,7 +37,12 @@ class CloudLayer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: mask: one raster of its own coding, below; scl, cld: Sentinel-2's scene classification and cloud
+    #: probability, whose paths have SCL or CLD in the place of {layer}.
+    layers: tuple[Layer, ...] = ("mask",)
+    #: The values of clear pixels in a mask; any other value with data is cloud.
     clear: tuple[int, ...] = (0,)
+    #: The value of pixels without data in a mask, if there is one.
     nodata: int | None = 255
 
 
@@ -51,8 +61,12 @@ class Card(BaseModel):
     background: str | None = None
     #: Band names, in the order in which they lie in the image files.
     bands: tuple[str, ...]
+    #: Where every band is a file of its own, what stands for it in the place of {band} in an image's path.
+    band_files: dict[str, str] = {}
     mask: MaskEncoding = MaskEncoding()
     clouds: CloudLayer = CloudLayer()
+    #: Metres by which the publisher moved scenes at random: where it is not 0, nobody knows who neighbours whom.
+    jitter: float = 0
 
 
 def write_card(card: Card, path: Path) -> None:

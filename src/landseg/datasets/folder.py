@@ -10,13 +10,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-import pandas as pd
-
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, MaskEncoding
-from landseg.datasets.classes import names
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, FolderParams
+from landseg.tables import scene_table
 
 # Files that lie beside a raster and say more about it: copied with it, never taken for one.
 _SIDECARS = (".xml", ".tfw", ".tfwx", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld", ".prj", ".ovr", ".msk")
@@ -33,8 +31,8 @@ def fetch(dataset: FolderParams, download: DownloadParams, raw: Path, state: Pat
         workers: not used; copying waits for the disk.
 
     Raises:
-        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, two
-            files have the same name but for their extension, or parameters contradict one another.
+        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, or two
+            files have the same name but for their extension.
     """
     del state, workers  # every data set's fetch takes the same five
     card = _card(dataset, download.folder)
@@ -51,23 +49,10 @@ def fetch(dataset: FolderParams, download: DownloadParams, raw: Path, state: Pat
         {"scene": scene, **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()}}
         for scene in sorted(images)
     ]
-    return Fetched(card, pd.DataFrame(rows, dtype="str"))
+    return Fetched(card, scene_table(rows))
 
 
 def _card(dataset: FolderParams, folder: Path) -> Card:
-    if dataset.background not in (None, *names(dataset.classes)):
-        raise LandsegError(
-            f"params.yaml: dataset.background = {dataset.background!r}: no class has that name; "
-            "use one of dataset.classes, or null"
-        )
-    if dataset.mask_values == "ids" and any(not isinstance(value, int) for value in dataset.ignore):
-        raise LandsegError(
-            "params.yaml: dataset.ignore holds a colour, and dataset.mask_values = ids has none; name ids"
-        )
-    if dataset.mask_values == "rgb" and any(isinstance(value, int) for value in dataset.ignore):
-        raise LandsegError(
-            "params.yaml: dataset.ignore holds an id, and dataset.mask_values = rgb has none; name colours, [[r, g, b]]"
-        )
     return Card(
         name=dataset.name,
         title=f"Images and masks of {folder.resolve().name}",

@@ -36,7 +36,7 @@ from landseg.datasets.classes import LandClass
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, LandCoverAiParams
 from landseg.sources.archive import fetch_archive, unpack, verify
-from landseg.tables import PARTS, SCENE_COLUMNS
+from landseg.tables import PARTS, scene_table
 
 ARCHIVE = "landcover.ai.v1.zip"
 URL = f"https://landcover.ai.linuxpolska.com/download/{ARCHIVE}"
@@ -117,11 +117,14 @@ def _scenes(root: Path, raw: Path) -> pd.DataFrame:
         )
     if not images:
         raise LandsegError(f"{ARCHIVE}: no *.tif in images; get the one of LandCover.ai v1 from {URL}")
-    rows = [
-        (name, images[name].relative_to(raw).as_posix(), masks[name].relative_to(raw).as_posix(), "")
+    return scene_table(
+        {
+            "scene": name,
+            "image": images[name].relative_to(raw).as_posix(),
+            "mask": masks[name].relative_to(raw).as_posix(),
+        }
         for name in sorted(images)
-    ]
-    return pd.DataFrame(rows, columns=list(SCENE_COLUMNS), dtype="str")
+    )
 
 
 def _official(root: Path) -> pd.DataFrame:

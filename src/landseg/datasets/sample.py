@@ -14,7 +14,6 @@ import cv2
 import joblib
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import rasterio
 from rasterio import Affine
 
@@ -24,6 +23,7 @@ from landseg.datasets.classes import LandClass
 from landseg.datasets.terrain import Grid, Land, Random, fractal, paint, smoothstep
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, SampleParams
+from landseg.tables import scene_table
 
 GSD = 0.5
 """Ground sampling distance, m a pixel."""
@@ -87,19 +87,12 @@ def fetch(dataset: SampleParams, download: DownloadParams, raw: Path, state: Pat
     for folder in ("images", "masks", "clouds"):
         (raw / folder).mkdir(parents=True)
     joblib.Parallel(n_jobs=workers)(joblib.delayed(_make)(plan, raw) for plan in plans)
-    return Fetched(CARD, _table([plan.scene for plan in plans]))
+    return Fetched(CARD, scene_table(_row(plan.scene) for plan in plans))
 
 
-def _table(scenes: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "scene": scenes,
-            "image": [f"images/{scene}.tif" for scene in scenes],
-            "mask": [f"masks/{scene}.tif" for scene in scenes],
-            "cloud": [f"clouds/{scene}.tif" for scene in scenes],
-        },
-        dtype="str",
-    )
+def _row(scene: str) -> dict[str, str]:
+    files = {"image": f"images/{scene}.tif", "mask": f"masks/{scene}.tif", "cloud": f"clouds/{scene}.tif"}
+    return {"scene": scene, **files}
 
 
 def _plans(dataset: SampleParams) -> list[_Plan]:

@@ -120,10 +120,20 @@ def _sentence(fault: Mapping[str, Any], content: Any, kind: Any, prefix: str) ->
     if fault["type"] == "union_tag_not_found":
         return f"{key}.name is missing; add it, or {_COPY_SECTION}"
     if fault["type"] == "union_tag_invalid":
-        return f"{key}.name = {fault['ctx']['tag']!r}: must be one of {fault['ctx']['expected_tags']}"
+        tag, tags = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
+        return f"{key}.name = {tag!r}: must be one of {tags}{_meant(tag, tags)}"
+    if fault["type"] == "literal_error":
+        expected = fault["ctx"]["expected"]
+        return f"{key} = {fault['input']!r}: must be {expected}{_meant(fault['input'], expected)}"
     if fault["type"] in ("model_type", "model_attributes_type"):
         return f"{key} = {fault['input']!r}: needs keys of its own; {_COPY_SECTION}"
     return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _meant(value: object, expected: str) -> str:
+    """Return '; did you mean ...?' for the nearest of the quoted words of a message, or nothing."""
+    near = difflib.get_close_matches(str(value), re.findall(r"'(.+?)'", expected), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _location(loc: Iterable[int | str], content: Any) -> list[str]:

@@ -21,6 +21,9 @@ class ConvertParams(Section):
     masks_rgb: bool
     """Also write masks as RGB pictures in the class colours."""
 
+    min_consensus: int = Field(default=0, ge=0, le=100)
+    """Labels that fewer annotators agreed on, %, are ignored; for data sets whose labels say so."""
+
     @model_validator(mode="after")
     def _rising(self) -> "ConvertParams":
         if self.range[0] >= self.range[1]:

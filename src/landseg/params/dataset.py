@@ -1,11 +1,12 @@
 """Sections `dataset` and `download`: which data, and where they come from."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from landseg.datasets.classes import ClassTable, Colour
+from landseg.datasets.classes import ClassTable, Colour, names
 from landseg.params.base import Section
 
 
@@ -57,8 +58,109 @@ class FolderParams(Section):
     licence: str = "not stated"
     """Licence of the data; it goes into the data card."""
 
+    @model_validator(mode="after")
+    def _agree(self) -> "FolderParams":
+        if self.background not in (None, *names(self.classes)):
+            raise ValueError(
+                f"dataset.background = {self.background!r}: no class has that name; use one of dataset.classes, or null"
+            )
+        if self.mask_values == "ids" and any(not isinstance(value, int) for value in self.ignore):
+            raise ValueError("dataset.ignore holds a colour, and dataset.mask_values = ids has none; name ids")
+        if self.mask_values == "rgb" and any(isinstance(value, int) for value in self.ignore):
+            raise ValueError(
+                "dataset.ignore holds an id, and dataset.mask_values = rgb has none; name colours, [[r, g, b]]"
+            )
+        return self
 
-DatasetParams = Annotated[SampleParams | LandCoverAiParams | FolderParams, Field(discriminator="name")]
+
+#: Bands of Sentinel-2 by name.
+Sentinel2Band = Literal[
+    "coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3",
+    "nir", "rededge4", "watervapour", "swir1", "swir2",
+]  # fmt: skip
+
+
+#: The bands of the data sets that leave no choice, in the order of their files.
+BANDS: dict[str, tuple[str, ...]] = {
+    "sample": ("red", "green", "blue"),
+    "landcoverai": ("red", "green", "blue"),
+    "ghana": ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "rededge4", "swir1", "swir2"),
+}
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("names one thing twice; name each once")
+    return values
+
+
+def _rising(dates: tuple[date, date]) -> tuple[date, date]:
+    if dates[0] > dates[1]:
+        raise ValueError("dataset.dates must rise from the first to the last")
+    return dates
+
+
+def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = box
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise ValueError("dataset.bbox must be [west, south, east, north] in degrees, west < east and south < north")
+    return box
+
+
+_Dates = Annotated[tuple[date, date], AfterValidator(_rising)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class LandCoverNetParams(Section):
+    """LandCoverNet: Sentinel-2 chips of 2018, seven classes of land cover."""
+
+    name: Literal["landcovernet"]
+    """The data set. Paths under data/ and models/ carry this name."""
+    region: Literal["af", "as", "au", "eu", "na", "sa"]
+    """Africa, Asia, Australia and Oceania, Europe, North America or South America."""
+    chips: (
+        _Count
+        | Annotated[tuple[Annotated[str, Field(pattern=r"^\d{2}[A-Z]{3}_\d{2}$")], ...], Field(min_length=1)]
+        | None
+    )
+    """How many chips, drawn by the seed; or a list of ids, such as 29NMG_21; null: all."""
+    seed: int = Field(ge=0)
+    """Seed of the draw of chips."""
+    bbox: Annotated[tuple[float, float, float, float], AfterValidator(_box)] | None = None
+    """Only chips that touch this box, [west, south, east, north] in degrees; null: anywhere."""
+    dates: _Dates
+    """First and last date of images."""
+    dates_per_chip: int | None = Field(ge=1)
+    """How many dates of a chip to fetch, the clearest by their scene classification; null: all."""
+    bands: Annotated[tuple[Sentinel2Band, ...], Field(min_length=1), AfterValidator(_distinct)]
+    """The bands to fetch."""
+    score_unknown: bool = False
+    """true: 'unknown' is a class to learn and to score, as in the paper; false: such pixels are ignored."""
+
+
+class GhanaParams(Section):
+    """Crop types in Ghana: Sentinel-2 chips of 2016 and 2017, 24 crops."""
+
+    name: Literal["ghana"]
+    """The data set. Paths under data/ and models/ carry this name."""
+    chips: _Count | Annotated[tuple[Annotated[str, Field(pattern=r"^\d{6}$")], ...], Field(min_length=1)] | None
+    """How many chips, drawn by the seed; or a list of ids, such as "002990"; null: all."""
+    seed: int = Field(ge=0)
+    """Seed of the draw of chips."""
+    dates: _Dates
+    """First and last date of images."""
+    dates_per_chip: int | None = Field(ge=1)
+    """How many dates of a chip to fetch, the clearest by their cloud mask; null: all."""
+    lists: str | None
+    """Where the published split lists ghana_train.txt, ghana_val.txt and ghana_test.txt lie (http or https), unless
+    download.folder holds them; null: do without."""
+    score_unknown: bool = False
+    """true: 'unknown' is a class to learn and to score, as in the paper; false: such pixels are ignored."""
+
+
+DatasetParams = Annotated[
+    SampleParams | LandCoverAiParams | FolderParams | LandCoverNetParams | GhanaParams, Field(discriminator="name")
+]
 
 
 class DownloadParams(Section):
@@ -66,8 +168,13 @@ class DownloadParams(Section):
 
     folder: Path
     """A local folder to take files from. DVC watches it: a changed file in it re-runs download. May be empty."""
+    source: Literal["source-coop", "mlhub", "local"] = "source-coop"
+    """Where chips come from: Source Cooperative; a server that speaks Radiant MLHub's interface, named by the
+    environment (MLHUB_ROOT_URL, MLHUB_API_KEY); or download.folder, laid out like either."""
+    max_gb: float = Field(default=5, gt=0)
+    """How much to fetch at most, in 10^9 bytes; more is refused before anything is fetched."""
     url: str | None = None
-    """A mirror to fetch the archive from; null is the publisher's own address."""
+    """Another address: of the archive, or of the S3 endpoint; null is the publisher's own."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """What the archive must hash to; null is the publisher's own checksum."""
     timeout: float = Field(default=60, gt=0)

@@ -8,7 +8,16 @@ from pydantic import model_validator
 from landseg.params.base import PARAMS, Section, read, validate
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
-from landseg.params.dataset import DatasetParams, DownloadParams, FolderParams, LandCoverAiParams, SampleParams
+from landseg.params.dataset import (
+    BANDS,
+    DatasetParams,
+    DownloadParams,
+    FolderParams,
+    GhanaParams,
+    LandCoverAiParams,
+    LandCoverNetParams,
+    SampleParams,
+)
 from landseg.params.evaluate import EvaluateParams
 from landseg.params.filter import FilterParams
 from landseg.params.split import SplitParams
@@ -37,21 +46,59 @@ class Params(Section):
     @model_validator(mode="after")
     def _agree(self) -> "Params":
         """Check what one section says against what another does."""
-        official = isinstance(self.dataset, LandCoverAiParams) and (self.tile.size, self.tile.edge) == (512, "drop")
-        if self.split.strategy == "official" and not official:
-            raise ValueError(
+        for fault in (self._split_fault(), self._bands_fault(), self._clouds_fault(), self._dataset_fault()):
+            if fault:
+                raise ValueError(fault)
+        return self
+
+    def _split_fault(self) -> str | None:
+        strategy, data = self.split.strategy, self.dataset
+        if isinstance(data, GhanaParams):
+            if strategy not in ("official", "scene"):
+                return (
+                    f"split.strategy {strategy}: the positions of this data set are moved at random, so it is split by "
+                    "the id of a chip alone; choose official or scene"
+                )
+            if strategy == "official" and data.lists is None and self.download.source != "local":
+                return "split.strategy official needs the publisher's lists; set dataset.lists, or choose scene"
+            return None
+        official = isinstance(data, LandCoverAiParams) and (self.tile.size, self.tile.edge) == (512, "drop")
+        if strategy == "official" and not official:
+            return (
                 "split.strategy official needs the publisher's tiles; set dataset.name landcoverai, tile.size 512 and "
                 "tile.edge drop, or choose another strategy"
             )
-        if isinstance(self.dataset, SampleParams) and self.dataset.cloudy > self.dataset.scenes - 3:
-            raise ValueError("dataset.cloudy leaves fewer than three clear scenes; lower it, or raise dataset.scenes")
-        bands = self.dataset.bands if isinstance(self.dataset, FolderParams) else ("red", "green", "blue")
+        if strategy == "group" and not isinstance(data, LandCoverNetParams):
+            return "split.strategy group needs scenes in groups, which only landcovernet has; choose another strategy"
+        return None
+
+    def _bands_fault(self) -> str | None:
+        has = (
+            self.dataset.bands
+            if isinstance(self.dataset, FolderParams | LandCoverNetParams)
+            else BANDS[self.dataset.name]
+        )
         for band in self.convert.bands:
-            if band not in bands:
-                raise ValueError(
-                    f"convert.bands names {band!r}, which the data set has not; choose from {', '.join(bands)}"
-                )
-        return self
+            if band not in has:
+                fetch = "; add it to dataset.bands" if isinstance(self.dataset, LandCoverNetParams) else ""
+                return f"convert.bands names {band!r}, which the data set has not{fetch}; choose from {', '.join(has)}"
+        if self.convert.min_consensus and not isinstance(self.dataset, LandCoverNetParams):
+            return "convert.min_consensus needs labels with a consensus score, which only landcovernet has; set it to 0"
+        return None
+
+    def _clouds_fault(self) -> str | None:
+        has = ("scl", "cld", "both") if isinstance(self.dataset, LandCoverNetParams) else ("mask",)
+        if self.filter.method not in has:
+            return (
+                f"filter.method {self.filter.method}: the data set has no such cloud layer; choose {' or '.join(has)}"
+            )
+        return None
+
+    def _dataset_fault(self) -> str | None:
+        data = self.dataset
+        if isinstance(data, SampleParams) and data.cloudy > data.scenes - 3:
+            return "dataset.cloudy leaves fewer than three clear scenes; lower it, or raise dataset.scenes"
+        return None
 
 
 def check(path: Path = PARAMS) -> Params:

@@ -11,8 +11,9 @@ from landseg.params.base import Section
 class SplitParams(Section):
     """Which tiles train, which validate, which test."""
 
-    strategy: Literal["random", "official", "scene", "block"]
-    """random: tiles; official: the publisher's lists; scene: whole scenes; block: square blocks with a buffer."""
+    strategy: Literal["random", "official", "scene", "group", "block"]
+    """random: tiles; official: the publisher's lists; scene: whole scenes, all dates of a place together; group:
+    whole groups of places, such as Sentinel-2 tiles; block: square blocks with a buffer."""
     ratios: tuple[float, float, float]
     """Shares of train, val and test; they sum to 1."""
     seed: int = Field(ge=0)

@@ -1,0 +1,191 @@
+"""One image a place from its dates: the median of what is clear; and the table of what goes on to be tiled.
+
+The median of the clear dates of a pixel, band by band, is the plain composite of cloud-masked series; what clouds
+the mask missed, and what shadows, are outliers that it passes over as long as they are the fewer. Since bands are
+taken one by one, a pixel may hold a spectrum that no date had: Flood (2013), "Seasonal Composite Landsat TM/ETM+
+Images Using the Medoid (a Multi-Dimensional Median)", Remote Sensing 5(12), 6481–6500, describes it and the remedy.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rasterio.dtypes import in_dtype_range
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+from rasterio.windows import Window
+
+from landseg.clouds import CLEAR, CloudRule, opened_sky
+from landseg.datasets.card import Card
+from landseg.errors import LandsegError
+from landseg.files import atomic
+from landseg.imagery import Grid, opened_image
+from landseg.paths import DATA, Paths
+from landseg.rasters import Image
+from landseg.tables import IMAGERY_COLUMNS
+
+# How many values, over all dates and bands, are held at a time, at most: it bounds memory.
+_VALUES = 1 << 24
+# Height and width of the blocks of a composite, px; smaller ones are in one piece.
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What a composite takes over from its dates."""
+
+    grid: Grid
+    dtype: np.dtype[Any]
+    nodata: float
+
+    def windows(self, layers: int) -> Iterator[Window]:
+        """Walk windows, of whole blocks where memory allows; `layers` is dates times bands."""
+        most = max(1, _VALUES // layers)
+        cols = min(self.grid.width, _BLOCK * max(1, most // _BLOCK**2))
+        rows = most // cols // _BLOCK * _BLOCK or max(1, most // cols)
+        for row in range(0, self.grid.height, rows):
+            for col in range(0, self.grid.width, cols):
+                yield Window(col, row, min(cols, self.grid.width - col), min(rows, self.grid.height - row))
+
+
+def compose(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: Card) -> None:
+    """Write the composite of a place as one GeoTIFF of all bands of the card.
+
+    A value is the median over the dates at which its pixel is clear and has data; of an even number of dates, the
+    mean of the two in the middle, rounded half to even where the dtype is one of integers. Where no date is clear,
+    all bands have the nodata value of the dates' files, else 0. Dates are read window by window; the composite is
+    held in memory, compressed.
+
+    Args:
+        scenes: the dates of one place: columns image and cloud; without a cloud layer a date is clear everywhere.
+        root: the folder from which their paths start.
+        path: where the composite goes.
+        rule: what is cloud.
+        card: the data card.
+
+    Raises:
+        LandsegError: a file is damaged, dates do not cover the same pixels, or the disk is full.
+    """
+    dates = scenes[["image", "cloud"]].to_numpy().tolist()
+    frame = _frame(dates, root, rule, card)
+    with MemoryFile() as memory:  # GDAL would not say when the disk is full
+        with _created(memory, frame, card.bands) as target:
+            for window in frame.windows(len(dates) * len(card.bands)):
+                values, clear = _stack(dates, root, window, rule, card, frame)
+                target.write(median(values, clear, frame.nodata), window=window)
+        with atomic(path) as temporary:
+            temporary.write_bytes(memory.getbuffer())
+
+
+def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: Card) -> _Frame:
+    """Look at the headers of all dates, and return what they share."""
+    frames = []
+    for image, cloud in dates:
+        with opened_image(root, image, card.bands, card) as source:
+            nodata = source.nodata if source.nodata is not None else 0
+            frames.append(_Frame(source.grid, source.dtype, nodata))
+        grid, first = frames[-1].grid, frames[0].grid
+        grid.require(first, f"{first.name}, another date of its place,")
+        if cloud:
+            _require_size(root, cloud, rule, grid)
+    dtype = np.result_type(*(frame.dtype for frame in frames))
+    nodata = frames[0].nodata if in_dtype_range(frames[0].nodata, dtype) else 0
+    return _Frame(frames[0].grid, dtype, nodata)
+
+
+def _require_size(root: Path, cloud: str, rule: CloudRule, grid: Grid) -> None:
+    with opened_sky(root, cloud, rule) as sky:
+        height, width = sky.shape
+        if (height, width) != (grid.height, grid.width):
+            raise LandsegError(
+                f"{sky.name}: is {width}x{height} px and its image {Path(grid.name).name} is "
+                f"{grid.width}x{grid.height} px; make them the same grid, or set filter.composite to none"
+            )
+
+
+def _stack(
+    dates: list[list[str]], root: Path, window: Window, rule: CloudRule, card: Card, frame: _Frame
+) -> tuple[Image, npt.NDArray[np.bool_]]:
+    """Return a window of all dates, (bands, H, W, dates), and where they are clear and have data, (H, W, dates).
+
+    Dates come last, since the median sorts along them. Files are opened anew for every window: those of all dates
+    at once may be more than the system allows.
+    """
+    shape = (window.height, window.width, len(dates))
+    values, clear = np.empty((len(card.bands), *shape), frame.dtype), np.ones(shape, np.bool_)
+    for n, (image, cloud) in enumerate(dates):
+        with opened_image(root, image, card.bands, card) as source:
+            values[..., n], present = source.read(window)
+        if present is not None:
+            clear[..., n] = present
+        if cloud:
+            with opened_sky(root, cloud, rule) as sky:
+                clear[..., n] &= sky.read(window) == CLEAR
+    return values, clear
+
+
+def median(values: Image, clear: npt.NDArray[np.bool_], nodata: float) -> Image:
+    """Return the median over the clear dates: (bands, H, W), of the dtype of the values.
+
+    Args:
+        values: (bands, H, W, dates), any dtype of integers or floats; it is sorted in place.
+        clear: which of them count, (H, W, dates).
+        nodata: what to give where none does.
+    """
+    whole = values.dtype.kind in "iu"
+    values[:, ~clear] = np.iinfo(values.dtype).max if whole else np.nan  # sorts to the end
+    values.sort(axis=-1)
+    count = clear.sum(axis=-1)
+    middle = [np.take_along_axis(values, at[None, ..., None], axis=-1)[..., 0] for at in ((count - 1) // 2, count // 2)]
+    result = _mean_of_integers(*middle) if whole else (middle[0] + middle[1]) / 2
+    result[:, count == 0] = nodata
+    return result.astype(values.dtype, copy=False)
+
+
+def _mean_of_integers(low: Image, high: Image) -> npt.NDArray[np.int64]:
+    """Return the mean of two integers, rounded half to even; exact for all of 32 bits."""
+    total = low.astype(np.int64) + high
+    half = total // 2
+    return half + (total & half & 1)  # odd totals end in a half: up where what lies below is odd
+
+
+@contextmanager
+def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Iterator[Any]:
+    """Create a GeoTIFF to be written window by window."""
+    grid = frame.grid
+    shape = {"width": grid.width, "height": grid.height, "count": len(bands), "dtype": frame.dtype.name, "crs": grid.crs}
+    large = max(grid.width, grid.height) > _BLOCK
+    blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
+    place = {} if grid.transform.is_identity else {"transform": grid.transform}
+    options = {"nodata": frame.nodata, "compress": "deflate", "interleave": "band", "bigtiff": "if_safer"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips without a place on earth are welcome
+        target = memory.open(driver="GTiff", **shape, **blocks, **place, **options)
+    with target:
+        target.descriptions = bands
+        yield target
+
+
+def imagery(kept: pd.DataFrame, composite: Literal["none", "median"], dataset: str) -> pd.DataFrame:
+    """Return the imagery table of landseg.tables: what goes on to be tiled, with paths from data/.
+
+    Args:
+        kept: the kept rows of the scene table.
+        composite: none for every scene by itself; median for one a place, under the place's name, with the label,
+            the group and the archive of its first scene.
+        dataset: the name of the data set, which its folders carry.
+    """
+    raw, composites = (
+        folder.relative_to(DATA).as_posix() for folder in (Paths(dataset).raw, Paths(dataset).composites)
+    )
+    table = kept.assign(image=f"{raw}/" + kept["image"], mask=f"{raw}/" + kept["mask"])
+    if composite == "median":
+        table = table.drop_duplicates("place")
+        table = table.assign(scene=table["place"], image=f"{composites}/" + table["place"] + ".tif")
+    return table[list(IMAGERY_COLUMNS)].reset_index(drop=True)

@@ -1,0 +1,216 @@
+"""LandCoverNet: a year of Sentinel-2 over chips of land cover, labelled by people.
+
+- What: chips of 256 × 256 px of 10 m. Each has one label raster of 2018, band 1 the class, band 2 how far
+  annotators agreed (consensus, 0 to 100), and 70 to 146 dates of Sentinel-2 level 2A: twelve bands of
+  reflectance × 10,000 (uint16, no data 0), cloud probability CLD (%, no data 255) and scene
+  classification SCL (no data 0).
+- Where: for Africa 1,980 chips, 30 in each of 66 Sentinel-2 tiles; sets of the same shape for Asia, Australia
+  and Oceania, Europe, North and South America. Every chip lies in the UTM zone of its tile.
+- Sources: Radiant MLHub (ref_landcovernet_<region>_v1), which closed; its data moved to Source Cooperative
+  (radiantearth/landcovernet). For Africa the layout there is inferred from that of Asia and Europe.
+- Licence: CC BY 4.0. Citation: H. Alemohammad, K. Booth, "LandCoverNet: A global benchmark land cover
+  classification training dataset", arXiv:2012.03111; Africa: doi:10.34911/rdnt.d2ce8i.
+
+| id | class |
+|---|---|
+| 0 | unknown: no class was agreed on; ignored unless dataset.score_unknown |
+| 1 | water |
+| 2 | artificial bare ground |
+| 3 | natural bare ground |
+| 4 | permanent snow or ice |
+| 5 | woody vegetation |
+| 6 | cultivated vegetation |
+| 7 | (semi) natural vegetation |
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from landseg.clouds import CloudRule
+from landseg.datasets import chips
+from landseg.datasets.base import Fetched
+from landseg.datasets.card import Card, CloudLayer, MaskEncoding
+from landseg.datasets.chips import Box, Chip, Inventory, Layout, Selection
+from landseg.datasets.classes import LandClass
+from landseg.datasets.inventories import Hub, Listed, sorted_out
+from landseg.params.dataset import DownloadParams, LandCoverNetParams
+from landseg.rasters import bounds
+from landseg.sources.local import LocalFiles
+from landseg.sources.mlhub import Catalog
+from landseg.sources.remote import Files
+from landseg.sources.source_coop import ENDPOINT, Bucket
+from landseg.sources.store import Store
+from landseg.tables import scene_table
+
+UNKNOWN = LandClass(id=0, name="unknown", color=(0, 0, 0))
+CLASSES = (
+    LandClass(id=1, name="water", color=(0, 0, 255)),
+    LandClass(id=2, name="artificial bare ground", color=(136, 136, 136)),
+    LandClass(id=3, name="natural bare ground", color=(209, 164, 109)),
+    LandClass(id=4, name="permanent snow or ice", color=(245, 245, 255)),
+    LandClass(id=5, name="woody vegetation", color=(214, 76, 43)),
+    LandClass(id=6, name="cultivated vegetation", color=(24, 104, 24)),
+    LandClass(id=7, name="(semi) natural vegetation", color=(0, 255, 0)),
+)
+#: The publisher's codes of the bands.
+CODES = {
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "rededge1": "B05",
+    "rededge2": "B06",
+    "rededge3": "B07",
+    "nir": "B08",
+    "rededge4": "B8A",
+    "watervapour": "B09",
+    "swir1": "B11",
+    "swir2": "B12",
+}
+#: Dates are ranked by Sen2Cor's scene classes: shadow, cloud of medium and high probability, and cirrus are unclear.
+RANKING = CloudRule(method="scl", clear=(), nodata=None, scl=(3, 8, 9, 10), cld=50)
+
+_BUCKET, _ROOT = "radiantearth", "landcovernet/landcovernet_{region}/data/v1.0/2018/"
+_CHIP = r"(?P<chip>\d\d[A-Z]{3}_\d\d)"
+_ASSET = r"(?P<asset>B\d\d|B8A|CLD|SCL)"
+_DAY = r"(?P<day>\d{8})"
+# How files are called at Source Cooperative, with or without a folder S2, and in MLHub's layout.
+_FILES = [
+    re.compile(rf"{_CHIP}_2018_LC_10m\.tif$"),
+    re.compile(rf"{_CHIP}_{_DAY}_{_ASSET}_10m\.tif$"),
+    re.compile(rf"ref_landcovernet_[a-z]+_v1_labels_{_CHIP}/labels\.tif$"),
+    re.compile(rf"ref_landcovernet_[a-z]+_v1_source_sentinel_2_{_CHIP}_{_DAY}/{_ASSET}\.tif$"),
+]
+
+
+def fetch(dataset: LandCoverNetParams, download: DownloadParams, raw: Path, state: Path, workers: int) -> Fetched:
+    """Fetch the chips that are wanted, their clearest dates alone.
+
+    Args:
+        dataset: which chips, dates and bands.
+        download: from where, and how much at most.
+        raw: the folder to make; whatever the source, it ends as Source Cooperative lays it out, below 2018/.
+        state: where fetched files stay, in downloads/, so that each is fetched but once.
+        workers: not used; fetching waits for the network.
+
+    Raises:
+        LandsegError: nothing is selected, it is too much, a chip lacks a label or an image, or a source fails.
+    """
+    del workers  # every data set's fetch takes the same five
+    layout = Layout(
+        path=path,
+        ranking="SCL",
+        clouds=("SCL", "CLD"),
+        bands=tuple(CODES[band] for band in dataset.bands),
+        rule=RANKING,
+    )
+    inventory, files = _source(dataset.region, download, state)
+    wanted = Selection(dataset.chips, dataset.seed, dataset.bbox, dataset.dates, dataset.dates_per_chip)
+    taken, table = chips.fetch(
+        chips.choose(inventory, wanted), files, layout, dataset.dates_per_chip, download.max_gb, raw
+    )
+    return Fetched(card(dataset), scene_table(_rows(taken)), files=table)
+
+
+def card(dataset: LandCoverNetParams) -> Card:
+    """Return the data card of a selection."""
+    return Card(
+        name="landcovernet",
+        title=f"LandCoverNet ({dataset.region})",
+        licence="CC-BY-4.0",
+        citation="Alemohammad and Booth, LandCoverNet: A global benchmark land cover classification training dataset,"
+        " arXiv:2012.03111",
+        url="https://doi.org/10.34911/rdnt.d2ce8i" if dataset.region == "af" else "https://arxiv.org/abs/2012.03111",
+        classes=(UNKNOWN, *CLASSES) if dataset.score_unknown else CLASSES,
+        bands=dataset.bands,
+        band_files={band: CODES[band] for band in dataset.bands},
+        mask=MaskEncoding(ignore=() if dataset.score_unknown else (UNKNOWN.id,), consensus_band=2),
+        clouds=CloudLayer(layers=("scl", "cld")),
+    )
+
+
+def path(chip: str, day: str | None, asset: str) -> str:
+    """Return where a file lies in data/raw."""
+    tile, _, number = chip.partition("_")
+    if day is None:
+        return f"{tile}/{number}/{chip}_2018_LC_10m.tif"
+    scene = f"{chip}_{day.replace('-', '')}"
+    return f"{tile}/{number}/S2/{scene}/{scene}_{asset}_10m.tif"
+
+
+def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
+    for chip in taken:
+        tile = chip.id.partition("_")[0]
+        for day in chip.dates:
+            yield {
+                "scene": f"{chip.id}_{day.replace('-', '')}",
+                "place": chip.id,
+                "group": tile,
+                "date": day,
+                "archive": tile,
+                "image": path(chip.id, day, "{band}"),
+                "mask": path(chip.id, None, "label"),
+                "cloud": path(chip.id, day, "{layer}"),
+            }
+
+
+def _source(region: str, download: DownloadParams, state: Path) -> tuple[Inventory, Files]:
+    folder = state / "downloads" / f"landcovernet_{region}"
+    if download.source == "local":
+        local = LocalFiles(download.folder)
+        return Listed(str(download.folder), local.listing(), parse), local
+    store = Store(folder / download.source, download.timeout, download.attempts)
+    if download.source == "mlhub":
+        name = f"ref_landcovernet_{region}_v1"
+        return Hub(Catalog(name, folder / "catalog", download.timeout, download.attempts), "sentinel_2"), store
+    bucket = Bucket(download.url or ENDPOINT, _BUCKET, download.timeout, download.attempts)
+    return Coop(bucket, _ROOT.format(region=region), download.timeout), store
+
+
+def parse(key: str) -> tuple[str, str | None, str] | None:
+    """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse)."""
+    for pattern in _FILES:
+        if match := pattern.search(key):
+            if "day" not in match.groupdict():
+                return match["chip"], None, "label"
+            day = match["day"]
+            return match["chip"], f"{day[:4]}-{day[4:6]}-{day[6:]}", match["asset"]
+    return None
+
+
+@dataclass
+class Coop:
+    """Chips at Source Cooperative; a chip's files are listed when they are asked for."""
+
+    bucket: Bucket
+    root: str
+    timeout: float
+    where: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{self.root}"
+
+    def ids(self) -> list[str]:
+        """Return the ids of all chips: one listing a tile."""
+        tiles = [tile for tile in self.bucket.folders(self.root) if re.fullmatch(r"\d\d[A-Z]{3}", _last(tile))]
+        numbered = chips.each(self.bucket.folders, tiles, "tiles")
+        return [
+            f"{_last(tile)}_{_last(number)}"
+            for tile, numbers in zip(tiles, numbered, strict=True)
+            for number in numbers
+            if re.fullmatch(r"\d\d", _last(number))
+        ]
+
+    def chip(self, name: str) -> Chip:
+        """Return what there is of a chip."""
+        return sorted_out(name, self.bucket.files(f"{self.root}{name.replace('_', '/')}/"), parse)
+
+    def bounds(self, chip: str) -> Box:
+        """Return the bounding box of a chip, from the header of its label."""
+        return bounds(f"{self.where}{path(chip, None, 'label')}", self.timeout)
+
+
+def _last(prefix: str) -> str:
+    return prefix.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,188 @@
+"""Catalogs of Radiant MLHub, or of a server that speaks as it did, through its own client."""
+
+import difflib
+import gzip
+import os
+import shutil
+import sys
+import tarfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import requests
+
+from landseg.errors import LandsegError
+from landseg.sources.http import LONGEST_PAUSE, trouble
+from landseg.sources.part import claim, explained, shown
+from landseg.sources.remote import inside
+from landseg.sources.stac import Item, read_item
+
+__all__ = ["Catalog", "Item"]
+
+
+class Catalog:
+    """The STAC catalog of a data set, at `<folder>/<dataset_id>`; fetched once, then read from there."""
+
+    def __init__(self, dataset_id: str, folder: Path, timeout: float, attempts: int) -> None:
+        """Fetch the catalog, unless it is there.
+
+        The address of the server is in MLHUB_ROOT_URL, the key in MLHUB_API_KEY or in the client's profile.
+
+        Args:
+            dataset_id: of the data set on the server.
+            folder: where the catalog lies; its archive is kept there while it is not whole.
+            timeout: seconds without a byte after which a connection counts as broken.
+            attempts: how many tries in a row may bring nothing.
+
+        Raises:
+            LandsegError: no key, or one that is refused; no such data set; the server does not answer, or breaks
+                off too often; what it sends is damaged, or would be written elsewhere.
+        """
+        self.dataset_id = dataset_id
+        self.folder = inside(folder, dataset_id)
+        if not self.folder.is_dir():
+            print(f"{dataset_id}: fetching its catalog from Radiant MLHub", file=sys.stderr)
+            _fetch(dataset_id, self.folder, timeout, attempts)
+
+    def collections(self) -> list[str]:
+        """Return the ids of the collections."""
+        return sorted(found.name for found in self.folder.iterdir() if found.is_dir())
+
+    def items(self, collection: str) -> list[str]:
+        """Return the ids of a collection's items.
+
+        Raises:
+            LandsegError: the catalog has no such collection.
+        """
+        folder = self.folder / collection
+        if not folder.is_dir():
+            near = ", ".join(self.collections())
+            raise LandsegError(f"{folder}: the catalog has no such collection, but {near}; remove it to fetch it anew")
+        found = {path.stem if path.suffix == ".json" else path.name for path in folder.iterdir()}
+        return sorted(found - {"collection", "catalog", "_common"})
+
+    def item(self, collection: str, item: str) -> Item:
+        """Read an item.
+
+        Raises:
+            LandsegError: its JSON file is missing, or is no STAC item.
+        """
+        layouts = [Path(collection, item, "stac.json"), Path(collection, item, f"{item}.json"),
+                   Path(collection, f"{item}.json")]  # fmt: skip
+        path = next((path for path in layouts if (self.folder / path).is_file()), layouts[0])
+        return read_item(self.dataset_id, self.folder, path, collection, item)
+
+
+def _fetch(dataset_id: str, target: Path, timeout: float, attempts: int) -> None:
+    """Bring the catalog to a folder beside `target`, and rename it once it is whole."""
+    from landseg.sources.mlhub_client import cured
+
+    working = target.with_name(f"{target.name}.part")
+    with explained(target), cured(timeout, attempts):
+        working.mkdir(parents=True, exist_ok=True)
+        with (working / "lock").open("ab") as lock:
+            claim(lock.fileno(), working / "lock")
+            _persist(dataset_id, working, attempts)
+            (working / dataset_id / "err_report.csv").unlink(missing_ok=True)
+            (working / dataset_id).replace(target)
+        shutil.rmtree(working)
+
+
+def _persist(dataset_id: str, working: Path, attempts: int) -> None:
+    """Try until the catalog is whole, or until `attempts` tries in a row got no further."""
+    from landseg.sources.mlhub_client import OTHERWISE, download_catalog
+
+    archive = working / f"{dataset_id}.tar.gz"
+    failures, afresh = 0, False
+    while True:
+        shutil.rmtree(working / dataset_id, ignore_errors=True)  # what a killed process unpacked
+        before = _size(archive)
+        try:
+            with _sentences(dataset_id), _removing(archive):
+                return download_catalog(dataset_id, working)
+        except _DamagedError as error:
+            if before and not afresh:  # perhaps its beginning is of an older archive
+                afresh = True
+                continue
+            fault = f"{archive}: damaged, or no archive of a catalog ({error}); it was removed: run again"
+            raise LandsegError(f"{fault}, or {OTHERWISE}") from None
+        except _BrokenOffError as error:
+            if _size(archive) > before:
+                failures = 0
+                continue
+            failures += 1
+            if failures == attempts:
+                fault = f"{_root()}: {error}, {failures} times in a row without getting further; run again later"
+                raise LandsegError(f"{fault}, or {OTHERWISE}") from None
+            time.sleep(min(2**failures / 2, LONGEST_PAUSE))
+
+
+class _BrokenOffError(Exception):
+    """The server broke off; another try may bring the rest."""
+
+
+class _DamagedError(Exception):
+    """What came is no archive of a catalog."""
+
+
+@contextmanager
+def _removing(archive: Path) -> Iterator[None]:
+    """Remove an archive that cannot be unpacked, or not without harm."""
+    damaged = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, AssertionError)
+    try:
+        yield
+    except tarfile.FilterError as error:
+        archive.unlink(missing_ok=True)
+        fault = f"member {error.tarinfo.name!r} leads out of its folder, or is a link or a device"
+        raise LandsegError(f"{archive}: {fault}; it was removed: get the catalog elsewhere") from None
+    except damaged as error:
+        archive.unlink(missing_ok=True)
+        raise _DamagedError(str(error) or "it holds no catalog.json") from None
+
+
+@contextmanager
+def _sentences(dataset_id: str) -> Iterator[None]:
+    """Turn what the client raises into a sentence; what requests says would show the key."""
+    from radiant_mlhub.exceptions import APIKeyNotFound, EntityDoesNotExist, MLHubException
+
+    from landseg.sources.mlhub_client import OTHERWISE
+
+    try:
+        yield
+    except APIKeyNotFound:
+        raise LandsegError(
+            f"{_root()}: needs an API key; set MLHUB_API_KEY, or write a profile with `mlhub configure`"
+        ) from None
+    except EntityDoesNotExist:
+        raise LandsegError(f"{_root()}: has no data set {dataset_id!r}{_nearest(dataset_id)}; {OTHERWISE}") from None
+    except MLHubException as error:
+        raise LandsegError(f"{_root()}: {error}; run again later, or {OTHERWISE}") from None
+    except requests.HTTPError as error:
+        answer = f"the server answers {error.response.status_code} {error.response.reason}"
+        raise LandsegError(f"{shown(error.response.url)}: {answer}; run again later, or {OTHERWISE}") from None
+    except (requests.JSONDecodeError, KeyError, TypeError) as error:
+        fault = f"the server does not answer as MLHub does ({type(error).__name__})"
+        raise LandsegError(f"{_root()}: {fault}; {OTHERWISE}") from None
+    except requests.RequestException as error:
+        raise _BrokenOffError(trouble(error)) from None
+
+
+def _nearest(dataset_id: str) -> str:
+    """Return what the server has instead, as the end of a sentence, or nothing where it does not say."""
+    from landseg.sources.mlhub_client import dataset_ids
+
+    with suppress(requests.RequestException, LandsegError, ValueError, KeyError, TypeError):
+        near = difflib.get_close_matches(dataset_id, dataset_ids(), n=1, cutoff=0)
+        return f"; the nearest that it has is {near[0]}" if near else ""
+    return ""
+
+
+def _root() -> str:
+    return shown(os.environ.get("MLHUB_ROOT_URL", "Radiant MLHub"))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

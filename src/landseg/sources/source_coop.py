@@ -1,0 +1,124 @@
+"""Listings of Source Cooperative, or of any other store that speaks S3 and asks nobody's name."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+from landseg.errors import LandsegError
+from landseg.sources.http import CONNECT_TIMEOUT
+from landseg.sources.part import shown
+from landseg.sources.remote import ADVICE, Remote
+
+#: Its public address; buckets are accounts there (docs.source.coop).
+ENDPOINT = "https://data.source.coop"
+
+
+class Bucket:
+    """Objects of a public bucket, listed without signing in (S3 ListObjectsV2, pages of 1000).
+
+    The user's AWS settings are left alone: a profile, region or endpoint meant for other work changes nothing.
+
+    Raises:
+        LandsegError: where a listing is asked for, and the server is not reached, refuses, or does not speak S3.
+    """
+
+    def __init__(self, endpoint: str, bucket: str, timeout: float, attempts: int) -> None:
+        """Name a bucket; nothing is asked yet.
+
+        Args:
+            endpoint: address of the server, http or https.
+            bucket: its name; of Source Cooperative the account.
+            timeout: seconds without an answer after which a connection counts as broken.
+            attempts: how often to ask for a page.
+        """
+        self.endpoint, self.bucket = endpoint.rstrip("/"), bucket
+        self._timeout, self._attempts = timeout, attempts
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """Return the prefixes one level below a prefix, each with its '/' at the end."""
+        return sorted(
+            common["Prefix"]
+            for page in self._pages(Prefix=prefix, Delimiter="/")
+            for common in page.get("CommonPrefixes", ())
+        )
+
+    def files(self, prefix: str = "") -> list[Remote]:
+        """Return all objects below a prefix, by their keys; those that stand for folders are left out."""
+        return [
+            Remote(
+                key=found["Key"],
+                url=f"{self.endpoint}/{quote(self.bucket)}/{quote(found['Key'])}",
+                size=found["Size"],
+                etag=found.get("ETag", "").strip('"') or None,
+            )
+            for page in self._pages(Prefix=prefix)
+            for found in page.get("Contents", ())
+            if not found["Key"].endswith("/")
+        ]
+
+    def _pages(self, **asked: str) -> Iterator[dict[str, Any]]:
+        with self._explained():
+            client = _client(self.endpoint, self._timeout, self._attempts)
+            try:
+                for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **asked):
+                    if "IsTruncated" not in page:
+                        raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}")
+                    yield page
+            finally:
+                client.close()
+
+    @property
+    def _name(self) -> str:
+        return f"{shown(self.endpoint)}/{self.bucket}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what botocore raises into a sentence."""
+        from botocore import exceptions
+        from botocore.parsers import ResponseParserError
+
+        try:
+            yield
+        except exceptions.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            raise LandsegError(f"{self._name}: {_refusal(status)}; {ADVICE}") from None
+        except ResponseParserError:
+            raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}") from None
+        except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):
+            fault = f"the server does not answer in time, {self._attempts} times in a row"
+            raise LandsegError(f"{self._name}: {fault}; run again later, or {ADVICE}") from None
+        except exceptions.HTTPClientError:
+            raise LandsegError(f"{self._name}: the connection fails; run again later, or {ADVICE}") from None
+        except (exceptions.BotoCoreError, ValueError):
+            raise LandsegError(f"{self._name}: is no address of a bucket; {ADVICE}") from None
+
+
+def _client(endpoint: str, timeout: float, attempts: int) -> Any:
+    import boto3
+    import botocore.session
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    nothing = (None, None, os.devnull, None)
+    core = botocore.session.Session(
+        session_vars={"config_file": nothing, "credentials_file": nothing, "profile": (None, None, None, None)}
+    )
+    config = Config(
+        signature_version=UNSIGNED,
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        s3={"addressing_style": "path"},
+        use_dualstack_endpoint=False,
+        use_fips_endpoint=False,
+    )
+    return boto3.Session(botocore_session=core).client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", config=config
+    )
+
+
+def _refusal(status: int | None) -> str:
+    known = {403: "may not be read without signing in (403)", 404: "there is no such bucket (404)"}
+    return known.get(status or 0, f"the server answers {status}")

@@ -1,0 +1,129 @@
+"""LandCoverNet and Ghana from the hub to scores: real `dvc repro`s against real servers on the loopback."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from clones import STAGES, clone, commit, dvc, set_params, stages_run
+from mlhub_server import MLHubServer
+from s3_server import S3Server
+from satellite import Chip, coop_ghana, coop_landcovernet, ghana, hub_ghana, hub_landcovernet, landcovernet
+from servers import FileServer
+
+SECRET = secrets.token_hex(16)
+SKY = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-07-04": 0.12, "2018-08-03": 0.0, "2018-10-12": 0.1}
+TINY: dict[str, Any] = {
+    "dataset.dates_per_chip": 3,
+    "download.timeout": 10,
+    "download.attempts": 3,
+    "tile.size": 64,
+    "model.encoder": "resnet18",
+    "model.encoder_weights": None,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+    "evaluate.bootstrap": 100,
+    "evaluate.panels": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def chips() -> list[Chip]:
+    """Two chips in each of six Sentinel-2 tiles; the last is cloudy on every date."""
+    names = [f"3{tile}PWT_{chip:02}" for tile in range(1, 7) for chip in (3, 14)]
+    overcast = dict.fromkeys(SKY, 0.7)
+    return [landcovernet(name, SKY if name != names[-1] else overcast, seed=n) for n, name in enumerate(names)]
+
+
+@pytest.fixture(scope="module")
+def fields() -> list[Chip]:
+    sky = {f"2016{day[4:]}": share / 10 for day, share in SKY.items()}
+    return [ghana(f"00{100 * n + 61:04}", sky, seed=n) for n in range(10)]
+
+
+@pytest.fixture(scope="module")
+def coop(chips: list[Chip], fields: list[Chip]) -> Iterator[S3Server]:
+    with S3Server() as server:
+        for n, chip in enumerate(chips):
+            # Africa's folders are inferred from those of other regions, and may lack the level S2/.
+            for key, body in coop_landcovernet(chip, folder=("S2/", "")[n % 2]):
+                server.put("radiantearth", key, body)
+        for field in fields:
+            for key, body in coop_ghana(field):
+                server.put("stanford", key, body)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lists(fields: list[Chip]) -> Iterator[FileServer]:
+    """The published split, and ids on it that nobody has."""
+    parts = {"train": fields[:6], "val": fields[6:8], "test": fields[8:]}
+    with FileServer() as server:
+        for part, members in parts.items():
+            listed = [field.id for field in members] + [f"99990{len(part)}"]
+            server.add(f"/ghana_{part}.txt", "\n".join(listed).encode())
+        yield server
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("clone") / "landseg")
+
+
+def scores(project: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((project / "results/metrics.json").read_text())
+    return content
+
+
+def table(project: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(project / f"data/tables/{name}", keep_default_na=False)
+
+
+def test_landcovernet_from_both_sources(project: Path, coop: S3Server, chips: list[Chip]) -> None:
+    tiny = TINY | {"dataset.chips": None, "split.ratios": [0.5, 0.25, 0.25]}
+    set_params(project, tiny | {"download.url": coop.endpoint}, preset="landcovernet")
+    first = dvc(project, "repro")
+    assert stages_run(first) == STAGES
+    scenes, kept = table(project, "landcovernet/scenes.csv"), table(project, "landcovernet/kept.csv")
+    assert len(scenes) == 12 * 3
+    assert set(scenes["date"]) == {"2018-04-05", "2018-08-03", "2018-10-12"} | set(scenes["date"][-3:])
+    assert not kept["kept"][-3:].any()
+    assert kept["kept"][:-3].all()
+    assert kept["reason"].iloc[-1].endswith("is over the limit of 20.0%")
+    assert scores(project)["split"]["strategy"] == "group"
+    assert scores(project)["split"]["leakage"]["same_group"] == 0
+    assert scores(project)["interval_over"] == "groups"
+    assert 0 < scores(project)["macro_miou"] < 1
+    commit(project)
+
+    items = [item for chip in chips for item in hub_landcovernet(chip)]
+    with MLHubServer("ref_landcovernet_af_v1", items, key=SECRET) as hub:
+        set_params(project, {"download.source": "mlhub"})
+        second = dvc(project, "repro", variables=hub.environment())
+    # Wherever they came from, the chips end in the same scene table and the same files: nothing else runs.
+    assert stages_run(second) == ["download"]
+    assert SECRET not in second
+    assert not [path for path in project.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+def test_ghana_from_both_sources(project: Path, coop: S3Server, fields: list[Chip], lists: FileServer) -> None:
+    tiny = TINY | {"dataset.chips": None, "dataset.lists": lists.url("/")}
+    set_params(project, tiny | {"download.url": coop.endpoint}, preset="ghana")
+    assert stages_run(dvc(project, "repro")) == STAGES
+    kept = table(project, "ghana/kept.csv")
+    assert (kept["cloud_share"].astype(float) <= 99 / 4096).equals(kept["kept"])
+    split = json.loads((project / "results/split.json").read_text())
+    assert {part: split["parts"][part]["tiles"] for part in ("train", "val", "test")} == {
+        "train": 6 * 3, "val": 2 * 3, "test": 2 * 3,
+    }  # fmt: skip
+    assert split["leakage"]["test"] == {"edge": None, "edge_or_corner": None, "same_scene": 0, "same_group": None}
+    assert any("moved every scene at random" in warning for warning in split["warnings"])
+    assert scores(project)["interval_over"] == "places"
+    assert scores(project)["per_class"]["maize"]["pixels"] > 0
+
+    with MLHubServer("su_african_crops_ghana", [item for field in fields for item in hub_ghana(field)]) as hub:
+        set_params(project, {"download.source": "mlhub"})
+        assert stages_run(dvc(project, "repro", variables=hub.environment())) == ["download"]
