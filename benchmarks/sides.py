@@ -69,24 +69,25 @@ def landseg(pair: Path, out: Path, masks_rgb: bool, threads: int) -> dict[str, f
     card = read_card(pair / "card.json")
     plan = read_parquet(pair / "plan.parquet", ["tile", "archive", "image", "mask", "row", "col", "height", "width"])
     out.mkdir()
-    convert_archive(plan, pair, out, card, Picture((1, 2, 3), "fixed", (0, 3000), 1.0), 512, masks_rgb, threads)
+    shown = Picture(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
+    convert_archive(plan, pair, out, card, shown, 512, masks_rgb, threads)
     return since(start)
 
 
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     """Write the scene pair, its card and its tile plan; return what they are, and the seconds that planning took."""
-    import pandas as pd
     from scene import write_pair
 
     from landseg.datasets.card import write_card
     from landseg.datasets.landcoverai import CARD
+    from landseg.tables import scene_table
     from landseg.tiling import plan, write_plan
 
     origin = write_pair(pair, (size[0], size[1]) if size else None, seed)
     write_card(CARD, pair / "card.json")
-    scenes = pd.DataFrame([("scene", "image.tif", "mask.tif")], columns=["scene", "image", "mask"])
+    scenes = scene_table([{"scene": "scene", "image": "image.tif", "mask": "mask.tif"}])
     start = clock()
-    tiles = plan(scenes, pair, 512, "drop")
+    tiles = plan(scenes, pair, CARD, 512, "drop")
     write_plan(tiles, pair / "plan.parquet")
     seconds = since(start)["seconds"]
     megabytes = (pair / "image.tif").stat().st_size / 1e6

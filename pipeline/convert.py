@@ -1,4 +1,4 @@
-"""Convert: tile plan and rasters → PNG tiles in one stored ZIP a scene, and the tile table with class counts."""
+"""Convert: tile plan and rasters → PNG tiles in one stored ZIP an archive, and the tile table with class counts."""
 
 from functools import partial
 

@@ -40,8 +40,8 @@ class Flaws:
     self_link: bool = False
     #: True: assets carry their size and SHA-256.
     checksums: bool = False
-    #: Members that a well-meaning archive does not have, by name.
-    evil: dict[str, bytes] = field(default_factory=dict)
+    #: Further members of the archive, evil ones, too, by name.
+    members: dict[str, bytes] = field(default_factory=dict)
 
 
 NONE = Flaws()
@@ -134,7 +134,7 @@ class MLHubServer(FileServer):
             files[f"{self.dataset}/{item.collection}/{item.id}/stac.json"] = _json(self._feature(item))
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as bundle:
-            for path, body in {**files, **self._flaws.evil}.items():
+            for path, body in {**files, **self._flaws.members}.items():
                 member = tarfile.TarInfo(path)
                 member.size = len(body)
                 bundle.addfile(member, io.BytesIO(body))

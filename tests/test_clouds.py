@@ -94,11 +94,11 @@ def test_layers_of_sentinel_2(tmp_path: Path, dtype: str, rule: CloudRule, codes
 
 
 def test_layers_larger_than_a_block(tmp_path: Path) -> None:
-    pixels = (np.random.default_rng(0).random((300, 500)) < 0.3).astype(np.uint8)
+    pixels = (np.random.default_rng(0).random((600, 500)) < 0.3).astype(np.uint8)
     tif(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=128, compress="deflate")
     picture(tmp_path / "a.png", pixels)
     for cloud in ("a.tif", "a.png"):
-        assert coverage(tmp_path, cloud, MASK) == Coverage(pixels=150_000, nodata=0, cloudy=pixels.sum())
+        assert coverage(tmp_path, cloud, MASK) == Coverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
 
 
 def test_bad_layers(tmp_path: Path) -> None:

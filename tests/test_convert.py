@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from makers import CLASSES, PLACE, card, land, noise, painted, picture, scene_table, tif, truncate
+from makers import CLASSES, IDS, PLACE, card, land, noise, painted, picture, scene_table, tif, truncate
 from PIL import Image
 from rasterio.windows import Window
 
+from landseg import tables
 from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import Card
 from landseg.datasets.classes import IGNORE, palette
@@ -168,18 +169,14 @@ RAMP = np.linspace(-500, 5000, SIZE * SIZE).reshape(SIZE, SIZE).astype(np.int16)
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
 def test_stretch_by_a_fixed_range(tmp_path: Path, dtype: str, gamma: float) -> None:
     values = np.stack([RAMP.clip(0), RAMP.T.clip(0), RAMP.clip(0)[::-1]]).astype(dtype)
-    found = converted(
-        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "fixed", (100, 3000), gamma)
-    )
+    found = converted(tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "fixed", (100, 3000), gamma))
     expected = 255 * ((values.astype(np.float64) - 100) / 2900).clip(0, 1) ** (1 / gamma)
     assert np.abs(found.transpose(2, 0, 1) - expected).max() <= 0.501
 
 
 def test_stretch_chip_by_chip(tmp_path: Path) -> None:
     values = np.stack([RAMP, RAMP // 2, np.full_like(RAMP, 7)])
-    found = converted(
-        tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0)
-    )
+    found = converted(tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0))
     assert [(found[..., band].min(), found[..., band].max()) for band in range(3)] == [(0, 255), (0, 255), (0, 0)]
 
 
@@ -210,9 +207,7 @@ def test_bands_by_name(tmp_path: Path) -> None:
         (("nir", "red", "green"), [3, 2, 1]),
         (("nir",) * 3, [3] * 3),
     ):
-        found = converted(
-            tmp_path, image, card(bands=bands), picture=Picture(wanted, "fixed", (0, 1), 1.0)
-        )
+        found = converted(tmp_path, image, card(bands=bands), picture=Picture(wanted, "fixed", (0, 1), 1.0))
         np.testing.assert_array_equal(found, pixels[order].transpose(1, 2, 0))
 
 
@@ -228,13 +223,80 @@ def test_one_grey_band(tmp_path: Path) -> None:
 
 
 def test_no_such_band(tmp_path: Path) -> None:
-    with pytest.raises(LandsegError, match=r"convert\.bands: there is no band 'nir'; choose from red, green, blue$"):
-        positions(("nir", "red", "green"), ("red", "green", "blue"))
+    image = tif(tmp_path / "i.tif", noise(SIZE, SIZE))
+    with pytest.raises(LandsegError, match=r"convert\.bands: there is no band 'nir'; choose from red, green, blue, or"):
+        converted(tmp_path, image, picture=Picture(("nir", "red", "green"), "fixed", (0, 1), 1.0))
+    assert list((tmp_path / "out").iterdir()) == []
     grey = picture(tmp_path / "i.png", noise(SIZE, SIZE)[0])
     with pytest.raises(
         LandsegError, match=rf"^{grey}: has 1 band\(s\), and the data card names 3; correct dataset\.bands"
     ):
         converted(tmp_path, grey)
+
+
+CHIPS = card(
+    bands=("blue", "green", "red", "nir"),
+    band_files={"blue": "B02", "green": "B03", "red": "B04", "nir": "B08"},
+    mask={"consensus_band": 2},
+)
+LOW = 30
+
+
+def chips(raw: Path, *places: str) -> dict[str, dict[str, np.ndarray]]:
+    """Write chips of two dates each, a file a band, and labels with a consensus; return the bands of each scene.
+
+    The upper half of the red of a second date has no data, and annotators hardly agreed on the left half of all.
+    """
+    found = {}
+    for n, place in enumerate(places):
+        agreed = np.full((SIZE, SIZE), 80)
+        agreed[:, :LOW] = 40
+        tif(raw / f"{place}_label.tif", np.stack([land(SIZE, SIZE, n), agreed]).astype(np.uint16), nodata=255)
+        for date in (1, 2):
+            pixels = np.random.default_rng([n, date]).integers(1, 4000, (4, SIZE, SIZE)).astype(np.uint16)
+            if date == 2:
+                pixels[2, : SIZE // 2] = 0
+            found[f"{place}_{date}"] = dict(zip(CHIPS.bands, pixels, strict=True))
+            for band, values in found[f"{place}_{date}"].items():
+                tif(raw / f"{place}_{date}_{CHIPS.band_files[band]}.tif", values, nodata=0)
+    return found
+
+
+def plan_of_chips(raw: Path, scenes: Iterable[str]) -> pd.DataFrame:
+    rows = [
+        {"scene": name, "archive": "g", "image": f"{name}_{{band}}.tif", "mask": f"{name[:-2]}_label.tif"}
+        for name in scenes
+    ]
+    return pd.DataFrame(plan(tables.scene_table(rows), raw, CHIPS, SIZE, "drop"))
+
+
+@pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green"), ("nir",) * 3])
+def test_chips_with_a_file_a_band(tmp_path: Path, bands: tuple[str, str, str]) -> None:
+    pixels = chips(tmp_path, "p", "q")
+    tiles = plan_of_chips(tmp_path, pixels)
+    counts = convert(tiles, tmp_path, tmp_path / "out", CHIPS, picture=Picture(bands, "fixed", (0, 3000), 1.0))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["g.zip"]
+    found = members(tmp_path / "out/g.zip")
+    for n, (scene, values) in enumerate(pixels.items()):
+        shown = np.stack([values[band] for band in bands], axis=-1).astype(np.float64)
+        image = np.asarray(found[f"images/{scene}_0.png"])
+        np.testing.assert_array_equal(image, np.rint(255 * (shown / 3000).clip(0, 1)))
+        ids = land(SIZE, SIZE, n // 2).copy()
+        ids[(shown == 0).any(axis=-1)] = IGNORE
+        np.testing.assert_array_equal(np.asarray(found[f"masks/{scene}_0.png"]), ids)
+        expected = np.bincount(ids.ravel(), minlength=256)[[*IDS, IGNORE]]
+        assert counts.iloc[n].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("least", "ignored"), [(0, 0), (40, 0), (41, LOW), (81, SIZE)])
+def test_labels_that_few_agreed_on(tmp_path: Path, least: int, ignored: int) -> None:
+    chips(tmp_path, "p")
+    tiles = plan_of_chips(tmp_path, ["p_1"])
+    counts = convert(tiles, tmp_path, tmp_path / "out", CHIPS, min_consensus=least)
+    expected = land(SIZE, SIZE).copy()
+    expected[:, :ignored] = IGNORE
+    np.testing.assert_array_equal(np.asarray(members(tmp_path / "out/g.zip")["masks/p_1_0.png"]), expected)
+    assert counts["pixels_ignored"].tolist() == [SIZE * ignored]
 
 
 def test_an_image_with_a_palette(tmp_path: Path) -> None:
@@ -330,6 +392,7 @@ def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: Card) -> float:
 import re
 from pathlib import Path
 import pandas as pd
+from landseg import tables
 from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import read_card
 raw = Path({str(raw)!r})

@@ -202,7 +202,7 @@ class TestStage:
     def test_prints_one_line_without_a_terminal(self, evaluated: tuple[Path, str, str]) -> None:
         _, output, errors = evaluated
         assert output.startswith("macro mIoU on test: 0.")
-        assert "over 2 scenes" in output
+        assert "over 2 places" in output
         assert output.count("\n") == 1
         assert "Warning" not in errors
         assert "Error" not in errors
@@ -240,7 +240,18 @@ class TestStage:
         self, project: Path, model: Segmenter, scores: dict[str, Any]
     ) -> None:
         said = {
-            key: scores[key] for key in ("dataset", "part", "weights", "tiles", "scenes", "interval_scenes", "split")
+            key: scores[key]
+            for key in (
+                "dataset",
+                "part",
+                "weights",
+                "tiles",
+                "scenes",
+                "places",
+                "interval_over",
+                "interval_units",
+                "split",
+            )
         }
         assert said == {
             "dataset": "tiny",
@@ -248,7 +259,9 @@ class TestStage:
             "weights": "best",
             "tiles": 8,
             "scenes": 2,
-            "interval_scenes": 2,
+            "places": 2,
+            "interval_over": "places",
+            "interval_units": 2,
             "split": {"strategy": "scene", "leakage": {"edge": 0.0}},
         }
         batches = loader(tile_set(project, "test"), 3, 0)

@@ -21,10 +21,10 @@ IDS = land(96, 80)
 GREY = (155, 155, 155)
 
 
-def decoded(path: Path, window: Window | None = None, **encoding: Any) -> np.ndarray:
+def decoded(path: Path, window: Window | None = None, min_consensus: int = 0, **encoding: Any) -> np.ndarray:
     window = window or Window(0, 0, IDS.shape[1], IDS.shape[0])
     with opened(path) as source:
-        labels = LabelDecoder(source, MaskEncoding(**encoding), CLASSES)
+        labels = LabelDecoder(source, MaskEncoding(**encoding), CLASSES, min_consensus)
         return labels(read(source, window, labels.bands), window.row_off, window.col_off)
 
 
@@ -96,6 +96,8 @@ SAMPLES: Mapping[str, tuple[np.ndarray, dict[str, Any], str]] = {
     "ids": (odd(9), {"values": "ids"}, "value 9"),
     "ids beyond a byte": (odd(70_000, IDS.astype(np.int32)), {"values": "ids"}, "value 70000"),
     "ids below 0": (odd(-1, IDS.astype(np.int16)), {"values": "ids"}, "value -1"),
+    "ids of 16 bits": (odd(9, IDS.astype(np.uint16)), {"values": "ids"}, "value 9"),
+    "fractions of 64 bits": (odd(0.25, IDS.astype(np.float64)), {"values": "ids"}, "value 0.25"),
     "fractions": (odd(1.5, IDS.astype(np.float32)), {"values": "ids"}, "value 1.5"),
     "colours": (odd(GREY, painted(IDS)).transpose(2, 0, 1), {"values": "rgb"}, f"colour {GREY}"),
 }
@@ -168,6 +170,53 @@ def test_nodata_of_the_label_raster(tmp_path: Path, dtype: str, nodata: float) -
 
 def test_nodata_that_is_a_class_stays_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded(tif(tmp_path / "m.tif", IDS, nodata=0), values="ids"), IDS)
+
+
+# How far annotators agreed, %, in a second band: from 0 to 100, row by row.
+AGREED = np.repeat(np.linspace(0, 100, len(IDS)).round(), IDS.shape[1]).reshape(IDS.shape)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float64"])
+@pytest.mark.parametrize("least", [0, 1, 50, 100])
+def test_consensus(tmp_path: Path, dtype: str, least: int) -> None:
+    path = tif(tmp_path / "m.tif", np.stack([IDS, AGREED]).astype(dtype), photometric="minisblack")
+    expected = np.where(least > AGREED, IGNORE, IDS)
+    found = decoded(path, min_consensus=least, consensus_band=2)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        decoded(path, Window(10, 20, 30, 60), least, consensus_band=2), expected[20:80, 10:40]
+    )
+
+
+def test_consensus_beside_colours(tmp_path: Path) -> None:
+    bands = np.concatenate([painted(IDS).transpose(2, 0, 1), AGREED[None].astype(np.uint8)])
+    found = decoded(tif(tmp_path / "m.tif", bands), min_consensus=60, values="rgb", consensus_band=4)
+    np.testing.assert_array_equal(found, np.where(AGREED < 60, IGNORE, IDS))
+
+
+def test_consensus_that_is_nan_is_none(tmp_path: Path) -> None:
+    bands = np.stack([IDS.astype(np.float32), odd(np.nan, np.full(IDS.shape, 100, np.float32))])
+    found = decoded(tif(tmp_path / "m.tif", bands), min_consensus=1, consensus_band=2)
+    np.testing.assert_array_equal(found, odd(IGNORE))
+
+
+def test_unlisted_beside_consensus(tmp_path: Path) -> None:
+    path = tif(tmp_path / "m.tif", np.stack([odd(9), AGREED]).astype(np.uint16))
+    message = refused(path, min_consensus=50, consensus_band=2)
+    assert message.startswith(f"{path}: the pixel at row 40, column 50 has the value 9, which no class has; ")
+
+
+def test_no_consensus_to_ask_for(tmp_path: Path) -> None:
+    path = tif(tmp_path / "m.tif", IDS)
+    assert refused(path, min_consensus=60) == (
+        "params.yaml: convert.min_consensus = 60, but the labels of this data set do not say how far annotators "
+        "agreed; set it to 0"
+    )
+    assert refused(path, min_consensus=60, consensus_band=2) == (
+        f"{path}: has 1 band(s), and convert.min_consensus = 60 needs the consensus in band 2; "
+        "set it to 0, or replace the labels"
+    )
+    np.testing.assert_array_equal(decoded(path, consensus_band=2), IDS)
 
 
 def test_the_wrong_encoding(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from landseg.datasets.base import Fetched
 from landseg.datasets.classes import names
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, LandCoverAiParams
+from landseg.tables import SCENE_COLUMNS
 
 # The projection of the real orthophotos, which has no EPSG code.
 CRS = "+proj=tmerc +lat_0=0 +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +datum=WGS84 +units=m +no_defs"
@@ -107,8 +108,8 @@ def test_from_the_network(
 
     raw = tmp_path / "raw"
     assert {path.relative_to(raw).as_posix(): path.read_bytes() for path in raw.rglob("*") if path.is_file()} == whole
-    assert list(fetched.scenes.columns) == ["scene", "image", "mask", "cloud"]
-    assert fetched.scenes.to_numpy().tolist() == [
+    assert tuple(fetched.scenes.columns) == SCENE_COLUMNS
+    assert fetched.scenes[["scene", "image", "mask", "cloud"]].to_numpy().tolist() == [
         [scene, f"images/{scene}.tif", f"masks/{scene}.tif", ""] for scene in SCENES
     ]
     assert list(fetched.official.columns) == ["tile", "part"]

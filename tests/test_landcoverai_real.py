@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from landseg.convert import Picture, convert_archive
 from landseg.datasets.landcoverai import CARD
-from landseg.tables import PARTS
+from landseg.tables import PARTS, scene_table
 from landseg.tiling import plan
 
 SCENES, TILES = 4, 50
@@ -33,8 +33,9 @@ def masks(real_data: Path) -> Path:
 def tiles(masks: Path) -> gpd.GeoDataFrame:
     """The plan of all 41 scenes; each mask stands for its image, since only the headers are read."""
     names = sorted(path.stem for path in (masks / "masks").glob("*.tif"))
-    scenes = pd.DataFrame({"scene": names, "image": [f"masks/{name}.tif" for name in names]})
-    return plan(scenes.assign(mask=scenes["image"]), masks, 512, "drop")
+    files = [f"masks/{name}.tif" for name in names]
+    scenes = scene_table({"scene": name, "image": file, "mask": file} for name, file in zip(names, files, strict=True))
+    return plan(scenes, masks, CARD.model_copy(update={"bands": ("grey",)}), 512, "drop")
 
 
 def test_the_plan_has_the_official_names(masks: Path, tiles: gpd.GeoDataFrame) -> None:
@@ -71,7 +72,7 @@ def test_tiles_are_windows_of_their_masks(masks: Path, tiles: gpd.GeoDataFrame, 
     small = tiles.groupby("scene").size()
     sizes = (small[small < 120].index, small[small > 120].index)
     drawn = [scene for names in sizes for scene in chance.choice(names, SCENES // 2, replace=False)]
-    shown = Picture((1, 2, 3), "fixed", (0, 1), 1.0)
+    shown = Picture(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for scene in drawn:
         (tmp_path / f"masks/{scene}.tif").parent.mkdir(exist_ok=True)
         (tmp_path / f"masks/{scene}.tif").symlink_to(masks / f"masks/{scene}.tif")

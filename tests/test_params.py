@@ -61,7 +61,12 @@ def test_unknown_key_like_no_other(tmp_path: Path) -> None:
     [
         ("size: 512", "size: 500", "tile.size = 500: input should be a multiple of 32"),
         ("size: 512", "size: large", "tile.size = 'large': input should be a valid integer, unable to parse"),
-        ("edge: pad", "edge: padd", "tile.edge = 'padd': input should be 'drop' or 'pad'"),
+        ("edge: pad", "edge: padd", "tile.edge = 'padd': must be 'drop' or 'pad'; did you mean pad?"),
+        ("background: background", "background: backgrund", "dataset.background = 'backgrund': no class has that name"),
+        ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore holds a colour, and dataset.mask_values = ids has none"),
+        ("max_cloud_share: 0.2", "max_cloud_share: 0.2\n  method: scl", "filter.method scl: the data set has no such"),
+        ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus needs labels with a consensus score"),
+        ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, which only landcovernet"),
         ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: input should be greater than 0"),
         ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: input should be less than or"),
         ("workers: null", "workers: 0", "compute.workers = 0: input should be greater than or equal to 1"),
@@ -92,6 +97,13 @@ def test_unknown_key_like_no_other(tmp_path: Path) -> None:
 )
 def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
     assert fault(tmp_path, was, now).startswith(message)
+
+
+def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
+    text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(LandsegError, match=r"dataset\.ignore holds an id, and dataset\.mask_values = rgb has none"):
+        check(tmp_path / "params.yaml")
 
 
 def test_missing_section(tmp_path: Path) -> None:
@@ -164,7 +176,9 @@ def test_the_sample_ships() -> None:
 
 def test_colours_in_hex(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
-        FOLDER.replace("[80, 0, 165]", "'#5000A5'").replace("ignore: []", "ignore: [9, '#ffffff']")
+        FOLDER.replace("[80, 0, 165]", "'#5000A5'")
+        .replace("ignore: []", "ignore: [9, '#ffffff']")
+        .replace("mask_values: ids", "mask_values: palette")
     )
     dataset = check(tmp_path / "params.yaml").dataset
     assert isinstance(dataset, FolderParams)
@@ -182,14 +196,30 @@ def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
             yield name, key, [lines[line], lines[line - 1]]
 
 
+# Keys with defaults, which say something of some data sets alone, and those that each must show.
+FETCH = ["url", "timeout", "attempts"]
+CHIPS = {
+    "download": ["source", "max_gb", *FETCH],
+    "filter": ["method", "max_nodata_share", "keep", "one_per_quarter", "composite"],
+}
+NEEDED: dict[str, dict[str, list[str]]] = {
+    "sample": {},
+    "folder": {},
+    "landcoverai": {"download": ["sha256", *FETCH]},
+    "landcovernet": {**CHIPS, "filter": [*CHIPS["filter"], "scl", "cld"], "convert": ["min_consensus"]},
+    "ghana": CHIPS,
+}
+OPTIONAL = {(section, key) for needed in NEEDED.values() for section, keys_of in needed.items() for key in keys_of}
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
     there = {(name, key): lines for name, key, lines in keys(path)}
     params = check(path)
-    optional = {("download", key) for key in ("url", "sha256", "timeout", "attempts")}  # of fetched archives alone
+    left_out = OPTIONAL - {(name, key) for name, keys in NEEDED[params.dataset.name].items() for key in keys}
     for name in Params.model_fields:
         for key in type(getattr(params, name)).model_fields:
-            if (name, key) in optional and params.dataset.name != "landcoverai":
+            if (name, key) in left_out:
                 continue
             assert (name, key) in there, f"{path.name} lacks {name}.{key}"
             assert any("#" in line for line in there[name, key]), f"{path.name}: {name}.{key} has no comment"

@@ -10,7 +10,9 @@ from makers import PLACE, card, land, noise, picture, scene_table, tif
 from pyproj import Transformer
 from rasterio import Affine
 
+from landseg import tables
 from landseg.errors import LandsegError
+from landseg.tables import IMAGERY_COLUMNS
 from landseg.tiling import Edge, grid, plan, write_plan
 
 
@@ -160,3 +162,61 @@ def test_a_mask_without_a_place_lies_where_its_image_does(tmp_path: Path) -> Non
     scenes = scene_table(make(tmp_path, "a", 32, 32))
     tif(tmp_path / "masks/a.tif", land(32, 32), crs=None, transform=None)
     assert plan(scenes, tmp_path, card(), 32, "drop").crs == "EPSG:2180"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
+def test_crs_that_disagree(tmp_path: Path, crs: str) -> None:
+    """The same numbers on another map lie elsewhere."""
+    scenes = scene_table(make(tmp_path, "a", 64, 64, "EPSG:32634"))
+    tif(tmp_path / "masks/a.tif", land(64, 64), crs)
+    with pytest.raises(LandsegError) as caught:
+        plan(scenes, tmp_path, card(), 32, "drop")
+    assert str(caught.value) == (
+        f"{tmp_path}/masks/a.tif: is in {crs} and its image a.tif is in EPSG:32634; make them the same grid"
+    )
+
+
+CHIPS = card(bands=("red", "nir"), band_files={"red": "B04", "nir": "B08"})
+
+
+def make_chip(raw: Path, scene: str, place: str, group: str) -> dict[str, str]:
+    """A row of the imagery table, and a file for each of two bands."""
+    for band in ("B04", "B08"):
+        tif(raw / f"s2/{scene}_{band}.tif", noise(64, 64)[0])
+    tif(raw / f"labels/{place}.tif", land(64, 64))
+    return {
+        "scene": scene, "place": place, "group": group, "archive": group, "image": f"s2/{scene}_{{band}}.tif",
+        "mask": f"labels/{place}.tif",
+    }  # fmt: skip
+
+
+def test_chips_of_several_places_in_one_archive(tmp_path: Path) -> None:
+    chips = [("36N_01_0105", "36N_01", "36N"), ("36N_02_0105", "36N_02", "36N"), ("36N_01_0209", "36N_01", "36N")]
+    scenes = tables.scene_table(make_chip(tmp_path, *names) for names in [*chips, ("37N_00_0105", "37N_00", "37N")])
+    tiles = plan(scenes[list(IMAGERY_COLUMNS)], tmp_path, CHIPS, 64, "drop")
+    assert tiles[["tile", "archive", "place", "group"]].to_numpy().tolist() == [
+        ["36N_01_0105_0", "36N.zip", "36N_01", "36N"],
+        ["36N_02_0105_0", "36N.zip", "36N_02", "36N"],
+        ["36N_01_0209_0", "36N.zip", "36N_01", "36N"],
+        ["37N_00_0105_0", "37N.zip", "37N_00", "37N"],
+    ]
+    assert tiles["image"].tolist() == [f"s2/{scene}_{{band}}.tif" for scene in scenes["scene"]]
+    assert tiles.geometry.bounds.iloc[3].tolist() == [500_000, 399_968, 500_032, 400_000]
+
+
+def test_every_band_is_held_against_the_others(tmp_path: Path) -> None:
+    """Also those that convert will not show."""
+    scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
+    path = tif(tmp_path / "s2/a_B08.tif", noise(32, 32)[0])
+    with pytest.raises(LandsegError, match=rf"^{path}: is 32x32 px and the band a_B04\.tif is 64x64 px; make them the"):
+        plan(scenes, tmp_path, CHIPS, 32, "drop")
+    path.unlink()
+    with pytest.raises(LandsegError, match=rf"^{path}: not there; "):
+        plan(scenes, tmp_path, CHIPS, 32, "drop")
+
+
+def test_masks_of_chips_are_held_against_their_bands(tmp_path: Path) -> None:
+    scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
+    path = tif(tmp_path / "labels/a.tif", land(64, 60))
+    with pytest.raises(LandsegError, match=rf"^{path}: is 60x64 px and its image a_B04\.tif is 64x64 px; make them"):
+        plan(scenes, tmp_path, CHIPS, 32, "drop")

@@ -26,7 +26,7 @@ from landseg.datasets.card import Card, MaskEncoding, write_card
 from landseg.datasets.classes import IGNORE, LandClass, ids
 from landseg.paths import RESULTS, Paths
 from landseg.splits import class_shares
-from landseg.tables import extend_parquet
+from landseg.tables import extend_parquet, scene_table
 from landseg.tiling import plan, write_plan
 
 Pixels = npt.NDArray[np.uint8]
@@ -93,10 +93,10 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
         _write_raster(raw / f"{scene}.tif", image.transpose(2, 0, 1), seed)
         _write_raster(raw / f"{scene}_mask.tif", labels[None], seed)
     write_card(CARD, tables / "card.json")
-    scenes = pd.DataFrame([{"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES])
-    tiles = plan(scenes, raw, SIZE, "drop")
+    scenes = scene_table({"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES)
+    tiles = plan(scenes, raw, CARD, SIZE, "drop")
     write_plan(tiles, tables / "plan.parquet")
-    picture = Picture((1, 2, 3), "fixed", (0, 1), 1)
+    picture = Picture(("red", "green", "blue"), "fixed", (0, 1), 1)
     pixels = pd.concat(
         [
             convert_archive(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, threads=1)

@@ -28,6 +28,8 @@ NO_LAYER = "no cloud layer"
 LAYER = "{layer}"
 #: What Sentinel-2's layers hold where there are no data.
 _SCL_NODATA, _CLD_NODATA = 0, 255
+# Up to so many pixels, a scene is read in one go.
+_CHIP = 1 << 18
 # How many of the clearest scenes a message names.
 _SHOWN = 10
 
@@ -101,9 +103,12 @@ class Sky:
         self.shape: tuple[int, int] = sources[0].shape
 
     def windows(self) -> Iterator[Window]:
-        """Walk the blocks of the file, which cover it without overlap."""
-        for _, window in self._sources[0].block_windows(1):
-            yield window
+        """Walk windows that cover the scene without overlap: the blocks of the file, or, of a chip, all in one."""
+        height, width = self.shape
+        if height * width <= _CHIP:
+            yield Window(0, 0, width, height)
+        else:
+            yield from (window for _, window in self._sources[0].block_windows(1))
 
     def read(self, window: Window) -> Codes:
         """Return what each pixel of a window is: (H, W), CLEAR, CLOUDY or NO_DATA.

@@ -159,7 +159,13 @@ def _mean_of_integers(low: Image, high: Image) -> npt.NDArray[np.int64]:
 def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Iterator[Any]:
     """Create a GeoTIFF to be written window by window."""
     grid = frame.grid
-    shape = {"width": grid.width, "height": grid.height, "count": len(bands), "dtype": frame.dtype.name, "crs": grid.crs}
+    shape = {
+        "width": grid.width,
+        "height": grid.height,
+        "count": len(bands),
+        "dtype": frame.dtype.name,
+        "crs": grid.crs,
+    }
     large = max(grid.width, grid.height) > _BLOCK
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
     place = {} if grid.transform.is_identity else {"transform": grid.transform}

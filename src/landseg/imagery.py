@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import CRS
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
@@ -58,7 +59,7 @@ class Grid:
             self._refuse(f"is {self.width}x{self.height} px and {beside} is {other.width}x{other.height} px")
         if bool(self.crs) != bool(other.crs):
             return
-        if self.crs and not _equal(self.crs, other.crs):
+        if self.crs and not _one_crs(self, other):
             self._refuse(f"is in {_called(self.crs)} and {beside} is in {_called(other.crs)}")
         nowhere = not self.crs and (self.transform.is_identity or other.transform.is_identity)
         if not nowhere and (shift := _shift(other, self)) > 0.5:
@@ -68,9 +69,25 @@ class Grid:
         raise LandsegError(f"{self.name}: {fault}; make them the same grid")
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Say whether two CRS are one, whatever they call themselves."""
-    return bool(one == other) or CRS.from_wkt(one.to_wkt()).equals(CRS.from_wkt(other.to_wkt()), ignore_axis_order=True)
+def _one_crs(one: Grid, other: Grid) -> bool:
+    """Say whether the CRS of two grids are one, whatever they call themselves.
+
+    Programs write a CRS without an EPSG code in many ways, and equal definitions compare as different. So where a
+    code is missing, what counts is where on earth the corners of a grid lie by one and by the other.
+    """
+    if one.crs == other.crs:
+        return True
+    codes = one.crs.to_epsg(), other.crs.to_epsg()
+    if None not in codes:
+        return bool(codes[0] == codes[1])
+    x, y = (np.reshape(one.transform, (3, 3)) @ _corners(one))[:2]
+    here, there = (CRS.from_wkt(grid.crs.to_wkt()) for grid in (one, other))
+    try:
+        change = Transformer.from_crs(here, there, always_xy=True)
+    except ProjError:
+        return False
+    moved = np.hypot(*(np.subtract(change.transform(x, y), (x, y))))
+    return bool((moved <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
 
 
 def _called(crs: Any) -> str:
@@ -78,13 +95,17 @@ def _called(crs: Any) -> str:
     return f"EPSG:{code}" if code else CRS.from_wkt(crs.to_wkt()).name
 
 
+def _corners(grid: Grid) -> npt.NDArray[np.float64]:
+    """Return the corners of a grid in px, (3, 4): column, row and 1."""
+    return np.array([[0, grid.width, 0, grid.width], [0, 0, grid.height, grid.height], [1, 1, 1, 1]], np.float64)
+
+
 def _shift(one: Grid, other: Grid) -> float:
     """Return how far the corners of one grid lie from those of another of the same size, px of the first."""
     here, there = (np.reshape(grid.transform, (3, 3)) for grid in (one, other))
     if not np.linalg.det(here):
         return np.inf
-    corners = np.array([[0, one.width, 0, one.width], [0, 0, one.height, one.height], [1, 1, 1, 1]])
-    return float(np.abs(np.linalg.inv(here) @ there @ corners - corners).max())
+    return float(np.abs(np.linalg.inv(here) @ there @ _corners(one) - _corners(one)).max())
 
 
 class Imagery:

@@ -87,9 +87,9 @@ def assign(
         case "official":
             return by_place_list(tiles, official) if "place" in official else by_list(tiles, official)
         case "scene":
-            return by_column(tiles, "place", ratios, seed)
+            return by_scene(tiles, ratios, seed)
         case "group":
-            return by_column(tiles, "group", ratios, seed)
+            return by_group(tiles, ratios, seed)
         case "block":
             return by_block(tiles, ratios, seed, block)
 
@@ -156,22 +156,32 @@ def by_place_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Parts:
     return parts
 
 
-def by_column(tiles: pd.DataFrame, column: str, ratios: Ratios, seed: int) -> Parts:
-    """Deal out whole places or groups, so that the parts' tile counts come close to the ratios.
+def by_scene(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
+    """Deal out whole places, all dates of each, so that the parts' tile counts come close to the ratios.
 
     Raises:
-        LandsegError: there are fewer of them than parts, or no groups at all.
+        LandsegError: there are fewer places than parts.
     """
-    unit, names = pd.factorize(tiles[column], sort=True)
-    strategy = {"place": "scene", "group": "group"}[column]
-    if "" in names:
-        raise LandsegError(
-            f"split.strategy {strategy}: the scenes of this data set are in no groups; choose split.strategy scene"
-        )
+    return _whole(tiles["place"], "scene", ratios, seed)
+
+
+def by_group(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
+    """Deal out whole groups of places, so that the parts' tile counts come close to the ratios.
+
+    Raises:
+        LandsegError: a scene is in no group, or there are fewer groups than parts.
+    """
+    alone = tiles["scene"][tiles["group"] == ""]
+    if len(alone):
+        raise LandsegError(f"split.strategy group: scene {alone.iloc[0]} is in no group; choose split.strategy scene")
+    return _whole(tiles["group"], "group", ratios, seed)
+
+
+def _whole(units: "pd.Series[str]", strategy: str, ratios: Ratios, seed: int) -> Parts:
+    unit, names = pd.factorize(units, sort=True)
     sizes = np.bincount(unit, minlength=len(names))
-    _enough(
-        len(sizes), ratios, strategy, f"{strategy}s with tiles", "add scenes or choose split.strategy random or block"
-    )
+    remedy = "add scenes or choose split.strategy random or block"
+    _enough(len(sizes), ratios, strategy, f"{strategy}s with tiles", remedy)
     return _deal(sizes, ratios, seed)[unit]
 
 
@@ -391,7 +401,7 @@ def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSumm
             sentences.append(f"part {part} has no pixels of {', '.join(missing)}; try another split.seed")
     if UNLISTED in summaries:
         places = tiles["place"][parts == UNLISTED].nunique()
-        sentences.append(f"{places} places are on none of the publisher's lists and are left out")
+        sentences.append(f"{places} of the places are on none of the publisher's lists and left out")
     if jitter:
         sentences.append(
             f"the publisher moved every scene at random, by up to {jitter:,.0f} m: which of them are neighbours or "

@@ -1,7 +1,8 @@
 """Planning windows from headers: no pixel is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ from landseg.errors import LandsegError
 from landseg.files import atomic
 from landseg.imagery import Grid, opened_image
 from landseg.rasters import opened
-from landseg.tables import IMAGERY_COLUMNS
 
 Edge = Literal["drop", "pad"]
 
@@ -53,8 +53,14 @@ def header(root: Path, image: str, mask: str, card: Card) -> Header:
     with opened_image(root, image, card.bands, card) as source, opened(root / mask) as labels:
         at = source.grid
         Grid.of(labels).require(at, f"its image {Path(at.name).name}")
-        crs = CRS.from_wkt(at.crs.to_wkt()) if at.crs else None
+        crs = _crs(at.crs.to_wkt()) if at.crs else None
         return Header(at.width, at.height, crs, at.transform)
+
+
+@cache
+def _crs(wkt: str) -> CRS:
+    """Read a CRS: one for all scenes that share it, since thousands of chips may."""
+    return CRS.from_wkt(wkt)
 
 
 def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
@@ -69,42 +75,43 @@ def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, 
             yield k, row, col
 
 
-def plan_scene(scene: str, of: Header, size: int, edge: Edge) -> pd.DataFrame:
-    """Plan the tiles of a scene: columns tile, row, col, height, width.
+def cells(scene: str, of: Header, size: int, edge: Edge) -> npt.NDArray[np.int64]:
+    """Return the tiles of a scene: (n, 3), number, row and column.
 
     Raises:
         LandsegError: the scene is smaller than a tile, and partial windows are dropped.
     """
-    cells = list(grid(of.width, of.height, size, edge))
-    if not cells:
+    found = list(grid(of.width, of.height, size, edge))
+    if not found:
         raise LandsegError(
             f"scene {scene}: is {of.width}x{of.height} px, smaller than a tile of {size} px; "
             "lower tile.size, set tile.edge to pad, or remove the scene"
         )
-    k, row, col = (np.array(values, np.int64) for values in zip(*cells, strict=True))
-    return pd.DataFrame(
-        {
-            "tile": [f"{scene}_{number}" for number in k],
-            "row": row,
-            "col": col,
-            "height": np.minimum(size, of.height - row),
-            "width": np.minimum(size, of.width - col),
-        }
-    )
+    return np.array(found, np.int64)
 
 
-def footprints(tiles: pd.DataFrame, of: Header, crs: CRS | None) -> npt.NDArray[np.object_]:
-    """Return the outlines of a scene's tiles in a CRS, (n,) polygons; None where the scene has no place on earth."""
-    if of.crs is None:
-        return np.full(len(tiles), None)
+def footprints(
+    tiles: pd.DataFrame, headers: Sequence[Header], which: npt.NDArray[np.int64], crs: CRS | None
+) -> npt.NDArray[np.object_]:
+    """Return the outlines of tiles in one CRS, (n,) polygons; None where a scene has no place on earth.
+
+    Args:
+        tiles: columns row, col, height, width.
+        headers: the headers of their scenes.
+        which: the position of each tile's scene among those, (n,).
+        crs: the CRS of the outlines.
+    """
     top, left = tiles["row"].to_numpy(), tiles["col"].to_numpy()
     bottom, right = top + tiles["height"].to_numpy(), left + tiles["width"].to_numpy()
-    col = np.stack([left, right, right, left], axis=-1)
-    row = np.stack([top, top, bottom, bottom], axis=-1)
-    a, b, c, d, e, f = of.transform[:6]
-    corners = np.stack([a * col + b * row + c, d * col + e * row + f], axis=-1)  # (n, 4, 2)
-    outlines: npt.NDArray[np.object_] = gpd.GeoSeries(shapely.polygons(corners), crs=of.crs).to_crs(crs).to_numpy()
-    return outlines
+    col = np.stack([left, right, right, left])
+    row = np.stack([top, top, bottom, bottom])
+    a, b, c, d, e, f = np.array([of.transform[:6] for of in headers])[which].T
+    outlines = shapely.polygons(np.stack([a * col + b * row + c, d * col + e * row + f], axis=-1).swapaxes(0, 1))
+    found = np.full(len(tiles), None)
+    for one in {of.crs for of in headers if of.crs is not None}:
+        here = np.array([of.crs == one for of in headers])[which]
+        found[here] = gpd.GeoSeries(outlines[here], crs=one).to_crs(crs).to_numpy()
+    return found
 
 
 def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -> gpd.GeoDataFrame:
@@ -126,16 +133,25 @@ def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -
     Raises:
         LandsegError: a file cannot be read, grids disagree, or a scene is smaller than a tile.
     """
-    cells = imagery[list(IMAGERY_COLUMNS)].to_numpy().tolist()
-    rows = [dict(zip(IMAGERY_COLUMNS, row, strict=True)) for row in cells]
-    headers = [header(root, row["image"], row["mask"], card) for row in rows]
+    scenes = imagery["scene"].tolist()
+    files = zip(imagery["image"], imagery["mask"], strict=True)
+    headers = [header(root, image, mask, card) for image, mask in files]
+    parts = [cells(scene, of, size, edge) for scene, of in zip(scenes, headers, strict=True)]
+    which = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    number, row, col = np.concatenate(parts).T
+    height, width = np.array([(of.height, of.width) for of in headers])[which].T
+    tiles = imagery.iloc[which].reset_index(drop=True)
+    tiles = tiles.assign(
+        tile=[f"{scene}_{k}" for scene, k in zip(tiles["scene"], number, strict=True)],
+        archive=tiles["archive"] + ".zip",
+        row=row,
+        col=col,
+        height=np.minimum(size, height - row),
+        width=np.minimum(size, width - col),
+    )
     crs = common_crs([of.crs for of in headers if of.crs is not None])
-    parts = []
-    for row, of in zip(rows, headers, strict=True):
-        tiles = plan_scene(row["scene"], of, size, edge)
-        outlines = footprints(tiles, of, crs)
-        parts.append(tiles.assign(**row | {"archive": f"{row['archive']}.zip"}, geometry=outlines)[_ORDER])
-    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), geometry="geometry", crs=crs)
+    tiles["geometry"] = footprints(tiles, headers, which, crs)
+    return gpd.GeoDataFrame(tiles[_ORDER], geometry="geometry", crs=crs)
 
 
 def common_crs(found: list[CRS]) -> CRS | None:

@@ -193,18 +193,16 @@ def fetch(
     for chip in chips:
         _complete(chip, layout)
     first = _labels(chips) + [of[layout.ranking] for chip in chips for of in chip.dates.values()]
-    missing = files.missing(first)
-    if missing:
+    if missing := files.sizes(files.missing(first)):
         later = _at_most(chips, files, layout, dates_per_chip)
-        _announce("labels and cloud layers of all dates", files.sizes(missing), max_gb, later)
-    paths = files.fetch(first, "labels and clouds")
+        _announce("labels and cloud layers of all dates", missing, max_gb, later)
+    paths = files.fetch(_with(missing, first), "labels and clouds")
     kept = [_clearest(chip, paths, layout, dates_per_chip) for chip in chips]
     second = [of[asset] for chip in kept for of in chip.dates.values() for asset in (*layout.clouds, *layout.bands)]
-    missing = files.missing(second)
-    if missing:
+    if missing := files.sizes(files.missing(second)):
         count = sum(len(chip.dates) for chip in kept)
-        _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", files.sizes(missing), max_gb)
-    paths |= files.fetch(second, "bands")
+        _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", missing, max_gb)
+    paths |= files.fetch(_with(missing, second), "bands")
     return kept, _lay_out(kept, files, paths, layout, raw)
 
 
@@ -215,6 +213,12 @@ def _complete(chip: Chip, layout: Layout) -> None:
                 raise LandsegError(
                     f"chip {chip.id}: its image of {day} has no {asset}; shorten dataset.dates, or leave the chip out"
                 )
+
+
+def _with(sized: Iterable[Remote], remotes: Iterable[Remote]) -> list[Remote]:
+    """Return files, with the sizes that were asked for: a bar that knows its end can tell the time left."""
+    known = {remote.key: remote for remote in sized}
+    return [known.get(remote.key, remote) for remote in remotes]
 
 
 def _labels(chips: Iterable[Chip]) -> list[Remote]:
@@ -272,7 +276,7 @@ def _clearest(chip: Chip, paths: Mapping[str, Path], layout: Layout, count: int 
 
 def _lay_out(chips: Sequence[Chip], files: Files, paths: Mapping[str, Path], layout: Layout, raw: Path) -> pd.DataFrame:
     """Put every file in its place in `raw`; return the table of files."""
-    raw.mkdir()
+    raw.mkdir(parents=True)
     rows = []
     for taken in _taken(chips, layout):
         target = raw / taken.path

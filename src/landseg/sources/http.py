@@ -20,8 +20,8 @@ LONGEST_PAUSE = 120  # s; neither back-off nor a server's Retry-After may keep a
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})  # status codes that may be others at the next try
 _CHUNK = 1 << 16  # bytes; at most so many are lost when a connection breaks
 
+_AZURE = re.compile(r"https?://[^/]+\.blob\.core\.windows\.net(:\d+)?/")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-_QUERY = re.compile(r"\?[^\s'\")]*")
 _HOPELESS = (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema, exceptions.TooManyRedirects)
 
 
@@ -189,8 +189,7 @@ def _size(response: requests.Response, url: str, advice: str) -> int | None:
 def _headers(url: str) -> dict[str, str]:
     """Return what a host wants to be told before it gives ranges."""
     # learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services
-    azure = (urlsplit(url).hostname or "").endswith(".blob.core.windows.net")
-    return {"x-ms-version": "2021-06-08"} if azure else {}
+    return {"x-ms-version": "2021-06-08"} if _AZURE.match(shown(url)) else {}
 
 
 def _raise_if_busy(response: requests.Response) -> None:
@@ -213,7 +212,9 @@ def _refusal(response: requests.Response, url: str, advice: str) -> LandsegError
 
 
 def _hopeless(url: str, error: Exception, advice: str) -> LandsegError:
-    return LandsegError(f"{shown(url)}: cannot be fetched ({_QUERY.sub('', str(error))}); {advice}")
+    endless = isinstance(error, exceptions.TooManyRedirects)
+    fault = "it redirects without end" if endless else "it is no address with http or https"
+    return LandsegError(f"{shown(url)}: cannot be fetched ({fault}); {advice}")
 
 
 def _why(error: Exception) -> tuple[str, float]:

@@ -98,10 +98,10 @@ def _persist(dataset_id: str, working: Path, attempts: int) -> None:
     archive = working / f"{dataset_id}.tar.gz"
     failures, afresh = 0, False
     while True:
-        shutil.rmtree(working / dataset_id, ignore_errors=True)  # what a killed process unpacked
+        shutil.rmtree(working / dataset_id, ignore_errors=True)  # what an ended process unpacked
         before = _size(archive)
         try:
-            with _sentences(dataset_id), _removing(archive):
+            with _sentences(dataset_id), _removing(archive, working / dataset_id):
                 return download_catalog(dataset_id, working)
         except _DamagedError as error:
             if before and not afresh:  # perhaps its beginning is of an older archive
@@ -129,17 +129,19 @@ class _DamagedError(Exception):
 
 
 @contextmanager
-def _removing(archive: Path) -> Iterator[None]:
-    """Remove an archive that cannot be unpacked, or not without harm."""
+def _removing(archive: Path, unpacked: Path) -> Iterator[None]:
+    """Remove an archive that cannot be unpacked, or not without harm, and what came out of it."""
     damaged = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, AssertionError)
     try:
         yield
     except tarfile.FilterError as error:
         archive.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
         fault = f"member {error.tarinfo.name!r} leads out of its folder, or is a link or a device"
         raise LandsegError(f"{archive}: {fault}; it was removed: get the catalog elsewhere") from None
     except damaged as error:
         archive.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
         raise _DamagedError(str(error) or "it holds no catalog.json") from None
 
 

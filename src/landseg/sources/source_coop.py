@@ -86,10 +86,10 @@ class Bucket:
             raise LandsegError(f"{self._name}: {_refusal(status)}; {ADVICE}") from None
         except ResponseParserError:
             raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}") from None
-        except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):
+        except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):  # the former is a ConnectionError, too
             fault = f"the server does not answer in time, {self._attempts} times in a row"
             raise LandsegError(f"{self._name}: {fault}; run again later, or {ADVICE}") from None
-        except exceptions.HTTPClientError:
+        except (exceptions.HTTPClientError, exceptions.ConnectionError):
             raise LandsegError(f"{self._name}: the connection fails; run again later, or {ADVICE}") from None
         except (exceptions.BotoCoreError, ValueError):
             raise LandsegError(f"{self._name}: is no address of a bucket; {ADVICE}") from None
@@ -120,5 +120,9 @@ def _client(endpoint: str, timeout: float, attempts: int) -> Any:
 
 
 def _refusal(status: int | None) -> str:
-    known = {403: "may not be read without signing in (403)", 404: "there is no such bucket (404)"}
+    known = {
+        403: "may not be read without signing in (403)",
+        404: "there is no such bucket (404)",
+        500: "the server fails, or does not answer as S3 does (500)",  # botocore makes a 500 of what it cannot read
+    }
     return known.get(status or 0, f"the server answers {status}")
