@@ -28,18 +28,18 @@ from clones import clone, dvc, set_params
 from satellite import coop_landcovernet, landcovernet
 
 DATES = 12
-EPOCHS = {"none": 6, "median": 24}
+EPOCHS = {"none": 5, "median": 20}
 PARAMS: dict[str, Any] = {
     "dataset.chips": None,
     "dataset.dates_per_chip": 4,
     "download.source": "local",
-    "tile.size": 256,
+    "tile.size": 64,
     "model.encoder": "resnet18",
     "model.encoder_weights": None,
     "loss.name": "cross_entropy",
     "optimizer.lr": 1.0e-3,
     "scheduler.step": 100,
-    "train.batch_size": 8,
+    "train.batch_size": 16,
     "split.ratios": [0.6, 0.2, 0.2],
 }
 SCORES = ("macro_miou", "macro_miou_low", "macro_miou_high", "micro_iou", "pixel_accuracy")

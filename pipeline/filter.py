@@ -1,11 +1,9 @@
 """Filter: which scenes are clear enough, why the others fell, and what is made of those of one place."""
 
-import warnings
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from rasterio.errors import NotGeoreferencedWarning
 
 from landseg.clouds import CloudRule, cloud_rule, coverage, judge
 from landseg.composites import compose, imagery
@@ -28,8 +26,6 @@ def main() -> None:
     params = section(FilterParams, "filter")
     workers = section(ComputeParams, "compute").workers or cores()
 
-    # Rasters are opened by threads here, none of which can silence a warning for itself alone.
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)
     card = read_card(paths.table("card.json"))
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds)
     scenes = read_csv(paths.table("scenes.csv"))

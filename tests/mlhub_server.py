@@ -138,7 +138,8 @@ class MLHubServer(FileServer):
                 member = tarfile.TarInfo(path)
                 member.size = len(body)
                 bundle.addfile(member, io.BytesIO(body))
-        return gzip.compress(packed.getvalue(), compresslevel=1, mtime=0)
+        padding = bytes(1 << 18)  # as tar writes with a large blocking factor; readers stop before it
+        return gzip.compress(packed.getvalue() + padding, compresslevel=1, mtime=0)
 
     def _feature(self, item: StacItem) -> dict[str, Any]:
         """Return the item in the form of LandCoverNet's own."""

@@ -103,7 +103,7 @@ FILTER: dict[str, tuple[Harm, str]] = {
     "too cloudy": (
         one_cloudy_scene,
         "params.yaml: filter.max_cloud_share = 0.2 keeps none of 1 scenes, the clearest of which has a cloud share of "
-        "1.000; raise the limit or get clearer scenes",
+        "1.000 (c); raise the limit or get clearer scenes",
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/card.json").unlink(),
@@ -151,8 +151,8 @@ TILE: dict[str, tuple[Harm, str]] = {
         "lower tile.size, set tile.edge to pad, or remove the scene",
     ),
     "without the stage before it": (
-        lambda project: (project / f"{TABLES}/kept.csv").unlink(),
-        f"{TABLES}/kept.csv: not there; run `dvc repro`, or the stage that writes it, first",
+        lambda project: (project / f"{TABLES}/imagery.csv").unlink(),
+        f"{TABLES}/imagery.csv: not there; run `dvc repro`, or the stage that writes it, first",
     ),
     "raster that vanished": (
         lambda project: (project / f"{RAW}/masks/d.png").unlink(),
@@ -189,7 +189,8 @@ CONVERT: dict[str, tuple[Harm, str]] = {
     ),
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),
-        "params.yaml: convert.bands: there is no band 'nir'; choose from red, green, blue",
+        "params.yaml: convert.bands: there is no band 'nir'; choose from red, green, blue, or, where the data set has "
+        "more, name it in dataset.bands",
     ),
     "file in the way": (
         lambda project: (project / "data/tiles").touch(),

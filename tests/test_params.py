@@ -99,6 +99,73 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
     assert fault(tmp_path, was, now).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("preset", "was", "now", "message"),
+    [
+        ("landcovernet", "region: af", "region: ag", "dataset.region = 'ag': must be 'af', 'as', 'au', 'eu', 'na' or"),
+        ("landcovernet", "region: af", "region: ag", "; did you mean "),
+        ("landcovernet", "name: landcovernet", "name: landcovernett", "; did you mean landcovernet?"),
+        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: input should be greater than or equal to 1"),
+        ("landcovernet", "chips: 120", "chips: [29NMG21]", "dataset.chips.0 = '29NMG21': string should match pattern"),
+        ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
+        ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates must rise from the first to the last"),
+        (
+            "landcovernet",
+            '"2018-12-31"]',
+            '"2018-31-12"]',
+            "dataset.dates.1 = '2018-31-12': input should be a valid date",
+        ),
+        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [red, red]  # c", "dataset.bands: names one thing"),
+        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
+        (
+            "landcovernet",
+            "bands: [red, green, blue]  # what",
+            "bands: [nir, green, blue]  # what",
+            "convert.bands names 'nir', which the data set has not; add it to dataset.bands; choose from red,",
+        ),
+        (
+            "landcovernet",
+            "method: scl",
+            "method: mask",
+            "filter.method mask: the data set has no such cloud layer; choose",
+        ),
+        (
+            "landcovernet",
+            "scl: [3, 8, 9, 10]",
+            "scl: [12]",
+            "filter.scl.0 = 12: input should be less than or equal to 11",
+        ),
+        ("landcovernet", "source: source-coop", "source: mlhup", "; did you mean mlhub?"),
+        (
+            "landcovernet",
+            "strategy: group",
+            "strategy: official",
+            "split.strategy official needs the publisher's tiles",
+        ),
+        (
+            "ghana",
+            "strategy: official",
+            "strategy: random",
+            "split.strategy random: the positions of this data set are",
+        ),
+        (
+            "ghana",
+            "  lists: ",
+            "  lists: null #",
+            "split.strategy official needs the publisher's lists; set dataset.lists",
+        ),
+        ("ghana", "  seed: 0               # seed of the draw", "  bbox: null #", "dataset.bbox is not a known key"),
+    ],
+)
+def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, message: str) -> None:
+    text = (ROOT / f"presets/{preset}.yaml").read_text()
+    assert was in text
+    (tmp_path / "params.yaml").write_text(text.replace(was, now, 1))
+    with pytest.raises(LandsegError) as caught:
+        check(tmp_path / "params.yaml")
+    assert message in str(caught.value)
+
+
 def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
     text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
     (tmp_path / "params.yaml").write_text(text)

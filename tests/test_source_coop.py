@@ -65,6 +65,7 @@ class TestListing:
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+        monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-secret")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
         server.put("radiantearth", "a.csv", BODY)

@@ -6,7 +6,6 @@ taken one by one, a pixel may hold a spectrum that no date had: Flood (2013), "S
 Images Using the Medoid (a Multi-Dimensional Median)", Remote Sensing 5(12), 6481–6500, describes it and the remedy.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from rasterio.dtypes import in_dtype_range
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
@@ -27,7 +25,7 @@ from landseg.errors import LandsegError
 from landseg.files import atomic
 from landseg.imagery import Grid, opened_image
 from landseg.paths import DATA, Paths
-from landseg.rasters import Image
+from landseg.rasters import Image, unplaced
 from landseg.tables import IMAGERY_COLUMNS
 
 # How many values, over all dates and bands, are held at a time, at most: it bounds memory.
@@ -170,8 +168,7 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
     place = {} if grid.transform.is_identity else {"transform": grid.transform}
     options = {"nodata": frame.nodata, "compress": "deflate", "interleave": "band", "bigtiff": "if_safer"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips without a place on earth are welcome
+    with unplaced():
         target = memory.open(driver="GTiff", **shape, **blocks, **place, **options)
     with target:
         target.descriptions = bands

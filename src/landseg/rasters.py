@@ -1,5 +1,6 @@
 """Opening and reading rasters, with errors that name the file."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from rasterio.windows import Window
 from landseg.errors import LandsegError
 
 Image = npt.NDArray[Any]
+
+_FILTERS = threading.Lock()
 
 _SETTINGS = {
     # Bytes for decoded blocks, of all open rasters: enough for those under one row of windows.
@@ -37,17 +40,29 @@ def opened(path: Path) -> Iterator[Any]:
     """
     if not path.is_file():
         raise LandsegError(f"{path}: not there; put it back, or run the download stage again")
-    with rasterio.Env(**_SETTINGS), _open(path) as source:
-        yield source
+    with rasterio.Env(**_SETTINGS):
+        with unplaced():
+            source = _open(path)
+        with source:
+            yield source
 
 
-def _open(path: Path | str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pictures without a place on earth are welcome
-        try:
-            return rasterio.open(path)
-        except Exception as error:  # of a damaged header, GDAL's own errors and Python's slip through, too
-            raise LandsegError(f"{path}: cannot be read as an image ({_reason(error)}); replace or remove it") from None
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Welcome rasters without a place on earth, which rasterio warns of when they are opened or made.
+
+    One thread at a time: Python's warning filters, changed for a moment, belong to all.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _open(location: Path | str) -> Any:
+    try:
+        return rasterio.open(location)
+    except Exception as error:  # of a damaged header, GDAL's own errors and Python's slip through, too
+        raise LandsegError(f"{location}: cannot be read as an image ({_reason(error)}); replace or remove it") from None
 
 
 def read(source: Any, window: Window | None = None, indexes: Any = None) -> Image:

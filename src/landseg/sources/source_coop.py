@@ -1,6 +1,8 @@
 """Listings of Source Cooperative, or of any other store that speaks S3 and asks nobody's name."""
 
 import os
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,7 +36,8 @@ class Bucket:
             attempts: how often to ask for a page.
         """
         self.endpoint, self.bucket = endpoint.rstrip("/"), bucket
-        self._timeout, self._attempts = timeout, attempts
+        self._timeout, self._attempts, self._making = timeout, attempts, threading.Lock()
+        self._made: Any = None
 
     def folders(self, prefix: str = "") -> list[str]:
         """Return the prefixes one level below a prefix, each with its '/' at the end."""
@@ -60,14 +63,19 @@ class Bucket:
 
     def _pages(self, **asked: str) -> Iterator[dict[str, Any]]:
         with self._explained():
-            client = _client(self.endpoint, self._timeout, self._attempts)
-            try:
-                for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **asked):
-                    if "IsTruncated" not in page:
-                        raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}")
-                    yield page
-            finally:
-                client.close()
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **asked):
+                if "IsTruncated" not in page:
+                    raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}")
+                yield page
+
+    @property
+    def _client(self) -> Any:
+        """The client of all threads: making one takes longer than a listing."""
+        with self._making:
+            if self._made is None:
+                self._made = _client(self.endpoint, self._timeout, self._attempts)
+                weakref.finalize(self, self._made.close)
+            return self._made
 
     @property
     def _name(self) -> str:
@@ -110,9 +118,8 @@ def _client(endpoint: str, timeout: float, attempts: int) -> Any:
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=16,
         s3={"addressing_style": "path"},
-        use_dualstack_endpoint=False,
-        use_fips_endpoint=False,
     )
     return boto3.Session(botocore_session=core).client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", config=config

@@ -152,6 +152,16 @@ class _Work:
         self.bar, self.stop = bar, threading.Event()
         self._closing, self._own = closing, threading.local()
 
+    def do(self, function: "Callable[[Remote, _Work], R]", remote: Remote) -> R:
+        """Do one file's share; a failure stops the others."""
+        if self.stop.is_set():
+            raise _CancelledError
+        try:
+            return function(remote, self)
+        except BaseException:
+            self.stop.set()
+            raise
+
     @property
     def session(self) -> requests.Session:
         """The session of this thread."""
@@ -189,10 +199,11 @@ def _side_by_side(
     """Apply a function to all, and return what it returns; the first failure ends the work and is raised."""
     with ExitStack() as closing, ThreadPoolExecutor(threads) as pool:
         work = _Work(closing, bar)
-        futures = [pool.submit(function, remote, work) for remote in remotes]
+        futures = [pool.submit(work.do, function, remote) for remote in remotes]
         try:
             for future in as_completed(futures):
-                future.result()
+                if not isinstance(future.exception(), _CancelledError):
+                    future.result()
         except BaseException:
             work.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
