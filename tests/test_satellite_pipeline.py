@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+import rasterio
 from clones import STAGES, clone, commit, dvc, set_params, stages_run
 from mlhub_server import MLHubServer
 from s3_server import S3Server
@@ -127,3 +129,25 @@ def test_ghana_from_both_sources(project: Path, coop: S3Server, fields: list[Chi
     with MLHubServer("su_african_crops_ghana", [item for field in fields for item in hub_ghana(field)]) as hub:
         set_params(project, {"download.source": "mlhub"})
         assert stages_run(dvc(project, "repro", variables=hub.environment())) == ["download"]
+
+
+def test_real_labels(project: Path, real_data: Path) -> None:
+    """Twelve published labels under invented weather; consensus and composites; every pixel accounted for."""
+    folders = sorted((real_data / "landcovernet/labels").glob("*/labels.tif"))[::5]
+    labels = {path.parent.name[-8:]: rasterio.open(path).read() for path in folders}
+    chips = [landcovernet(name, SKY, seed=n, label=label) for n, (name, label) in enumerate(labels.items())]
+    items = [item for chip in chips for item in hub_landcovernet(chip)]
+    tiny = TINY | {"download.source": "mlhub", "tile.size": 256, "dataset.chips": None, "convert.min_consensus": 67}
+    with MLHubServer("ref_landcovernet_af_v1", items) as hub:
+        set_params(project, tiny | {"split.ratios": [0.5, 0.25, 0.25]}, preset="landcovernet")
+        dvc(project, "repro", variables=hub.environment())
+    tiles = pq.read_table(project / "data/tables/landcovernet/split.parquet").to_pandas()
+    assert len(tiles) == len(labels) == 12
+    for tile in tiles.itertuples():
+        known, consensus = labels[tile.place]
+        agreed = known[consensus >= 67]
+        assert [getattr(tile, f"pixels_{k}") for k in range(1, 8)] == [int((agreed == k).sum()) for k in range(1, 8)]
+    shares = {
+        part: of["pixels"] for part, of in json.loads((project / "results/split.json").read_text())["parts"].items()
+    }
+    assert sum(of["pixels"] for of in scores(project)["per_class"].values()) == shares["test"]

@@ -17,7 +17,6 @@ Classes are the 24 crops of the publisher's table; 0, unknown, is ignored unless
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -25,16 +24,14 @@ import pandas as pd
 from landseg.clouds import CloudRule
 from landseg.datasets import chips
 from landseg.datasets.base import Fetched
-from landseg.datasets.card import Card, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Inventory, Layout, Selection
+from landseg.datasets.card import Card, CloudLayer, MaskEncoding
+from landseg.datasets.chips import Box, Chip, Layout, Selection
 from landseg.datasets.classes import LandClass
-from landseg.datasets.inventories import Hub, Listed, sorted_out
+from landseg.datasets.inventories import sorted_out, source
 from landseg.errors import LandsegError
 from landseg.params.dataset import BANDS, DownloadParams, GhanaParams
 from landseg.rasters import bounds
-from landseg.sources.local import LocalFiles
-from landseg.sources.mlhub import Catalog
-from landseg.sources.remote import Files, Remote
+from landseg.sources.remote import Remote
 from landseg.sources.source_coop import ENDPOINT, Bucket
 from landseg.sources.store import Store
 from landseg.tables import PARTS, scene_table
@@ -72,7 +69,7 @@ DATASET = "su_african_crops_ghana"
 #: Only 0 is clear; a raster without a no-data value has data everywhere.
 RANKING = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
 
-_BUCKET, _ROOT = "stanford", "africa-crops-ghana/"
+_ROOT = "africa-crops-ghana/"
 _CHIP, _DAY = r"(?P<chip>\d{6})", r"(?P<day>\d{4}_?\d\d_?\d\d)"
 # How files are called in MLHub's layout and at Source Cooperative. There, what lies in a chip's folder of s2/ is
 # inferred from MLHub's names, so anything with the chip's id and a date in its name is taken.
@@ -107,8 +104,9 @@ def fetch(dataset: GhanaParams, download: DownloadParams, raw: Path, state: Path
     """
     del workers  # every data set's fetch takes the same five
     layout = Layout(path=path, ranking="cloudmask", clouds=("cloudmask",), bands=("source",), rule=RANKING)
-    inventory, files = _source(download, state)
-    official = _official(dataset.lists, download, state)
+    folder = state / "downloads" / "ghana"
+    inventory, files = source(download, folder, DATASET, "_s2", parse, lambda: Coop(download))
+    official = _official(dataset.lists, download, folder / "lists")
     wanted = Selection(dataset.chips, dataset.seed, None, dataset.dates, dataset.dates_per_chip)
     listed = set(official["place"]) if len(official) else None
     taken, table = chips.fetch(
@@ -129,6 +127,7 @@ def card(dataset: GhanaParams) -> Card:
         classes=(UNKNOWN, *CLASSES) if dataset.score_unknown else CLASSES,
         bands=BANDS["ghana"],
         mask=MaskEncoding(ignore=() if dataset.score_unknown else (UNKNOWN.id,)),
+        clouds=CloudLayer(nodata=None),
         jitter=JITTER,
     )
 
@@ -154,18 +153,7 @@ def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
             }
 
 
-def _source(download: DownloadParams, state: Path) -> tuple[Inventory, Files]:
-    folder = state / "downloads" / "ghana"
-    if download.source == "local":
-        local = LocalFiles(download.folder)
-        return Listed(str(download.folder), local.listing(), parse), local
-    store = Store(folder / download.source, download.timeout, download.attempts)
-    if download.source == "mlhub":
-        return Hub(Catalog(DATASET, folder / "catalog", download.timeout, download.attempts), "_s2"), store
-    return Coop(Bucket(download.url or ENDPOINT, _BUCKET, download.timeout, download.attempts)), store
-
-
-def _official(lists: str | None, download: DownloadParams, state: Path) -> pd.DataFrame:
+def _official(lists: str | None, download: DownloadParams, folder: Path) -> pd.DataFrame:
     """Return the published lists, columns place and part; empty where there are none."""
     names = {part: f"ghana_{part}.txt" for part in PARTS}
     local = {part: next(iter(sorted(download.folder.rglob(name))), None) for part, name in names.items()}
@@ -174,7 +162,7 @@ def _official(lists: str | None, download: DownloadParams, state: Path) -> pd.Da
     elif lists is None:
         found = {}
     else:
-        store = Store(state / "downloads" / "ghana" / "lists", download.timeout, download.attempts)
+        store = Store(folder, download.timeout, download.attempts)
         remotes = {part: Remote(name, f"{lists.rstrip('/')}/{name}") for part, name in names.items()}
         fetched = store.fetch(list(remotes.values()), "split lists")
         found = {part: fetched[remote.key] for part, remote in remotes.items()}
@@ -202,14 +190,13 @@ def parse(key: str) -> tuple[str, str | None, str] | None:
     return None
 
 
-@dataclass
 class Coop:
     """Chips at Source Cooperative; a chip's files are listed when they are asked for."""
 
-    bucket: Bucket
-    where: str = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, download: DownloadParams) -> None:
+        """Name the folder; nothing is asked yet."""
+        self.timeout = download.timeout
+        self.bucket = Bucket(download.url or ENDPOINT, "stanford", download.timeout, download.attempts)
         self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{_ROOT}"
 
     def ids(self) -> list[str]:
@@ -228,4 +215,4 @@ class Coop:
         Raises:
             LandsegError: it has no place on earth.
         """
-        return bounds(f"{self.where}{path(chip, None, 'label')}")
+        return bounds(f"{self.where}{path(chip, None, 'label')}", self.timeout)

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from landseg.datasets.chips import Box, Chip
+from landseg.datasets.chips import Box, Chip, Inventory
 from landseg.errors import LandsegError
+from landseg.params.dataset import DownloadParams
 from landseg.rasters import bounds
-from landseg.sources.mlhub import Catalog
-from landseg.sources.remote import Remote
+from landseg.sources.local import LocalFiles
+from landseg.sources.mlhub import Catalog, server
+from landseg.sources.remote import Files, Remote
+from landseg.sources.store import Store
 
 #: Says of a file, by its path in the source, which chip it belongs to, of which date it is (YYYY-MM-DD; None: a
 #: label), and which asset; None where it is none of the data set's.
@@ -111,3 +115,29 @@ class Hub:
             raise LandsegError(f"STAC item {item.id}: has no bbox; set dataset.bbox to null")
         west, south, east, north = item.bbox
         return west, south, east, north
+
+
+def source(
+    download: DownloadParams, folder: Path, dataset_id: str, sensor: str, parse: Parse, coop: Callable[[], Inventory]
+) -> tuple[Inventory, Files]:
+    """Return what download.source has, and what brings its files here.
+
+    Args:
+        download: which source, where it is, and how patient to be with it.
+        folder: where fetched files stay.
+        dataset_id: of the set at Radiant MLHub.
+        sensor: what the ids of its collections of images hold there, among those of other sensors.
+        parse: says what a file is by its path.
+        coop: makes the inventory of Source Cooperative, whose layout is each set's own.
+
+    Raises:
+        LandsegError: the source cannot be reached, or holds nothing.
+    """
+    if download.source == "local":
+        local = LocalFiles(download.folder)
+        return Listed(str(download.folder), local.listing(), parse), local
+    if download.source == "mlhub":
+        here = folder / "mlhub" / server()  # another server may have other files by the same names
+        catalog = Catalog(dataset_id, here / "catalog", download.timeout, download.attempts)
+        return Hub(catalog, sensor), Store(here / "assets", download.timeout, download.attempts)
+    return coop(), Store(folder / "source-coop", download.timeout, download.attempts)

@@ -25,23 +25,18 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from landseg.clouds import CloudRule
 from landseg.datasets import chips
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Inventory, Layout, Selection
+from landseg.datasets.chips import Box, Chip, Layout, Selection
 from landseg.datasets.classes import LandClass
-from landseg.datasets.inventories import Hub, Listed, sorted_out
+from landseg.datasets.inventories import sorted_out, source
 from landseg.params.dataset import DownloadParams, LandCoverNetParams
 from landseg.rasters import bounds
-from landseg.sources.local import LocalFiles
-from landseg.sources.mlhub import Catalog
-from landseg.sources.remote import Files
 from landseg.sources.source_coop import ENDPOINT, Bucket
-from landseg.sources.store import Store
 from landseg.tables import scene_table
 
 UNKNOWN = LandClass(id=0, name="unknown", color=(0, 0, 0))
@@ -72,7 +67,7 @@ CODES = {
 #: Dates are ranked by Sen2Cor's scene classes: shadow, cloud of medium and high probability, and cirrus are unclear.
 RANKING = CloudRule(method="scl", clear=(), nodata=None, scl=(3, 8, 9, 10), cld=50)
 
-_BUCKET, _ROOT = "radiantearth", "landcovernet/landcovernet_{region}/data/v1.0/2018/"
+_ROOT = "landcovernet/landcovernet_{region}/data/v1.0/2018/"
 _CHIP = r"(?P<chip>\d\d[A-Z]{3}_\d\d)"
 _ASSET = r"(?P<asset>B\d\d|B8A|CLD|SCL)"
 _DAY = r"(?P<day>\d{8})"
@@ -106,7 +101,14 @@ def fetch(dataset: LandCoverNetParams, download: DownloadParams, raw: Path, stat
         bands=tuple(CODES[band] for band in dataset.bands),
         rule=RANKING,
     )
-    inventory, files = _source(dataset.region, download, state)
+    inventory, files = source(
+        download,
+        state / "downloads" / f"landcovernet_{dataset.region}",
+        f"ref_landcovernet_{dataset.region}_v1",
+        "sentinel_2",
+        parse,
+        lambda: Coop(_ROOT.format(region=dataset.region), download),
+    )
     wanted = Selection(dataset.chips, dataset.seed, dataset.bbox, dataset.dates, dataset.dates_per_chip)
     taken, table = chips.fetch(
         chips.choose(inventory, wanted), files, layout, dataset.dates_per_chip, download.max_gb, raw
@@ -156,19 +158,6 @@ def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
             }
 
 
-def _source(region: str, download: DownloadParams, state: Path) -> tuple[Inventory, Files]:
-    folder = state / "downloads" / f"landcovernet_{region}"
-    if download.source == "local":
-        local = LocalFiles(download.folder)
-        return Listed(str(download.folder), local.listing(), parse), local
-    store = Store(folder / download.source, download.timeout, download.attempts)
-    if download.source == "mlhub":
-        name = f"ref_landcovernet_{region}_v1"
-        return Hub(Catalog(name, folder / "catalog", download.timeout, download.attempts), "sentinel_2"), store
-    bucket = Bucket(download.url or ENDPOINT, _BUCKET, download.timeout, download.attempts)
-    return Coop(bucket, _ROOT.format(region=region), download.timeout), store
-
-
 def parse(key: str) -> tuple[str, str | None, str] | None:
     """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse)."""
     for pattern in _FILES:
@@ -180,17 +169,14 @@ def parse(key: str) -> tuple[str, str | None, str] | None:
     return None
 
 
-@dataclass
 class Coop:
     """Chips at Source Cooperative; a chip's files are listed when they are asked for."""
 
-    bucket: Bucket
-    root: str
-    timeout: float
-    where: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{self.root}"
+    def __init__(self, root: str, download: DownloadParams) -> None:
+        """Name the folder of a region; nothing is asked yet."""
+        self.root, self.timeout = root, download.timeout
+        self.bucket = Bucket(download.url or ENDPOINT, "radiantearth", download.timeout, download.attempts)
+        self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{root}"
 
     def ids(self) -> list[str]:
         """Return the ids of all chips: one listing a tile."""

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -20,7 +21,16 @@ from landseg.sources.part import claim, explained, shown
 from landseg.sources.remote import inside
 from landseg.sources.stac import Item, read_item
 
-__all__ = ["Catalog", "Item"]
+__all__ = ["Catalog", "Item", "server"]
+
+
+def server() -> str:
+    """Return the host, and port if any, of the server that MLHUB_ROOT_URL names, fit for the name of a folder."""
+    return (
+        urlsplit(os.environ.get("MLHUB_ROOT_URL", "https://api.radiant.earth"))
+        .netloc.rpartition("@")[2]
+        .replace(":", "_")
+    )
 
 
 class Catalog:
