@@ -7,8 +7,9 @@ import pytest
 from makers import CLASSES, card
 from pydantic import TypeAdapter, ValidationError
 
+from landseg.datasets import ghana, landcovernet
 from landseg.datasets.card import read_card, write_card
-from landseg.datasets.classes import IGNORE, ClassTable, channels, ids, names, palette
+from landseg.datasets.classes import IGNORE, ClassTable, Colour, channels, ids, names, palette
 from landseg.errors import LandsegError
 
 
@@ -61,3 +62,26 @@ def test_no_card(tmp_path: Path) -> None:
     path.write_text(card().model_dump_json().replace('"bands"', '"band"'))
     with pytest.raises(LandsegError, match=f"^{path}: bands: Field required; run the download stage again"):
         read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "some"),
+    [
+        (
+            landcovernet.CLASSES,
+            {
+                1: ("water", (0, 0, 255)),
+                6: ("cultivated vegetation", (24, 104, 24)),  # 7 in one paper's table: a misprint
+                7: ("(semi) natural vegetation", (0, 255, 0)),
+            },
+        ),
+        (
+            ghana.CLASSES,
+            {1: ("ground nut", (80, 0, 165)), 24: ("pepper", (204, 255, 153))},
+        ),
+    ],
+)
+def test_tables_of_the_publishers(table: ClassTable, some: dict[int, tuple[str, Colour]]) -> None:
+    assert [each.id for each in table] == list(range(1, len(table) + 1))
+    assert {each.id: (each.name, each.color) for each in table if each.id in some} == some
+    TypeAdapter(ClassTable).validate_python(table)

@@ -26,11 +26,8 @@ __all__ = ["Catalog", "Item", "server"]
 
 def server() -> str:
     """Return the host, and port if any, of the server that MLHUB_ROOT_URL names, fit for the name of a folder."""
-    return (
-        urlsplit(os.environ.get("MLHUB_ROOT_URL", "https://api.radiant.earth"))
-        .netloc.rpartition("@")[2]
-        .replace(":", "_")
-    )
+    address = urlsplit(os.environ.get("MLHUB_ROOT_URL", "https://api.radiant.earth"))
+    return address.netloc.rpartition("@")[2].replace(":", "_")
 
 
 class Catalog:
