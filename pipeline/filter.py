@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from landseg.clouds import CloudRule, cloud_rule, coverage, judge
+from landseg.clouds import CloudRule, Coverage, cloud_rule, coverage, judge
 from landseg.composites import compose, imagery
 from landseg.datasets.card import Card, read_card
 from landseg.errors import reporting
 from landseg.files import atomic
+from landseg.imagery import opened_image
 from landseg.parallel import cores, each
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
@@ -29,21 +30,31 @@ def main() -> None:
     card = read_card(paths.table("card.json"))
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds)
     scenes = read_csv(paths.table("scenes.csv"))
-    clouds = [cloud for cloud in scenes["cloud"].unique() if cloud]
-    count = partial(coverage, paths.raw, rule=rule)
-    measured = ((1, found) for found in each(count, clouds, workers, "threads"))
-    coverages = dict(zip(clouds, track(measured, len(clouds), "filter", "scenes"), strict=True))
+    layered = scenes[scenes["cloud"] != ""]
+    files = layered[["image", "cloud"]].to_numpy().tolist()
+    count = partial(covered, raw=paths.raw, rule=rule, card=card)
+    measured = ((1, found) for found in each(count, files, workers, "threads"))
+    coverages = dict(zip(layered["scene"], track(measured, len(files), "filter", "scenes"), strict=True))
     limits = (params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter)
     scenes = judge(scenes, coverages, *limits)
     kept = scenes[scenes["kept"]]
-    with atomic(paths.composites) as folder:
+    with atomic(paths.imagery) as folder:
         folder.mkdir()
         if params.composite == "median":
             write_composites(kept, paths.raw, folder, rule, card, workers)
-        write_csv(imagery(kept, params.composite, paths.dataset), paths.table("imagery.csv"))
+        write_csv(imagery(kept, params.composite, paths.dataset), folder / "imagery.csv")
         write_csv(scenes, paths.table("kept.csv"))
     print(f"kept {len(kept):,} of {len(scenes):,} scenes, of {kept['place'].nunique():,} places")
     show_fallen(scenes[~scenes["kept"]], paths.table("kept.csv"))
+
+
+def covered(files: tuple[str, str], raw: Path, rule: CloudRule, card: Card) -> Coverage:
+    """Count the sky of a scene; its image is opened only where its cloud layer cannot tell what has no data."""
+    image, cloud = files
+    if rule.knows_nodata:
+        return coverage(raw, cloud, rule)
+    with opened_image(raw, image, card.bands, card) as source:
+        return coverage(raw, cloud, rule, source)
 
 
 def write_composites(kept: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: Card, workers: int) -> None:

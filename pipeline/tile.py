@@ -14,7 +14,7 @@ def main() -> None:
     params = section(TileParams, "tile")
 
     card = read_card(paths.table("card.json"))
-    imagery = read_csv(paths.table("imagery.csv"))
+    imagery = read_csv(paths.imagery / "imagery.csv")
     tiles = plan(imagery, DATA, card, params.size, params.edge)
     write_plan(tiles, paths.table("plan.parquet"))
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")

@@ -91,7 +91,7 @@ class MLHubServer(FileServer):
         size = len(self.catalog.body)
         self._answer("datasets", [described, *({"id": other, "collections": []} for other in others)])
         self._answer(f"datasets/{dataset}", described)
-        self._answer(
+        self.info = self._answer(
             f"catalog/{dataset}/info", {"dataset": dataset, "stac_catalog_size": size, "estimated_dataset_size": 1}
         )
         location = self.url(f"/blobs/{dataset}.tar.gz")

@@ -85,12 +85,14 @@ def agreed(ids: Array) -> Array:
 def sight(ids: Array, day: str, cloud: float, seed: int) -> Sight:
     """Return land as it looks on a date (YYYY-MM-DD) under clouds over a share of it.
 
-    The shadows lie a few pixels beside the clouds. Around a cloud is a veil that no layer marks.
+    The shadows lie a few pixels beside the clouds. Around a cloud is a veil that no layer marks. Light and haze differ
+    from date to date, as they do after atmospheric correction.
     """
     rng = np.random.default_rng((seed, int(day.replace("-", ""))))
     season = np.cos(2 * np.pi * (int(day[5:7]) - 1) / 12)
     swing = 1 + SEASON[ids, None] * season * np.array([0.4, 0.4, 1, -0.8], np.float32)
-    ground = SPECTRA[ids] * swing * rng.normal(1, 0.03, 4) + rng.normal(0, 60, (*ids.shape, 4))
+    light, haze = rng.normal(1, 0.05, 4), rng.exponential(80) * np.array([1, 0.8, 0.6, 0.3])  # of the whole date
+    ground = SPECTRA[ids] * swing * light + haze + rng.normal(0, 60, (*ids.shape, 4))
     scl, cld = SCENE_CLASS[ids].copy(), rng.integers(0, 8, ids.shape, np.uint8)
     if cloud > 0:
         rough = rng.standard_normal((5, 5)).astype(np.float32)

@@ -178,8 +178,9 @@ class TestBreaks:
     @pytest.mark.parametrize("attempts", [1, 3])
     def test_ignoring_range_and_always_cutting_ends(self, server: FileServer, path: Path, attempts: int) -> None:
         server.add("/a.zip", BODY, faults=itertools.repeat(Cut(after=HALF))).ranges = False
-        with pytest.raises(LandsegError, match=f"{attempts} times in a row"):
+        with pytest.raises(LandsegError, match=r"the connection fails|the answer ended early") as failed:
             fetch(server, path, attempts=attempts)
+        assert (f", {attempts} times in a row" in str(failed.value)) == (attempts > 1)
         assert len(server.requests) == 1 + attempts
 
     def test_server_that_ignores_range_starts_afresh(self, server: FileServer, path: Path) -> None:

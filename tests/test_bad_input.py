@@ -151,8 +151,8 @@ TILE: dict[str, tuple[Harm, str]] = {
         "lower tile.size, set tile.edge to pad, or remove the scene",
     ),
     "without the stage before it": (
-        lambda project: (project / f"{TABLES}/imagery.csv").unlink(),
-        f"{TABLES}/imagery.csv: not there; run `dvc repro`, or the stage that writes it, first",
+        lambda project: (project / "data/imagery/folder/imagery.csv").unlink(),
+        "data/imagery/folder/imagery.csv: not there; run `dvc repro`, or the stage that writes it, first",
     ),
     "raster that vanished": (
         lambda project: (project / f"{RAW}/masks/d.png").unlink(),
@@ -185,7 +185,8 @@ CONVERT: dict[str, tuple[Harm, str]] = {
     "id that no class has": (
         lambda project: tif(project / f"{RAW}/masks/b.tif", land(64, 96).clip(0, 6)),
         f"{RAW}/masks/b.tif: the pixel at row 0, column 0 has the value 6, which no class has; "
-        "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore",
+        "correct the label, or, where dataset.classes lists classes of your own, add it there or to dataset.ignore, or "
+        "set dataset.unlisted to ignore",
     ),
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),

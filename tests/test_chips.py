@@ -20,7 +20,7 @@ from landseg.datasets.base import Fetched
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, GhanaParams, LandCoverNetParams
 from landseg.rasters import opened
-from landseg.tables import FILE_COLUMNS, SCENE_COLUMNS
+from landseg.tables import FILE_COLUMNS, PARTS, SCENE_COLUMNS
 
 SKY = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-07-04": 0.12, "2018-08-03": 0.0, "2018-10-12": 0.3}
 NAMES = ("31PWT_03", "31PWT_14", "35LMC_07", "36NZH_00")
@@ -171,6 +171,36 @@ def test_chips_by_name_dates_and_bands(hub: MLHubServer, tmp_path: Path) -> None
     assert assets == {"SCL", "CLD", "B08"}
 
 
+def test_dates_spread_over_quarters(coop: S3Server, tmp_path: Path) -> None:
+    """Of the five dates, the clearest of each quarter: the third has two."""
+    fetched = from_coop(coop, tmp_path, chips=["31PWT_03"], dates_per_chip=3, dates_per_quarter=1)
+    assert fetched.scenes["date"].tolist() == ["2018-04-05", "2018-08-03", "2018-10-12"]
+    both = from_coop(coop, tmp_path / "both", chips=["31PWT_03"], dates_per_chip=3, dates_per_quarter=2)
+    assert both.scenes["date"].tolist() == ["2018-04-05", "2018-07-04", "2018-08-03"]
+
+
+def test_a_folder_may_hold_several_regions(local: Path, tmp_path: Path) -> None:
+    for key, body in coop_landcovernet(landcovernet("33TUM_01", SKY, size=32), region="eu"):
+        (local / key).parent.mkdir(parents=True, exist_ok=True)
+        (local / key).write_bytes(body)
+    download = {"source": "local", "folder": local}
+    assert "33TUM_01" not in set(fetch(tmp_path, download).scenes["place"])
+    assert set(fetch(tmp_path / "eu", download, region="eu").scenes["place"]) == {"33TUM_01"}
+
+
+def test_what_is_here_does_not_count_as_to_be_fetched(
+    coop: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from_coop(coop, tmp_path / "a", chips=list(NAMES[:3]))
+    (tmp_path / "a/raw").rename(tmp_path / "raw_of_three")
+    capsys.readouterr()
+    from_coop(coop, tmp_path / "a")
+    first, second = capsys.readouterr().out.splitlines()
+    # The fourth chip: a label and five layers; then another layer and three bands of each of its two dates.
+    assert re.match(r"to fetch: 6 files, .*; then at most 8 files, ", first)
+    assert second.startswith("to fetch: 8 files, ")
+
+
 @pytest.mark.parametrize("source", ["coop", "hub", "local"])
 def test_bounding_box(source: str, coop: S3Server, hub: MLHubServer, local: Path, tmp_path: Path) -> None:
     """The chips lie at 4.52 degrees north, in their zones' west; those in the catalog all have one invented box."""
@@ -234,11 +264,8 @@ def test_unknown_chip_with_the_nearest(coop: S3Server, tmp_path: Path) -> None:
 def test_nothing_there(coop: S3Server, tmp_path: Path) -> None:
     message = refused(from_coop, coop, tmp_path, region="eu")
     assert re.search(r"landcovernet_eu/data/v1\.0/2018/: holds no labelled chip; check download\.source", message)
-    assert (
-        "is not there" in refused(fetch, tmp_path / "x", {"source": "local", "folder": tmp_path / "no"})
-        if False
-        else True
-    )
+    message = refused(lambda folder: fetch(folder, {"source": "local", "folder": tmp_path / "no"}), tmp_path)
+    assert message == f"download.folder = {tmp_path}/no: is not there; name the folder that holds the files"
 
 
 def test_a_label_without_imagery(coop: S3Server, tmp_path: Path) -> None:
@@ -253,10 +280,15 @@ def test_a_label_without_imagery(coop: S3Server, tmp_path: Path) -> None:
     assert "(the source has none of it)" in refused(from_coop, coop, tmp_path)
 
 
-def test_an_image_without_a_label_or_a_band(coop: S3Server, tmp_path: Path) -> None:
+def test_an_image_without_a_label_or_a_band(coop: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03"
-    coop.remove("radiantearth", f"{root}/S2/31PWT_03_20180704/31PWT_03_20180704_B03_10m.tif")
-    assert "chip 31PWT_03: its image of 2018-07-04 has no B03; " in refused(from_coop, coop, tmp_path)
+    # An image that lacks a file is left out; where no other is there, that is an error.
+    coop.remove("radiantearth", f"{root}/S2/31PWT_03_20180803/31PWT_03_20180803_B03_10m.tif")
+    fetched = from_coop(coop, tmp_path / "most")
+    assert fetched.scenes["date"].tolist()[:3] == ["2018-04-05", "2018-07-04", "2018-04-05"]
+    assert "left out for lack of files: 1, such as 31PWT_03 of 2018-08-03 without B03\n" in capsys.readouterr().out
+    message = refused(from_coop, coop, tmp_path, dates=["2018-08-01", "2018-08-31"])
+    assert message.startswith("chip 31PWT_03: none of its images has all files, such as 31PWT_03 of 2018-08-03 without")
     coop.remove("radiantearth", f"{root}/31PWT_03_2018_LC_10m.tif")
     assert "chip 31PWT_03: has images but no label; " in refused(from_coop, coop, tmp_path)
 
@@ -328,6 +360,9 @@ def test_ghana_draws_from_the_published_lists(fields: S3Server, tmp_path: Path) 
         assert fetched.official.to_numpy().tolist() == [
             ["001061", "train"], ["003061", "train"], ["009999", "train"], ["000061", "val"], ["004061", "test"],
         ]  # fmt: skip
+        server.add("/lists/ghana_val.txt", b"000061\n002061\n")
+        (tmp_path / "raw").rename(tmp_path / "before")
+        assert "002061" in set(from_fields(fields, tmp_path, lists=server.url("/lists/")).official["place"])
         server.add("/lists/ghana_val.txt", b"000061\n12\n")
         message = refused(from_fields, fields, tmp_path / "other", lists=server.url("/lists/"))
         assert message.endswith("ghana_val.txt: line 2: '12' is not an id of six digits; correct dataset.lists")
@@ -338,6 +373,13 @@ def test_ghana_lists_from_the_local_folder(fields: S3Server, tmp_path: Path) -> 
     for part, name in {"train": "000061", "val": "001061", "test": "002061"}.items():
         (tmp_path / f"lists/ghana_{part}.txt").write_text(f"{name}\r\n")
     assert from_fields(fields, tmp_path).official["place"].tolist() == ["000061", "001061", "002061"]
+
+
+def test_the_published_lists(real_data: Path) -> None:
+    """As published they have no line end after the last id, so `wc -l` counts one less in each."""
+    ids = {part: ghana_set._ids(real_data / f"ghana/ghana_{part}.txt") for part in PARTS}
+    assert {part: len(of) for part, of in ids.items()} == {"train": 2260, "val": 298, "test": 323}
+    assert len({name for of in ids.values() for name in of}) == 2881
 
 
 @pytest.mark.parametrize(

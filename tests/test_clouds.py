@@ -1,18 +1,23 @@
 """What each pixel of a sky is, counted, and which scenes follow from it."""
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from makers import picture, tif, truncate
+from makers import PLACE, card, picture, tif, truncate
+from rasterio import Affine
 from rasterio.windows import Window
 
 from landseg.clouds import NO_LAYER, CloudRule, Coverage, Method, cloud_rule, coverage, judge, opened_sky
+from landseg.datasets import ghana
 from landseg.datasets.card import CloudLayer
 from landseg.errors import LandsegError
+from landseg.imagery import opened_image
+from landseg.params.dataset import GhanaParams
 from landseg.tables import scene_table
 
 SENTINEL = CloudLayer(layers=("scl", "cld"))
@@ -28,10 +33,10 @@ def layer(*counts: tuple[float, int], dtype: str = "uint8") -> np.ndarray:
     return np.concatenate([np.full(count, value, dtype) for value, count in counts])[None]
 
 
-def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8") -> str:
+def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8", **of_cld: Any) -> str:
     """Write the two layers of Sentinel-2; return their path, as scene tables hold it."""
-    for name, values in (("SCL", scl), ("CLD", cld)):
-        tif(folder / f"s_{name}.tif", np.array(values, dtype))
+    tif(folder / "s_SCL.tif", np.array(scl, dtype))
+    tif(folder / "s_CLD.tif", np.array(cld, dtype), **of_cld)
     return "s_{layer}.tif"
 
 
@@ -117,9 +122,100 @@ def test_bad_layers(tmp_path: Path) -> None:
 
 def test_layers_of_different_sizes(tmp_path: Path) -> None:
     cloud = layers(tmp_path, SCL, [[0, 0, 0]])
-    with pytest.raises(LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: is 3x1 px and s_SCL\.tif is 6x1 px; make them"):
+    with pytest.raises(
+        LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: is 3x1 px and the layer s_SCL\.tif is 6x1 px; ma"
+    ):
         coverage(tmp_path, cloud, by("both"))
     assert coverage(tmp_path, cloud, by("cld")).pixels == 3
+
+
+# Beside PLACE in EPSG:2180: where else a raster may lie, and what is said of it.
+ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
+    "place": (
+        {"transform": PLACE @ Affine.translation(64, 0)},
+        r"lies 64\.0 px off {}, by the coordinates of both; make them the same grid",
+    ),
+    "zone": ({"crs": "EPSG:32634"}, r"is in EPSG:32634 and {} is in EPSG:2180; make them the same grid"),
+}
+NOWHERE: dict[str, dict[str, Any]] = {"no CRS": {"crs": None}, "no place": {"crs": None, "transform": None}}
+
+
+@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_layers_of_different_places(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    cloud = layers(tmp_path, SCL, CLD, **change)
+    with pytest.raises(LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: {fault.format('the layer s_SCL.tif')}$"):
+        coverage(tmp_path, cloud, by("both"))
+    assert coverage(tmp_path, cloud, by("cld")).pixels == 6
+
+
+@pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
+def test_a_layer_without_a_place(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert coverage(tmp_path, layers(tmp_path, SCL, CLD, **change), by("both")).pixels == 6
+
+
+# Ten pixels of an image of three bands: the first three have no data, the fourth is black in two bands.
+PIXELS = np.full((3, 1, 10), 7, np.uint16)
+PIXELS[:, :, :3] = 0
+PIXELS[:2, :, 3] = 0
+# Its mask, which has no code for that: of the seven pixels with data, two are cloud.
+MUTE = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+SKY = np.array([[0, 0, 1, 0, 0, 0, 0, 0, 1, 3]], np.uint8)
+
+
+def beside(folder: Path, nodata: float | None = 0) -> Coverage:
+    """The coverage of i.tif under c.tif."""
+    of = card(nodata=nodata)
+    with opened_image(folder, "i.tif", of.bands, of) as image:
+        return coverage(folder, "c.tif", MUTE, image)
+
+
+def test_an_image_without_data(tmp_path: Path) -> None:
+    tif(tmp_path / "i.tif", PIXELS)
+    tif(tmp_path / "c.tif", SKY)
+    assert coverage(tmp_path, "c.tif", MUTE) == Coverage(pixels=10, nodata=0, cloudy=3)
+    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=0, cloudy=3)
+    found = beside(tmp_path)
+    assert found == Coverage(pixels=10, nodata=3, cloudy=2)
+    assert (found.cloud_share, found.nodata_share) == (2 / 7, 0.3)
+    tif(tmp_path / "i.tif", PIXELS, nodata=0)  # which says so itself
+    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=3, cloudy=2)
+    tif(tmp_path / "i.tif", PIXELS * 0)
+    assert (beside(tmp_path).cloud_share, beside(tmp_path).nodata_share) == (None, 1)
+
+
+def test_an_image_without_data_in_ghana(tmp_path: Path) -> None:
+    """Its files have no nodata value, no place on earth, and masks of 0 where images have no data."""
+    days = (date(2016, 1, 1), date(2017, 12, 31))
+    of = ghana.card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
+    tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
+    tif(tmp_path / "c.tif", SKY, crs=None, transform=None)
+    rule = cloud_rule("mask", (), 50, of.clouds)
+    with opened_image(tmp_path, "i.tif", of.bands, of) as image:
+        assert coverage(tmp_path, "c.tif", rule, image) == Coverage(pixels=10, nodata=4, cloudy=2)
+
+
+def test_an_image_without_data_block_by_block(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cloudy, lacks = rng.random((600, 500)) < 0.3, rng.random((600, 500)) < 0.2
+    tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
+    tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
+    assert beside(tmp_path) == Coverage(pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum())
+
+
+@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_layer_beside_its_image(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    tif(tmp_path / "i.tif", PIXELS)
+    path = tif(tmp_path / "c.tif", SKY, **change)
+    with pytest.raises(LandsegError, match=rf"^{path}: {fault.format('its image i.tif')}$"):
+        beside(tmp_path)
+    for nowhere in NOWHERE.values():
+        tif(tmp_path / "c.tif", SKY, **nowhere)
+        assert beside(tmp_path).pixels == 10
+
+
+def test_which_layers_know_what_has_no_data() -> None:
+    rules = (MASK, MUTE, by("scl"), by("cld"), by("both"))
+    assert [rule.knows_nodata for rule in rules] == [True, False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +249,7 @@ def judged(rows: Rows, **limits: Any) -> pd.DataFrame:
         {"scene": scene, "place": place, "date": day, "cloud": f"{scene}.tif" if of else ""}
         for scene, place, day, of in rows
     )
-    table = judge(scenes, {f"{scene}.tif": of for scene, *_, of in rows if of}, **{"max_cloud_share": 0.1} | limits)
+    table = judge(scenes, {scene: of for scene, *_, of in rows if of}, **{"max_cloud_share": 0.1} | limits)
     assert "kept" not in scenes
     pd.testing.assert_frame_equal(table[scenes.columns], scenes)
     return table

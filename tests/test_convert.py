@@ -229,7 +229,7 @@ def test_no_such_band(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
     grey = picture(tmp_path / "i.png", noise(SIZE, SIZE)[0])
     with pytest.raises(
-        LandsegError, match=rf"^{grey}: has 1 band\(s\), and the data card names 3; correct dataset\.bands"
+        LandsegError, match=rf"^{grey}: has 1 band\(s\), and the data card names 3; replace the image, or"
     ):
         converted(tmp_path, grey)
 

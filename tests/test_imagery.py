@@ -118,6 +118,54 @@ def test_one_file_lacks_a_pixel_where_all_its_bands_do(tmp_path: Path) -> None:
     assert np.flatnonzero(~present.all(axis=0)).tolist() == [3]
 
 
+# As FILES, of a data set whose files do not say themselves where they have no data.
+UNTAGGED = FILES.model_copy(update={"nodata": 0})
+
+
+def lacking(seen: tuple[np.ndarray, np.ndarray | None]) -> list[int]:
+    """The columns in which data are missing, where they are in whole ones alone."""
+    present = seen[1]
+    assert present is not None
+    assert (present == present[0]).all()
+    return [int(column) for column in np.flatnonzero(~present[0])]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_nodata_of_the_card(tmp_path: Path, dtype: str) -> None:
+    """One file lacks a pixel where all bands of the card do, the wanted and the others."""
+    pixels = np.stack(list(PIXELS.values())).clip(1, 200).astype(dtype)
+    pixels[:, :, 3] = 0
+    pixels[:3, :, 5] = 0  # dark in all that is wanted, but not in nir
+    image = tif(tmp_path / "one.tif", pixels, photometric="minisblack")
+    assert lacking(seen(tmp_path, ("red", "green", "blue"), "one.tif", UNTAGGED)) == [3]
+    assert lacking(seen(tmp_path, ("red",), "one.tif", UNTAGGED, Window(2, 10, 4, 20))) == [1]
+    fifth = np.ones((1, HEIGHT, WIDTH), dtype)  # a band that the card does not know has no say
+    tif(image, np.concatenate([pixels, fifth]), photometric="minisblack")
+    assert lacking(seen(tmp_path, ("red",), "one.tif", UNTAGGED)) == [3]
+    with opened_image(tmp_path, "one.tif", ("red",), UNTAGGED) as source:
+        assert source.nodata == 0
+
+
+def test_nodata_of_the_card_in_a_file_a_band(tmp_path: Path) -> None:
+    for band, column in (("red", 3), ("green", 5), ("nir", 7)):
+        pixels = PIXELS[band].clip(1)
+        pixels[:, column] = 0
+        lay(tmp_path, band, pixels)
+    assert lacking(seen(tmp_path, ("red", "green"), of=UNTAGGED)) == [3, 5]
+
+
+def test_a_file_speaks_before_the_card(tmp_path: Path) -> None:
+    """Whose own nodata value, or alpha band, says that zeros are data."""
+    pixels = np.stack(list(PIXELS.values())).clip(1)
+    pixels[:, :, 3], pixels[:, :, 5] = 0, 9
+    tif(tmp_path / "one.tif", pixels, nodata=9)
+    assert lacking(seen(tmp_path, ("red", "nir"), "one.tif", UNTAGGED)) == [5]
+    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    alpha[:, 7] = 0
+    picture(tmp_path / "one.png", np.dstack([*(pixels[:3] % 256).astype(np.uint8), alpha]))
+    assert lacking(seen(tmp_path, ("red", "green"), "one.png", card(nodata=0))) == [7]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("image", [IMAGE, "one.tif"])
 def test_floats_that_are_none(tmp_path: Path, image: str, value: float) -> None:
@@ -144,7 +192,8 @@ def test_no_such_band(raw: Path) -> None:
 def test_too_few_bands(tmp_path: Path) -> None:
     grey = picture(tmp_path / "i.png", noise(HEIGHT, WIDTH)[0])
     assert refused(tmp_path, ("green",), "i.png", card()) == (
-        f"{grey}: has 1 band(s), and the data card names 3; correct dataset.bands, or replace the image"
+        f"{grey}: has 1 band(s), and the data card names 3; replace the image, or, where dataset.bands names bands of "
+        "your own, correct it there"
     )
 
 

@@ -97,9 +97,14 @@ SAMPLES: Mapping[str, tuple[np.ndarray, dict[str, Any], str]] = {
     "ids beyond a byte": (odd(70_000, IDS.astype(np.int32)), {"values": "ids"}, "value 70000"),
     "ids below 0": (odd(-1, IDS.astype(np.int16)), {"values": "ids"}, "value -1"),
     "ids of 16 bits": (odd(9, IDS.astype(np.uint16)), {"values": "ids"}, "value 9"),
-    "fractions of 64 bits": (odd(0.25, IDS.astype(np.float64)), {"values": "ids"}, "value 0.25"),
-    "fractions": (odd(1.5, IDS.astype(np.float32)), {"values": "ids"}, "value 1.5"),
+    "infinity": (odd(np.inf, IDS.astype(np.float32)), {"values": "ids"}, "value inf"),
     "colours": (odd(GREY, painted(IDS)).transpose(2, 0, 1), {"values": "rgb"}, f"colour {GREY}"),
+}
+
+
+FRACTIONS: Mapping[str, tuple[np.ndarray, dict[str, Any], str]] = {
+    "fractions of 64 bits": (odd(0.25, IDS.astype(np.float64)), {"values": "ids"}, "value 0.25"),
+    "fractions": (odd(2.5, IDS.astype(np.float32)), {"values": "ids"}, "value 2.5"),
 }
 
 
@@ -110,12 +115,25 @@ def test_unlisted(
 ) -> None:
     path = tif(tmp_path / "m.tif", pixels)
     assert refused(path, window, **encoding) == (
-        f"{path}: the pixel at row 40, column 50 has the {what}, which no class has; "
-        "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore"
+        f"{path}: the pixel at row 40, column 50 has the {what}, which no class has; correct the label, or, where "
+        "dataset.classes lists classes of your own, add it there or to dataset.ignore, or set "
+        "dataset.unlisted to ignore"
     )
 
 
-@pytest.mark.parametrize(("pixels", "encoding", "what"), SAMPLES.values(), ids=SAMPLES.keys())
+@pytest.mark.parametrize(("pixels", "encoding", "what"), FRACTIONS.values(), ids=FRACTIONS.keys())
+def test_fractions(tmp_path: Path, pixels: np.ndarray, encoding: dict[str, Any], what: str) -> None:
+    """No list of ids could take them."""
+    path = tif(tmp_path / "m.tif", pixels)
+    assert refused(path, **encoding) == (
+        f"{path}: the pixel at row 40, column 50 has the {what}, which is no class id; correct the label, or, where "
+        "dataset.classes lists classes of your own, set dataset.unlisted to ignore"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "encoding", "what"), [*SAMPLES.values(), *FRACTIONS.values()], ids=[*SAMPLES, *FRACTIONS]
+)
 def test_unlisted_is_ignored_where_params_say_so(
     tmp_path: Path, pixels: np.ndarray, encoding: dict[str, Any], what: str
 ) -> None:

@@ -63,7 +63,7 @@ def test_dates_of_a_place_lie_on_one_another() -> None:
 def test_groups_are_shared() -> None:
     tiles = pd.concat([grid(name, 1, 1).assign(group=name[0]) for name in ("a1", "a2", "b1", "c1")], ignore_index=True)
     parts = np.array(["train", "test", "test", "train"])
-    assert leakage(tiles, parts, "test") == Leakage(0, 0, 0, 0.5)
+    assert leakage(tiles, parts, "test") == Leakage(None, None, 0, 0.5)  # each is one tile: none has a neighbour
 
 
 def test_what_touches_is_unknown_where_places_were_moved() -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from makers import tif, truncate
 
+from landseg.datasets.inventories import Listed
 from landseg.errors import LandsegError
 from landseg.sources.local import LocalFiles
 from landseg.sources.remote import Files, Remote
@@ -63,6 +65,51 @@ def test_nothing_there(tmp_path: Path) -> None:
     ):
         with pytest.raises(LandsegError, match=rf"^download\.folder = {folder}: .*{fault}"):
             LocalFiles(folder).listing()
+
+
+CHIP, DAY = "37PCM_03", "20180102"
+ONE, TWO = f"as/one/{CHIP}/{DAY}_{{}}.tif", f"as/two/{CHIP}/{DAY}/{{}}.tif"
+LABEL = f"as/one/{CHIP}/label.tif"
+
+
+def parse(key: str) -> tuple[str, str | None, str] | None:
+    """Say what a file is, in either of two layouts."""
+    if not (match := re.search(r"(\w{5}_\d\d)/(?:(\d{4})(\d\d)(\d\d)[_/])?(\w+)\.tif$", key)):
+        return None
+    chip, year, month, day, asset = match.groups()
+    return chip, f"{year}-{month}-{day}" if year else None, asset
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ([LABEL, f"as/two/{CHIP}/label.tif"], "its label"),
+        ([LABEL, f"copy/{LABEL}"], "its label"),
+        ([ONE.format("B02"), TWO.format("B02")], "its B02 of 2018-01-02"),
+        ([ONE.format("B02"), TWO.format("B03")], "its image of 2018-01-02, in two folders"),
+        ([ONE.format("B02"), "copy/" + ONE.format("B02")], "its B02 of 2018-01-02"),
+    ],
+    ids=["labels of both layouts", "two labels", "both layouts", "half of each layout", "two copies"],
+)
+def test_two_copies_of_a_chip(tmp_path: Path, files: list[str], what: str) -> None:
+    for name in (LABEL, *files):
+        tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
+    listed = Listed(str(tmp_path), LocalFiles(tmp_path).listing(), parse)
+    with pytest.raises(LandsegError, match=rf"^chip {CHIP}: .*; remove one copy") as refused:
+        listed.chip(CHIP)
+    first, second = sorted(files)
+    assert f" {first} and {second} are both {what}; " in str(refused.value)
+
+
+def test_two_chips_in_two_layouts(tmp_path: Path) -> None:
+    other = TWO.format("B02").replace(CHIP, "37PCM_04")
+    for name in (LABEL, ONE.format("B02"), ONE.format("B03"), other):
+        tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
+    listed = Listed(str(tmp_path), LocalFiles(tmp_path).listing(), parse)
+    assert {name: list(listed.chip(name).dates["2018-01-02"]) for name in listed.ids()} == {
+        CHIP: ["B02", "B03"],
+        "37PCM_04": ["B02"],
+    }
 
 
 def test_gone_since_the_listing(folder: Path) -> None:

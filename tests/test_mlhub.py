@@ -18,11 +18,16 @@ from typing import Any
 import pytest
 import radiant_mlhub.session
 from mlhub_server import BOX, Flaws, MLHubServer, StacItem
+from rich.filesize import decimal
 from servers import Changed, Cut, FileServer, Stall, Status
 
+from landseg.datasets.chips import Inventory
+from landseg.datasets.inventories import Hub, source
 from landseg.errors import LandsegError
+from landseg.params.dataset import DownloadParams
 from landseg.sources.mlhub import Catalog
-from landseg.sources.remote import Remote
+from landseg.sources.mlhub import server as host
+from landseg.sources.remote import Files, Remote
 from landseg.sources.store import Store
 
 DATASET = "ref_landcovernet_af_v1"
@@ -122,7 +127,7 @@ class TestCatalog:
         (tmp_path / "home/profiles").write_text(f"[default]\napi_key = {KEY}\n")
         assert catalog(folder).collections() == [LABELS, IMAGES]
 
-    def test_says_one_line(self, server: MLHubServer, folder: Path) -> None:
+    def test_says_how_large_it_is_and_how_far_it_came(self, server: MLHubServer, folder: Path) -> None:
         server.catalog.faults = iter([Status(503)])
         script = f"""
 import logging
@@ -132,7 +137,47 @@ Catalog({DATASET!r}, Path({str(folder)!r}), 5, 2)
 assert not logging.getLogger().handlers
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-        assert (done.stdout, done.stderr) == ("", f"{DATASET}: fetching its catalog from Radiant MLHub\n")
+        size = decimal(len(server.catalog.body))
+        said, came, unpacked = done.stderr.splitlines()
+        assert done.stdout == ""
+        assert said == f"{DATASET}: fetching its catalog, {size}, from {server.root}"
+        assert came.startswith(f"{DATASET}: catalog ")
+        assert f" {size.split()[0]}/{size} " in came
+        assert unpacked.startswith(f"{DATASET}: unpacking ")
+
+    @pytest.mark.parametrize(
+        "info",
+        [Status(404), Status(403), Status(401), Status(500), b"[]", b"{}", b'{"stac_catalog_size": "big"}', b"<html>"],
+    )
+    def test_server_that_does_not_say_how_large_it_is(
+        self, server: MLHubServer, folder: Path, info: Status | bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if isinstance(info, bytes):
+            server.info.body = info
+        else:
+            server.info.faults = itertools.repeat(info)
+        assert catalog(folder, attempts=1).collections() == [LABELS, IMAGES]
+        assert capsys.readouterr().err.startswith(f"{DATASET}: fetching its catalog from {server.root}\n")
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_too_large(self, server: MLHubServer, folder: Path, told: bool) -> None:
+        if not told:
+            server.info.faults = itertools.repeat(Status(404))
+        fault = rf"the catalog of {DATASET} alone has 2\d\.\d kB; set it to 0\.01 or more"
+        with pytest.raises(LandsegError, match=rf"^params\.yaml: download\.max_gb = 2e-05: {fault}$"):
+            Catalog(DATASET, folder, 5, 1, max_bytes=20_000)
+        assert_nothing_unpacked(folder)
+        assert server.asked(f"/blobs/{DATASET}.tar.gz") == (not told)
+        size = len(server.catalog.body)
+        assert Catalog(DATASET, folder, 5, 1, max_bytes=size).collections() == [LABELS, IMAGES]
+
+    def test_strays_are_no_items(self, server: MLHubServer, folder: Path) -> None:
+        found = catalog(folder)
+        (folder / DATASET / IMAGES / "README.md").write_text("!")
+        (folder / DATASET / IMAGES / "catalog.json").write_text("{}")
+        (folder / DATASET / IMAGES / "thumbnails").mkdir()
+        (folder / DATASET / IMAGES / "thumbnails/image_1.png").write_bytes(b"!")
+        assert found.items(IMAGES) == ["image_1", "image_2"]
 
     def test_logs_without_the_key(self, server: MLHubServer, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         server.catalog.faults = iter([Status(503)])
@@ -176,6 +221,21 @@ class TestFlaws:
                 catalog(folder)
             assert_nothing_unpacked(folder)
             assert [path.name for path in folder.rglob("*.gz")] == []
+
+    @pytest.mark.parametrize("name", ["../there.json", f"{DATASET}/../../there.json", "an absolute one"])
+    def test_member_that_points_at_what_is_there(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, name: str
+    ) -> None:
+        folder.mkdir()
+        (folder / "there.json").write_text("mine")
+        path = str(folder / "there.json") if name == "an absolute one" else name
+        with (
+            serving(monkeypatch, Flaws(members={path: b"{}"})),
+            pytest.raises(LandsegError, match=r"\.tar\.gz: member '.*there\.json' leads out of its folder"),
+        ):
+            catalog(folder)
+        assert (folder / "there.json").read_text() == "mine"
+        assert not (folder / DATASET).exists()
 
     def test_sizes_and_checksums(self, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
         with serving(monkeypatch, Flaws(checksums=True)) as server:
@@ -332,7 +392,37 @@ class TestFaults:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with pytest.raises(LandsegError, match=r"^http://127\.0\.0\.1:9/: the connection fails") as refused:
             catalog(folder, attempts=1)
+        assert "1 times" not in str(refused.value)
         assert KEY not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "root",
+        [
+            "http://[bad",
+            "",
+            "ftp://there/",
+            "there/mlhub",
+            "http://",
+            "http://there:port/",
+            "http://../",
+            "me:a-secret@h",
+        ],
+    )
+    def test_no_address(self, folder: Path, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLHUB_ROOT_URL", root)
+        monkeypatch.setenv("MLHUB_API_KEY", KEY)
+        for act in (host, lambda: catalog(folder)):
+            with pytest.raises(
+                LandsegError, match=r"^MLHUB_ROOT_URL: is no address with http or https; set it to one"
+            ) as refused:
+                act()
+            assert KEY not in str(refused.value)
+
+    def test_folder_of_a_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLHUB_ROOT_URL", "http://me:a-secret@127.0.0.1:8000/mlhub/v1/?key=a-secret")
+        assert host() == "127.0.0.1_8000"
+        monkeypatch.delenv("MLHUB_ROOT_URL")
+        assert host() == "api.radiant.earth"
 
     @pytest.mark.parametrize("body", [b"<html>Moved</html>", b"[]", b"{}", b"7"])
     def test_another_kind_of_server(self, server: MLHubServer, folder: Path, body: bytes) -> None:
@@ -460,6 +550,76 @@ class TestAssets:
         with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the .*, 2 times in a row without getting further"):
             store(tmp_path).fetch(assets, "images")
         assert not path.exists()
+
+
+class TestHub:
+    """Chips of a catalog."""
+
+    NAME = f"{LABELS}_37PCM_03"
+
+    def hub(self, folder: Path, **changes: Any) -> Hub:
+        """Return a hub whose catalog has one label, changed so, and its images."""
+        catalog(folder)
+        written = folder / DATASET / LABELS / "labels_1/stac.json"
+        item = json.loads(written.read_bytes())
+        path = folder / DATASET / LABELS / self.NAME / "stac.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({**item, **changes}))
+        return Hub(catalog(folder), "sentinel_2")
+
+    def links(self, *items: str) -> list[dict[str, str]]:
+        return [{"rel": "source", "href": f"../../{IMAGES}/{item}/stac.json"} for item in items]
+
+    def test_images(self, server: MLHubServer, folder: Path) -> None:
+        hub = self.hub(folder, links=self.links("image_1", "image_2", "image_1"))  # a link twice is one image
+        assert list(hub.chip("37PCM_03").dates) == ["2018-01-02", "2018-01-07"]
+
+    def test_two_images_of_a_date(self, server: MLHubServer, folder: Path) -> None:
+        hub = self.hub(folder, links=self.links("image_1", "image_3"))
+        shutil.copytree(folder / DATASET / IMAGES / "image_1", folder / DATASET / IMAGES / "image_3")
+        with pytest.raises(
+            LandsegError,
+            match=r"^STAC items image_1 and image_3: are both images of chip 37PCM_03 of 2018-01-02; remove",
+        ):
+            hub.chip("37PCM_03")
+
+    @pytest.mark.parametrize("bbox", [[37, 10, 38, 11], [37, 10, 250.5, 38, 11, 900]])
+    def test_bounds(self, server: MLHubServer, folder: Path, bbox: list[float]) -> None:
+        assert self.hub(folder, bbox=bbox).bounds("37PCM_03") == (37, 10, 38, 11)
+
+    @pytest.mark.parametrize(
+        ("bbox", "fault"), [(None, "has no bbox"), ([37, 10, 38], "its bbox has 3 numbers, not 4 or 6")]
+    )
+    def test_no_bounds(self, server: MLHubServer, folder: Path, bbox: list[float] | None, fault: str) -> None:
+        with pytest.raises(LandsegError, match=rf"^STAC item {self.NAME}: {fault}; set dataset\.bbox to null$"):
+            self.hub(folder, bbox=bbox).bounds("37PCM_03")
+
+
+class TestSource:
+    """What a data set gets for download.source = mlhub."""
+
+    def source(self, folder: Path, **download: Any) -> tuple[Inventory, Files]:
+        params = DownloadParams.model_validate(
+            {"source": "mlhub", "folder": folder / "none", "timeout": 5, "attempts": 1} | download
+        )
+        return source(params, folder, DATASET, "sentinel_2", lambda key: None, pytest.fail)
+
+    def test_catalog_over_the_limit(self, server: MLHubServer, folder: Path) -> None:
+        with pytest.raises(LandsegError, match=r"download\.max_gb = 1e-05: .*; set it to 0\.01"):
+            self.source(folder, max_gb=0.00001)
+
+    def test_addresses_that_expired(self, server: MLHubServer, folder: Path) -> None:
+        inventory, files = self.source(folder)
+        assert isinstance(inventory, Hub)
+        asset = inventory.catalog.item(IMAGES, "image_1").assets["B02"]
+        server.asset(IMAGES, "image_1", "B02.csv").faults = itertools.repeat(Status(403))
+        assert files.sizes([asset]) == [asset]
+        with pytest.raises(
+            LandsegError, match=rf"^{asset.url}: the server answers 403 Forbidden; remove (.*) to have"
+        ) as (refused):
+            files.fetch([asset], "images")
+        assert f"remove {inventory.catalog.folder} to have the catalog" in str(refused.value)
+        assert "download.url" not in str(refused.value)
 
 
 def test_refused_elsewhere_is_not_about_the_key(folder: Path, server: MLHubServer) -> None:

@@ -102,11 +102,43 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("preset", "was", "now", "message"),
     [
-        ("landcovernet", "region: af", "region: ag", "dataset.region = 'ag': must be 'af', 'as', 'au', 'eu', 'na' or"),
-        ("landcovernet", "region: af", "region: ag", "; did you mean "),
+        (
+            "landcovernet",
+            "region: af",
+            "region: asia",
+            "dataset.region = 'asia': must be one of af (Africa), as (Asia)",
+        ),
+        ("landcovernet", "region: af", "region: asia", "; did you mean as?"),
+        ("landcovernet", "region: af", "region: EU", "; did you mean eu?"),
+        ("landcovernet", "region: af", "region: oceania", "; did you mean au?"),
         ("landcovernet", "name: landcovernet", "name: landcovernett", "; did you mean landcovernet?"),
-        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: input should be greater than or equal to 1"),
-        ("landcovernet", "chips: 120", "chips: [29NMG21]", "dataset.chips.0 = '29NMG21': string should match pattern"),
+        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: must be a number from 1, a list of ids such as"),
+        (
+            "landcovernet",
+            "chips: 120",
+            "chips: []",
+            "dataset.chips = []: must be a number from 1, a list of ids such as",
+        ),
+        ("landcovernet", "chips: 120", "chips: true", "dataset.chips = True: must be a number from 1"),
+        (
+            "landcovernet",
+            "chips: 120",
+            "chips: [29NMG21]",
+            "dataset.chips: '29NMG21' is no id of a chip; write it in quo",
+        ),
+        ("ghana", "chips: 400", 'chips: "002990"', "dataset.chips = '002990': must be a number from 1, a list of ids"),
+        (
+            "ghana",
+            "chips: 400",
+            "chips: [2990]",
+            'dataset.chips: 2990 is no id of a chip; write it in quotes, as in ["0',
+        ),
+        (
+            "landcoverai",
+            "  url: null",
+            "  source: mlhub\n  url: null",
+            "download.source mlhub: only landcovernet and gha",
+        ),
         ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
         ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates must rise from the first to the last"),
         (

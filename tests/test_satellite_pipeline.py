@@ -1,7 +1,11 @@
 """LandCoverNet and Ghana from the hub to scores: real `dvc repro`s against real servers on the loopback."""
 
+import hashlib
+import itertools
 import json
 import secrets
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from clones import STAGES, clone, commit, dvc, set_params, stages_run
 from mlhub_server import MLHubServer
 from s3_server import S3Server
 from satellite import Chip, coop_ghana, coop_landcovernet, ghana, hub_ghana, hub_landcovernet, landcovernet
-from servers import FileServer
+from servers import Changed, Cut, Fault, FileServer, Stall, Status
 
 SECRET = secrets.token_hex(16)
 SKY = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-07-04": 0.12, "2018-08-03": 0.0, "2018-10-12": 0.1}
@@ -129,6 +133,72 @@ def test_ghana_from_both_sources(project: Path, coop: S3Server, fields: list[Chi
     with MLHubServer("su_african_crops_ghana", [item for field in fields for item in hub_ghana(field)]) as hub:
         set_params(project, {"download.source": "mlhub"})
         assert stages_run(dvc(project, "repro", variables=hub.environment())) == ["download"]
+
+
+LABEL = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03/31PWT_03_2018_LC_10m.tif"
+
+
+@pytest.fixture
+def fresh(project: Path, coop: S3Server) -> Path:
+    """The project with nothing fetched, and a server that answers every file as it should."""
+    shutil.rmtree(project / ".landseg", ignore_errors=True)
+    tiny = TINY | {"dataset.chips": ["31PWT_03", "31PWT_14"], "download.timeout": 2, "download.url": coop.endpoint}
+    set_params(project, tiny, preset="landcovernet")
+    return project
+
+
+def test_breaks_are_got_over(fresh: Path, coop: S3Server) -> None:
+    """One file is cut off, one stalls, one comes with other bytes, and twice the server is busy; and all are whole."""
+    scene = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03/S2/31PWT_03_20180803/31PWT_03_20180803"
+    faults: dict[str, list[Fault]] = {
+        "SCL": [Cut(60)],
+        "B02": [Stall(60)],
+        "B03": [Changed()],
+        "B04": [Status(503)],
+        "CLD": [Status(429)],
+    }
+    for asset, fault in faults.items():
+        coop.faults("radiantearth", f"{scene}_{asset}_10m.tif", fault)
+    before = len(coop.fetched("radiantearth"))
+    dvc(fresh, "repro", "download")
+    manifest = table(fresh, "landcovernet/manifest.csv")
+    for file, size, digest in zip(manifest["file"], manifest["bytes"], manifest["sha256"], strict=True):
+        body = (fresh / "data/raw/landcovernet" / file).read_bytes()
+        assert (len(body), hashlib.sha256(body).hexdigest()) == (size, digest)
+    asked = Counter(key.rpartition("/")[2] for key in coop.fetched("radiantearth")[before:])
+    assert {name for name, times in asked.items() if times > 1} == {
+        f"31PWT_03_20180803_{name}_10m.tif" for name in faults
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (Status(404), f"{LABEL}: the server answers 404 "),
+        (Changed(), f"{LABEL}: its md5 is "),
+        (Cut(60), f"{LABEL}: "),
+    ],
+)
+def test_lasting_faults_end_in_a_sentence(fresh: Path, coop: S3Server, fault: Fault, sentence: str) -> None:
+    coop.faults("radiantearth", LABEL, itertools.repeat(fault))
+    output = dvc(fresh, "repro", "download", fails=True)
+    coop.faults("radiantearth", LABEL, [])
+    line = next(line for line in output.splitlines() if line.startswith("error: "))
+    assert sentence in line
+    assert "Traceback" not in output
+    assert not list((fresh / "data/raw").glob("*landcovernet*"))
+    assert not list((fresh / ".landseg").rglob("31PWT_03_2018_LC_10m.tif"))
+
+
+def test_a_refused_key_ends_in_a_sentence(fresh: Path, chips: list[Chip]) -> None:
+    with MLHubServer("ref_landcovernet_af_v1", hub_landcovernet(chips[0]), key=SECRET) as hub:
+        set_params(fresh, {"download.source": "mlhub"})
+        wrong = hub.environment() | {"MLHUB_API_KEY": "mistyped"}
+        output = dvc(fresh, "repro", "download", variables=wrong, fails=True)
+    assert "error: " in output
+    assert "MLHUB_API_KEY" in output
+    assert "mistyped" not in output
+    assert "Traceback" not in output
 
 
 def test_real_labels(project: Path, real_data: Path) -> None:

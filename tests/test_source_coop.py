@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,11 @@ class TestFaults:
             bucket(server).files()
         assert len(server.requests) == 2
 
+    def test_one_try_is_not_counted(self, server: S3Server) -> None:
+        server.faults("radiantearth", "", itertools.repeat(Stall(after=0)))
+        with pytest.raises(LandsegError, match="/radiantearth: the server does not answer in time; run again"):
+            bucket(server, attempts=1, timeout=0.3).files()
+
     def test_stall_ends_in_time(self, server: S3Server) -> None:
         server.put("radiantearth", "a.csv", BODY)
         server.faults("radiantearth", "", itertools.repeat(Stall(after=0)))
@@ -132,6 +138,51 @@ class TestFaults:
     def test_no_address(self, endpoint: str, name: str) -> None:
         with pytest.raises(LandsegError, match=rf"^{endpoint}/{name}: is no address of a bucket"):
             Bucket(endpoint, name, 1, 1).files()
+
+
+class TestSecrets:
+    """An endpoint that holds a user and a password, or a query."""
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (Status(403), "may not be read without signing in"),
+            (Status(404), "there is no such bucket"),
+            (Status(418), "the server answers 418"),
+            (Status(503), "the server answers 503"),
+            (Stall(after=0), "does not answer in time"),
+        ],
+    )
+    def test_in_no_message(self, server: S3Server, fault: Status | Stall, said: str) -> None:
+        server.faults("radiantearth", "", itertools.repeat(fault))
+        private = Bucket(server.endpoint.replace("//", "//me:a-secret@"), "radiantearth", 0.3, 1)
+        assert private.name == f"{server.endpoint}/radiantearth"
+        with pytest.raises(LandsegError, match=rf"^{private.name}: .*{said}"):
+            private.files()
+
+    @pytest.mark.parametrize(
+        ("endpoint", "name"),
+        [
+            ("http://me:a-secret@127.0.0.1:9", "http://127.0.0.1:9/a-bucket"),
+            ("http://127.0.0.1:9/?key=a-secret", "http://127.0.0.1:9/a-bucket"),
+            ("me:a-secret@127.0.0.1:9", "127.0.0.1:9/a-bucket"),
+            ("http://me:a-secret@[bad", "http://[bad/a-bucket"),
+            ("http://me:a-secret@127.0.0.1:port", "http://127.0.0.1:port/a-bucket"),
+        ],
+    )
+    def test_in_no_address(self, endpoint: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(LandsegError, match=rf"^{re.escape(name)}: ") as refused:
+            Bucket(endpoint, "a-bucket", 1, 1).files()
+        assert "a-secret" not in str(refused.value)
+        assert refused.value.__suppress_context__
+
+    def test_in_no_entry(self, server: S3Server, tmp_path: Path) -> None:
+        server.put("radiantearth", "a.csv", BODY)
+        listed = Bucket(server.endpoint.replace("//", "//me:a-secret@"), "radiantearth", 5, 1).files()
+        store = Store(tmp_path, 5, 1)
+        store.fetch(listed, "chips")
+        assert store.entry(listed[0]).url == f"{server.endpoint}/radiantearth/a.csv"
 
 
 class TestFetch:

@@ -195,6 +195,8 @@ def test_published_lists_of_places() -> None:
     assert parts.tolist() == ["train"] * 4 + ["test"] * 2 + ["val"] * 6 + [UNLISTED] * 2
     with pytest.raises(LandsegError, match="none of 4 places is on the publisher's list for test; fetch more of them"):
         by_place_list(tiles, official[:2])
+    with pytest.raises(LandsegError, match=r"the publisher's lists were not there; set dataset\.lists, put them into"):
+        by_place_list(tiles, official[:0])
     with pytest.raises(LandsegError, match="1 of 5 listed places are listed before, first 000261; mend"):
         by_place_list(tiles, pd.concat([official, official[:1]]))
 

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,14 @@ class TestSizes:
         file.sized = False
         assert store(folder).sizes([remote]) == [remote]
 
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 501])
+    def test_where_get_alone_is_allowed(self, server: FileServer, folder: Path, code: int) -> None:
+        remote, file = serve(server)
+        file.faults = iter([Status(code)])
+        files = store(folder)
+        assert files.sizes([remote]) == [remote]
+        assert files.fetch([remote], "chips")[remote.key].read_bytes() == CHIP
+
     def test_busy_server_is_asked_again(self, server: FileServer, folder: Path) -> None:
         remote, file = serve(server)
         file.faults = iter([Status(503), Status(429)])
@@ -183,11 +192,42 @@ class TestSizes:
 
     def test_refusals(self, server: FileServer, folder: Path) -> None:
         remote, file = serve(server)
-        file.faults = iter([Status(404), Status(503), Status(503)])
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 404 .*download\.url"):
+        file.faults = iter([Status(410), Status(503), Status(503), Status(503)])
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 410 .*download\.url"):
             store(folder).sizes([remote])
         with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 503 .*, 2 times in a row"):
             store(folder, attempts=2).sizes([remote])
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 503 Service Unavailable; run"):
+            store(folder, attempts=1).sizes([remote])
+
+
+class TestAdvice:
+    """What to do is the caller's to say."""
+
+    def test_in_every_message(self, server: FileServer, folder: Path) -> None:
+        files = Store(folder, 5, 1, advice="ask the publisher")
+        (gone, absent), (busy, broken), (spoilt, _) = (serve(server, f"{n}.csv") for n in range(3))
+        absent.faults, broken.faults = itertools.repeat(Status(410)), itertools.repeat(Status(503))
+        acts: list[Callable[[], object]] = [
+            lambda: files.sizes([gone]),
+            lambda: files.sizes([busy]),
+            lambda: files.fetch([gone], "chips"),
+            lambda: files.fetch([busy], "chips"),
+            lambda: files.fetch([replace(spoilt, size=7)], "chips"),
+            lambda: files.fetch([replace(spoilt, url="ftp://there/a")], "chips"),
+            lambda: files.missing([replace(spoilt, key="../a.csv")]),
+            lambda: files.missing([replace(spoilt, key="a.csv.part")]),
+        ]
+        for act in acts:
+            with pytest.raises(LandsegError, match=r"(; |, or )ask the publisher$") as refused:
+                act()
+            assert "download.url" not in str(refused.value)
+
+    def test_one_try_is_not_counted(self, server: FileServer, folder: Path) -> None:
+        remote, file = serve(server)
+        file.faults = itertools.repeat(Stall(after=0))
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server does not answer in time; .* are kept in "):
+            store(folder, attempts=1, timeout=0.3).fetch([remote], "chips")
 
 
 class TestBreaks:
@@ -369,6 +409,9 @@ class TestSecrets:
             "http://127.0.0.1:9/a?sig=a-secret",
             "http://me:sig=a-secret@127.0.0.1:9/a",
             "http://[/a?sig=a-secret",
+            "http://me:sig=a-secret@[/a",
+            "me:sig=a-secret@there/a",
+            "http:/me:sig=a-secret@there/a",
             "ftp://there/a?sig=a-secret",
         ],
     )
@@ -390,6 +433,14 @@ class TestKeys:
         remote = Remote(key, server.url("/a.tif"))
         for act in (store(folder).missing, lambda remotes: store(folder).fetch(remotes, "chips")):
             with pytest.raises(LandsegError, match="the source names a file so"):
+                act([remote])
+        assert server.requests == []
+
+    @pytest.mark.parametrize("key", ["s2/a.tif.part", "s2/a.tif.part.json", MANIFEST])
+    def test_that_the_store_needs_are_refused(self, server: FileServer, folder: Path, key: str) -> None:
+        remote, _ = serve(server, key)
+        for act in (store(folder).missing, lambda remotes: store(folder).fetch(remotes, "chips")):
+            with pytest.raises(LandsegError, match=r"the source names a file so, which is a name that landseg needs"):
                 act([remote])
         assert server.requests == []
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from landseg.datasets.card import CloudLayer
 from landseg.errors import LandsegError
-from landseg.rasters import Image, opened, read
+from landseg.rasters import Grid, Image, opened, read
 
 Method = Literal["mask", "scl", "cld", "both"]
 Codes = npt.NDArray[np.uint8]
@@ -52,6 +52,11 @@ class CloudRule:
     def layers(self) -> tuple[str, ...]:
         """What to put for {layer} in a path, in turn; nothing for a mask, which is one file."""
         return {"mask": (), "scl": ("SCL",), "cld": ("CLD",), "both": ("SCL", "CLD")}[self.method]
+
+    @property
+    def knows_nodata(self) -> bool:
+        """Whether the layers say where a scene has no data; Sentinel-2's do."""
+        return self.method != "mask" or self.nodata is not None
 
     def codes(self, values: Sequence[Image]) -> Codes:
         """Return what each pixel of the sky is: (H, W), CLEAR, CLOUDY or NO_DATA.
@@ -97,8 +102,6 @@ class Sky:
     def __init__(self, sources: Sequence[Any], rule: CloudRule) -> None:
         """Take the open rasters of the rule's layers, in its order."""
         self._sources, self._rule = sources, rule
-        #: Path of the first layer, for messages.
-        self.name: str = sources[0].name
         #: Height and width, px.
         self.shape: tuple[int, int] = sources[0].shape
 
@@ -134,16 +137,18 @@ def _whole(source: Any, window: Window) -> Image:
 
 
 @contextmanager
-def opened_sky(root: Path, cloud: str, rule: CloudRule) -> Iterator[Sky]:
+def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = None) -> Iterator[Sky]:
     """Open the cloud layers of a scene that a rule looks at.
 
     Args:
         root: the folder from which the path starts.
         cloud: a path, with {layer} in it where there are several layers.
         rule: which layers to look at.
+        image: the grid of the scene's image, where that is open.
 
     Raises:
-        LandsegError: a layer is missing, damaged, of a dtype that holds no numbers, or of another size than the other.
+        LandsegError: a layer is missing, damaged or of a dtype that holds no numbers, or does not cover the same pixels
+            as the other, or as the image.
     """
     with ExitStack() as stack:
         paths = [root / cloud.replace(LAYER, layer) for layer in rule.layers or ("",)]
@@ -153,12 +158,12 @@ def opened_sky(root: Path, cloud: str, rule: CloudRule) -> Iterator[Sky]:
                 raise LandsegError(
                     f"{source.name}: a cloud layer holds whole numbers, this one {source.dtypes[0]}; convert it"
                 )
-            if source.shape != sources[0].shape:
-                raise LandsegError(
-                    f"{source.name}: is {source.width}x{source.height} px and {Path(sources[0].name).name} is "
-                    f"{sources[0].width}x{sources[0].height} px; "
-                    "make them the same grid, or choose another filter.method"
-                )
+        first, *others = (Grid.of(source) for source in sources)
+        for other in others:
+            other.require(first, f"the layer {Path(first.name).name}")
+        if image:
+            for layer in (first, *others):
+                layer.require(image, f"its image {Path(image.name).name}")
         yield Sky(sources, rule)
 
 
@@ -182,16 +187,35 @@ class Coverage:
         return self.nodata / self.pixels
 
 
-def coverage(root: Path, cloud: str, rule: CloudRule) -> Coverage:
+class Seen(Protocol):
+    """An open image, as far as it matters here: one of landseg.imagery."""
+
+    grid: Grid
+
+    def read(self, window: Window) -> tuple[Image, npt.NDArray[np.bool_] | None]:
+        """Return a window, and where it has data, (H, W); None is everywhere."""
+
+
+def coverage(root: Path, cloud: str, rule: CloudRule, image: Seen | None = None) -> Coverage:
     """Count a scene's sky, block by block.
 
+    Args:
+        root: the folder from which the path starts.
+        cloud: the path, as `opened_sky` takes it.
+        rule: what is cloud.
+        image: the image, where it counts, too: a pixel has data where both it and the layers have.
+
     Raises:
-        LandsegError: as `opened_sky`, and where a layer holds a fraction.
+        LandsegError: as `opened_sky`, where a layer holds a fraction, and where the image is damaged.
     """
     counts = np.zeros(3, np.int64)
-    with opened_sky(root, cloud, rule) as sky:
+    with opened_sky(root, cloud, rule, image.grid if image else None) as sky:
         for window in sky.windows():
-            counts += np.bincount(sky.read(window).ravel(), minlength=3)
+            codes = sky.read(window)
+            present = image.read(window)[1] if image else None
+            if present is not None:
+                codes[~present] = NO_DATA
+            counts += np.bincount(codes.ravel(), minlength=3)
     return Coverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))
 
 
@@ -209,8 +233,8 @@ def judge(
     cloud share, then by the share without data, then by date.
 
     Args:
-        scenes: columns scene, place, date and cloud; cloud is '' where a scene has no layer.
-        coverages: what `coverage` found, by the cells of the column cloud.
+        scenes: columns scene, place and date.
+        coverages: what `coverage` found, by scene, of those that have a cloud layer.
         max_cloud_share: the largest cloud share at which a scene is kept.
         max_nodata_share: the largest share of pixels without data at which it is kept.
         keep: how many scenes of a place to keep at most; None is all.
@@ -219,7 +243,7 @@ def judge(
     Raises:
         LandsegError: no scene is kept; or quarters are asked for, and a scene has no date.
     """
-    found = [coverages[cloud] if cloud else None for cloud in scenes["cloud"]]
+    found = [coverages.get(scene) for scene in scenes["scene"]]
     reasons = [_fault(of, max_cloud_share, max_nodata_share) for of in found]
     if all(reasons):
         raise _none_kept(scenes["scene"].tolist(), found, max_cloud_share, max_nodata_share)

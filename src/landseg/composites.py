@@ -6,7 +6,7 @@ taken one by one, a pixel may hold a spectrum that no date had: Flood (2013), "S
 Images Using the Medoid (a Multi-Dimensional Median)", Remote Sensing 5(12), 6481–6500, describes it and the remedy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,10 @@ from rasterio.windows import Window
 
 from landseg.clouds import CLEAR, CloudRule, opened_sky
 from landseg.datasets.card import Card
-from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.imagery import Grid, opened_image
+from landseg.imagery import opened_image
 from landseg.paths import DATA, Paths
-from landseg.rasters import Image, unplaced
+from landseg.rasters import Grid, Image, unplaced
 from landseg.tables import IMAGERY_COLUMNS
 
 # How many values, over all dates and bands, are held at a time, at most: it bounds memory.
@@ -57,8 +56,9 @@ def compose(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card:
 
     A value is the median over the dates at which its pixel is clear and has data; of an even number of dates, the
     mean of the two in the middle, rounded half to even where the dtype is one of integers. Where no date is clear,
-    all bands have the nodata value of the dates' files, else 0. Dates are read window by window; the composite is
-    held in memory, compressed.
+    all bands have the nodata value of the dates' files, or of the card, else 0. Of dates that differ in dtype, it has
+    one that holds the values of all; of dates with and without a CRS, that of the first which has one. Dates are read
+    window by window; the composite is held in memory, compressed.
 
     Args:
         scenes: the dates of one place: columns image and cloud; without a cloud layer a date is clear everywhere.
@@ -68,7 +68,7 @@ def compose(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card:
         card: the data card.
 
     Raises:
-        LandsegError: a file is damaged, dates do not cover the same pixels, or the disk is full.
+        LandsegError: a file is damaged, dates or their cloud layers do not cover the same pixels, or the disk is full.
     """
     dates = scenes[["image", "cloud"]].to_numpy().tolist()
     frame = _frame(dates, root, rule, card)
@@ -88,23 +88,25 @@ def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: Card) -> _
         with opened_image(root, image, card.bands, card) as source:
             nodata = source.nodata if source.nodata is not None else 0
             frames.append(_Frame(source.grid, source.dtype, nodata))
-        grid, first = frames[-1].grid, frames[0].grid
-        grid.require(first, f"{first.name}, another date of its place,")
-        if cloud:
-            _require_size(root, cloud, rule, grid)
+            if cloud:
+                with opened_sky(root, cloud, rule, source.grid):
+                    pass  # opening its layers compares them
+    place = _place([frame.grid for frame in frames])
     dtype = np.result_type(*(frame.dtype for frame in frames))
     nodata = frames[0].nodata if in_dtype_range(frames[0].nodata, dtype) else 0
-    return _Frame(frames[0].grid, dtype, nodata)
+    return _Frame(place, dtype, nodata)
 
 
-def _require_size(root: Path, cloud: str, rule: CloudRule, grid: Grid) -> None:
-    with opened_sky(root, cloud, rule) as sky:
-        height, width = sky.shape
-        if (height, width) != (grid.height, grid.width):
-            raise LandsegError(
-                f"{sky.name}: is {width}x{height} px and its image {Path(grid.name).name} is "
-                f"{grid.width}x{grid.height} px; make them the same grid, or set filter.composite to none"
-            )
+def _place(grids: Sequence[Grid]) -> Grid:
+    """Return the grid that dates share, of the first that has a CRS, or a place at least: those without agree with any.
+
+    Raises:
+        LandsegError: one of them does not cover the same pixels.
+    """
+    chosen = max(grids, key=lambda grid: (bool(grid.crs), not grid.transform.is_identity))  # of equals, the first
+    for grid in grids:
+        grid.require(chosen, f"{chosen.name}, another date of its place,")
+    return chosen
 
 
 def _stack(
@@ -184,9 +186,7 @@ def imagery(kept: pd.DataFrame, composite: Literal["none", "median"], dataset: s
             the group and the archive of its first scene.
         dataset: the name of the data set, which its folders carry.
     """
-    raw, composites = (
-        folder.relative_to(DATA).as_posix() for folder in (Paths(dataset).raw, Paths(dataset).composites)
-    )
+    raw, composites = (folder.relative_to(DATA).as_posix() for folder in (Paths(dataset).raw, Paths(dataset).imagery))
     table = kept.assign(image=f"{raw}/" + kept["image"], mask=f"{raw}/" + kept["mask"])
     if composite == "median":
         table = table.drop_duplicates("place")

@@ -98,10 +98,14 @@ class LabelDecoder:
     def _refuse(self, values: npt.NDArray[Any], where: npt.NDArray[np.bool_], row: int, col: int) -> None:
         below, right = (int(index) for index in np.argwhere(where)[0])
         pixel = values[:, below, right]
-        what = f"colour {tuple(pixel.tolist())}" if self.encoding.values == "rgb" else f"value {pixel[0]}"
+        what, remedy = f"value {pixel[0]}, which no class has", "add it there or to dataset.ignore, or "
+        if self.encoding.values == "rgb":
+            what = f"colour {tuple(pixel.tolist())}, which no class has"
+        elif pixel[0] != np.rint(pixel[0]):  # a fraction, which no list of ids takes
+            what, remedy = f"value {pixel[0]}, which is no class id", ""
         raise LandsegError(
-            f"{self.name}: the pixel at row {row + below}, column {col + right} has the {what}, which no class has; "
-            "add it to dataset.classes or dataset.ignore, or set dataset.unlisted to ignore"
+            f"{self.name}: the pixel at row {row + below}, column {col + right} has the {what}; correct the label, or, "
+            f"where dataset.classes lists classes of your own, {remedy}set dataset.unlisted to ignore"
         )
 
 

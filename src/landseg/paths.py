@@ -16,9 +16,9 @@ class Paths:
         return Path("data/raw", self.dataset)
 
     @property
-    def composites(self) -> Path:
-        """One GeoTIFF a place, where dates are composed."""
-        return Path("data/composites", self.dataset)
+    def imagery(self) -> Path:
+        """What goes on to be tiled: a table and, where dates are composed, one GeoTIFF a place."""
+        return Path("data/imagery", self.dataset)
 
     @property
     def tiles(self) -> Path:

@@ -1,15 +1,18 @@
-"""Opening and reading rasters, with errors that name the file."""
+"""Opening and reading rasters, and where their pixels lie, with errors that name the file."""
 
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
@@ -76,16 +79,27 @@ def read(source: Any, window: Window | None = None, indexes: Any = None) -> Imag
     return pixels
 
 
-def valid(source: Any, window: Window) -> npt.NDArray[np.bool_] | None:
+def valid(
+    source: Any, window: Window, nodata: float | None = None, bands: int | None = None
+) -> npt.NDArray[np.bool_] | None:
     """Return where an open raster has data, (height, width), or None where it has data everywhere.
 
     Data are missing where every band has the file's nodata value, or where its mask or alpha band says so.
+
+    Args:
+        source: the open raster.
+        window: which part of it.
+        nodata: the value that every band has where data are missing, if the file itself has none, no mask and no
+            alpha band.
+        bands: how many bands are to have that value, from the first; None: all.
 
     Raises:
         LandsegError: the file is truncated or damaged.
     """
     if all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
-        return None
+        if nodata is None:
+            return None
+        return np.asarray((read(source, window, source.indexes[:bands]) != nodata).any(axis=0))
     with _damage(source):
         present: npt.NDArray[np.bool_] = source.dataset_mask(window=window) > 0
     return present
@@ -111,6 +125,87 @@ def bounds(location: str, timeout: float = 60) -> tuple[float, float, float, flo
             raise LandsegError(f"{location}: has no place on earth; set dataset.bbox to null")
         west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
     return west, south, east, north
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie: its size, px, and its place on earth."""
+
+    #: Path of the raster.
+    name: str
+    width: int
+    height: int
+    #: As rasterio gives it, None where there is none.
+    crs: Any
+    #: Pixel to map coordinates, as rasterio gives it.
+    transform: Any
+
+    @classmethod
+    def of(cls, source: Any) -> "Grid":
+        """Return the grid of an open raster."""
+        return cls(source.name, source.width, source.height, source.crs, source.transform)
+
+    def require(self, other: "Grid", beside: str) -> None:
+        """Refuse to go on where another raster does not cover the same pixels, half a pixel allowed.
+
+        Args:
+            other: the grid that this one is held against.
+            beside: what messages call that one.
+
+        Raises:
+            LandsegError: the sizes, the CRS or the places of the two disagree; a CRS that one lacks does not.
+        """
+        if (self.width, self.height) != (other.width, other.height):
+            self._refuse(f"is {self.width}x{self.height} px and {beside} is {other.width}x{other.height} px")
+        if bool(self.crs) != bool(other.crs):
+            return
+        if self.crs and not _one_crs(self, other):
+            self._refuse(f"is in {_called(self.crs)} and {beside} is in {_called(other.crs)}")
+        nowhere = not self.crs and (self.transform.is_identity or other.transform.is_identity)
+        if not nowhere and (shift := _shift(other, self)) > 0.5:
+            self._refuse(f"lies {shift:.1f} px off {beside}, by the coordinates of both")
+
+    def _refuse(self, fault: str) -> None:
+        raise LandsegError(f"{self.name}: {fault}; make them the same grid")
+
+
+def _one_crs(one: Grid, other: Grid) -> bool:
+    """Say whether the CRS of two grids are one, whatever they call themselves.
+
+    Programs write a CRS without an EPSG code in many ways, and equal definitions compare as different. So where a
+    code is missing, what counts is where on earth the corners of a grid lie by one and by the other.
+    """
+    if one.crs == other.crs:
+        return True
+    codes = one.crs.to_epsg(), other.crs.to_epsg()
+    if None not in codes:
+        return bool(codes[0] == codes[1])
+    x, y = (np.reshape(one.transform, (3, 3)) @ _corners(one))[:2]
+    here, there = (CRS.from_wkt(grid.crs.to_wkt()) for grid in (one, other))
+    try:
+        change = Transformer.from_crs(here, there, always_xy=True)
+    except ProjError:
+        return False
+    moved = np.hypot(*(np.subtract(change.transform(x, y), (x, y))))
+    return bool((moved <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
+
+
+def _called(crs: Any) -> str:
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else CRS.from_wkt(crs.to_wkt()).name
+
+
+def _corners(grid: Grid) -> npt.NDArray[np.float64]:
+    """Return the corners of a grid in px, (3, 4): column, row and 1."""
+    return np.array([[0, grid.width, 0, grid.width], [0, 0, grid.height, grid.height], [1, 1, 1, 1]], np.float64)
+
+
+def _shift(one: Grid, other: Grid) -> float:
+    """Return how far the corners of one grid lie from those of another of the same size, px of the first."""
+    here, there = (np.reshape(grid.transform, (3, 3)) for grid in (one, other))
+    if not np.linalg.det(here):
+        return np.inf
+    return float(np.abs(np.linalg.inv(here) @ there @ _corners(one) - _corners(one)).max())
 
 
 @contextmanager

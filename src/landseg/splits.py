@@ -144,6 +144,11 @@ def by_place_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Parts:
         LandsegError: a place is listed twice, or a part that has a list has none of the tiles.
     """
     listed = official["place"]
+    if official.empty:
+        raise LandsegError(
+            "split.strategy official: the publisher's lists were not there; set dataset.lists, put them into "
+            "download.folder, or choose split.strategy scene"
+        )
     _none(listed[listed.duplicated()], f"of {len(listed)} listed places are listed before", "mend the lists")
     entry = pd.Index(listed).get_indexer(pd.Index(tiles["place"]))
     parts: Parts = np.append(official["part"].to_numpy(_NAMES.dtype), UNLISTED)[entry]  # -1: on no list
@@ -252,15 +257,18 @@ def leakage(tiles: pd.DataFrame, parts: Parts, part: str, against: str = "train"
         parts: part of each row.
         part: the part whose tiles are counted.
         against: the part that they may touch.
-        jitter: metres by which the publisher moved scenes; above 0 it cannot be known what touches.
+        jitter: metres by which the publisher moved scenes; above 0 it cannot be known what touches, nor where every
+            place is but one tile.
     """
     here, there = np.flatnonzero(parts == part), np.flatnonzero(parts == against)
     if not len(here) or not len(there):
         return Leakage(None, None, None, None)
+    # Where a place is one tile, its dates apart, nothing within it can touch: 0 would say that something was looked at.
+    unknown = bool(jitter) or len(tiles[["place", "row", "col"]].drop_duplicates()) == tiles["place"].nunique()
     edge, touching = _contact(_boxes(tiles), here, there)
     return Leakage(
-        edge=None if jitter else float(edge.mean()),
-        edge_or_corner=None if jitter else float(touching.mean()),
+        edge=None if unknown else float(edge.mean()),
+        edge_or_corner=None if unknown else float(touching.mean()),
         same_scene=_shared(tiles["place"], here, there),
         same_group=None if (tiles["group"] == "").any() else _shared(tiles["group"], here, there),
     )

@@ -7,7 +7,7 @@ Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens.
 | scenes | scenes.csv | scene, place, group, date, archive, image, mask, cloud |
 | files | manifest.csv | file, url, bytes, sha256, etag |
 | verdicts on scenes | kept.csv | those of scenes, and cloud_share, nodata_share, kept, reason |
-| imagery | imagery.csv | scene, place, group, archive, image, mask |
+| imagery | data/imagery/<name>/imagery.csv | scene, place, group, archive, image, mask |
 | official split | official.csv | tile or place, part |
 | tile plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, geometry |
 | tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |

@@ -16,8 +16,8 @@ from pyproj import CRS
 from landseg.datasets.card import Card
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.imagery import Grid, opened_image
-from landseg.rasters import opened
+from landseg.imagery import opened_image
+from landseg.rasters import Grid, opened
 
 Edge = Literal["drop", "pad"]
 

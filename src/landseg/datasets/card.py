@@ -63,6 +63,8 @@ class Card(BaseModel):
     bands: tuple[str, ...]
     #: Where every band is a file of its own, what stands for it in the place of {band} in an image's path.
     band_files: dict[str, str] = {}
+    #: The value that all bands have where an image has no data, for files that do not say so themselves.
+    nodata: float | None = None
     mask: MaskEncoding = MaskEncoding()
     clouds: CloudLayer = CloudLayer()
     #: Metres by which the publisher moved scenes at random: where it is not 0, nobody knows who neighbours whom.

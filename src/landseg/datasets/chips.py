@@ -6,8 +6,8 @@ same pixels, and nothing after the download can tell where they came from.
 """
 
 import difflib
-import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +22,6 @@ from rich.filesize import decimal
 from landseg.clouds import CloudRule, coverage
 from landseg.errors import LandsegError
 from landseg.progress import track
-from landseg.sources.local import LocalFiles
 from landseg.sources.remote import Files, Remote
 from landseg.tables import FILE_COLUMNS
 
@@ -31,6 +30,7 @@ R = TypeVar("R")
 #: West, south, east and north, in degrees.
 Box = tuple[float, float, float, float]
 
+_SAMPLE = 20  # chips whose files stand for all, where a source does not tell sizes
 _AT_ONCE = 16  # questions to a server under way at a time
 
 
@@ -76,6 +76,11 @@ class Layout:
     #: How the ranking asset says what is clear.
     rule: CloudRule
 
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """All that an image consists of."""
+        return *self.clouds, *self.bands
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -86,24 +91,24 @@ class Selection:
     seed: int
     bbox: Box | None
     dates: tuple[date, date]
-    #: How many dates of a chip, the clearest; None: all.
-    dates_per_chip: int | None
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A file that has its place in data/raw: its path there, and the file that it is made from."""
+class Dates:
+    """How many dates of a chip to take, the clearest; None: all."""
 
-    path: str
-    remote: Remote
+    count: int | None
+    #: How many of one quarter of a year.
+    per_quarter: int | None
 
 
-def choose(inventory: Inventory, selection: Selection, among: set[str] | None = None) -> list[Chip]:
+def choose(inventory: Inventory, selection: Selection, layout: Layout, among: set[str] | None = None) -> list[Chip]:
     """Return the chips that are wanted, in the order of their ids, each with the dates that are wanted.
 
     Args:
         inventory: what there is.
         selection: what is wanted of it.
+        layout: what an image consists of; those that lack a file are left out.
         among: draw from these alone.
 
     Raises:
@@ -133,7 +138,8 @@ def choose(inventory: Inventory, selection: Selection, among: set[str] | None = 
     if isinstance(selection.chips, int):
         drawn = np.random.default_rng(selection.seed).permutation(len(ids))[: selection.chips]
         ids = [ids[position] for position in sorted(drawn)]
-    return [_wanted(chip, selection.dates) for chip in each(inventory.chip, ids, "listings")]
+    found = [_wanted(chip, selection.dates) for chip in each(inventory.chip, ids, "listings")]
+    return _complete(found, layout)
 
 
 def _wanted(chip: Chip, dates: tuple[date, date]) -> Chip:
@@ -143,9 +149,7 @@ def _wanted(chip: Chip, dates: tuple[date, date]) -> Chip:
         LandsegError: the chip has no label, or no image.
     """
     if chip.label is None:
-        raise LandsegError(
-            f"chip {chip.id}: has images but no label; leave it out of dataset.chips, or set another seed"
-        )
+        raise LandsegError(f"chip {chip.id}: has images but no label; name the chips to take in dataset.chips")
     first, last = (day.isoformat() for day in dates)
     inside = {day: chip.dates[day] for day in sorted(chip.dates) if first <= day <= last}
     if not inside:
@@ -155,6 +159,28 @@ def _wanted(chip: Chip, dates: tuple[date, date]) -> Chip:
             "change dataset.dates, or name the chips to take in dataset.chips"
         )
     return Chip(chip.id, chip.label, inside)
+
+
+def _complete(found: Sequence[Chip], layout: Layout) -> list[Chip]:
+    """Leave out images that lack a file, and say how many.
+
+    Raises:
+        LandsegError: a chip has no other.
+    """
+    chips, lacking = [], list[str]()
+    for chip in found:
+        lacks = {day: [asset for asset in layout.assets if asset not in of] for day, of in chip.dates.items()}
+        here = [f"{chip.id} of {day} without {missing[0]}" for day, missing in lacks.items() if missing]
+        if len(here) == len(lacks):
+            raise LandsegError(
+                f"chip {chip.id}: none of its images has all files, such as {here[0]}; name the chips to take in "
+                "dataset.chips"
+            )
+        lacking += here
+        chips.append(Chip(chip.id, chip.label, {day: chip.dates[day] for day, missing in lacks.items() if not missing}))
+    if lacking:
+        print(f"images left out for lack of files: {len(lacking):,}, such as {lacking[0]}", flush=True)
+    return chips
 
 
 def _touch(a: Box, b: Box | None) -> bool:
@@ -172,7 +198,7 @@ def each(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:
 
 
 def fetch(
-    chips: Sequence[Chip], files: Files, layout: Layout, dates_per_chip: int | None, max_gb: float, raw: Path
+    chips: Sequence[Chip], files: Files, layout: Layout, dates: Dates, max_gb: float, raw: Path
 ) -> tuple[list[Chip], pd.DataFrame]:
     """Fetch labels, cloud layers, and the bands of the clearest dates; lay them out in `raw`.
 
@@ -180,7 +206,7 @@ def fetch(
         chips: what is wanted.
         files: what fetches it, or has it.
         layout: what the files are, and where they come to lie.
-        dates_per_chip: how many dates of a chip to fetch; None: all.
+        dates: how many dates of a chip to take.
         max_gb: how much to fetch at most, 10^9 bytes.
         raw: the folder to make.
 
@@ -188,31 +214,21 @@ def fetch(
         The chips with the dates that were fetched, and the table of files of landseg.tables.
 
     Raises:
-        LandsegError: an image lacks a file, it would be too much, or a file cannot be fetched or read.
+        LandsegError: it would be too much, or a file cannot be fetched or read.
     """
-    for chip in chips:
-        _complete(chip, layout)
-    first = _labels(chips) + [of[layout.ranking] for chip in chips for of in chip.dates.values()]
+    ranking = [of[layout.ranking] for chip in chips for of in chip.dates.values()]
+    first = [*_labels(chips), *ranking]
     if missing := files.sizes(files.missing(first)):
-        later = _at_most(chips, files, layout, dates_per_chip)
+        later = _at_most(chips, files, layout, dates, {remote.key for remote in missing})
         _announce("labels and cloud layers of all dates", missing, max_gb, later)
     paths = files.fetch(_with(missing, first), "labels and clouds")
-    kept = [_clearest(chip, paths, layout, dates_per_chip) for chip in chips]
-    second = [of[asset] for chip in kept for of in chip.dates.values() for asset in (*layout.clouds, *layout.bands)]
+    kept = _rank(chips, paths, layout, dates)
+    second = [of[asset] for chip in kept for of in chip.dates.values() for asset in layout.assets]
     if missing := files.sizes(files.missing(second)):
         count = sum(len(chip.dates) for chip in kept)
         _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", missing, max_gb)
     paths |= files.fetch(_with(missing, second), "bands")
     return kept, _lay_out(kept, files, paths, layout, raw)
-
-
-def _complete(chip: Chip, layout: Layout) -> None:
-    for day, of in chip.dates.items():
-        for asset in (*layout.clouds, *layout.bands):
-            if asset not in of:
-                raise LandsegError(
-                    f"chip {chip.id}: its image of {day} has no {asset}; shorten dataset.dates, or leave the chip out"
-                )
 
 
 def _with(sized: Iterable[Remote], remotes: Iterable[Remote]) -> list[Remote]:
@@ -225,24 +241,37 @@ def _labels(chips: Iterable[Chip]) -> list[Remote]:
     return [chip.label for chip in chips if chip.label is not None]
 
 
-def _at_most(chips: Sequence[Chip], files: Files, layout: Layout, dates_per_chip: int | None) -> tuple[int, int]:
+def _at_most(chips: Sequence[Chip], files: Files, layout: Layout, dates: Dates, to_come: set[str]) -> tuple[int, int]:
     """Return how many files, and how many bytes, the bands of the dates to be chosen can come to.
 
-    Where a source does not say how large its files are, one of each kind stands for all.
+    Chips whose ranking layers are all here already are ranked, and only what they lack counts. Of the others the
+    heaviest dates do. Where a source does not say how large its files are, the largest of some stand for all.
     """
-    assets = [*(asset for asset in layout.clouds if asset != layout.ranking), *layout.bands]
-    sample = next(iter(chips[0].dates.values()))
-    typical = dict(zip(assets, _sizes(files, [sample[asset] for asset in assets]), strict=True))
+    ready = [chip for chip in chips if not any(of[layout.ranking].key in to_come for of in chip.dates.values())]
+    here = [of[layout.ranking] for chip in ready for of in chip.dates.values()]
+    kept = {chip.id: chip for chip in _rank(ready, files.fetch(here, "clouds"), layout, dates)}
+    possible = [kept.get(chip.id, chip) for chip in chips]
+    assets = [asset for asset in layout.assets if asset != layout.ranking]
+    bands = [of[asset] for chip in possible for of in chip.dates.values() for asset in assets]
+    absent = {remote.key for remote in files.missing(bands)}
+    typical = _typical(possible, files, assets)
     count = size = 0
-    for chip in chips:
-        heavy = sorted((sum(of[a].size or typical[a] for a in assets) for of in chip.dates.values()), reverse=True)
-        count += len(heavy[:dates_per_chip]) * len(assets)
-        size += sum(heavy[:dates_per_chip])
+    for chip in possible:
+        lacking = [[asset for asset in assets if of[asset].key in absent] for of in chip.dates.values()]
+        weights = [
+            (sum(of[asset].size or typical[asset] for asset in of_these), len(of_these))
+            for of, of_these in zip(chip.dates.values(), lacking, strict=True)
+        ]
+        heaviest = sorted(weights, reverse=True)[: dates.count]
+        size += sum(weight for weight, _ in heaviest)
+        count += sum(number for _, number in heaviest)
     return count, size
 
 
-def _sizes(files: Files, remotes: Sequence[Remote]) -> list[int]:
-    return [remote.size or 0 for remote in files.sizes(remotes)]
+def _typical(chips: Sequence[Chip], files: Files, assets: Sequence[str]) -> dict[str, int]:
+    """Return the size of each asset, as the largest of one image in each of a few chips has it."""
+    some = [next(iter(chip.dates.values())) for chip in chips[:: -(-len(chips) // _SAMPLE)]]
+    return {asset: max(remote.size or 0 for remote in files.sizes([of[asset] for of in some])) for asset in assets}
 
 
 def _announce(what: str, remotes: Sequence[Remote], max_gb: float, later: tuple[int, int] = (0, 0)) -> None:
@@ -252,9 +281,11 @@ def _announce(what: str, remotes: Sequence[Remote], max_gb: float, later: tuple[
         LandsegError: it is too much.
     """
     size = sum(remote.size or 0 for remote in remotes)
-    line = f"to fetch: {len(remotes):,} files, {decimal(size)}: {what}"
+    unknown = sum(remote.size is None for remote in remotes)
+    line = f"to fetch: {len(remotes):,} files, {decimal(size)}"
+    line += f" and {unknown:,} of unknown size: {what}" if unknown else f": {what}"
     if later[0]:
-        line += f"; then at most {later[0]:,} files, {decimal(later[1])}: bands of the clearest"
+        line += f"; then at most {later[0]:,} files, about {decimal(later[1])}: bands of the clearest"
     print(line, flush=True)
     if (total := (size + later[1]) / 1e9) > max_gb:
         raise LandsegError(
@@ -263,45 +294,55 @@ def _announce(what: str, remotes: Sequence[Remote], max_gb: float, later: tuple[
         )
 
 
-def _clearest(chip: Chip, paths: Mapping[str, Path], layout: Layout, count: int | None) -> Chip:
-    """Return the chip with its clearest dates alone: those with the largest share of pixels that are clear."""
+def _rank(chips: Sequence[Chip], paths: Mapping[str, Path], layout: Layout, dates: Dates) -> list[Chip]:
+    """Return chips with their clearest dates alone: those with the largest share of pixels that are clear."""
 
-    def unclear(day: str) -> tuple[float, str]:
-        found = coverage(Path(), str(paths[chip.dates[day][layout.ranking].key]), layout.rule)
-        return (found.cloudy + found.nodata) / found.pixels, day
+    def clearest(chip: Chip) -> Chip:
+        def unclear(day: str) -> tuple[float, str]:
+            found = coverage(Path(), str(paths[chip.dates[day][layout.ranking].key]), layout.rule)
+            return (found.cloudy + found.nodata) / found.pixels, day
 
-    days = sorted(sorted(chip.dates, key=unclear)[:count]) if count else list(chip.dates)
-    return Chip(chip.id, chip.label, {day: chip.dates[day] for day in days})
+        days = sorted(_spread(sorted(chip.dates, key=unclear), dates))
+        return Chip(chip.id, chip.label, {day: chip.dates[day] for day in days})
+
+    if dates.count is None and dates.per_quarter is None:
+        return list(chips)
+    return list(track(((1, clearest(chip)) for chip in chips), len(chips), "ranking dates", "chips"))
+
+
+def _spread(days: Sequence[str], dates: Dates) -> list[str]:
+    """Take days in turn, so many of a quarter at most, until there are enough."""
+    taken: list[str] = []
+    quarters: Counter[str] = Counter()
+    for day in days:
+        quarter = f"{day[:4]} {(int(day[5:7]) - 1) // 3}"
+        if dates.per_quarter is None or quarters[quarter] < dates.per_quarter:
+            taken.append(day)
+            quarters[quarter] += 1
+    return taken[: dates.count]
 
 
 def _lay_out(chips: Sequence[Chip], files: Files, paths: Mapping[str, Path], layout: Layout, raw: Path) -> pd.DataFrame:
-    """Put every file in its place in `raw`; return the table of files."""
+    """Copy every file to its place in `raw`; return the table of files."""
     raw.mkdir(parents=True)
-    rows = []
-    for taken in _taken(chips, layout):
-        target = raw / taken.path
+    placed = list(_places(chips, layout))
+
+    def copy(path: str, remote: Remote) -> tuple[str, str, int, str, str]:
+        target = raw / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(paths[taken.remote.key], target, own=isinstance(files, LocalFiles))
-        entry = files.entry(taken.remote)
-        rows.append((taken.path, entry.url, entry.size, entry.sha256, entry.etag or ""))
+        shutil.copyfile(paths[remote.key], target)
+        entry = files.entry(remote)
+        return path, entry.url, entry.size, entry.sha256, entry.etag or ""
+
+    rows = track(((1, copy(*place)) for place in placed), len(placed), "laying out", "files")
     return pd.DataFrame(sorted(rows), columns=list(FILE_COLUMNS))
 
 
-def _taken(chips: Sequence[Chip], layout: Layout) -> Iterable[Taken]:
+def _places(chips: Sequence[Chip], layout: Layout) -> Iterable[tuple[str, Remote]]:
+    """Yield every file's path in data/raw, and the file."""
     for chip in chips:
         if chip.label is not None:
-            yield Taken(layout.path(chip.id, None, "label"), chip.label)
+            yield layout.path(chip.id, None, "label"), chip.label
         for day, of in chip.dates.items():
-            for asset in (*layout.clouds, *layout.bands):
-                yield Taken(layout.path(chip.id, day, asset), of[asset])
-
-
-def _place(source: Path, target: Path, own: bool) -> None:
-    """Give a file a second name, or copy it where it is somebody's own, or where there are no hard links."""
-    if own:
-        shutil.copyfile(source, target)
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            for asset in layout.assets:
+                yield layout.path(chip.id, day, asset), of[asset]

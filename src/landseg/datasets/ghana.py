@@ -16,6 +16,7 @@ Classes are the 24 crops of the publisher's table; 0, unknown, is ignored unless
 """
 
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from landseg.clouds import CloudRule
 from landseg.datasets import chips
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Layout, Selection
+from landseg.datasets.chips import Box, Chip, Dates, Layout, Selection
 from landseg.datasets.classes import LandClass
 from landseg.datasets.inventories import sorted_out, source
 from landseg.errors import LandsegError
@@ -107,10 +108,11 @@ def fetch(dataset: GhanaParams, download: DownloadParams, raw: Path, state: Path
     folder = state / "downloads" / "ghana"
     inventory, files = source(download, folder, DATASET, "_s2", parse, lambda: Coop(download))
     official = _official(dataset.lists, download, folder / "lists")
-    wanted = Selection(dataset.chips, dataset.seed, None, dataset.dates, dataset.dates_per_chip)
+    wanted = Selection(dataset.chips, dataset.seed, None, dataset.dates)
+    dates = Dates(dataset.dates_per_chip, dataset.dates_per_quarter)
     listed = set(official["place"]) if len(official) else None
     taken, table = chips.fetch(
-        chips.choose(inventory, wanted, listed), files, layout, dataset.dates_per_chip, download.max_gb, raw
+        chips.choose(inventory, wanted, layout, listed), files, layout, dates, download.max_gb, raw
     )
     return Fetched(card(dataset), scene_table(_rows(taken)), official, table)
 
@@ -126,6 +128,7 @@ def card(dataset: GhanaParams) -> Card:
         url="https://doi.org/10.34911/rdnt.ry138p",
         classes=(UNKNOWN, *CLASSES) if dataset.score_unknown else CLASSES,
         bands=BANDS["ghana"],
+        nodata=0,
         mask=MaskEncoding(ignore=() if dataset.score_unknown else (UNKNOWN.id,)),
         clouds=CloudLayer(nodata=None),
         jitter=JITTER,
@@ -162,7 +165,8 @@ def _official(lists: str | None, download: DownloadParams, folder: Path) -> pd.D
     elif lists is None:
         found = {}
     else:
-        store = Store(folder, download.timeout, download.attempts)
+        shutil.rmtree(folder, ignore_errors=True)  # they are small, and other lists may be there by now, or elsewhere
+        store = Store(folder, download.timeout, download.attempts, advice="correct dataset.lists, or set it to null")
         remotes = {part: Remote(name, f"{lists.rstrip('/')}/{name}") for part, name in names.items()}
         fetched = store.fetch(list(remotes.values()), "split lists")
         found = {part: fetched[remote.key] for part, remote in remotes.items()}
@@ -197,7 +201,7 @@ class Coop:
         """Name the folder; nothing is asked yet."""
         self.timeout = download.timeout
         self.bucket = Bucket(download.url or ENDPOINT, "stanford", download.timeout, download.attempts)
-        self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{_ROOT}"
+        self.where = f"{self.bucket.name}/{_ROOT}"
 
     def ids(self) -> list[str]:
         """Return the ids of all labelled chips."""
@@ -215,4 +219,5 @@ class Coop:
         Raises:
             LandsegError: it has no place on earth.
         """
-        return bounds(f"{self.where}{path(chip, None, 'label')}", self.timeout)
+        address = f"{self.bucket.endpoint}/{self.bucket.bucket}/{_ROOT}"
+        return bounds(f"{address}{path(chip, None, 'label')}", self.timeout)

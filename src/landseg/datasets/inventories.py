@@ -10,7 +10,7 @@ from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams
 from landseg.rasters import bounds
 from landseg.sources.local import LocalFiles
-from landseg.sources.mlhub import Catalog, server
+from landseg.sources.mlhub import Catalog, Item, server
 from landseg.sources.remote import Files, Remote
 from landseg.sources.store import Store
 
@@ -20,17 +20,37 @@ Parse = Callable[[str], tuple[str, str | None, str] | None]
 
 
 def sorted_out(name: str, remotes: Iterable[Remote], parse: Parse) -> Chip:
-    """Return a chip from its files; those of other chips are passed over."""
+    """Return a chip from its files; those of other chips are passed over.
+
+    Raises:
+        LandsegError: there are two copies of its label, or of one date.
+    """
     label, dates = None, dict[str, dict[str, Remote]]()
     for remote in remotes:
         chip, day, asset = parse(remote.key) or ("", None, "")
         if chip != name:
             continue
         if day is None:
+            _refuse_both(name, "its label", label, remote)
             label = remote
         else:
-            dates.setdefault(day, {})[asset] = remote
+            of = dates.setdefault(day, {})
+            _refuse_both(name, f"its {asset} of {day}", of.get(asset), remote)
+            other = next(iter(of.values()), remote)  # of the folder of all before it
+            if _folder(other) != _folder(remote):
+                _refuse_both(name, f"its image of {day}, in two folders", other, remote)
+            of[asset] = remote
     return Chip(name, label, dates)
+
+
+def _folder(remote: Remote) -> str:
+    return remote.key.rpartition("/")[0]
+
+
+def _refuse_both(chip: str, what: str, one: Remote | None, other: Remote) -> None:
+    if one is not None:
+        mend = "remove one copy from the source, or leave the chip out of dataset.chips"
+        raise LandsegError(f"chip {chip}: {one.key} and {other.key} are both {what}; {mend}")
 
 
 @dataclass
@@ -94,26 +114,39 @@ class Hub:
         """Return what there is of a chip.
 
         Raises:
-            LandsegError: the label links to no source.
+            LandsegError: the label links to no source, or to two of one date.
         """
         item = self.catalog.item(self._labels, f"{self._labels}_{name}")
         if not item.sources:
             raise LandsegError(
                 f"STAC item {item.id}: has no links to its images (rel=source); leave {name} out of dataset.chips"
             )
-        images = [self.catalog.item(*source) for source in item.sources if self.sensor in source[0]]
-        return Chip(name, item.assets.get("labels"), {image.date: image.assets for image in images})
+        images: dict[str, Item] = {}
+        for source in dict.fromkeys(item.sources):
+            if self.sensor in source[0]:
+                image = self.catalog.item(*source)
+                if (other := images.setdefault(image.date, image)) is not image:
+                    raise LandsegError(
+                        f"STAC items {other.id} and {image.id}: are both images of chip {name} of {image.date};"
+                        f" remove the link to one from {item.id} in {self.catalog.folder / item.collection},"
+                        f" or leave {name} out of dataset.chips"
+                    )
+        return Chip(name, item.assets.get("labels"), {day: image.assets for day, image in images.items()})
 
     def bounds(self, chip: str) -> Box:
         """Return the bounding box of a chip, as its STAC item gives it.
 
         Raises:
-            LandsegError: it gives none.
+            LandsegError: it gives none, or one that is none.
         """
         item = self.catalog.item(self._labels, f"{self._labels}_{chip}")
         if item.bbox is None:
             raise LandsegError(f"STAC item {item.id}: has no bbox; set dataset.bbox to null")
-        west, south, east, north = item.bbox
+        if len(item.bbox) not in (4, 6):
+            raise LandsegError(
+                f"STAC item {item.id}: its bbox has {len(item.bbox)} numbers, not 4 or 6; set dataset.bbox to null"
+            )
+        (west, south), (east, north) = item.bbox[:2], item.bbox[len(item.bbox) // 2 :][:2]
         return west, south, east, north
 
 
@@ -138,6 +171,12 @@ def source(
         return Listed(str(download.folder), local.listing(), parse), local
     if download.source == "mlhub":
         here = folder / "mlhub" / server()  # another server may have other files by the same names
-        catalog = Catalog(dataset_id, here / "catalog", download.timeout, download.attempts)
-        return Hub(catalog, sensor), Store(here / "assets", download.timeout, download.attempts)
+        catalog = Catalog(
+            dataset_id, here / "catalog", download.timeout, download.attempts, max_bytes=download.max_gb * 1e9
+        )
+        advice = (
+            f"remove {catalog.folder} to have the catalog, whose addresses may have expired, fetched anew,"
+            " check MLHUB_ROOT_URL, or set download.source to local"
+        )
+        return Hub(catalog, sensor), Store(here / "assets", download.timeout, download.attempts, advice=advice)
     return coop(), Store(folder / "source-coop", download.timeout, download.attempts)

@@ -25,13 +25,14 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from landseg.clouds import CloudRule
 from landseg.datasets import chips
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Layout, Selection
+from landseg.datasets.chips import Box, Chip, Dates, Layout, Selection
 from landseg.datasets.classes import LandClass
 from landseg.datasets.inventories import sorted_out, source
 from landseg.params.dataset import DownloadParams, LandCoverNetParams
@@ -68,6 +69,7 @@ CODES = {
 RANKING = CloudRule(method="scl", clear=(), nodata=None, scl=(3, 8, 9, 10), cld=50)
 
 _ROOT = "landcovernet/landcovernet_{region}/data/v1.0/2018/"
+_REGION = re.compile(r"landcovernet_([a-z]{2})(?=[/_])")
 _CHIP = r"(?P<chip>\d\d[A-Z]{3}_\d\d)"
 _ASSET = r"(?P<asset>B\d\d|B8A|CLD|SCL)"
 _DAY = r"(?P<day>\d{8})"
@@ -106,13 +108,12 @@ def fetch(dataset: LandCoverNetParams, download: DownloadParams, raw: Path, stat
         state / "downloads" / f"landcovernet_{dataset.region}",
         f"ref_landcovernet_{dataset.region}_v1",
         "sentinel_2",
-        parse,
-        lambda: Coop(_ROOT.format(region=dataset.region), download),
+        partial(parse, dataset.region),
+        lambda: Coop(dataset.region, download),
     )
-    wanted = Selection(dataset.chips, dataset.seed, dataset.bbox, dataset.dates, dataset.dates_per_chip)
-    taken, table = chips.fetch(
-        chips.choose(inventory, wanted), files, layout, dataset.dates_per_chip, download.max_gb, raw
-    )
+    wanted = Selection(dataset.chips, dataset.seed, dataset.bbox, dataset.dates)
+    dates = Dates(dataset.dates_per_chip, dataset.dates_per_quarter)
+    taken, table = chips.fetch(chips.choose(inventory, wanted, layout), files, layout, dates, download.max_gb, raw)
     return Fetched(card(dataset), scene_table(_rows(taken)), files=table)
 
 
@@ -158,8 +159,13 @@ def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
             }
 
 
-def parse(key: str) -> tuple[str, str | None, str] | None:
-    """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse)."""
+def parse(region: str, key: str) -> tuple[str, str | None, str] | None:
+    """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse).
+
+    A path that names another region is none of this set's; one that names none may be.
+    """
+    if any(named != region for named in _REGION.findall(key)):
+        return None
     for pattern in _FILES:
         if match := pattern.search(key):
             if "day" not in match.groupdict():
@@ -172,11 +178,11 @@ def parse(key: str) -> tuple[str, str | None, str] | None:
 class Coop:
     """Chips at Source Cooperative; a chip's files are listed when they are asked for."""
 
-    def __init__(self, root: str, download: DownloadParams) -> None:
+    def __init__(self, region: str, download: DownloadParams) -> None:
         """Name the folder of a region; nothing is asked yet."""
-        self.root, self.timeout = root, download.timeout
+        self.root, self.timeout, self.parse = _ROOT.format(region=region), download.timeout, partial(parse, region)
         self.bucket = Bucket(download.url or ENDPOINT, "radiantearth", download.timeout, download.attempts)
-        self.where = f"{self.bucket.endpoint}/{self.bucket.bucket}/{root}"
+        self.where = f"{self.bucket.name}/{self.root}"
 
     def ids(self) -> list[str]:
         """Return the ids of all chips: one listing a tile."""
@@ -191,11 +197,13 @@ class Coop:
 
     def chip(self, name: str) -> Chip:
         """Return what there is of a chip."""
-        return sorted_out(name, self.bucket.files(f"{self.root}{name.replace('_', '/')}/"), parse)
+        return sorted_out(name, self.bucket.files(f"{self.root}{name.replace('_', '/')}/"), self.parse)
 
     def bounds(self, chip: str) -> Box:
         """Return the bounding box of a chip, from the header of its label."""
-        return bounds(f"{self.where}{path(chip, None, 'label')}", self.timeout)
+        return bounds(
+            f"{self.bucket.endpoint}/{self.bucket.bucket}/{self.root}{path(chip, None, 'label')}", self.timeout
+        )
 
 
 def _last(prefix: str) -> str:

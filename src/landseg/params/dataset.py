@@ -1,10 +1,12 @@
 """Sections `dataset` and `download`: which data, and where they come from."""
 
+import difflib
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from landseg.datasets.classes import ClassTable, Colour, names
 from landseg.params.base import Section
@@ -107,8 +109,39 @@ def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, f
     return box
 
 
+_REGIONS = {
+    "africa": "af", "asia": "as", "australia": "au", "oceania": "au", "europe": "eu",
+    "north america": "na", "south america": "sa", **{code: code for code in ("af", "as", "au", "eu", "na", "sa")},
+}  # fmt: skip
+
+
+def _region(value: object) -> object:
+    if value in set(_REGIONS.values()):
+        return value
+    near = difflib.get_close_matches(str(value).lower(), _REGIONS, n=1, cutoff=0)[0]
+    codes = "af (Africa), as (Asia), au (Australia and Oceania), eu (Europe), na and sa (North and South America)"
+    raise ValueError(f"dataset.region = {value!r}: must be one of {codes}; did you mean {_REGIONS[near]}?")
+
+
+def _chips(pattern: str, example: str) -> BeforeValidator:
+    """Take a number, ids or nothing; YAML reads an id of digits without quotes as a number, so say what is wrong."""
+
+    def check(value: object) -> object:
+        ids = value if isinstance(value, list | tuple) else ()
+        wrong = [each for each in ids if not (isinstance(each, str) and re.fullmatch(pattern, each))]
+        if wrong:
+            raise ValueError(f"dataset.chips: {wrong[0]!r} is no id of a chip; write it in quotes, as in [{example}]")
+        count = type(value) is int and value > 0  # True is an int, too
+        if not (value is None or count or ids):
+            raise ValueError(
+                f"dataset.chips = {value!r}: must be a number from 1, a list of ids such as [{example}], or null"
+            )
+        return value
+
+    return BeforeValidator(check, json_schema_input_type=Annotated[int, Field(ge=1)] | list[str] | None)
+
+
 _Dates = Annotated[tuple[date, date], AfterValidator(_rising)]
-_Count = Annotated[int, Field(ge=1)]
 
 
 class LandCoverNetParams(Section):
@@ -116,13 +149,9 @@ class LandCoverNetParams(Section):
 
     name: Literal["landcovernet"]
     """The data set. Paths under data/ and models/ carry this name."""
-    region: Literal["af", "as", "au", "eu", "na", "sa"]
+    region: Annotated[Literal["af", "as", "au", "eu", "na", "sa"], BeforeValidator(_region)]
     """Africa, Asia, Australia and Oceania, Europe, North America or South America."""
-    chips: (
-        _Count
-        | Annotated[tuple[Annotated[str, Field(pattern=r"^\d{2}[A-Z]{3}_\d{2}$")], ...], Field(min_length=1)]
-        | None
-    )
+    chips: Annotated[int | tuple[str, ...] | None, _chips(r"\d\d[A-Z]{3}_\d\d", '"29NMG_21"')]
     """How many chips, drawn by the seed; or a list of ids, such as 29NMG_21; null: all."""
     seed: int = Field(ge=0)
     """Seed of the draw of chips."""
@@ -132,6 +161,8 @@ class LandCoverNetParams(Section):
     """First and last date of images."""
     dates_per_chip: int | None = Field(ge=1)
     """How many dates of a chip to fetch, the clearest by their scene classification; null: all."""
+    dates_per_quarter: int | None = Field(default=None, ge=1)
+    """How many of them may be of one quarter of a year; null: any number."""
     bands: Annotated[tuple[Sentinel2Band, ...], Field(min_length=1), AfterValidator(_distinct)]
     """The bands to fetch."""
     score_unknown: bool = False
@@ -143,7 +174,7 @@ class GhanaParams(Section):
 
     name: Literal["ghana"]
     """The data set. Paths under data/ and models/ carry this name."""
-    chips: _Count | Annotated[tuple[Annotated[str, Field(pattern=r"^\d{6}$")], ...], Field(min_length=1)] | None
+    chips: Annotated[int | tuple[str, ...] | None, _chips(r"\d{6}", '"002990"')]
     """How many chips, drawn by the seed; or a list of ids, such as "002990"; null: all."""
     seed: int = Field(ge=0)
     """Seed of the draw of chips."""
@@ -151,6 +182,8 @@ class GhanaParams(Section):
     """First and last date of images."""
     dates_per_chip: int | None = Field(ge=1)
     """How many dates of a chip to fetch, the clearest by their cloud mask; null: all."""
+    dates_per_quarter: int | None = Field(default=None, ge=1)
+    """How many of them may be of one quarter of a year; null: any number."""
     lists: str | None
     """Where the published split lists ghana_train.txt, ghana_val.txt and ghana_test.txt lie (http or https), unless
     download.folder holds them; null: do without."""
@@ -172,7 +205,7 @@ class DownloadParams(Section):
     """Where chips come from: Source Cooperative; a server that speaks Radiant MLHub's interface, named by the
     environment (MLHUB_ROOT_URL, MLHUB_API_KEY); or download.folder, laid out like either."""
     max_gb: float = Field(default=5, gt=0)
-    """How much to fetch at most, in 10^9 bytes; more is refused before anything is fetched."""
+    """How much to fetch of chips at most, in 10^9 bytes; more is refused before anything is fetched."""
     url: str | None = None
     """Another address: of the archive, or of the S3 endpoint; null is the publisher's own."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")

@@ -96,6 +96,8 @@ class Params(Section):
 
     def _dataset_fault(self) -> str | None:
         data = self.dataset
+        if self.download.source != "source-coop" and not isinstance(data, LandCoverNetParams | GhanaParams):
+            return f"download.source {self.download.source}: only landcovernet and ghana do so; remove the key"
         if isinstance(data, SampleParams) and data.cloudy > data.scenes - 3:
             return "dataset.cloudy leaves fewer than three clear scenes; lower it, or raise dataset.scenes"
         return None

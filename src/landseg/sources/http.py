@@ -20,6 +20,9 @@ LONGEST_PAUSE = 120  # s; neither back-off nor a server's Retry-After may keep a
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})  # status codes that may be others at the next try
 _CHUNK = 1 << 16  # bytes; at most so many are lost when a connection breaks
 
+# To HEAD, of URLs that are signed for GET alone, or of servers without HEAD: whether there is a file, GET decides.
+_NO_HEAD = frozenset({400, 401, 403, 404, 405, 501})
+
 _AZURE = re.compile(r"https?://[^/]+\.blob\.core\.windows\.net(:\d+)?/")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _HOPELESS = (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema, exceptions.TooManyRedirects)
@@ -73,14 +76,14 @@ def fetch(part: Part, session: requests.Session, watcher: Watcher, patience: Pat
         so_far = amount(part.size, part.total)
         if failures == patience.attempts:
             raise LandsegError(
-                f"{shown(part.url)}: {why}, {failures} times in a row without getting further; {so_far} are kept"
+                f"{shown(part.url)}: {why}{in_a_row(failures, ' without getting further')}; {so_far} are kept"
                 f" in {part.path}: run again later to go on from there, or {advice}"
             )
         retry_pause(watcher, f"{part.path.name}: {why} at {so_far}", failures, patience, wait)
 
 
 def size_of(url: str, session: requests.Session, watcher: Watcher, patience: Patience, advice: str) -> int | None:
-    """Ask for the size of a file in bytes (HEAD); None where the server does not say.
+    """Ask for the size of a file in bytes (HEAD); None where the server does not say, or takes GET alone.
 
     Raises:
         LandsegError: the server refuses, or does not answer.
@@ -97,7 +100,12 @@ def size_of(url: str, session: requests.Session, watcher: Watcher, patience: Pat
             why, wait = _why(error)
         if failures < patience.attempts:
             retry_pause(watcher, f"{shown(url)}: {why}", failures, patience, wait)
-    raise LandsegError(f"{shown(url)}: {why}, {failures} times in a row; run again later, or {advice}")
+    raise LandsegError(f"{shown(url)}: {why}{in_a_row(failures)}; run again later, or {advice}")
+
+
+def in_a_row(count: int, further: str = "") -> str:
+    """Say how many tries failed, to go on after why they did; nothing where there was but one."""
+    return f", {count} times in a row{further}" if count > 1 else ""
 
 
 def retry_pause(watcher: Watcher, news: str, failures: int, patience: Patience, wait: float = 0) -> None:
@@ -178,8 +186,8 @@ def _md5(headers: requests.structures.CaseInsensitiveDict[str]) -> str | None:
 
 def _size(response: requests.Response, url: str, advice: str) -> int | None:
     _raise_if_busy(response)
-    if response.status_code in (requests.codes.not_allowed, requests.codes.not_implemented):
-        return None  # a server without HEAD
+    if response.status_code in _NO_HEAD:
+        return None
     if response.status_code != requests.codes.ok:
         raise _refusal(response, url, advice)
     length = response.headers.get("Content-Length", "")

@@ -2,7 +2,9 @@
 
 import difflib
 import gzip
+import math
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -11,29 +13,46 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 
 from landseg.errors import LandsegError
-from landseg.sources.http import LONGEST_PAUSE, trouble
+from landseg.sources.bar import amount
+from landseg.sources.http import LONGEST_PAUSE, in_a_row, trouble
 from landseg.sources.part import claim, explained, shown
 from landseg.sources.remote import inside
 from landseg.sources.stac import Item, read_item
 
+if TYPE_CHECKING:
+    from radiant_mlhub import Dataset
+
 __all__ = ["Catalog", "Item", "server"]
+
+_RADIANT = "https://api.radiant.earth/mlhub/v1/"  # the client's default
+_HOST = re.compile(r"[\w\[][\w.:\[\]-]*")
 
 
 def server() -> str:
-    """Return the host, and port if any, of the server that MLHUB_ROOT_URL names, fit for the name of a folder."""
-    address = urlsplit(os.environ.get("MLHUB_ROOT_URL", "https://api.radiant.earth"))
-    return address.netloc.rpartition("@")[2].replace(":", "_")
+    """Return the host, and port if any, of the server that MLHUB_ROOT_URL names, fit for the name of a folder.
+
+    Raises:
+        LandsegError: it is no address with http or https.
+    """
+    with suppress(ValueError):
+        address = urlsplit(_root())
+        if address.scheme in ("http", "https") and _HOST.fullmatch(address.netloc) and address.port != 0:
+            return address.netloc.replace(":", "_")
+    raise LandsegError(f"MLHUB_ROOT_URL: is no address with http or https; set it to one, such as {_RADIANT}")
 
 
 class Catalog:
     """The STAC catalog of a data set, at `<folder>/<dataset_id>`; fetched once, then read from there."""
 
-    def __init__(self, dataset_id: str, folder: Path, timeout: float, attempts: int) -> None:
+    def __init__(
+        self, dataset_id: str, folder: Path, timeout: float, attempts: int, *, max_bytes: float | None = None
+    ) -> None:
         """Fetch the catalog, unless it is there.
 
         The address of the server is in MLHUB_ROOT_URL, the key in MLHUB_API_KEY or in the client's profile.
@@ -43,16 +62,17 @@ class Catalog:
             folder: where the catalog lies; its archive is kept there while it is not whole.
             timeout: seconds without a byte after which a connection counts as broken.
             attempts: how many tries in a row may bring nothing.
+            max_bytes: how large the catalog's archive may be; None: as large as it is.
 
         Raises:
-            LandsegError: no key, or one that is refused; no such data set; the server does not answer, or breaks
-                off too often; what it sends is damaged, or would be written elsewhere.
+            LandsegError: no key, or one that is refused; no such data set; its catalog is too large; the server
+                has no address, does not answer, or breaks off too often; what it sends is damaged, or would be
+                written elsewhere.
         """
         self.dataset_id = dataset_id
         self.folder = inside(folder, dataset_id)
         if not self.folder.is_dir():
-            print(f"{dataset_id}: fetching its catalog from Radiant MLHub", file=sys.stderr)
-            _fetch(dataset_id, self.folder, timeout, attempts)
+            _fetch(dataset_id, self.folder, timeout, attempts, math.inf if max_bytes is None else max_bytes)
 
     def collections(self) -> list[str]:
         """Return the ids of the collections."""
@@ -68,7 +88,7 @@ class Catalog:
         if not folder.is_dir():
             near = ", ".join(self.collections())
             raise LandsegError(f"{folder}: the catalog has no such collection, but {near}; remove it to fetch it anew")
-        found = {path.stem if path.suffix == ".json" else path.name for path in folder.iterdir()}
+        found = {path.stem if path.suffix == ".json" else path.name for path in folder.iterdir() if _described(path)}
         return sorted(found - {"collection", "catalog", "_common"})
 
     def item(self, collection: str, item: str) -> Item:
@@ -83,33 +103,40 @@ class Catalog:
         return read_item(self.dataset_id, self.folder, path, collection, item)
 
 
-def _fetch(dataset_id: str, target: Path, timeout: float, attempts: int) -> None:
+def _described(path: Path) -> bool:
+    """Tell whether something in a collection's folder is a JSON file, or a folder that holds one."""
+    return any(path.glob("*.json")) if path.is_dir() else path.suffix == ".json"
+
+
+def _fetch(dataset_id: str, target: Path, timeout: float, attempts: int, max_bytes: float) -> None:
     """Bring the catalog to a folder beside `target`, and rename it once it is whole."""
     from landseg.sources.mlhub_client import cured
 
+    server()  # refuses an address that is none
     working = target.with_name(f"{target.name}.part")
-    with explained(target), cured(timeout, attempts):
+    with explained(target), cured(timeout, attempts, max_bytes):
         working.mkdir(parents=True, exist_ok=True)
         with (working / "lock").open("ab") as lock:
             claim(lock.fileno(), working / "lock")
-            _persist(dataset_id, working, attempts)
+            _persist(dataset_id, working, attempts, max_bytes)
             (working / dataset_id / "err_report.csv").unlink(missing_ok=True)
             (working / dataset_id).replace(target)
         shutil.rmtree(working)
 
 
-def _persist(dataset_id: str, working: Path, attempts: int) -> None:
+def _persist(dataset_id: str, working: Path, attempts: int, max_bytes: float) -> None:
     """Try until the catalog is whole, or until `attempts` tries in a row got no further."""
     from landseg.sources.mlhub_client import OTHERWISE, download_catalog
 
     archive = working / f"{dataset_id}.tar.gz"
-    failures, afresh = 0, False
+    dataset, failures, afresh = None, 0, False
     while True:
         shutil.rmtree(working / dataset_id, ignore_errors=True)  # what an ended process unpacked
         before = _size(archive)
         try:
             with _sentences(dataset_id), _removing(archive, working / dataset_id):
-                return download_catalog(dataset_id, working)
+                dataset = dataset or _found(dataset_id, max_bytes)
+                return download_catalog(dataset, working)
         except _DamagedError as error:
             if before and not afresh:  # perhaps its beginning is of an older archive
                 afresh = True
@@ -122,9 +149,22 @@ def _persist(dataset_id: str, working: Path, attempts: int) -> None:
                 continue
             failures += 1
             if failures == attempts:
-                fault = f"{_root()}: {error}, {failures} times in a row without getting further; run again later"
-                raise LandsegError(f"{fault}, or {OTHERWISE}") from None
+                fault = f"{error}{in_a_row(failures, ' without getting further')}"
+                raise LandsegError(f"{_root()}: {fault}; run again later, or {OTHERWISE}") from None
             time.sleep(min(2**failures / 2, LONGEST_PAUSE))
+
+
+def _found(dataset_id: str, max_bytes: float) -> "Dataset":
+    """Find the data set, and say how large its catalog is, if the server does."""
+    from landseg.sources.mlhub_client import catalog_size, check_size, find
+
+    dataset = find(dataset_id)
+    size, large = catalog_size(dataset), ""
+    if size is not None:
+        check_size(dataset_id, size, max_bytes)
+        large = f", {amount(size, None)},"
+    print(f"{dataset_id}: fetching its catalog{large} from {_root()}", file=sys.stderr)
+    return dataset
 
 
 class _BrokenOffError(Exception):
@@ -190,7 +230,7 @@ def _nearest(dataset_id: str) -> str:
 
 
 def _root() -> str:
-    return shown(os.environ.get("MLHUB_ROOT_URL", "Radiant MLHub"))
+    return shown(os.environ.get("MLHUB_ROOT_URL", _RADIANT))
 
 
 def _size(path: Path) -> int:

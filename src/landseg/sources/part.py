@@ -1,25 +1,24 @@
 """A file that is on its way: its bytes so far, and which version of which file they belong to."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from landseg.errors import LandsegError, explain
 from landseg.files import atomic
 
+_USER = re.compile(r"^(\s*(?:[^/@]*:)?/+)?[^/]*@")  # even where there is no scheme, or the rest is no address
+
 
 def shown(url: str) -> str:
     """Return an address as people and files may see it: without the query and the user, which hold keys."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return url.partition("?")[0]
+    return _USER.sub(r"\1", re.split("[?#]", url, maxsplit=1)[0])
 
 
 class Source(BaseModel):

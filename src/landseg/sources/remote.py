@@ -55,8 +55,8 @@ class Files(Protocol):
         """Say what is here of a file that was fetched."""
 
 
-def inside(folder: Path, key: str) -> Path:
-    """Return the path that a key has below a folder.
+def inside(folder: Path, key: str, advice: str = ADVICE) -> Path:
+    """Return the path that a key has below a folder; `advice` ends the error's sentence.
 
     Raises:
         LandsegError: the key would lead out of the folder, or is no path.
@@ -69,5 +69,5 @@ def inside(folder: Path, key: str) -> Path:
     elif not key.isprintable() or str(PurePosixPath(key)) != key or key == ".":
         fault = "is no path of a file"
     if fault:
-        raise LandsegError(f"{key!r}: the source names a file so, which {fault}; {ADVICE}")
+        raise LandsegError(f"{key!r}: the source names a file so, which {fault}; {advice}")
     return folder / key

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from landseg.errors import LandsegError
-from landseg.sources.http import CONNECT_TIMEOUT
+from landseg.sources.http import CONNECT_TIMEOUT, in_a_row
 from landseg.sources.part import shown
 from landseg.sources.remote import ADVICE, Remote
 
@@ -39,6 +39,11 @@ class Bucket:
         self._timeout, self._attempts, self._making = timeout, attempts, threading.Lock()
         self._made: Any = None
 
+    @property
+    def name(self) -> str:
+        """The bucket's address for messages, without the user and the query that `endpoint` may hold."""
+        return f"{shown(self.endpoint).rstrip('/')}/{self.bucket}"
+
     def folders(self, prefix: str = "") -> list[str]:
         """Return the prefixes one level below a prefix, each with its '/' at the end."""
         return sorted(
@@ -65,7 +70,7 @@ class Bucket:
         with self._explained():
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **asked):
                 if "IsTruncated" not in page:
-                    raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}")
+                    raise LandsegError(f"{self.name}: the server does not answer as S3 does; {ADVICE}")
                 yield page
 
     @property
@@ -77,10 +82,6 @@ class Bucket:
                 weakref.finalize(self, self._made.close)
             return self._made
 
-    @property
-    def _name(self) -> str:
-        return f"{shown(self.endpoint)}/{self.bucket}"
-
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn what botocore raises into a sentence."""
@@ -91,16 +92,16 @@ class Bucket:
             yield
         except exceptions.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            raise LandsegError(f"{self._name}: {_refusal(status)}; {ADVICE}") from None
+            raise LandsegError(f"{self.name}: {_refusal(status)}; {ADVICE}") from None
         except ResponseParserError:
-            raise LandsegError(f"{self._name}: the server does not answer as S3 does; {ADVICE}") from None
+            raise LandsegError(f"{self.name}: the server does not answer as S3 does; {ADVICE}") from None
         except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):  # the former is a ConnectionError, too
-            fault = f"the server does not answer in time, {self._attempts} times in a row"
-            raise LandsegError(f"{self._name}: {fault}; run again later, or {ADVICE}") from None
+            fault = f"the server does not answer in time{in_a_row(self._attempts)}"
+            raise LandsegError(f"{self.name}: {fault}; run again later, or {ADVICE}") from None
         except (exceptions.HTTPClientError, exceptions.ConnectionError):
-            raise LandsegError(f"{self._name}: the connection fails; run again later, or {ADVICE}") from None
+            raise LandsegError(f"{self.name}: the connection fails; run again later, or {ADVICE}") from None
         except (exceptions.BotoCoreError, ValueError):
-            raise LandsegError(f"{self._name}: is no address of a bucket; {ADVICE}") from None
+            raise LandsegError(f"{self.name}: is no address of a bucket; {ADVICE}") from None
 
 
 def _client(endpoint: str, timeout: float, attempts: int) -> Any:

@@ -32,7 +32,7 @@ class Item:
     collection: str
     #: YYYY-MM-DD, UTC.
     date: str
-    #: West, south, east, north in degrees.
+    #: West, south, east, north in degrees; with heights west, south, lowest, east, north, highest.
     bbox: tuple[float, ...] | None
     #: By the names that the item gives them.
     assets: dict[str, Remote]

@@ -13,7 +13,7 @@ import requests
 from landseg.errors import LandsegError
 from landseg.sources.bar import Bar
 from landseg.sources.checksums import compare, digests
-from landseg.sources.http import Patience, fetch, new_session, retry_pause, size_of
+from landseg.sources.http import Patience, fetch, in_a_row, new_session, retry_pause, size_of
 from landseg.sources.manifest import Manifest
 from landseg.sources.part import Part, Source, explained, shown
 from landseg.sources.remote import ADVICE, Entry, Remote, inside
@@ -26,6 +26,8 @@ _SMALL = 1 << 20  # bytes; to note how far such a file came takes longer than to
 #: Beside the files, what is known of them.
 MANIFEST = ".manifest.jsonl"
 
+_PARTS = (".part", ".part.json")  # endings of what lies beside a file while it comes
+
 
 class Store:
     """Files of a source in a folder, each at `folder/<key>`.
@@ -36,7 +38,13 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, timeout: float, attempts: int, connections: int = 16, backoff: float = 0.5
+        self,
+        folder: Path,
+        timeout: float,
+        attempts: int,
+        connections: int = 16,
+        backoff: float = 0.5,
+        advice: str = ADVICE,
     ) -> None:
         """Open the folder, which is made when the first file comes.
 
@@ -46,9 +54,10 @@ class Store:
             attempts: how many tries in a row may bring nothing.
             connections: how many files come at a time.
             backoff: seconds to wait after a break; doubles with every try that brings nothing.
+            advice: what to do about a source that does not give its files; ends the sentences of errors.
         """
         self.folder = folder
-        self._patience, self._connections = Patience(timeout, attempts, backoff), connections
+        self._patience, self._connections, self._advice = Patience(timeout, attempts, backoff), connections, advice
         self._manifest = Manifest(folder / MANIFEST)
         self._good: dict[Path, tuple[int, int]] = {}  # size and time of what this process has read and found right
 
@@ -56,7 +65,7 @@ class Store:
         """Return those that are not here, or not as the source has them; what is here is read once.
 
         Raises:
-            LandsegError: a key leads out of the folder.
+            LandsegError: a key leads out of the folder, or is a name that the store needs.
         """
         distinct = list({remote.key: remote for remote in remotes}.values())
         wrong = _side_by_side(lambda remote, _: not self._right(remote), distinct, self._connections)
@@ -65,6 +74,8 @@ class Store:
     def sizes(self, remotes: Sequence[Remote]) -> list[Remote]:
         """Return all of them, with the sizes that the source tells (HEAD) where they were not known.
 
+        A size stays None where the source does not tell it; whether it gives the file, `fetch` finds out.
+
         Raises:
             LandsegError: the source refuses, or does not answer.
         """
@@ -72,7 +83,7 @@ class Store:
 
         def ask(remote: Remote, work: "_Work") -> tuple[str, int | None]:
             watcher = _Share(work)
-            return remote.key, size_of(remote.url, work.session, watcher, self._patience, ADVICE)
+            return remote.key, size_of(remote.url, work.session, watcher, self._patience, self._advice)
 
         found = dict(_side_by_side(ask, unknown, self._connections))
         return [replace(remote, size=found[remote.key]) if remote.size is None else remote for remote in remotes]
@@ -84,14 +95,15 @@ class Store:
 
         Raises:
             LandsegError: the source refuses a file or breaks off too often; what comes differs from what the
-                source says, or is a raster that cannot be read; the disk is full; a key leads out of the folder.
+                source says, or is a raster that cannot be read; the disk is full; a key leads out of the folder, or
+                is a name that the store needs.
         """
         wanted = self.missing(remotes)
         if wanted:
             known = [remote.size for remote in wanted if remote.size is not None]
             with Bar(title, sum(known) if len(known) == len(wanted) else None) as bar:
                 _side_by_side(self._bring, wanted, self._connections, bar)
-        return {remote.key: inside(self.folder, remote.key) for remote in remotes}
+        return {remote.key: self._path(remote) for remote in remotes}
 
     def entry(self, remote: Remote) -> Entry:
         """Say what is here of a file that was fetched.
@@ -104,9 +116,16 @@ class Store:
             raise LandsegError(f"{self.folder / remote.key}: not there; run the download stage again")
         return found
 
+    def _path(self, remote: Remote) -> Path:
+        path = inside(self.folder, remote.key, self._advice)
+        if remote.key == MANIFEST or remote.key.endswith(_PARTS):
+            fault = "is a name that landseg needs for itself"
+            raise LandsegError(f"{remote.key!r}: the source names a file so, which {fault}; {self._advice}")
+        return path
+
     def _right(self, remote: Remote) -> bool:
         """Tell whether a file is here as the manifest, and the source, have it."""
-        path, noted = inside(self.folder, remote.key), self._manifest.entries.get(remote.key)
+        path, noted = self._path(remote), self._manifest.entries.get(remote.key)
         if noted is None or not path.is_file() or path.stat().st_size != noted.size:
             return False
         if remote.size not in (None, noted.size) or (remote.etag and noted.etag != _bare(remote.etag)):
@@ -121,10 +140,10 @@ class Store:
 
     def _bring(self, remote: Remote, work: "_Work") -> None:
         """Bring one file, and note it."""
-        path, watcher = inside(self.folder, remote.key), _Share(work)
+        path, watcher = self._path(remote), _Share(work)
         with explained(path), Part(path, remote.url, _SMALL) as part:
             for failures in range(1, self._patience.attempts + 1):
-                fetch(part, work.session, watcher, self._patience, ADVICE)
+                fetch(part, work.session, watcher, self._patience, self._advice)
                 sha256, fault = _examine(part, remote)
                 if fault is None:
                     entry = Entry(remote.key, shown(remote.url), part.size, sha256, _etag(remote, part.source))
@@ -137,8 +156,8 @@ class Store:
                     retry_pause(watcher, f"{path.name}: {fault}", failures, self._patience)
             part.discard()
             path.unlink(missing_ok=True)  # what may be there is not what the source has, either
-        times = f", {failures} times in a row" if failures > 1 else ""
-        raise LandsegError(f"{shown(remote.url)}: {fault}{times}; what came was removed: run again later, or {ADVICE}")
+        fault = f"{fault}{in_a_row(failures)}; what came was removed"
+        raise LandsegError(f"{shown(remote.url)}: {fault}: run again later, or {self._advice}")
 
 
 class _CancelledError(Exception):
