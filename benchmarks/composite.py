@@ -37,9 +37,9 @@ DATES = 12
 ALL: dict[str, Any] = {"dataset.dates_per_chip": None, "filter.max_cloud_share": 1.0, "filter.max_nodata_share": 1.0}
 CLEAR: dict[str, Any] = {"dataset.dates_per_chip": 4, "filter.max_cloud_share": 0.2, "filter.max_nodata_share": 0.1}
 WAYS: dict[str, dict[str, Any]] = {
-    "paper": {**ALL, "filter.composite": "none", "train.epochs": 2},
-    "clear": {**CLEAR, "filter.composite": "none", "train.epochs": 5},
-    "median": {**CLEAR, "filter.composite": "median", "train.epochs": 20},
+    "paper": {**ALL, "filter.composite": "none", "train.epochs": 1},
+    "clear": {**CLEAR, "filter.composite": "none", "train.epochs": 3},
+    "median": {**CLEAR, "filter.composite": "median", "train.epochs": 12},
 }
 PARAMS: dict[str, Any] = {
     "dataset.chips": None,
@@ -47,7 +47,6 @@ PARAMS: dict[str, Any] = {
     "tile.size": 64,
     "model.encoder": "resnet18",
     "model.encoder_weights": None,
-    "model.encoder_depth": 3,
     "loss.name": "cross_entropy",
     "optimizer.lr": 1.0e-3,
     "scheduler.step": 100,

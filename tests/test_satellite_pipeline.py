@@ -181,7 +181,7 @@ def test_breaks_are_got_over(fresh: Path, coop: S3Server) -> None:
 )
 def test_lasting_faults_end_in_a_sentence(fresh: Path, coop: S3Server, fault: Fault, sentence: str) -> None:
     coop.faults("radiantearth", LABEL, itertools.repeat(fault))
-    output = dvc(fresh, "repro", "download", fails=True)
+    output = dvc(fresh, "repro", "--force", "download", fails=True)
     coop.faults("radiantearth", LABEL, [])
     line = next(line for line in output.splitlines() if line.startswith("error: "))
     assert sentence in line
@@ -194,7 +194,7 @@ def test_a_refused_key_ends_in_a_sentence(fresh: Path, chips: list[Chip]) -> Non
     with MLHubServer("ref_landcovernet_af_v1", hub_landcovernet(chips[0]), key=SECRET) as hub:
         set_params(fresh, {"download.source": "mlhub"})
         wrong = hub.environment() | {"MLHUB_API_KEY": "mistyped"}
-        output = dvc(fresh, "repro", "download", variables=wrong, fails=True)
+        output = dvc(fresh, "repro", "--force", "download", variables=wrong, fails=True)
     assert "error: " in output
     assert "MLHUB_API_KEY" in output
     assert "mistyped" not in output

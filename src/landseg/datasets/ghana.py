@@ -23,11 +23,11 @@ from pathlib import Path
 import pandas as pd
 
 from landseg.clouds import CloudRule
-from landseg.datasets import chips
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Dates, Layout, Selection
+from landseg.datasets.chips import Box, Chip, Layout, Selection, choose
 from landseg.datasets.classes import LandClass
+from landseg.datasets.fetching import Dates, fetch_chips
 from landseg.datasets.inventories import sorted_out, source
 from landseg.errors import LandsegError
 from landseg.params.dataset import BANDS, DownloadParams, GhanaParams
@@ -111,9 +111,7 @@ def fetch(dataset: GhanaParams, download: DownloadParams, raw: Path, state: Path
     wanted = Selection(dataset.chips, dataset.seed, None, dataset.dates)
     dates = Dates(dataset.dates_per_chip, dataset.dates_per_quarter)
     listed = set(official["place"]) if len(official) else None
-    taken, table = chips.fetch(
-        chips.choose(inventory, wanted, layout, listed), files, layout, dates, download.max_gb, raw
-    )
+    taken, table = fetch_chips(choose(inventory, wanted, layout, listed), files, layout, dates, download.max_gb, raw)
     return Fetched(card(dataset), scene_table(_rows(taken)), official, table)
 
 

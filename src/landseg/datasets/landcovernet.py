@@ -29,11 +29,11 @@ from functools import partial
 from pathlib import Path
 
 from landseg.clouds import CloudRule
-from landseg.datasets import chips
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
-from landseg.datasets.chips import Box, Chip, Dates, Layout, Selection
+from landseg.datasets.chips import Box, Chip, Layout, Selection, choose, each
 from landseg.datasets.classes import LandClass
+from landseg.datasets.fetching import Dates, fetch_chips
 from landseg.datasets.inventories import sorted_out, source
 from landseg.params.dataset import DownloadParams, LandCoverNetParams
 from landseg.rasters import bounds
@@ -113,7 +113,7 @@ def fetch(dataset: LandCoverNetParams, download: DownloadParams, raw: Path, stat
     )
     wanted = Selection(dataset.chips, dataset.seed, dataset.bbox, dataset.dates)
     dates = Dates(dataset.dates_per_chip, dataset.dates_per_quarter)
-    taken, table = chips.fetch(chips.choose(inventory, wanted, layout), files, layout, dates, download.max_gb, raw)
+    taken, table = fetch_chips(choose(inventory, wanted, layout), files, layout, dates, download.max_gb, raw)
     return Fetched(card(dataset), scene_table(_rows(taken)), files=table)
 
 
@@ -187,7 +187,7 @@ class Coop:
     def ids(self) -> list[str]:
         """Return the ids of all chips: one listing a tile."""
         tiles = [tile for tile in self.bucket.folders(self.root) if re.fullmatch(r"\d\d[A-Z]{3}", _last(tile))]
-        numbered = chips.each(self.bucket.folders, tiles, "tiles")
+        numbered = each(self.bucket.folders, tiles, "tiles")
         return [
             f"{_last(tile)}_{_last(number)}"
             for tile, numbers in zip(tiles, numbered, strict=True)
