@@ -2,8 +2,8 @@
 
 The published label chips are real, their Sentinel-2 imagery is not: tests/satellite.py paints every class with a
 spectrum and a season of its own, under light, haze, clouds, shadows and veils that the cloud layers miss. Three ways
-go through the whole pipeline, with the same chips and seeds, a split by Sentinel-2 tile, which deals parts by numbers of
-tiles and so not quite alike, and about as many steps:
+go through the whole pipeline, with the same chips and seeds, about as many steps, and a split by Sentinel-2 tile (which
+deals parts by numbers of tiles, and so not quite alike):
 
 - paper: every date is a picture of its own, cloudy or not, as in the student paper, which could not filter;
 - clear: the four clearest dates of a chip, each a picture of its own;

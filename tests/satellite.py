@@ -160,6 +160,8 @@ def coop_landcovernet(chip: Chip, region: str = "af", folder: str = "S2/") -> It
     root = f"landcovernet/landcovernet_{region}/data/v1.0/2018/{tile}/{number}/"
     yield f"{root}{chip.id}_2018_LC_10m.tif", chip.label
     yield f"{root}{chip.id}_labeling_dates.csv", b"date\n"
+    yield f"{root}L8/{chip.id}_20180803/{chip.id}_20180803_B02_10m.tif", b"Landsat's, of the same name"
+    yield f"{root}S1/{chip.id}_20180803/{chip.id}_20180803_VV_10m.tif", b"radar's"
     for day, files in chip.dates.items():
         scene = f"{chip.id}_{day.replace('-', '')}"
         for asset, body in files.items():

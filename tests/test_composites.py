@@ -310,7 +310,8 @@ def test_the_stage_without_composites(project: Project, capsys: pytest.CaptureFi
     assert len(said[: said.index(next(line for line in said if line.startswith("planned")))]) <= 22
     assert said[21].startswith("planned")
     assert [path.name for path in (project / "data/imagery/folder").iterdir()] == ["imagery.csv"]
-    assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["image"].tolist() == [f"raw/folder/images/s{n:02}.tif" for n in range(0, 30, 3)]
+    images = pd.read_csv(project / "data/imagery/folder/imagery.csv")["image"].tolist()
+    assert images == [f"raw/folder/images/s{n:02}.tif" for n in range(0, 30, 3)]
     assert len(list((project / "data/tiles/folder").iterdir())) == 10
 
 

@@ -70,6 +70,7 @@ RANKING = CloudRule(method="scl", clear=(), nodata=None, scl=(3, 8, 9, 10), cld=
 
 _ROOT = "landcovernet/landcovernet_{region}/data/v1.0/2018/"
 _REGION = re.compile(r"landcovernet_([a-z]{2})(?=[/_])")
+_OTHER_SENSOR = re.compile(r"(^|/)(L8|S1)/|_source_(landsat|sentinel_1)")
 _CHIP = r"(?P<chip>\d\d[A-Z]{3}_\d\d)"
 _ASSET = r"(?P<asset>B\d\d|B8A|CLD|SCL)"
 _DAY = r"(?P<day>\d{8})"
@@ -162,9 +163,10 @@ def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
 def parse(region: str, key: str) -> tuple[str, str | None, str] | None:
     """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse).
 
-    A path that names another region is none of this set's; one that names none may be.
+    A path that names another region is none of this set's; one that names none may be. Landsat 8 and Sentinel-1, which
+    lie beside Sentinel-2 outside Africa and have bands of the same names, are none of it, either.
     """
-    if any(named != region for named in _REGION.findall(key)):
+    if _OTHER_SENSOR.search(key) or any(named != region for named in _REGION.findall(key)):
         return None
     for pattern in _FILES:
         if match := pattern.search(key):
