@@ -44,7 +44,8 @@ def main() -> None:
             write_composites(kept, paths.raw, folder, rule, card, workers)
         write_csv(imagery(kept, params.composite, paths.dataset), folder / "imagery.csv")
         write_csv(scenes, paths.table("kept.csv"))
-    print(f"kept {len(kept):,} of {len(scenes):,} scenes, of {kept['place'].nunique():,} places")
+    composed = f", one composite each of {kept['place'].nunique():,} places" if params.composite == "median" else ""
+    print(f"kept {len(kept):,} of {len(scenes):,} scenes{composed}")
     show_fallen(scenes[~scenes["kept"]], paths.table("kept.csv"))
 
 

@@ -305,7 +305,7 @@ def test_the_stage_without_composites(project: Project, capsys: pytest.CaptureFi
     project.change(filter={"composite": "none"})
     project.run("filter", "tile", "convert")
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "kept 10 of 30 scenes, of 3 places"
+    assert said[0] == "kept 10 of 30 scenes"
     assert said[1] == "  without s01: cloud share 40.6% is over the limit of 20.0%"  # 26 of 64 rows
     assert len(said[: said.index(next(line for line in said if line.startswith("planned")))]) <= 22
     assert said[21].startswith("planned")
@@ -323,7 +323,7 @@ def test_the_stage_with_composites(project: Project, capsys: pytest.CaptureFixtu
     project.change(filter={"max_cloud_share": 0.1, "keep": 3})
     project.run("filter", "tile", "convert")
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "kept 9 of 30 scenes, of 3 places"
+    assert said[0] == "kept 9 of 30 scenes, one composite each of 3 places"
     assert said[21] == "  ... and 1 more, see data/tables/folder/kept.csv"
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["scene"].tolist() == ["s0", "s1", "s2"]
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["archive"].tolist() == ["s00", "s12", "s21"]
