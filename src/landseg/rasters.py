@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from pyproj import CRS, Transformer
-from pyproj.exceptions import ProjError
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
 from landseg.errors import LandsegError
@@ -181,18 +179,17 @@ def _one_crs(one: Grid, other: Grid) -> bool:
     if None not in codes:
         return bool(codes[0] == codes[1])
     x, y = (np.reshape(one.transform, (3, 3)) @ _corners(one))[:2]
-    here, there = (CRS.from_wkt(grid.crs.to_wkt()) for grid in (one, other))
     try:
-        change = Transformer.from_crs(here, there, always_xy=True)
-    except ProjError:
+        there = transform(one.crs, other.crs, x, y)
+    except Exception:  # where there is no way from one to the other, GDAL's own errors slip through
         return False
-    moved = np.hypot(*(np.subtract(change.transform(x, y), (x, y))))
+    moved = np.hypot(*np.subtract(there, (x, y)))
     return bool((moved <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
 
 
 def _called(crs: Any) -> str:
     code = crs.to_epsg()
-    return f"EPSG:{code}" if code else CRS.from_wkt(crs.to_wkt()).name
+    return f"EPSG:{code}" if code else str(crs.to_wkt().split('"')[1])  # its name
 
 
 def _corners(grid: Grid) -> npt.NDArray[np.float64]:
