@@ -180,33 +180,25 @@ def coop_ghana(chip: Chip) -> Iterator[tuple[str, bytes]]:
 def hub_landcovernet(chip: Chip, region: str = "af") -> list[StacItem]:
     """Return a chip's items, as Radiant MLHub's catalog has them: the label, and one for each date."""
     name = f"ref_landcovernet_{region}_v1"
-    images = [
-        StacItem(
-            f"{name}_source_sentinel_2",
-            f"{name}_source_sentinel_2_{chip.id}_{day.replace('-', '')}",
-            day,
-            {f"{asset}.tif": body for asset, body in files.items()},
-        )
-        for day, files in chip.dates.items()
-    ]
-    return [_label(f"{name}_labels", chip, images), *images]
+    return _items(chip, f"{name}_labels", f"{name}_source_sentinel_2", "")
 
 
 def hub_ghana(chip: Chip) -> list[StacItem]:
     """Return a chip's items, as Radiant MLHub's catalog has them: the label, and one for each date."""
     name = "su_african_crops_ghana"
-    images = [
+    return _items(chip, f"{name}_labels", f"{name}_source_s2", "_")
+
+
+def _items(chip: Chip, labels: str, images: str, between: str) -> list[StacItem]:
+    """Return a chip's items, given their collections and what stands between year, month and day in their ids."""
+    dated = [
         StacItem(
-            f"{name}_source_s2",
-            f"{name}_source_s2_{chip.id}_{day.replace('-', '_')}",
+            images,
+            f"{images}_{chip.id}_{day.replace('-', between)}",
             day,
             {f"{asset}.tif": body for asset, body in files.items()},
         )
         for day, files in chip.dates.items()
     ]
-    return [_label(f"{name}_labels", chip, images), *images]
-
-
-def _label(collection: str, chip: Chip, images: Sequence[StacItem]) -> StacItem:
-    sources = [(image.collection, image.id) for image in images]
-    return StacItem(collection, f"{collection}_{chip.id}", "2018-07-01", {"labels.tif": chip.label}, sources)
+    sources = [(image.collection, image.id) for image in dated]
+    return [StacItem(labels, f"{labels}_{chip.id}", "2018-07-01", {"labels.tif": chip.label}, sources), *dated]

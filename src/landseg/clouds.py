@@ -294,16 +294,25 @@ def _quarters(scenes: pd.DataFrame) -> list[tuple[str, int, int]]:
     return [(place, *_quarter(scene, day)) for place, scene, day in rows]
 
 
+def quarter(day: str) -> tuple[int, int]:
+    """Return the year and the quarter, from 0, of a date (YYYY-MM-DD).
+
+    Raises:
+        ValueError: it is no date.
+    """
+    found = date.fromisoformat(day[:10])
+    return found.year, (found.month - 1) // 3
+
+
 def _quarter(scene: str, day: str) -> tuple[int, int]:
     try:
-        found = date.fromisoformat(day[:10])
+        return quarter(day)
     except ValueError:
         fault = f"the date {day!r}, which is none (YYYY-MM-DD)" if day else "no date"
         raise LandsegError(
             f"params.yaml: filter.one_per_quarter needs the dates of scenes, and scene {scene} has {fault}; "
             "set it to false, or correct the scene table"
         ) from None
-    return found.year, (found.month - 1) // 3
 
 
 def _thin(

@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from landseg import parallel
 from landseg.clouds import CloudRule
 from landseg.errors import LandsegError
 from landseg.progress import track
@@ -69,6 +69,11 @@ class Layout:
         """All that an image consists of."""
         return *self.clouds, *self.bands
 
+    @property
+    def after_ranking(self) -> tuple[str, ...]:
+        """What is still to come of an image once dates are ranked."""
+        return tuple(asset for asset in self.assets if asset != self.ranking)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -106,12 +111,13 @@ def choose(inventory: Inventory, selection: Selection, layout: Layout, among: se
         ids = sorted(set(selection.chips))
     elif among is not None:
         ids = [name for name in ids if name in among]
-    if selection.bbox is not None:
-        touching = each(lambda name: _touch(inventory.bounds(name), selection.bbox), ids, "positions")
+    if (box := selection.bbox) is not None:
+        touching = each(lambda name: _touch(inventory.bounds(name), box), ids, "positions")
         ids = [name for name, touches in zip(ids, touching, strict=True) if touches]
         if not ids:
-            box = list(selection.bbox)
-            raise LandsegError(f"params.yaml: dataset.bbox = {box}: no chip of {inventory.where} is in it; widen it")
+            raise LandsegError(
+                f"params.yaml: dataset.bbox = {list(box)}: no chip of {inventory.where} is in it; widen it"
+            )
     if not ids:
         raise LandsegError(f"{inventory.where}: none of its chips is on the published lists; set dataset.lists to null")
     if isinstance(selection.chips, int):
@@ -162,15 +168,11 @@ def _complete(found: Sequence[Chip], layout: Layout) -> list[Chip]:
     return chips
 
 
-def _touch(a: Box, b: Box | None) -> bool:
-    return b is None or (a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3])
+def _touch(a: Box, b: Box) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def each(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:
     """Apply a function that waits for a server to every item, several at a time."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = [pool.submit(function, item) for item in items]
-        try:
-            return list(track(((1, result.result()) for result in results), len(items), f"reading {what}", "chips"))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    results = parallel.each(function, items, _AT_ONCE, "threads")
+    return list(track(((1, result) for result in results), len(items), f"reading {what}", "chips"))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.filesize import decimal
 
-from landseg.clouds import coverage
+from landseg.clouds import coverage, quarter
 from landseg.datasets.chips import Chip, Layout
 from landseg.errors import LandsegError
 from landseg.progress import track
@@ -60,7 +60,7 @@ def fetch_chips(
         _announce("labels and cloud layers of all dates", missing, max_gb, later)
     paths = files.fetch(_with(missing, first), "labels and clouds")
     kept = _rank(chips, paths, layout, dates)
-    second = [of[asset] for chip in kept for of in chip.dates.values() for asset in layout.assets]
+    second = [of[asset] for chip in kept for of in chip.dates.values() for asset in layout.after_ranking]
     if missing := files.sizes(files.missing(second)):
         count = sum(len(chip.dates) for chip in kept)
         _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", missing, max_gb)
@@ -88,7 +88,7 @@ def _at_most(chips: Sequence[Chip], files: Files, layout: Layout, dates: Dates, 
     here = [of[layout.ranking] for chip in ready for of in chip.dates.values()]
     kept = {chip.id: chip for chip in _rank(ready, files.fetch(here, "clouds"), layout, dates)}
     possible = [kept.get(chip.id, chip) for chip in chips]
-    assets = [asset for asset in layout.assets if asset != layout.ranking]
+    assets = layout.after_ranking
     bands = [of[asset] for chip in possible for of in chip.dates.values() for asset in assets]
     absent = {remote.key for remote in files.missing(bands)}
     typical = _typical(possible, files, assets)
@@ -150,12 +150,11 @@ def _rank(chips: Sequence[Chip], paths: Mapping[str, Path], layout: Layout, date
 def _spread(days: Sequence[str], dates: Dates) -> list[str]:
     """Take days in turn, so many of a quarter at most, until there are enough."""
     taken: list[str] = []
-    quarters: Counter[str] = Counter()
+    quarters: Counter[tuple[int, int]] = Counter()
     for day in days:
-        quarter = f"{day[:4]} {(int(day[5:7]) - 1) // 3}"
-        if dates.per_quarter is None or quarters[quarter] < dates.per_quarter:
+        if dates.per_quarter is None or quarters[quarter(day)] < dates.per_quarter:
             taken.append(day)
-            quarters[quarter] += 1
+            quarters[quarter(day)] += 1
     return taken[: dates.count]
 
 

@@ -217,5 +217,4 @@ class Coop:
         Raises:
             LandsegError: it has no place on earth.
         """
-        address = f"{self.bucket.endpoint}/{self.bucket.bucket}/{_ROOT}"
-        return bounds(f"{address}{path(chip, None, 'label')}", self.timeout)
+        return bounds(self.bucket.url(f"{_ROOT}{path(chip, None, 'label')}"), self.timeout)

@@ -203,9 +203,7 @@ class Coop:
 
     def bounds(self, chip: str) -> Box:
         """Return the bounding box of a chip, from the header of its label."""
-        return bounds(
-            f"{self.bucket.endpoint}/{self.bucket.bucket}/{self.root}{path(chip, None, 'label')}", self.timeout
-        )
+        return bounds(self.bucket.url(f"{self.root}{path(chip, None, 'label')}"), self.timeout)
 
 
 def _last(prefix: str) -> str:

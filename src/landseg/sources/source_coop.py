@@ -44,6 +44,10 @@ class Bucket:
         """The bucket's address for messages, without the user and the query that `endpoint` may hold."""
         return f"{shown(self.endpoint).rstrip('/')}/{self.bucket}"
 
+    def url(self, key: str) -> str:
+        """Return the address of an object."""
+        return f"{self.endpoint}/{quote(self.bucket)}/{quote(key)}"
+
     def folders(self, prefix: str = "") -> list[str]:
         """Return the prefixes one level below a prefix, each with its '/' at the end."""
         return sorted(
@@ -57,7 +61,7 @@ class Bucket:
         return [
             Remote(
                 key=found["Key"],
-                url=f"{self.endpoint}/{quote(self.bucket)}/{quote(found['Key'])}",
+                url=self.url(found["Key"]),
                 size=found["Size"],
                 etag=found.get("ETag", "").strip('"') or None,
             )
