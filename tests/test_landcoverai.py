@@ -3,7 +3,6 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +56,6 @@ def whole() -> dict[str, bytes]:
         members[f"images/{scene}.tif"] = tif(chance.integers(0, 256, (3, 60, 70), np.uint8), metres)
         members[f"masks/{scene}.tif"] = tif(chance.integers(0, 5, (1, 60, 70), np.uint8), metres)
     return members
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FileServer() as running:
-        yield running
 
 
 def pack(members: dict[str, bytes]) -> bytes:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,6 @@ HALF = len(CHIP) // 2
 SHA256 = {"sha256": hashlib.sha256(CHIP).hexdigest()}
 MD5 = hashlib.md5(CHIP).hexdigest()
 URL_MD5 = base64.b64encode(hashlib.md5(CHIP).digest()).decode()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FileServer() as running:
-        yield running
 
 
 @pytest.fixture
