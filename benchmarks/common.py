@@ -1,23 +1,102 @@
-"""What the benchmarks share: the machine, the versions, medians, and results as JSON."""
+"""What the benchmarks share: figures with their targets, the machine, the versions, and results as JSON."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
+from rich.table import Table
 
 from landseg.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
 console = Console(width=None if Console().is_terminal else 120)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of landseg, beside the same of another way where there is one, and what was asked for."""
+
+    what: str
+    unit: str
+    #: One value a turn.
+    ours: Sequence[float]
+    #: One value a turn of the other side, measured in the same run; none where there is none.
+    other: Sequence[float] = ()
+    #: What the other side is.
+    against: str = ""
+    #: How the two medians make the ratio; it is ours alone where there is no other side.
+    ratio: Literal["ours / other", "other / ours"] = "other / ours"
+    #: What the ratio, or ours where there is no other side, is to be.
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def value(self) -> float:
+        """What the target is held against: the ratio of the medians, or the median of ours."""
+        if not self.other:
+            return median(self.ours)
+        ratio = median(self.ours) / median(self.other)
+        return ratio if self.ratio == "ours / other" else 1 / ratio
+
+    @property
+    def asked(self) -> str:
+        """The target, in words; '' where there is none."""
+        limits = (("≥", self.at_least), ("≤", self.at_most))
+        return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was met; None where there is none."""
+        if not self.asked:
+            return None
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def verdict(self) -> str:
+        """The target and whether it was met, for a table."""
+        return f"{self.asked}: {'met' if self.met else 'MISSED'}" if self.asked else ""
+
+
+def figure_table(figures: Iterable[Figure], title: str | None = None) -> Table:
+    """Return the one table that every benchmark prints: what, this project, the other side, ratio, target."""
+    table = Table("what", title=title, title_justify="left")
+    for column in ("landseg", "other side", "ratio"):
+        table.add_column(column, justify="right")
+    table.add_column("asked")
+    for figure in figures:
+        ours, other = (f"{spread(side)} {figure.unit}" if side else "" for side in (figure.ours, figure.other))
+        ratio = f"{figure.value:.2f}" if figure.other else ""
+        table.add_row(f"{figure.what}\n[dim]{figure.against}[/]".strip(), ours, other, ratio, figure.verdict)
+    return table
+
+
+def report(name: str, figures: Sequence[Figure], packages: Sequence[str], keep: bool = True, **details: Any) -> None:
+    """Print figures and what they depend on; keep them as benchmarks/results/<name>.json.
+
+    Args:
+        name: of the benchmark.
+        figures: what was measured.
+        packages: the packages that it depends on, besides Python and landseg.
+        keep: whether to write the file; no, where things were only tried out.
+        details: whatever else belongs to the record, fit for JSON.
+    """
+    facts, used = machine(), versions(*packages)
+    console.print(figure_table(figures, name))
+    print_facts(facts, used)
+    if keep:
+        records = [asdict(figure) | {"value": figure.value, "met": figure.met} for figure in figures]
+        save(name, {"machine": facts, "versions": used, "figures": records, **details})
 
 
 def machine() -> dict[str, str]:
@@ -28,7 +107,7 @@ def machine() -> dict[str, str]:
         "cores": f"{cores()} of {os.cpu_count()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(terse=True),
-        "load before": f"{load} (over 1, 5 and 15 minutes)",
+        "load": f"{load} (over 1, 5 and 15 minutes)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
@@ -46,8 +125,10 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def spread(values: Iterable[float], digits: int = 2) -> str:
-    """Write numbers as their median and, in brackets, the least and the greatest."""
+    """Write numbers as their median and, where there are several, in brackets the least and the greatest."""
     numbers = list(values)
+    if len(numbers) == 1:
+        return f"{numbers[0]:.{digits}f}"
     return f"{median(numbers):.{digits}f} ({min(numbers):.{digits}f}–{max(numbers):.{digits}f})"
 
 

@@ -12,7 +12,7 @@ deals parts by numbers of tiles, and so not quite alike):
 So the figures say what filtering and composites do about weather of this kind, and nothing about the accuracy that
 LandCoverNet allows.
 
-    uv run python benchmarks/composite.py <folder with labels/ref_landcovernet_af_v1_labels_*/labels.tif>
+    uv run python -m benchmarks.composite <folder with labels/ref_landcovernet_af_v1_labels_*/labels.tif>
 """
 
 import json
@@ -27,8 +27,9 @@ from typing import Annotated, Any
 import numpy as np
 import rasterio
 import typer
-from common import ROOT, console, machine, save, spread, versions
 from rich.table import Table
+
+from benchmarks.common import ROOT, console, machine, save, spread, versions
 
 sys.path.insert(0, str(ROOT / "tests"))
 from clones import clone, dvc, set_params

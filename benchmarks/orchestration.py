@@ -1,6 +1,6 @@
 """What DVC itself costs on a data set of LandCover.ai's size, tiles in ZIPs against loose tiles.
 
-    uv run python benchmarks/orchestration.py
+    uv run python -m benchmarks.orchestration
 
 A temporary git and DVC project gets this repository's dvc.yaml, params.yaml, DVC settings and code, so every stage
 has its real dependencies, outputs and parameters. Only its commands are replaced (stand_in.py): they write their
@@ -30,9 +30,10 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from common import ROOT, console, machine, print_facts, save, spread, versions
 from rich.table import Table
 from ruamel.yaml import YAML
+
+from benchmarks.common import ROOT, console, machine, print_facts, save, spread, versions
 
 LAYOUTS = ("zip", "loose")
 #: What may not take longer than so many seconds in the ZIP layout.

@@ -1,7 +1,7 @@
 """PNG encoders and their settings: processor time and size, on tiles of 512 px.
 
-    uv run python benchmarks/png.py
-    uv run --with imagecodecs --with isal python benchmarks/png.py     # two libraries that landseg does without
+    uv run python -m benchmarks.png
+    uv run --with imagecodecs --with isal python -m benchmarks.png  # two libraries that landseg does without
 
 Every encoder gets the same tiles: generated orthophoto (scene.py), its masks as ids and as RGB, and, where there is
 real test data, 8 real pictures. What it writes is decoded by OpenCV, timed, and must equal what went in. Times are
@@ -21,11 +21,11 @@ from typing import Annotated, Any, cast
 import cv2
 import numpy as np
 import typer
-from common import console, machine, print_facts, save, versions
 from PIL import Image
 from rich.table import Table
-from scene import Pixels, mask_like, orthophoto, test_data
 
+from benchmarks.common import console, machine, print_facts, save, versions
+from benchmarks.scene import Pixels, mask_like, orthophoto, test_data
 from landseg.datasets.classes import palette
 from landseg.datasets.landcoverai import CLASSES
 

@@ -1,4 +1,4 @@
-"""The two sides of the tiling benchmark, each to be run in a process of its own: python sides.py '<job as JSON>'.
+"""The two sides of the tiling benchmark, each to be run in a process of its own: python -m benchmarks.sides '<job as JSON>'.
 
 The landseg side imports what its convert stage imports, the official one OpenCV alone; so peak memory is that of
 the work, not of the benchmark. Imports are not timed.
@@ -76,8 +76,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool, threads: int) -> dict[str, f
 
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     """Write the scene pair, its card and its tile plan; return what they are, and the seconds that planning took."""
-    from scene import write_pair
-
+    from benchmarks.scene import write_pair
     from landseg.datasets.card import write_card
     from landseg.datasets.landcoverai import CARD
     from landseg.tables import scene_table

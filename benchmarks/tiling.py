@@ -1,6 +1,6 @@
 """Tiling one real-size scene: landseg's convert against the official way of LandCover.ai v1.
 
-    uv run python benchmarks/tiling.py
+    uv run python -m benchmarks.tiling
 
 Both sides start from the same image.tif and mask.tif, and end with every full tile of 512 px on the same disk.
 Every turn is a fresh process; the sides take turns; files are in the page cache. What each side does:
@@ -30,8 +30,9 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from common import console, machine, print_facts, save, spread, versions
 from rich.table import Table
+
+from benchmarks.common import ROOT, console, machine, print_facts, save, spread, versions
 
 Results = dict[str, list[dict[str, float]]]
 
@@ -77,8 +78,8 @@ def job(cores: int, **what: Any) -> dict[str, Any]:
 
     This process stays small: a child's peak memory is never less than what its parent held when it was started.
     """
-    command = [sys.executable, str(Path(__file__).with_name("sides.py")), json.dumps({"cores": cores, **what})]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.sides", json.dumps({"cores": cores, **what})]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{what['do']} failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout)
