@@ -1,4 +1,4 @@
-"""The two sides of the tiling benchmark, each to be run in a process of its own: python -m benchmarks.sides '<job as JSON>'.
+"""The two sides of the tiling benchmark, each to be run by itself: python -m benchmarks.sides '<job as JSON>'.
 
 The landseg side imports what its convert stage imports, the official one OpenCV alone; so peak memory is that of
 the work, not of the benchmark. Imports are not timed.
