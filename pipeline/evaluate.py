@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from landseg import metrics
+from landseg.batches import Order, batches
 from landseg.datasets.card import Card, read_card
 from landseg.datasets.classes import names
 from landseg.devices import accelerator, mixed
@@ -23,7 +24,7 @@ from landseg.params.train import TrainParams
 from landseg.paths import RESULTS, Paths
 from landseg.progress import track
 from landseg.tables import write_csv
-from landseg.tiles import TileSet, loader, part, read_image, read_mask
+from landseg.tiles import TileSet, part, read_image, read_mask
 
 
 def main() -> None:
@@ -32,7 +33,6 @@ def main() -> None:
     compute = section(ComputeParams, "compute")
     device = accelerator(compute.device)
     bf16 = mixed(section(TrainParams, "train").precision, device)
-    workers = 0 if device == "cpu" else compute.workers or cores()
 
     card = read_card(paths.table("card.json"))
     tiles = part(paths.table("split.parquet"), params.part, card.classes)
@@ -44,8 +44,10 @@ def main() -> None:
         )
 
     # One matrix a tile.
-    batches = loader(TileSet(paths.tiles, tiles, card.classes), params.batch_size, workers)
-    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, batches, device, bf16))
+    in_order = Order(len(tiles), params.batch_size)
+    # Every tile is looked at once: to keep any would gain nothing.
+    dealt = batches(TileSet(paths.tiles, tiles, card.classes), in_order, "stream", device, compute.workers or cores())
+    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, dealt, device, bf16))
     counts, batch_ious = zip(*track(counted, len(tiles), "evaluate", "tiles"), strict=True)
     matrices = np.concatenate(counts)
     total = matrices.sum(axis=0)

@@ -17,22 +17,28 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from tilemakers import CARD, CLASSES, PATHS, SIZE, make_project, write_params
+from tilemakers import CARD, CLASSES, PATHS, SIZE, make_project, tile_set, write_params
 from torch.nn.functional import one_hot
 
 from landseg import metrics
+from landseg.batches import Batches, Order, batches
 from landseg.datasets.classes import IGNORE, channels, names
 from landseg.errors import LandsegError
 from landseg.evaluation import by_group, count_batches, predict, predict_ids, spread
 from landseg.losses import loss_function
 from landseg.models import ModelInfo, Segmenter, build, load, save
-from landseg.tiles import TileSet, loader, part
+from landseg.tiles import TileSet
 
 K = len(CLASSES)
 
 
-def tile_set(project: Path, name: str) -> TileSet:
-    return TileSet(project / PATHS.tiles, part(project / PATHS.table("split.parquet"), name, CLASSES), CLASSES)
+def loader(tiles: TileSet, batch_size: int) -> Batches:
+    return batches(tiles, Order(len(tiles), batch_size), "stream", "cpu", 1)
+
+
+def planes(tiles: TileSet, n: int) -> torch.Tensor:
+    """The image of a tile, (3, H, W)."""
+    return torch.from_numpy(tiles.read(n)[0]).permute(2, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, loss = build(info, None), loss_function("focal", 2.0, None)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(4):
-        for images, targets, _ in loader(tile_set(folder, "train"), 4, 0):
+        for images, targets in loader(tile_set(folder, "train"), 4):
             optimizer.zero_grad()
             loss(model(images), targets.long()).backward()
             optimizer.step()
@@ -71,23 +77,22 @@ def model(project: Path) -> Segmenter:
 class TestBatches:
     def test_matrices_are_those_of_all_tiles(self, project: Path, model: Segmenter) -> None:
         tiles = tile_set(project, "test")
-        counts = [counted for counted, _ in count_batches(model, loader(tiles, 3, 0), "cpu", bf16=False)]
+        counts = [counted for counted, _ in count_batches(model, loader(tiles, 3), "cpu", bf16=False)]
         assert [len(counted) for counted in counts] == [3, 3, 2]
         matrices = np.concatenate(counts)
         assert matrices.shape == (8, K, K)
         assert matrices.dtype == np.int64
         with torch.inference_mode():
             for n in range(len(tiles)):
-                image, target, _ = tiles[0, n]
-                predicted = model(image[None])[0].argmax(0).numpy().astype(np.uint8)
-                np.testing.assert_array_equal(matrices[n], metrics.confusion(target.numpy(), predicted, K))
+                predicted = model(planes(tiles, n)[None])[0].argmax(0).numpy().astype(np.uint8)
+                np.testing.assert_array_equal(matrices[n], metrics.confusion(tiles.read(n)[1], predicted, K))
 
     def test_one_hot_iou_is_that_of_segmentation_models(self, project: Path, model: Segmenter) -> None:
         published = published_iou()
-        batches = list(loader(tile_set(project, "train"), 3, 0))
-        ious = [iou for _, iou in count_batches(model, batches, "cpu", bf16=False)]
+        dealt = list(loader(tile_set(project, "train"), 3))
+        ious = [iou for _, iou in count_batches(model, dealt, "cpu", bf16=False)]
         undecided = 0
-        for (images, targets, _), iou in zip(batches, ious, strict=True):
+        for (images, targets), iou in zip(dealt, ious, strict=True):
             probabilities = predict(model, images, "cpu", bf16=False).softmax(dim=1)
             labelled = targets != IGNORE
             truth = one_hot(targets.long().where(labelled, 0), K).movedim(-1, 1)
@@ -98,7 +103,7 @@ class TestBatches:
         assert undecided  # there are pixels without any class above 0.5
 
     def test_bf16_is_used_where_asked_for(self, project: Path, model: Segmenter) -> None:
-        images, _, _ = next(iter(loader(tile_set(project, "test"), 2, 0)))
+        images, _ = next(iter(loader(tile_set(project, "test"), 2)))
         plain, low = (predict(model, images, "cpu", bf16=bf16) for bf16 in (False, True))
         assert plain.dtype == low.dtype == torch.float32
         assert not torch.equal(plain, low)
@@ -106,14 +111,14 @@ class TestBatches:
 
     def test_predicted_ids_are_those_counted(self, project: Path, model: Segmenter) -> None:
         tiles = tile_set(project, "test")
-        images = np.stack([tiles[0, n][0].numpy().transpose(1, 2, 0) for n in range(3)])
+        images = np.stack([tiles.read(n)[0] for n in range(3)])
         predicted = predict_ids(model, images, "cpu", bf16=False)
         assert predicted.shape == (3, SIZE, SIZE)
         assert predicted.dtype == np.uint8
         assert set(np.unique(predicted)) <= {land_class.id for land_class in CLASSES}
-        counted = next(count_batches(model, loader(tiles, 3, 0), "cpu", bf16=False))[0]
+        counted = next(count_batches(model, loader(tiles, 3), "cpu", bf16=False))[0]
         for n in range(3):
-            target = tiles[0, n][1].numpy()
+            target = tiles.read(n)[1]
             np.testing.assert_array_equal(counted[n], metrics.confusion(target, channels(CLASSES)[predicted[n]], K))
 
 
@@ -264,8 +269,8 @@ class TestStage:
             "interval_units": 2,
             "split": {"strategy": "scene", "leakage": {"edge": 0.0}},
         }
-        batches = loader(tile_set(project, "test"), 3, 0)
-        ious = [iou for _, iou in count_batches(model, batches, "cpu", bf16=False)]
+        dealt = loader(tile_set(project, "test"), 3)
+        ious = [iou for _, iou in count_batches(model, dealt, "cpu", bf16=False)]
         assert scores["paper_iou"] == pytest.approx(np.mean(ious), abs=1e-5)
         assert scores["paper_iou_batch_size"] == 3
         shares = json.loads((project / "results/split.json").read_text())["parts"]["train"]["share"]

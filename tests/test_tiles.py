@@ -1,5 +1,5 @@
+import io
 import os
-import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -7,24 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from tilemakers import CLASSES, PATHS, SIZE, change_pixel, land, make_project
+from PIL import Image
+from tilemakers import CLASSES, PATHS, SIZE, Pixels, change_pixel, land, make_project, tile_set
 
-from landseg.augment import augmentation
 from landseg.datasets.classes import IGNORE
 from landseg.errors import LandsegError
-from landseg.tiles import (
-    Augmentation,
-    Order,
-    TileError,
-    TileSet,
-    fingerprint,
-    loader,
-    part,
-    read_image,
-    read_mask,
-    shuffled_loader,
-)
+from landseg.tiles import TileError, TileSet, fingerprint, part, read_image, read_mask
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +26,15 @@ def table(project: Path, name: str = "train") -> pd.DataFrame:
     return part(project / PATHS.table("split.parquet"), name, CLASSES)
 
 
-def train(project: Path, seed: int = 0, changes: Augmentation | None = None) -> TileSet:
-    return TileSet(project / PATHS.tiles, table(project), CLASSES, seed, changes)
-
-
 def own_folder(project: Path, tmp_path: Path) -> Path:
     shutil.copytree(project / PATHS.tiles, tmp_path / "tiles")
     return tmp_path / "tiles"
+
+
+def png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class TestReading:
@@ -57,19 +47,33 @@ class TestReading:
 
     def test_ids_become_channels_and_ignored_stays_ignored(self, project: Path) -> None:
         _, labels = land(0)
-        _, target, position = train(project)[0, 0]
+        _, target = tile_set(project, "train").read(0)
         expected = np.full((SIZE, SIZE), IGNORE)
         for channel, land_class in enumerate(CLASSES):
             expected[labels[:SIZE, :SIZE] == land_class.id] = channel
-        np.testing.assert_array_equal(target.numpy(), expected)
+        np.testing.assert_array_equal(target, expected)
         assert set(np.unique(target)) == {0, 1, 2, IGNORE}
-        assert position == 0
 
-    def test_tile_is_uint8_planes(self, project: Path) -> None:
-        image, target, _ = train(project)[0, 1]
-        assert (image.shape, image.dtype) == ((3, SIZE, SIZE), torch.uint8)
-        assert (target.shape, target.dtype) == ((SIZE, SIZE), torch.uint8)
-        np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), land(0)[0][:SIZE, SIZE:])
+    def test_tile_is_uint8_and_of_the_size_of_the_first(self, project: Path) -> None:
+        tiles = tile_set(project, "train")
+        image, target = tiles.read(1)
+        assert image.shape == (SIZE, SIZE, 3)
+        assert target.shape == (SIZE, SIZE)
+        assert image.dtype == target.dtype == np.uint8
+        np.testing.assert_array_equal(image, land(0)[0][:SIZE, SIZE:])
+        assert tiles.size == SIZE
+        assert tiles.decoded_bytes == 8 * (image.nbytes + target.nbytes)
+
+    def test_tile_of_another_size_is_one_sentence(self, project: Path, tmp_path: Path) -> None:
+        folder = own_folder(project, tmp_path)
+        with zipfile.ZipFile(folder / "b.zip") as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, png(np.zeros((16, 24), np.uint8)) if name == "masks/b_1.png" else content)
+        tiles = TileSet(folder, table(project), CLASSES)
+        with pytest.raises(TileError, match=r"b.zip: masks/b_1.png is 24x16 px, and other tiles are 32x32 px; run the"):
+            tiles.read(5)
 
     def test_part_leaves_out_tiles_without_a_labelled_pixel(self, project: Path, tmp_path: Path) -> None:
         split = pd.read_parquet(project / PATHS.table("split.parquet"))
@@ -82,8 +86,7 @@ class TestReading:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_flipped_bit_is_one_sentence_from_any_process(self, project: Path, tmp_path: Path, workers: int) -> None:
+    def test_flipped_bit_is_one_sentence(self, project: Path, tmp_path: Path) -> None:
         folder = own_folder(project, tmp_path)
         with zipfile.ZipFile(folder / "a.zip") as archive:
             member = archive.getinfo("images/a_2.png")
@@ -91,7 +94,7 @@ class TestDamage:
         content[member.header_offset + 200] ^= 1
         (folder / "a.zip").write_bytes(content)
         with pytest.raises(TileError) as raised:
-            list(loader(TileSet(folder, table(project), CLASSES), 2, workers))
+            TileSet(folder, table(project), CLASSES).read(2)
         sentence = f"{folder}/a.zip: images/a_2.png is missing or damaged; run the convert stage again"
         assert str(raised.value) == sentence
 
@@ -118,112 +121,6 @@ class TestDamage:
         (tmp_path / "x.zip").write_bytes(b"PK, as it were")
         with pytest.raises(TileError, match=r"x.zip: images/t.png is missing or damaged"):
             read_image(tmp_path / "x.zip", "t")
-
-
-class TestOrder:
-    def test_follows_seed_and_epoch_alone(self) -> None:
-        def walk(seed: int | None, epoch: int) -> list[tuple[int, int]]:
-            return list(Order(50, seed, lambda: epoch))
-
-        assert walk(0, 3) == walk(0, 3)
-        assert len({tuple(position for _, position in walk(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
-        assert sorted(position for _, position in walk(7, 3)) == list(range(50))
-        assert {epoch for epoch, _ in walk(7, 3)} == {3}
-        assert walk(None, 5) == [(5, position) for position in range(50)]
-
-    def test_epoch_is_asked_for_when_a_walk_begins(self) -> None:
-        epochs = iter([4, 5])
-        order = Order(3, None, lambda: next(epochs))
-        assert list(order) == [(4, 0), (4, 1), (4, 2)]
-        assert list(order) == [(5, 0), (5, 1), (5, 2)]
-
-    def test_workers_walk_the_epoch_that_is_to_come(self, project: Path) -> None:
-        """Workers are asked for tiles as soon as they start: a resumed run must not begin with the first epoch's."""
-        batches = shuffled_loader(train(project), 8, 1, lambda: 3)
-        expected = [position for _, position in Order(8, 0, lambda: 3)]
-        assert next(iter(batches))[2].tolist() == expected
-
-    def test_last_batch_of_one_tile_is_left_out_of_training_alone(self, project: Path) -> None:
-        tiles = train(project)
-        tiles.tiles = tiles.tiles[:7]
-        assert [len(batch[0]) for batch in shuffled_loader(tiles, 3, 0, lambda: 0)] == [3, 3]
-        assert [len(batch[0]) for batch in shuffled_loader(tiles, 4, 0, lambda: 0)] == [4, 3]
-        assert [len(batch[0]) for batch in shuffled_loader(tiles, 1, 0, lambda: 0)] == [1] * 7
-        assert [len(batch[0]) for batch in loader(tiles, 3, 0)] == [3, 3, 1]
-        tiles.tiles = tiles.tiles[:1]
-        assert len(list(shuffled_loader(tiles, 3, 0, lambda: 0))) == 1
-
-
-class TestAugmentation:
-    def test_follows_seed_epoch_and_position_alone(self, project: Path) -> None:
-        def image(seed: int, epoch: int, position: int) -> bytes:
-            return train(project, seed, augmentation(True, 0.2, 0.2))[epoch, position][0].numpy().tobytes()
-
-        assert image(0, 0, 0) == image(0, 0, 0)
-        assert len({image(seed, epoch, 0) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
-
-    def test_workers_make_no_difference(self, project: Path) -> None:
-        def batches(workers: int) -> list[torch.Tensor]:
-            epochs = iter([0, 1])
-            batches = shuffled_loader(train(project, 5, augmentation(True, 0.2, 0.2)), 3, workers, lambda: next(epochs))
-            # Twice: the second walk finds the workers warm.
-            return [tensor for _ in range(2) for batch in batches for tensor in batch]
-
-        torch.manual_seed(1)
-        here = batches(0)
-        torch.manual_seed(2)
-        there = batches(2)
-        assert len(here) == len(there) == 2 * 3 * 3
-        assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
-
-    def test_d4_gives_all_eight_symmetries_and_moves_image_and_mask_together(self) -> None:
-        changes = augmentation(d4=True, brightness=0, contrast=0)
-        assert changes is not None
-        row, col = np.mgrid[:SIZE, :SIZE].astype(np.uint8)
-        image = np.stack([row, col, row ^ col], axis=-1)
-        mask = (row * 2 + col // 32).astype(np.uint8)  # 128 ids, each a half row
-        symmetries = [np.rot90(turned, k) for turned in (image, image[:, ::-1]) for k in range(4)]
-        seen = set()
-        for draw in range(80):
-            turned, ids = changes(image, mask, draw)
-            np.testing.assert_array_equal(ids, turned[..., 0] * 2 + turned[..., 1] // 32)
-            seen.add(next(k for k, symmetry in enumerate(symmetries) if np.array_equal(symmetry, turned)))
-        assert seen == set(range(8))
-
-    def test_photometric_changes_leave_the_mask_alone(self) -> None:
-        changes = augmentation(d4=False, brightness=0.3, contrast=0.3)
-        assert changes is not None
-        image, mask = land(0)
-        mask[0] = IGNORE
-        for draw in range(20):
-            changed, ids = changes(image, mask, draw)
-            np.testing.assert_array_equal(ids, mask)
-            assert changed.dtype == np.uint8
-            assert not np.array_equal(changed, image)
-
-    def test_brightness_stays_within_its_share_of_the_range(self) -> None:
-        changes = augmentation(d4=False, brightness=0.1, contrast=0)
-        assert changes is not None
-        grey = np.full((8, 8, 3), 100, np.uint8)
-        shifts = [int(changes(grey, grey[..., 0], draw)[0][0, 0, 0]) - 100 for draw in range(200)]
-        assert -26 <= min(shifts) < -20
-        assert 20 < max(shifts) <= 26
-
-    def test_nothing_to_do_is_none(self) -> None:
-        assert augmentation(False, 0, 0) is None
-
-    def test_tiles_travel_to_processes_that_do_not_fork(self, project: Path) -> None:
-        tiles = train(project, 0, augmentation(True, 0.1, 0.1))
-        assert torch.equal(pickle.loads(pickle.dumps(tiles))[2, 3][0], tiles[2, 3][0])
-
-
-def test_forked_workers_and_parent_read_the_same_archive_at_once(project: Path) -> None:
-    tiles = train(project)
-    expected = [tiles[0, position][0] for position in range(8)]  # the parent has the archives open
-    walks = [iter(loader(tiles, 1, 2)) for _ in range(2)]
-    for position in range(8):
-        found = [next(walk)[0][0] for walk in walks] + [tiles[0, position][0]]
-        assert all(torch.equal(image, expected[position]) for image in found)
 
 
 class TestFingerprint:

@@ -27,6 +27,7 @@ from landseg.datasets.classes import IGNORE, LandClass, ids
 from landseg.paths import RESULTS, Paths
 from landseg.splits import class_shares
 from landseg.tables import extend_parquet, scene_table
+from landseg.tiles import TileSet, part
 from landseg.tiling import plan, write_plan
 
 Pixels = npt.NDArray[np.uint8]
@@ -113,6 +114,11 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     content = {"strategy": "scene", "parts": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}
     (folder / RESULTS).mkdir()
     (folder / RESULTS / "split.json").write_text(json.dumps(content))
+
+
+def tile_set(folder: Path, name: str) -> TileSet:
+    """Return the tiles of a part of a tiny project."""
+    return TileSet(folder / PATHS.tiles, part(folder / PATHS.table("split.parquet"), name, CLASSES), CLASSES)
 
 
 def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,5 +1,8 @@
-"""Where to compute, and in what precision."""
+"""Where to compute, in what precision, how exactly again, and how devices say that they cannot."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -28,3 +31,30 @@ def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool
     if precision == "auto":
         return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Compute the same bits again on the same machine, where that is wanted; enter before anything is computed."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without, CUDA's matrix products are refused
+    torch.use_deterministic_algorithms(True)
+    # Costs time, and nothing here reads such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that there was no memory left, on whatever device."""
+    told = "can't allocate memory", "MPS backend out of memory"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+
+
+def compiler_failed(error: BaseException) -> bool:
+    """Say whether an error comes from torch.compile itself, as where there is no C++ compiler."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

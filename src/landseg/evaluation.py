@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from landseg.batches import Batch
 from landseg.counting import count
 from landseg.datasets.classes import IGNORE, ids
 from landseg.devices import Accelerator
 from landseg.metrics import one_hot_iou
 from landseg.models import Segmenter
-from landseg.tiles import Batch
 
 Pixels = npt.NDArray[np.uint8]
 Matrices = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ def count_batches(
     Raises:
         TileError: a tile cannot be read.
     """
-    for images, targets, _ in batches:
+    for images, targets in batches:
         logits = predict(model, images, device, bf16)
         channels = targets.to(device).long()
         matrices = count(logits.argmax(1), channels, len(model.info.classes))

@@ -1,32 +1,26 @@
-"""Tiles as tensors: read from their archives, in an order that depends on the seed and the epoch alone."""
+"""Tiles as they lie on disk: which are in a part, and their pixels."""
 
 import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from landseg.datasets.classes import ClassTable, channels
 from landseg.errors import LandsegError
 from landseg.tables import pixel_column, read_parquet
 
 Pixels = npt.NDArray[np.uint8]
-#: Changes an image (H, W, 3) and its target (H, W), both uint8, given a seed.
-Augmentation = Callable[[Pixels, Pixels, int], tuple[Pixels, Pixels]]
-#: Images (N, 3, H, W) uint8, targets (N, H, W) uint8, positions in the part (N,) int64.
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def part(split: Path, name: str, classes: ClassTable) -> pd.DataFrame:
@@ -104,115 +98,54 @@ def read_mask(archive: Path, tile: str) -> Pixels:
             return np.asarray(picture)
 
 
-class TileSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
-    """The tiles of a part, each as image (3, H, W) uint8, target (H, W) uint8 (channels, or IGNORE), position."""
+class TileSet:
+    """The tiles of a part, as they lie on disk."""
 
-    def __init__(
-        self,
-        folder: Path,
-        tiles: pd.DataFrame,
-        classes: ClassTable,
-        seed: int = 0,
-        augmentation: Augmentation | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, tiles: pd.DataFrame, classes: ClassTable) -> None:
         """Name the tiles; none is read.
 
         Args:
             folder: where the archives are.
             tiles: columns archive, tile.
             classes: the class table.
-            seed: seed of the augmentation.
-            augmentation: what is done to a tile, or None.
         """
         self.folder = folder
         self.tiles = list(zip(tiles["archive"], tiles["tile"], strict=True))
         self.channels = channels(classes)
-        self.seed = seed
-        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self.tiles)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Read a tile by (epoch, position); the two and the seed alone decide how it is changed.
+    @cached_property
+    def size(self) -> int:
+        """Height and width of a tile, px; all have that of the first.
 
         Raises:
-            TileError: the archive or a picture is missing or damaged.
+            TileError: the first tile is missing or damaged.
         """
-        epoch, position = key
-        archive, tile = self.tiles[position]
-        image = read_image(self.folder / archive, tile)
-        target = self.channels[read_mask(self.folder / archive, tile)]
-        if self.augmentation is not None:
-            draw = int(np.random.SeedSequence((self.seed, epoch, position)).generate_state(1)[0])
-            image, target = self.augmentation(image, target, draw)
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return torch.from_numpy(planes), torch.from_numpy(np.ascontiguousarray(target)), position
+        return len(read_mask(self.folder / self.tiles[0][0], self.tiles[0][1]))
 
+    @property
+    def decoded_bytes(self) -> int:
+        """What the pixels and targets of all tiles take in memory."""
+        return len(self) * self.size**2 * 4
 
-class Order(Sampler[tuple[int, int]]):
-    """Walks a part once an epoch as (epoch, position): in order, or shuffled by seed and epoch alone.
+    def read(self, position: int) -> tuple[Pixels, Pixels]:
+        """Read a tile: its image (H, W, 3) and its target (H, W), channels or IGNORE, uint8 both.
 
-    It asks for the epoch when a walk begins. To be told of it, as by Lightning's `set_epoch`, is too
-    late for a resumed run: workers ask for their first tiles before.
-    """
-
-    def __init__(self, length: int, shuffle_seed: int | None, epoch: Callable[[], int]) -> None:
-        """Set what to walk.
-
-        Args:
-            length: number of tiles.
-            shuffle_seed: seed of the shuffle; None: in order.
-            epoch: returns the epoch that a walk is for.
+        Raises:
+            TileError: the archive or a picture is missing or damaged, or the tile is not of the size of the first.
         """
-        self.length = length
-        self.shuffle_seed = shuffle_seed
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch()
-        positions = np.arange(self.length)
-        if self.shuffle_seed is not None:
-            np.random.default_rng((self.shuffle_seed, epoch)).shuffle(positions)
-        return iter([(epoch, int(position)) for position in positions])
-
-    def __len__(self) -> int:
-        return self.length
-
-
-def loader(tiles: TileSet, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Return batches of a part, in order; `workers` processes decode them, 0 leaves it to this one."""
-    return _batches(tiles, batch_size, workers, Order(len(tiles), None, lambda: 0), drop_last=False)
-
-
-def shuffled_loader(tiles: TileSet, batch_size: int, workers: int, epoch: Callable[[], int]) -> DataLoader[Any]:
-    """Return batches of a part to train on, in an order of its own for every epoch.
-
-    A last batch of one tile is left out: a layer that pools a whole tile into one value cannot
-    normalise it. Which tile that is changes from epoch to epoch.
-
-    Args:
-        tiles: the part; its seed is that of the order, too.
-        batch_size: tiles in a batch.
-        workers: processes that decode, while this one computes.
-        epoch: returns the epoch to come, from 0.
-    """
-    alone = len(tiles) > 1 and len(tiles) % batch_size == 1
-    return _batches(tiles, batch_size, workers, Order(len(tiles), tiles.seed, epoch), drop_last=alone)
-
-
-def _batches(tiles: TileSet, batch_size: int, workers: int, order: Order, drop_last: bool) -> DataLoader[Any]:
-    return DataLoader(
-        tiles,
-        batch_size=batch_size,
-        sampler=order,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        drop_last=drop_last,
-        # Every walk draws a seed for its workers; drawn from the common chance, it would shift dropout.
-        generator=torch.Generator(),
-    )
+        name, tile = self.tiles[position]
+        archive = self.folder / name
+        image, target = read_image(archive, tile), self.channels[read_mask(archive, tile)]
+        for member, picture in ((_image(tile), image), (_mask(tile), target)):
+            if picture.shape[:2] != (self.size, self.size):
+                raise TileError(
+                    f"{archive}: {member} is {picture.shape[1]}x{picture.shape[0]} px, and other tiles are "
+                    f"{self.size}x{self.size} px; run the convert stage again"
+                )
+        return image, target
 
 
 def fingerprint(folder: Path, tiles: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """Training: Lightning's loop around a network, a loss and what is counted of every epoch."""
 
+import gc
 import math
 import signal
 import sys
@@ -7,7 +8,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, cast
 
 import lightning
 import numpy as np
@@ -15,21 +18,57 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import nn
-from torch.utils.data import DataLoader
 
-from landseg import metrics
-from landseg.checkpoints import Checkpoints
+from landseg import metrics, speed
+from landseg.batches import Batch, Batches
 from landseg.counting import count
-from landseg.devices import Accelerator
-from landseg.models import Segmenter, save
-from landseg.tiles import Batch
+from landseg.devices import Accelerator, compiler_failed, out_of_memory
+from landseg.errors import LandsegError
+from landseg.keeper import Keeper
+from landseg.losses import Loss
+from landseg.models import Segmenter
 
+T = TypeVar("T")
+
+#: Every one moves all weights in one go.
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": lambda weights, **options: torch.optim.SGD(weights, momentum=0.9, **options),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How weights move, epoch by epoch."""
+
+    #: A key of OPTIMIZERS.
+    optimizer: str
+    #: Learning rate of the first epoch.
+    lr: float
+    weight_decay: float
+    #: Epochs after which the rate is multiplied by `factor`, again and again.
+    step: int
+    factor: float
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch: StepLR in closed form, so a resumed run cannot be out of step."""
+        return self.lr * self.factor ** (epoch // self.step)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a step is computed; none of it changes what a step is."""
+
+    #: Whether to compute in bf16 where that is safe.
+    bf16: bool = False
+    #: Whether to use torch.compile.
+    compiled: bool = False
+    #: How many tiles are computed at once; a batch is made of so many pieces. None: the whole batch.
+    micro_batch: int | None = None
+    #: FLOPs of a tile, and FLOP/s that the device is held against; 0: utilisation is not measured.
+    tile_flops: float = 0.0
+    device_rate: float = 0.0
 
 
 class Run(lightning.LightningModule):
@@ -38,91 +77,176 @@ class Run(lightning.LightningModule):
     def __init__(
         self,
         model: Segmenter,
-        loss: nn.Module,
-        *,
-        optimizer: str,
-        lr: float,
-        weight_decay: float,
-        step: int,
-        factor: float,
+        loss: Loss,
+        schedule: Schedule,
         seed: int,
+        arithmetic: Arithmetic | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Set what to train, and how.
 
         Args:
             model: what to train.
             loss: of logits (N, K, H, W) and targets (N, H, W) int64.
-            optimizer: a key of OPTIMIZERS.
-            lr: learning rate of the first epoch.
-            weight_decay: weight decay.
-            step: epochs after which the rate is multiplied by `factor`, again and again.
-            factor: what it is multiplied by.
+            schedule: how weights move.
             seed: seed of all that the network itself draws, as dropout does.
+            arithmetic: how to compute.
+            say: told what a user should know.
         """
         super().__init__()
-        self.model, self.loss = model, loss
-        self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        self.step, self.factor, self.seed = step, factor, seed
+        self.automatic_optimization = False  # a batch may have to be computed in pieces
+        self.model, self.loss, self.schedule, self.seed, self.say = model, loss, schedule, seed, say
+        self.arithmetic = arithmetic or Arithmetic()
+        #: How many tiles are computed at once; halved where memory does not suffice.
+        self.micro_batch = self.arithmetic.micro_batch
         self.scores: dict[str, float] = {}
-        #: Tiles trained on a second, in the last epoch.
-        self.speed = 0.0
+        # A function, not a module of its own, whose weights would be saved twice.
+        self._compiled = torch.compile(model.forward, dynamic=False) if self.arithmetic.compiled else None
         # Of the epoch so far: loss and tiles of every batch, the validation part's matrix. All stay on the
         # device until the epoch ends, so that it need not wait for this process.
-        self.losses: list[tuple[torch.Tensor, int]] = []
-        self.train_loss = math.nan
-        self.matrix: torch.Tensor
-        self.started = 0.0
+        self._losses: list[tuple[torch.Tensor, int]] = []
+        self._matrix: torch.Tensor
+        self._train_loss = math.nan
+        self._speeds: dict[str, float] = {}
+        self._largest_piece = 0
+        #: The batches to train on; set by `fit`.
+        self.watched: speed.Watched
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer; `on_train_epoch_start` moves its rate."""
-        return OPTIMIZERS[self.optimizer](self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-
-    def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: StepLR in closed form, so a resumed run cannot be out of step."""
-        return self.lr * self.factor ** (epoch // self.step)
+        of = self.schedule
+        return OPTIMIZERS[of.optimizer](self.model.parameters(), lr=of.lr, weight_decay=of.weight_decay)
 
     def on_train_epoch_start(self) -> None:
         """Set what depends on the epoch alone: the rate, and the chance that dropout draws on."""
         torch.manual_seed(self.seed + self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.rate(self.current_epoch)
-        self.losses = []
-        self.started = time.perf_counter()
+            group["lr"] = self.schedule.rate(self.current_epoch)
+        self._losses = []
+        speed.reset_peak_memory(self.device.type)
 
-    def training_step(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch."""
-        images, targets, _ = batch
-        loss: torch.Tensor = self.loss(self.model(images), targets.long())
-        self.losses.append((loss.detach(), len(images)))
-        return loss
+    def training_step(self, batch: Batch) -> None:
+        """Move the weights by a batch."""
+        loss = self._fitting(self.gradients, batch)
+        cast(torch.optim.Optimizer, self.optimizers()).step()
+        self._losses.append((loss, len(batch[0])))
+
+    def gradients(self, batch: Batch) -> torch.Tensor:
+        """Leave the gradients of a batch, added up piece by piece, and return its loss."""
+        self.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for images, targets, share in self._pieces(batch):
+            loss = self.loss(self._logits(images), targets) * share
+            loss.backward()
+            total += loss.detach()
+        return total
 
     def on_validation_epoch_start(self) -> None:
         """Close the books on training; Lightning validates after the last step of an epoch."""
-        self.train_loss = _mean(self.losses)
-        self.speed = sum(tiles for _, tiles in self.losses) / (time.perf_counter() - self.started)
+        self._train_loss = _mean(self._losses)  # waits for the device: only now is the time what training took
+        seconds, tiles = time.perf_counter() - self.watched.started, sum(tiles for _, tiles in self._losses)
+        self._speeds = {
+            "speed/images_per_second": tiles / seconds,
+            "speed/data_wait": self.watched.waited / seconds,
+            "speed/peak_memory_gb": speed.peak_memory(self.device.type) / 1e9,
+        }
+        if self.arithmetic.device_rate:
+            used = tiles * self.arithmetic.tile_flops / seconds
+            self._speeds["speed/mfu"] = used / self.arithmetic.device_rate
         classes = len(self.model.info.classes)
-        self.matrix = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
-        self.losses = []
+        self._matrix = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        self._losses = []
 
     def validation_step(self, batch: Batch) -> None:
         """Count a batch."""
-        images, targets, _ = batch
-        logits, targets = self.model(images), targets.long()
-        self.losses.append((self.loss(logits, targets), len(images)))
-        self.matrix += count(logits.argmax(1), targets, len(self.matrix)).sum(0)
+        loss, matrix = self._fitting(self._counted, batch)
+        self._losses.append((loss, len(batch[0])))
+        self._matrix += matrix
+
+    def _counted(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        total, matrix = torch.zeros((), device=self.device), torch.zeros_like(self._matrix)
+        for images, targets, share in self._pieces(batch):
+            logits = self._logits(images)
+            total += self.loss(logits, targets) * share
+            matrix += count(logits.argmax(1), targets, len(matrix)).sum(0)
+        return total, matrix
 
     def on_validation_epoch_end(self) -> None:
         """Turn what was counted into scores."""
-        matrix = self.matrix.cpu().numpy()
+        matrix = self._matrix.cpu().numpy()
         self.scores = {
-            "train/loss": self.train_loss,
-            "val/loss": _mean(self.losses),
+            "train/loss": self._train_loss,
+            "val/loss": _mean(self._losses),
             "val/macro_miou": float(np.nanmean(metrics.iou(matrix))),
             "val/micro_iou": metrics.micro_iou(matrix),
             "val/fscore": float(np.nanmean(metrics.f1(matrix))),
             "val/accuracy": metrics.pixel_accuracy(matrix),
-            "lr": self.rate(self.current_epoch),
+            "lr": self.schedule.rate(self.current_epoch),
+            **self._speeds,
+            "speed/seconds": time.perf_counter() - self.watched.started,
         }
+
+    def _pieces(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Cut a batch into pieces of about one size; yield images, int64 targets and the share in the batch's loss.
+
+        About one size, so that none is a single tile unless all are: a layer that pools a whole tile into one
+        value cannot normalise that.
+        """
+        images, targets = batch[0], batch[1].long()
+        pieces = -(-len(images) // (self.micro_batch or len(images)))
+        whole = self.loss.weight(targets).clamp_min(torch.finfo(torch.float32).tiny)
+        for some, of in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
+            self._largest_piece = max(self._largest_piece, len(some))
+            yield some, of, self.loss.weight(of) / whole
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.bf16):
+            # Compiled for one shape. Others, as at the end of an epoch, are too few to be worth another minute.
+            if self._compiled is not None and self.training and len(images) == self._largest_piece:
+                try:
+                    return self._compiled(images)
+                except RuntimeError as error:
+                    if not compiler_failed(error):
+                        raise
+                self.say("torch.compile failed, going on without it; set train.compile to false to be spared the wait")
+                self._compiled = None
+            logits: torch.Tensor = self.model(images)
+        return logits
+
+    def _fitting(self, compute: Callable[[Batch], T], batch: Batch) -> T:
+        """Compute a batch, in smaller pieces where memory does not suffice.
+
+        What a failed attempt leaves behind is one more look of the normalisation layers at tiles of the
+        training part.
+
+        Raises:
+            LandsegError: not even one tile fits.
+        """
+        while True:
+            try:
+                return compute(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Here, and not in the handler, the frames that held tensors are gone.
+            self._shrink(batch)
+
+    def _shrink(self, batch: Batch) -> None:
+        tiles, size = len(batch[0]), batch[0].shape[-1]
+        held = min(self.micro_batch or tiles, tiles)
+        if held == 1:
+            raise LandsegError(
+                f"params.yaml: train.batch_size: memory does not suffice for one tile of {size} px; choose a smaller "
+                "model.encoder or tile.size"
+            )
+        self.micro_batch, self._largest_piece = held // 2, 0
+        self.zero_grad()
+        gc.collect()
+        torch.cuda.empty_cache()
+        self.say(
+            f"memory does not suffice for {held} tiles at once: going on with {self.micro_batch}, "
+            f"whose gradients add up to those of {tiles}; set compute.micro_batch to {self.micro_batch} to begin so"
+        )
 
 
 def _mean(losses: list[tuple[torch.Tensor, int]]) -> float:
@@ -131,81 +255,7 @@ def _mean(losses: list[tuple[torch.Tensor, int]]) -> float:
     return float(np.average(values, weights=[tiles for _, tiles in losses]))
 
 
-class Keeper(lightning.Callback):
-    """Keeps the history, the best and the last epoch; stops early where that is asked for."""
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        monitor: str,
-        patience: int | None,
-        report: Callable[[dict[str, float], float | None], None],
-    ) -> None:
-        """Set what to watch.
-
-        Args:
-            checkpoints: where to keep.
-            monitor: the score by which epochs are compared; of a loss, less is better.
-            patience: epochs without a better one after which to stop; None: never.
-            report: called with the scores of every epoch, those before an interruption included, and
-                with the tiles trained on a second, which is None for those.
-        """
-        self.checkpoints, self.monitor, self.patience, self.report = checkpoints, monitor, patience, report
-        #: The scores of every finished epoch.
-        self.history: list[dict[str, float]] = []
-
-    @property
-    def epoch(self) -> int:
-        """The epoch to come, from 0."""
-        return len(self.history)
-
-    @property
-    def best_epoch(self) -> int:
-        """The finished epoch, from 0, with the best score; the first of equals. One without a score is never better."""
-        sign = -1 if self.monitor.endswith("loss") else 1
-        scores = [sign * scores[self.monitor] for scores in self.history]
-        return max(range(self.epoch), key=lambda epoch: -math.inf if math.isnan(scores[epoch]) else scores[epoch])
-
-    @property
-    def patient(self) -> bool:
-        """Whether the best epoch is not yet too long ago."""
-        return not self.history or self.patience is None or self.epoch - 1 - self.best_epoch < self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold of this."""
-        return {"history": self.history}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the history of an interrupted run, and report it again: its curves were not kept."""
-        self.history = state_dict["history"]
-        for scores in self.history:
-            self.report(scores, None)
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Go no further where the interrupted run had just stopped early."""
-        trainer.should_stop = not self.patient
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the best weights first, then the state that knows of them."""
-        run = cast(Run, pl_module)
-        self.history.append(run.scores)
-        latest = self.epoch - 1
-        if self.best_epoch == latest:
-            save(run.model, self.checkpoints.best(latest))
-        self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch)
-        trainer.should_stop = not self.patient
-        self.report(run.scores, run.speed)
-
-
-def fit(
-    run: Run,
-    train: DataLoader[Any],
-    val: DataLoader[Any],
-    keeper: Keeper,
-    epochs: int,
-    device: Accelerator,
-    bf16: bool,
-) -> None:
+def fit(run: Run, train: Batches, val: Batches, keeper: Keeper, epochs: int, device: Accelerator) -> None:
     """Train for a number of epochs, or from where the checkpoint of this very run stands.
 
     Args:
@@ -215,21 +265,22 @@ def fit(
         keeper: what is kept of every epoch.
         epochs: how many, those of the checkpoint included.
         device: where.
-        bf16: whether to compute in bf16 where that is safe.
 
     Raises:
-        LandsegError: a tile cannot be read, or a checkpoint cannot be written.
+        LandsegError: a tile cannot be read, a checkpoint cannot be written, not even one tile fits into memory, or
+            the network has no deterministic form where that is asked for.
         SystemExit: the process was asked to end (SIGTERM).
     """
     bar = sys.stderr.isatty()
+    run.watched = speed.Watched(train)
     with _quiet():
         trainer = lightning.Trainer(
             accelerator=device,
             devices=1,
-            precision="bf16-mixed" if bf16 else "32-true",
             max_epochs=epochs,
             callbacks=[keeper, *([RichProgressBar()] if bar else [])],
-            benchmark=True,  # tiles are all of one size, so the fastest convolutions are searched for once
+            # Tiles are all of one size, so the fastest convolutions are searched for once, but may differ each time.
+            benchmark=not torch.are_deterministic_algorithms_enabled(),
             num_sanity_val_steps=0,
             logger=False,
             enable_checkpointing=False,
@@ -238,9 +289,17 @@ def fit(
         )
         last = keeper.checkpoints.last
         try:
-            trainer.fit(run, train, val, ckpt_path=last if last.is_file() else None, weights_only=True)
+            trainer.fit(run, run.watched, val, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SIGTERMException:  # of itself it would end the process as if all were well
             raise SystemExit(128 + signal.SIGTERM) from None
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            what = str(error).partition(" ")[0]
+            raise LandsegError(
+                f"params.yaml: train.deterministic = true: {what} cannot be computed so on {device}; choose another "
+                "model.architecture or loss.name, or set it to false"
+            ) from None
 
 
 @contextmanager

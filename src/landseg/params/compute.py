@@ -15,5 +15,7 @@ class ComputeParams(Section):
     """Processes and threads to use; null: one a core."""
     device: Literal["auto", "cpu", "cuda", "mps"]
     """Where to train and evaluate; auto: a GPU if there is one."""
+    micro_batch: int | None = Field(ge=1)
+    """Tiles to compute at once, where a batch does not fit into memory; null: a batch, or as many as fit."""
     state: Path
     """Folder for partial downloads and checkpoints; name an absolute one to resume `dvc exp run --temp`, too."""

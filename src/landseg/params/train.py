@@ -81,3 +81,9 @@ class TrainParams(Section):
     """By which score the best epoch is chosen (a loss: the smaller, the better)."""
     early_stopping: int | None = Field(ge=1)
     """Epochs without a better score after which training ends; null: never before the last."""
+    cache: Literal["auto", "device", "memory", "stream"]
+    """Where tiles are while training: in the device's memory, in main memory, or on disk; auto: the first with room."""
+    compile: Literal["auto"] | bool
+    """Whether to use torch.compile; auto: on a GPU, in runs long enough to pay for it."""
+    deterministic: bool
+    """Whether the same run on the same machine gives the same bits."""

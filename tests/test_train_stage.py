@@ -1,0 +1,275 @@
+"""The train stage: in processes of its own, killed and resumed, and in this one."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from tilemakers import PATHS, change_pixel, make_project, write_params
+
+from landseg.batches import Batch
+from landseg.training import Run
+
+CURVES = ["lr", "train/loss", "val/accuracy", "val/fscore", "val/loss", "val/macro_miou", "val/micro_iou"]
+SPEEDS = [f"speed/{name}" for name in ("data_wait", "images_per_second", "mfu", "peak_memory_gb", "seconds")]
+
+
+class BrokenOffError(Exception):
+    """A run that breaks off."""
+
+
+def equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums depend on how many threads share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    make_project(folder)
+    return folder
+
+
+def start(project: Path, script: str = "train") -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
+    return subprocess.Popen(
+        [sys.executable, ROOT / f"pipeline/{script}.py"],
+        cwd=project,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> list[str]:
+    """Return the lines of a run that ends well and says nothing on standard error."""
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, ""), errors
+    return output.splitlines()
+
+
+def kill_after(process: "subprocess.Popen[str]", line: str, seconds: float = 0) -> str:
+    """Kill a run so many seconds after it has printed a line that begins so; return what it printed."""
+    printed = [""]
+    with process:
+        assert process.stdout is not None
+        while not printed[-1].startswith(line):
+            printed.append(process.stdout.readline())
+            assert printed[-1], process.communicate()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        printed += process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL
+    return "".join(printed)
+
+
+def delete_outputs(project: Path) -> None:
+    """As DVC does before it starts a stage."""
+    shutil.rmtree(project / "results/train", ignore_errors=True)
+    shutil.rmtree(project / "models", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Path, list[str]]:
+    """Two equal projects and what their runs printed: one trained unbroken, the other killed twice."""
+    whole = tmp_path_factory.mktemp("whole")
+    make_project(whole)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (
+        [*git, "init", "--quiet"],
+        [sys.executable, "-m", "dvc", "init", "--quiet"],
+        [*git, "commit", "--quiet", "-m", "DVC"],
+    ):
+        subprocess.run(command, cwd=whole, check=True)
+    (whole / "dvc.yaml").write_text("# A comment.\nstages: {}\n")
+    broken = tmp_path_factory.mktemp("broken") / "project"
+    shutil.copytree(whole, broken)
+
+    kill_after(start(broken), "epoch 2/4")
+    delete_outputs(broken)
+    printed = kill_after(start(broken), "epoch 3/4", seconds=0.1)  # in the middle of epoch 4
+    assert "epoch 4/4" not in printed
+    delete_outputs(broken)
+    resumed = finish(start(broken))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(whole)
+        return whole, Stage(whole).run(), broken, resumed
+
+
+class TestStage:
+    def test_killed_twice_equals_unbroken(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
+        whole, _, broken, _ = killed
+        for name in ("best", "last"):
+            one, other = (load_file(folder / PATHS.model(name)) for folder in (whole, broken))
+            assert equal(one, other)
+            assert (whole / PATHS.model(name)).read_bytes() == (broken / PATHS.model(name)).read_bytes()
+        for curve in CURVES:
+            file = f"results/train/plots/metrics/{curve}.tsv"
+            assert (whole / file).read_text() == (broken / file).read_text()
+        one, other = (json.loads((folder / "results/train/metrics.json").read_text()) for folder in (whole, broken))
+        assert one.pop("speed").keys() == other.pop("speed").keys()
+        assert one == other
+
+    def test_curves(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
+        folder = killed[0] / "results/train/plots/metrics"
+        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tsv")) == [
+            f"{curve}.tsv" for curve in sorted(CURVES + SPEEDS)
+        ]
+        for curve in CURVES + SPEEDS:
+            header, *rows = [line.split("\t") for line in (folder / f"{curve}.tsv").read_text().splitlines()]
+            assert header == ["step", curve.rpartition("/")[2]]
+            assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+            assert all(math.isfinite(float(row[1])) for row in rows)
+
+    def test_output_is_a_line_an_epoch(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
+        _, lines, _, resumed = killed
+        assert re.fullmatch(
+            r"training on cpu in 32 bit, without torch.compile \(computing on cpu\): 1.8 GFLOP a tile, "
+            r"[\d.]+ TFLOP/s in matrix products",
+            lines[0],
+        )
+        assert re.fullmatch(
+            r"8 tiles to train on, 4 to validate, 32 px: 0.00 GB decoded, train.cache memory \(computing on cpu, and "
+            r"main memory has [\d.]+ GB free\)",
+            lines[1],
+        )
+        for epoch, line in enumerate(lines[2:6], 1):
+            assert line.startswith(f"epoch {epoch}/4  train/loss ")
+            assert re.search(r"  [\d.]+ images/s \([\d.]+% of the time waiting for data, \d+% of .* GB\)$", line)
+        assert lines[6].startswith("best val/macro_miou: ")
+        assert len(lines) == 7
+        assert resumed[0].startswith("resuming from .landseg/checkpoints/")
+        assert [line.rpartition("  ")[2] for line in resumed[3:6]] == ["(from the checkpoint)"] * 3
+        assert [line.rpartition("  ")[0] for line in resumed[3:7]] == [line.rpartition("  ")[0] for line in lines[2:6]]
+        assert resumed[7:] == lines[6:]
+
+    def test_speed_of_the_whole_run(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
+        speed = json.loads((killed[0] / "results/train/metrics.json").read_text())["speed"]
+        folder = killed[0] / "results/train/plots/metrics/speed"
+        seconds = [float(line.split("\t")[1]) for line in (folder / "seconds.tsv").read_text().splitlines()[1:]]
+        rates = [float(line.split("\t")[1]) for line in (folder / "images_per_second.tsv").read_text().splitlines()[1:]]
+        assert speed["seconds"] == pytest.approx(sum(seconds))
+        assert speed["images_per_second"] == pytest.approx(sorted(rates[1:])[1])  # the first warms up
+
+    def test_leaves_dvc_yaml_and_no_checkpoints(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
+        for folder in (killed[0], killed[2]):
+            assert (folder / "dvc.yaml").read_text() == "# A comment.\nstages: {}\n"
+            assert list((folder / ".landseg/checkpoints").iterdir()) == []
+            assert not list(folder.rglob("dvclive"))
+            assert sorted(path.name for path in (folder / "results/train").iterdir()) == ["metrics.json", "plots"]
+
+
+class Stage:
+    """The train stage in this process, in a project of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        spec = importlib.util.spec_from_file_location("train_stage", ROOT / "pipeline/train.py")
+        assert spec is not None
+        assert spec.loader is not None
+        self.module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.module)
+
+    def run(self, break_at: str | None = None) -> list[str]:
+        """Run it, or break it off where it prints a line that begins so; return the lines."""
+        lines: list[str] = []
+
+        def say(line: str) -> None:
+            lines.append(line)
+            if break_at and line.startswith(break_at):
+                raise BrokenOffError
+
+        self.module.say = say  # type: ignore[attr-defined]
+        with pytest.raises(BrokenOffError) if break_at else nullcontext():
+            self.module.main()
+        return lines
+
+
+@pytest.fixture
+def stage(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    folder = shutil.copytree(project, tmp_path / "project")
+    write_params(folder, {"train": {"epochs": 2}})
+    monkeypatch.chdir(folder)
+    return Stage(folder)
+
+
+class TestStageInProcess:
+    def test_only_writes_outputs_where_every_epoch_is_done(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        lines = stage.run(break_at="epoch 2/2")  # after the checkpoint of the last epoch, before any output
+        assert not (stage.folder / "models").exists()
+        delete_outputs(stage.folder)
+
+        def trains(*_: object) -> None:
+            raise AssertionError("nothing is left to train")
+
+        monkeypatch.setattr(Run, "training_step", trains)
+        resumed = stage.run()
+        assert [line for line in resumed if "images/s" in line] == []
+        assert [line.rpartition("  ")[0] for line in resumed[3:5]] == [line.rpartition("  ")[0] for line in lines[2:4]]
+        for name in ("best", "last"):
+            assert (stage.folder / PATHS.model(name)).is_file()
+        assert (stage.folder / "results/train/metrics.json").is_file()
+        assert list((stage.folder / ".landseg/checkpoints").iterdir()) == []
+
+    def test_nothing_else_is_resumed_and_what_differs_is_named(self, stage: Stage) -> None:
+        stage.run(break_at="epoch 1/2")
+        write_params(stage.folder, {"train": {"epochs": 2}, "model": {"encoder": "resnet18"}})
+        first = stage.run(break_at="training on")[0]
+        assert first.startswith("not resuming from .landseg/checkpoints/")
+        assert first.endswith(': model.encoder was "mit_b0", is "resnet18"')
+
+        write_params(stage.folder, {"train": {"epochs": 2}})
+        assert stage.run(break_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
+
+        card = stage.folder / PATHS.table("card.json")
+        whole = card.read_text()
+        card.write_text(whole.replace('"wood"', '"forest"'))
+        assert stage.run(break_at="training on")[0].endswith(
+            ': class 1 was "3 wood (20, 80, 30)", is "3 forest (20, 80, 30)"'
+        )
+        card.write_text(whole)
+
+        write_params(stage.folder, {"train": {"epochs": 2, "seed": 1}, "compute": {"workers": 1}})
+        assert stage.run(break_at="training on")[0].endswith(": train.seed was 0, is 1")
+
+    def test_other_pixels_are_not_resumed(self, stage: Stage) -> None:
+        stage.run(break_at="epoch 1/2")
+        change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
+        assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(break_at="training on")[0])
+
+    def test_asked_to_end_it_does_not_end_as_if_all_were_well(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        step = Run.training_step
+
+        def terminated(run: Run, batch: Batch) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            step(run, batch)
+
+        monkeypatch.setattr(Run, "training_step", terminated)
+        with pytest.raises(SystemExit) as raised:
+            stage.run()
+        assert raised.value.code == 128 + signal.SIGTERM
+        assert not (stage.folder / "models").exists()
