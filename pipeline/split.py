@@ -3,16 +3,18 @@
 import json
 from dataclasses import asdict
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
 from landseg.datasets.card import read_card
 from landseg.errors import reporting
 from landseg.files import atomic
+from landseg.leakage import Leakage, footprint_bounds, leakage
 from landseg.params.base import dataset_name, section
 from landseg.params.split import SplitParams
 from landseg.paths import RESULTS, Paths
-from landseg.splits import Leakage, PartSummary, assign, class_shares, leakage, warnings
+from landseg.splits import PartSummary, assign, class_shares, warnings
 from landseg.tables import extend_parquet, pixel_column, read_csv, read_parquet
 
 LEAKS = {
@@ -27,17 +29,16 @@ def main() -> None:
     paths = Paths(dataset_name())
     params = section(SplitParams, "split")
 
-    card = read_card(paths.table("card.json"))
-    classes = card.classes
-    columns = ["tile", "scene", "place", "group", "row", "col", "height", "width", "geometry"]
-    tiles = read_parquet(paths.table("tiles.parquet"), columns + [pixel_column(each.id) for each in classes])
-    official = read_csv(paths.table("official.csv"))
+    card, table = read_card(paths.table("card.json")), paths.table("tiles.parquet")
+    # Pixel counts and footprints are read by themselves, and dropped: of a million tiles they are most of the memory.
+    tiles = read_parquet(table, ["tile", "scene", "place", "group", "row", "col", "height", "width"])
+    official = read_csv(paths.table("official.csv")) if params.strategy == "official" else pd.DataFrame()
     parts = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
-    extend_parquet(paths.table("tiles.parquet"), paths.table("split.parquet"), {"part": parts})
+    extend_parquet(table, paths.table("split.parquet"), {"part": parts})
 
-    summaries = class_shares(tiles, parts, classes)
+    summaries = class_shares(read_parquet(table, [pixel_column(each.id) for each in card.classes]), parts, card.classes)
     leaks = {part: leakage(tiles, parts, part, jitter=card.jitter) for part in ("test", "val")}
-    cautions = warnings(tiles, parts, summaries, card.jitter)
+    cautions = warnings(tiles, footprint_bounds(table), parts, summaries, card.jitter)
     results = {
         "strategy": params.strategy,
         "seed": params.seed,

@@ -38,6 +38,12 @@ def placed(tiles: pd.DataFrame, east: dict[str, float]) -> pd.DataFrame:
     return tiles.assign(geometry=shapely.to_wkb(boxes))
 
 
+def bounds(tiles: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Of the footprints, (N, 4); NaN where there are none."""
+    found: npt.NDArray[np.float64] = shapely.bounds(shapely.from_wkb(tiles["geometry"].to_numpy(object)))
+    return found
+
+
 def counts(parts: npt.NDArray[np.str_]) -> list[int]:
     return [int((parts == part).sum()) for part in PARTS]
 

@@ -67,6 +67,15 @@ def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
     assert coverage(tmp_path, "c.tif", no_gap) == Coverage(pixels=110, nodata=0, cloudy=50)
 
 
+@pytest.mark.parametrize("method", ["mask", "scl", "cld", "both"])
+def test_bytes_are_judged_as_other_numbers_are(method: Method) -> None:
+    rule = CloudRule(method, clear=(4, 5), nodata=0, scl=(3, 8, 9, 10), cld=50)
+    values = [np.random.default_rng(seed).integers(0, 256, (40, 50)) for seed in range(len(rule.layers) or 1)]
+    small, large = (rule.codes([of.astype(dtype) for of in values]) for dtype in ("uint8", "int16"))
+    assert set(np.unique(small)) == {0, 1, 2}
+    np.testing.assert_array_equal(small, large)
+
+
 def test_nan_is_no_data(tmp_path: Path) -> None:
     tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
     assert coverage(tmp_path, "c.tif", MASK) == Coverage(pixels=11, nodata=2, cloudy=3)

@@ -7,26 +7,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import shapely
-from gridmakers import CLASSES, MANY, RATIOS, SIZE, brute_force, counts, grid, placed, scenes
+from gridmakers import CLASSES, MANY, RATIOS, SIZE, bounds, brute_force, counts, grid, placed, scenes
 
-from landseg.splits import (
-    BUFFER,
-    Leakage,
-    by_block,
-    by_list,
-    by_scene,
-    by_tile,
-    class_shares,
-    leakage,
-    overlapping_scenes,
-    warnings,
-)
+from landseg import leakage as module
+from landseg.leakage import Leakage, footprint_bounds, leakage, meetings, overlapping_scenes
+from landseg.splits import BUFFER, by_block, by_list, by_scene, by_tile, class_shares, warnings
 from landseg.tables import PARTS
 
 ROOT = Path(__file__).parents[1]
+
+
+def overlaps(tiles: pd.DataFrame, parts: Any) -> tuple[int, str, str]:
+    return overlapping_scenes(tiles["scene"], bounds(tiles), parts)
 
 
 # Leakage
@@ -70,7 +67,7 @@ def test_what_touches_is_unknown_where_places_were_moved() -> None:
     tiles = placed(scenes((1, 2), (1, 2)), {"scene0": 0, "scene1": 0})
     parts = np.array(["train", "train", "test", "test"])
     assert leakage(tiles, parts, "test", jitter=3000) == Leakage(None, None, 0, None)
-    sentences = warnings(tiles, parts, class_shares(tiles, parts, CLASSES), jitter=3000)
+    sentences = warnings(tiles, bounds(tiles), parts, class_shares(tiles, parts, CLASSES), jitter=3000)
     assert sentences[-1].startswith("the publisher moved every scene at random, by up to 3,000 m: ")
     assert not any("overlap scenes" in sentence for sentence in sentences)
 
@@ -80,7 +77,9 @@ def test_warnings_count_places_on_no_list() -> None:
     parts = np.array(["train"] * 2 + ["val"] * 2 + ["test"] + ["unlisted"] * 3)
     summaries = class_shares(tiles, parts, CLASSES)
     assert summaries["unlisted"].tiles == 3
-    assert warnings(tiles, parts, summaries) == ["1 of the places are on none of the publisher's lists and left out"]
+    assert warnings(tiles, bounds(tiles), parts, summaries) == [
+        "1 of the places are on none of the publisher's lists and left out"
+    ]
 
 
 def test_leakage_is_null_where_a_part_is_empty() -> None:
@@ -91,9 +90,9 @@ def test_leakage_is_null_where_a_part_is_empty() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = placed(MANY, {f"scene{n}": 1000.0 * n for n in range(10)})
     parts = by_tile(tiles, RATIOS, 0)
-    whole = leakage(tiles, parts, "test"), overlapping_scenes(tiles, parts)
-    monkeypatch.setattr("landseg.splits._CHUNK", 7)
-    assert (leakage(tiles, parts, "test"), overlapping_scenes(tiles, parts)) == whole
+    whole = leakage(tiles, parts, "test"), overlaps(tiles, parts)
+    monkeypatch.setattr("landseg.leakage._CHUNK", 7)
+    assert (leakage(tiles, parts, "test"), overlaps(tiles, parts)) == whole
 
 
 # Scenes that overlap on the ground
@@ -102,7 +101,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def ground(east: dict[str, float], of: dict[str, str]) -> tuple[int, str, str]:
     """Overlaps of scenes of 2 x 2 tiles of 512 m, each wholly in one part."""
     tiles = pd.concat([grid(scene, 2, 2) for scene in of], ignore_index=True)
-    return overlapping_scenes(placed(tiles, east), tiles["scene"].map(of).to_numpy("U6"))
+    return overlaps(placed(tiles, east), tiles["scene"].map(of).to_numpy("U6"))
 
 
 def test_scenes_that_overlap_in_different_parts_are_counted() -> None:
@@ -131,7 +130,7 @@ def test_overlaps_are_what_their_definition_says(seed: int) -> None:
         for a, b in itertools.permutations(sorted(held), 2)
         if held[a][1].intersection(held[b][1]).area > 0 and len(held[a][0] | held[b][0]) > 1
     ]
-    assert overlapping_scenes(tiles, parts) == (len({a for a, _ in pairs}), *pairs[0])
+    assert overlaps(tiles, parts) == (len({a for a, _ in pairs}), *pairs[0])
 
 
 def test_dates_of_one_place_overlap() -> None:
@@ -147,17 +146,81 @@ def test_scenes_that_share_a_border_do_not_overlap() -> None:
 def test_a_scene_in_several_parts_overlaps_others_but_not_itself() -> None:
     tiles = pd.concat([grid("a", 1, 3), grid("b", 1, 3)], ignore_index=True)
     parts = np.array(["train", "val", "test", "train", "train", "train"])
-    assert overlapping_scenes(placed(tiles, {"a": 0, "b": 9000}), parts) == (0, "", "")
-    assert overlapping_scenes(placed(tiles, {"a": 0, "b": 0}), parts) == (2, "a", "b")
+    assert overlaps(placed(tiles, {"a": 0, "b": 9000}), parts) == (0, "", "")
+    assert overlaps(placed(tiles, {"a": 0, "b": 0}), parts) == (2, "a", "b")
 
 
 def test_scenes_without_footprints_are_left_out() -> None:
     tiles = scenes((1, 2), (1, 2))
     parts = np.array(["train", "test", "val", "train"])
-    assert overlapping_scenes(tiles, parts) == (0, "", "")
+    assert overlaps(tiles, parts) == (0, "", "")
     half = placed(tiles, {"scene0": 0, "scene1": 0})
     half.loc[half["scene"] == "scene1", "geometry"] = None
-    assert overlapping_scenes(half, parts) == (0, "", "")
+    assert overlaps(half, parts) == (0, "", "")
+
+
+def test_footprints_are_read_as_bounds(tmp_path: Path) -> None:
+    tiles = placed(MANY, {f"scene{n}": 1000.0 * n for n in range(10)})
+    tiles.loc[7, "geometry"] = None
+    pq.write_table(pa.Table.from_pandas(tiles), tmp_path / "tiles.parquet")
+    np.testing.assert_array_equal(footprint_bounds(tmp_path / "tiles.parquet"), bounds(tiles))
+    pq.write_table(pa.Table.from_pandas(MANY), tmp_path / "nowhere.parquet")
+    assert np.isnan(footprint_bounds(tmp_path / "nowhere.parquet")).all()
+
+
+# Nothing is quadratic: how many pairs are looked at, when there is more of everything
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pairs that each search finds."""
+    found = []
+
+    def counted(a: Any, b: Any) -> Any:
+        met = meetings(a, b)
+        if len(a) >= len(b):  # else it has turned the two round, and been counted
+            found.append(len(met[0]))
+        return met
+
+    monkeypatch.setattr(module, "meetings", counted)
+    return found
+
+
+def year(dates: int) -> pd.DataFrame:
+    """Two places of 6 x 6 windows that lie on one another, many dates of each."""
+    both = placed(scenes((6, 6), (6, 6)), {"scene0": 0, "scene1": 512})
+    days = [both.assign(scene=both["place"] + f"_{day}", tile=both["tile"] + f"_{day}") for day in range(dates)]
+    return pd.concat(days, ignore_index=True)
+
+
+def test_dates_add_no_pairs(pairs: list[int]) -> None:
+    for dates in (1, 10):
+        tiles = year(dates)
+        ground = np.tile(np.random.default_rng(0).choice(PARTS, 72), dates)
+        leakage(tiles, ground, "test")
+        overlaps(tiles, ground)
+        by_block(tiles, (0.5, 0.25, 0.25), 0, 2)
+    assert min(pairs) > 0
+    assert pairs[:4] == pairs[4:]
+
+
+def test_scenes_that_claim_one_place_add_no_pairs(pairs: list[int]) -> None:
+    """As chips whose publisher gives the corner of a degree for each."""
+    for count in (10, 1000):
+        tiles = pd.concat([grid(f"chip{n:04}", 1, 1) for n in range(count)], ignore_index=True)
+        claimed = placed(tiles, dict.fromkeys(tiles["scene"], 0.0))
+        parts = np.array(PARTS)[np.arange(count) % 3]
+        assert overlaps(claimed, parts) == (count, "chip0000", "chip0001")
+    assert pairs == [1, 1]
+
+
+def test_pairs_grow_with_the_number_of_tiles(pairs: list[int]) -> None:
+    for side in (16, 32, 64):
+        tiles = grid("a", side, side)
+        leakage(tiles, by_tile(tiles, RATIOS, 0), "test")
+    assert [count / side**2 for count, side in zip(pairs, (16, 32, 64), strict=True)] == pytest.approx(
+        [0.6] * 3, abs=0.2
+    )
 
 
 # What parts hold
@@ -178,19 +241,19 @@ def test_class_shares_count_labelled_pixels() -> None:
 def test_warnings_name_what_is_missing() -> None:
     tiles = grid("a", 1, 3).assign(pixels_0=[10, 20, 0], pixels_3=[30, 0, 0])
     parts = np.array(["train", "val", "val"])
-    assert warnings(tiles, parts, class_shares(tiles, parts, CLASSES)) == [
+    assert warnings(tiles, bounds(tiles), parts, class_shares(tiles, parts, CLASSES)) == [
         "part val has no pixels of water; try another split.seed",
         "part test has no tiles; change split.ratios, split.block or split.strategy",
     ]
     parts = np.array(["train", "test", "val"])
-    sentences = warnings(tiles, parts, class_shares(tiles, parts, CLASSES))
+    sentences = warnings(tiles, bounds(tiles), parts, class_shares(tiles, parts, CLASSES))
     assert sentences[0] == "part val has no labelled pixels; change split.seed or split.strategy"
 
 
 def test_warnings_name_scenes_that_overlap() -> None:
     tiles = placed(scenes((2, 2), (2, 2)), {"scene0": 0, "scene1": 512})
     parts = np.repeat(["train", "test"], 4)
-    sentence = warnings(tiles, parts, class_shares(tiles, parts, CLASSES))[-1]
+    sentence = warnings(tiles, bounds(tiles), parts, class_shares(tiles, parts, CLASSES))[-1]
     assert sentence.startswith("2 scenes overlap scenes of other parts on the ground, scene0 and scene1 for one;")
 
 

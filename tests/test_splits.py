@@ -14,10 +14,10 @@ from gridmakers import CLASSES, MANY, RATIOS, brute_force, counts, grid, lists, 
 
 from landseg.datasets.card import Card, write_card
 from landseg.errors import LandsegError
+from landseg.leakage import Leakage, leakage
 from landseg.splits import (
     BUFFER,
     UNLISTED,
-    Leakage,
     Ratios,
     Strategy,
     assign,
@@ -27,7 +27,6 @@ from landseg.splits import (
     by_place_list,
     by_scene,
     by_tile,
-    leakage,
 )
 from landseg.tables import PARTS
 

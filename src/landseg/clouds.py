@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import rasterio
 from rasterio.windows import Window
 
 from landseg.datasets.card import CloudLayer
@@ -28,6 +29,10 @@ NO_LAYER = "no cloud layer"
 LAYER = "{layer}"
 #: What Sentinel-2's layers hold where there are no data.
 _SCL_NODATA, _CLD_NODATA = 0, 255
+_BYTES = np.arange(256, dtype=np.uint8)
+# Chips lie by thousands in a folder. GDAL, which looks for files that go with a raster, is to ask for each by name, not
+# to list the folder for every one.
+_BY_NAME = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
 # Up to so many pixels, a scene is read in one go.
 _CHIP = 1 << 18
 # How many of the clearest scenes a message names.
@@ -70,6 +75,8 @@ class CloudRule:
         return reduce(np.maximum, verdicts)
 
     def _verdicts(self, layer: str, values: Image) -> Codes:
+        if values.dtype == np.uint8 and values.size > len(_BYTES):  # judge each value once, then look pixels up
+            return self._verdicts(layer, _BYTES).take(values)
         if layer == "SCL":
             cloudy, missing = np.isin(values, self.scl), values == _SCL_NODATA
         elif layer == "CLD":
@@ -150,7 +157,7 @@ def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = Non
         LandsegError: a layer is missing, damaged or of a dtype that holds no numbers, or does not cover the same pixels
             as the other, or as the image.
     """
-    with ExitStack() as stack:
+    with rasterio.Env(**_BY_NAME), ExitStack() as stack:
         paths = [root / cloud.replace(LAYER, layer) for layer in rule.layers or ("",)]
         sources = [stack.enter_context(opened(path)) for path in paths]
         for source in sources:
@@ -215,7 +222,7 @@ def coverage(root: Path, cloud: str, rule: CloudRule, image: Seen | None = None)
             present = image.read(window)[1] if image else None
             if present is not None:
                 codes[~present] = NO_DATA
-            counts += np.bincount(codes.ravel(), minlength=3)
+            counts += [np.count_nonzero(codes == code) for code in (CLEAR, CLOUDY, NO_DATA)]  # a tenth of a bincount
     return Coverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))
 
 

@@ -1,14 +1,10 @@
-"""Splits: which tiles train, which validate, which test, and how much of one part leaks into another.
+"""Splits: which tiles train, which validate, which test, and what each part then holds.
 
 A split is an array of part names, (N,) str, in the row order of the tile table: 'train', 'val',
 'test', 'buffer' for tiles that the block strategy takes out, or 'unlisted' for those that published
 lists of places leave out. Every strategy orders its units by name before it shuffles them, so the same
 seed gives the same split whatever the order of the rows. All dates of a place are in one part, always:
 they show the same ground and share a label.
-
-Why leakage is counted: neighbouring pixels are alike, so a test tile beside a training tile is
-easier than the new ground that a map is made of (Roberts et al., 2017, "Cross-validation strategies
-for data with temporal, spatial, hierarchical, or phylogenetic structure", Ecography 40).
 """
 
 from collections.abc import Mapping
@@ -18,10 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import shapely
 
 from landseg.datasets.classes import ClassTable
 from landseg.errors import LandsegError
+from landseg.leakage import Floats, Parts, Windows, overlapping_scenes
 from landseg.tables import PARTS, pixel_column
 
 #: The parts of tiles that no part may use: those too near to another part, and those on none of the published lists.
@@ -30,27 +26,9 @@ BUFFER, UNLISTED = "buffer", "unlisted"
 Strategy = Literal["random", "official", "scene", "group", "block"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
-Parts = npt.NDArray[np.str_]
 _Ints = npt.NDArray[np.int64]
-_Floats = npt.NDArray[np.float64]
-_Mask = npt.NDArray[np.bool_]
 
-_CHUNK = 100_000  # shapes to hold at a time: a million would fill half a gigabyte
 _NAMES = np.array([*PARTS, BUFFER, UNLISTED])  # wide enough for every name: NumPy cuts longer ones off
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """Shares, 0 to 1, of a part's tiles; None where a part is empty."""
-
-    #: Tiles that share an edge with, or overlap, a tile of the other part; None, too, where nobody knows.
-    edge: float | None
-    #: Those, and tiles that share a corner alone.
-    edge_or_corner: float | None
-    #: Tiles whose place also holds tiles of the other part.
-    same_scene: float | None
-    #: Tiles whose group also holds tiles of the other part; None where there are no groups.
-    same_group: float | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +75,7 @@ def assign(
 def by_tile(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Parts:
     """Deal out single windows, each with all its dates; counts of windows are exact, rounded by largest remainder."""
     # A tile is named <scene>_<k>; its window of the ground is <place>_<k>.
-    suffix = tiles["tile"].str.rpartition("_")[2]
+    suffix = tiles["tile"].str.replace(r"^.*_", "", regex=True)  # a seventh of the time that rpartition takes
     window, names = pd.factorize(tiles["place"] + "_" + suffix, sort=True)
     total = len(names)
     exact = total * np.array(ratios) / sum(ratios)
@@ -238,89 +216,12 @@ def _deal(sizes: _Ints, ratios: Ratios, seed: int) -> Parts:
 
 def _buffered(tiles: pd.DataFrame, parts: Parts) -> Parts:
     """Take out the val tiles that touch test, then the train tiles that touch what is left of val, or test."""
-    parts, boxes = parts.copy(), _boxes(tiles)
+    parts, windows = parts.copy(), Windows(tiles)
     for part, against in (("val", ["test"]), ("train", ["val", "test"])):
-        here = np.flatnonzero(parts == part)
-        _, touching = _contact(boxes, here, np.flatnonzero(np.isin(parts, against)))
-        parts[here[touching]] = BUFFER
+        here = parts == part
+        _, touching = windows.contact(here, np.isin(parts, against))
+        parts[np.flatnonzero(here)[touching]] = BUFFER
     return parts
-
-
-def leakage(tiles: pd.DataFrame, parts: Parts, part: str, against: str = "train", jitter: float = 0) -> Leakage:
-    """Measure how much of a part lies beside, or in the same places as, another part.
-
-    Exact for tiles of any size, grid or overlap; dates of one place lie on one another. Tiles of
-    different places never touch, wherever on the ground they lie: see `overlapping_scenes`.
-
-    Args:
-        tiles: columns place, group, row, col, height, width (px).
-        parts: part of each row.
-        part: the part whose tiles are counted.
-        against: the part that they may touch.
-        jitter: metres by which the publisher moved scenes; above 0 it cannot be known what touches, nor where every
-            place is but one tile.
-    """
-    here, there = np.flatnonzero(parts == part), np.flatnonzero(parts == against)
-    if not len(here) or not len(there):
-        return Leakage(None, None, None, None)
-    # Where a place is one tile, its dates apart, nothing within it can touch: 0 would say that something was looked at.
-    unknown = bool(jitter) or len(tiles[["place", "row", "col"]].drop_duplicates()) == tiles["place"].nunique()
-    edge, touching = _contact(_boxes(tiles), here, there)
-    return Leakage(
-        edge=None if unknown else float(edge.mean()),
-        edge_or_corner=None if unknown else float(touching.mean()),
-        same_scene=_shared(tiles["place"], here, there),
-        same_group=None if (tiles["group"] == "").any() else _shared(tiles["group"], here, there),
-    )
-
-
-def _shared(units: "pd.Series[str]", here: _Ints, there: _Ints) -> float:
-    """Return the share of the rows `here` whose unit has a row `there`, too."""
-    unit, names = pd.factorize(units)
-    shared = np.zeros(len(names), bool)
-    shared[unit[there]] = True
-    return float(shared[unit[here]].mean())
-
-
-def _boxes(tiles: pd.DataFrame) -> _Floats:
-    """Return left, top, right, bottom of every tile, (N, 4) px, each place beside the last in one plane.
-
-    So one search serves all places. A gap of 1 px parts them; whole numbers up to 2^53 are exact in float64.
-    """
-    top, left, height, width = (tiles[name].to_numpy(np.float64) for name in ("row", "col", "height", "width"))
-    place, _ = pd.factorize(tiles["place"])
-    left = left + place * ((left + width).max(initial=0) - left.min(initial=0) + 1)
-    return np.stack([left, top, left + width, top + height], axis=1)
-
-
-def _meetings(a: _Floats, b: _Floats) -> tuple[_Ints, _Ints]:
-    """Return the index pairs, (P,) each, of boxes of `a` and `b`, (N, 4), that touch or overlap."""
-    if len(a) < len(b):  # the tree holds the fewer
-        j, i = _meetings(b, a)
-        return i, j
-    tree, pairs = shapely.STRtree(_diagonals(b)), []
-    for rows in np.array_split(np.arange(len(a)), len(a) // _CHUNK + 1):
-        i, j = tree.query(_diagonals(a[rows]))
-        pairs.append(np.stack([rows[i], j]))
-    i, j = np.concatenate(pairs, axis=1)
-    return i, j
-
-
-def _diagonals(boxes: _Floats) -> npt.NDArray[np.object_]:
-    """Return lines with the envelopes of the boxes: all that the tree compares, at a third of a box's memory."""
-    lines: npt.NDArray[np.object_] = shapely.linestrings(boxes.reshape(-1, 2, 2))
-    return lines
-
-
-def _contact(boxes: _Floats, here: _Ints, there: _Ints) -> tuple[_Mask, _Mask]:
-    """Say which of the boxes `here` have an edge or more, and which a corner or more, in common with any `there`."""
-    a, b = boxes[here], boxes[there]
-    i, j = _meetings(a, b)
-    common = np.minimum(a[i, 2:], b[j, 2:]) - np.maximum(a[i, :2], b[j, :2])  # 0 in both directions at a corner
-    edge, touching = np.zeros((2, len(here)), bool)
-    edge[i[common.any(axis=1)]] = True
-    touching[i] = True
-    return edge, touching
 
 
 def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict[str, PartSummary]:
@@ -342,61 +243,18 @@ def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict
     return summaries
 
 
-def overlapping_scenes(tiles: pd.DataFrame, parts: Parts) -> tuple[int, str, str]:
-    """Count the scenes that overlap, on the ground, a scene with tiles in another part: leakage not counted as such.
-
-    By the bounding boxes of footprints, so turned scenes may be counted where only their boxes overlap.
-    Scenes without footprints, and tiles in the buffer, are left out.
+def warnings(
+    tiles: pd.DataFrame, bounds: Floats, parts: Parts, summaries: Mapping[str, PartSummary], jitter: float = 0
+) -> list[str]:
+    """Say in sentences what will spoil training or scores: empty parts, missing classes, uncounted leakage.
 
     Args:
-        tiles: columns scene, and geometry (WKB in one CRS, or None).
+        tiles: columns scene, place.
+        bounds: bounding box of each row's footprint, (N, 4), as `landseg.leakage.footprint_bounds` reads them.
         parts: part of each row.
-
-    Returns:
-        The number of such scenes, the first of them, and one that it overlaps ('' where there are none).
+        summaries: what each part holds.
+        jitter: metres by which the publisher moved scenes.
     """
-    names, boxes, bits = _grounds(tiles, parts)
-    # Dates of one place, and chips that all claim one place, are searched as one: pairs would be quadratic.
-    place = np.asarray(pd.DataFrame(boxes).groupby([0, 1, 2, 3], sort=False).ngroup(), np.int64)
-    _, first, members = np.unique(place, return_index=True, return_counts=True)
-    held = _union(place, bits, len(first))
-    apart = np.flatnonzero(held > 1)  # not in train alone: one of each pair that matters is among them
-    i, j = _meetings(boxes[first[apart]], boxes[first])
-    others = (apart[i] != j) | (members[j] > 1)
-    i, j = apart[i[others]], j[others]
-    reached = _union(np.append(i, j), held[np.append(j, i)], len(first))[place]
-    found = np.flatnonzero((reached > 0) & (np.bitwise_count(bits | reached) > 1))
-    if not len(found):
-        return 0, "", ""
-    one = found[0]
-    _, near = _meetings(boxes[[one]], boxes)
-    near = np.sort(near[(near != one) & (np.bitwise_count(bits[near] | bits[one]) > 1)])
-    return len(found), str(names[one]), str(names[near[0]])
-
-
-def _grounds(tiles: pd.DataFrame, parts: Parts) -> tuple[npt.NDArray[np.object_], _Floats, _Ints]:
-    """Return, for every scene that has a footprint, its name, its box (S, 4), and a bit for each part it is in."""
-    bits = np.select([parts == part for part in PARTS], [1, 2, 4])
-    used = (bits > 0) & tiles["geometry"].notna().to_numpy()
-    scene, names = pd.factorize(tiles["scene"][used], sort=True)
-    footprints = tiles["geometry"].to_numpy(object)[used]
-    chunks = np.array_split(footprints, len(footprints) // _CHUNK + 1)
-    bounds = np.concatenate([shapely.bounds(shapely.from_wkb(chunk)) for chunk in chunks])
-    spans = pd.DataFrame(bounds).groupby(scene).agg({0: "min", 1: "min", 2: "max", 3: "max"}).to_numpy()
-    # Neighbours that share a border do not overlap, whatever the last digits of their coordinates say.
-    inset = 1e-6 * (spans[:, 2:] - spans[:, :2])
-    return names.to_numpy(object), spans + np.hstack([inset, -inset]), _union(scene, bits[used], len(names))
-
-
-def _union(group: _Ints, bits: _Ints, groups: int) -> _Ints:
-    """Return the bitwise or of the bits of every group, (groups,) int64."""
-    union = np.zeros(groups, np.int64)
-    np.bitwise_or.at(union, group, bits)
-    return union
-
-
-def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSummary], jitter: float = 0) -> list[str]:
-    """Say in sentences what will spoil training or scores: empty parts, missing classes, uncounted leakage."""
     sentences = []
     for part in PARTS:
         summary = summaries[part]
@@ -416,7 +274,7 @@ def warnings(tiles: pd.DataFrame, parts: Parts, summaries: Mapping[str, PartSumm
             "overlap is unknown, so leakage between places cannot be measured"
         )
         return sentences
-    count, one, other = overlapping_scenes(tiles, parts)
+    count, one, other = overlapping_scenes(tiles["scene"], bounds, parts)
     if count:
         sentences.append(
             f"{count} scenes overlap scenes of other parts on the ground, {one} and {other} for one; "
