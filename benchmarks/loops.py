@@ -1,0 +1,218 @@
+"""The sides of the training benchmark, each to be run by itself: python -m benchmarks.loops '<job as JSON>'.
+
+- landseg: Lightning's loop and all that pipeline/train.py puts into it, over a tier; between its epochs the very same
+  step runs on one resident batch, so that what the rest costs shows, whatever else the machine does.
+- plain: the loop as the student paper's code has it, rid of its faults: loose PNG, a mask in colours that the loader
+  turns into one-hot planes, six worker processes, 32 bit, NCHW, loss and IoU of every batch fetched from the device.
+
+Both train the same network from the same weights on the same tiles with the same loss and batch size; a landseg side
+that is held against the plain one does not augment either, since the paper's code did that beforehand.
+"""
+
+import json
+import logging
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.tile_set import tile_set
+from landseg import speed
+from landseg.augment import Augmentation
+from landseg.batches import Order, Tier, batches
+from landseg.checkpoints import Checkpoints
+from landseg.datasets.landcoverai import CARD
+from landseg.devices import Accelerator, deterministic, mixed
+from landseg.keeper import Keeper
+from landseg.losses import Focal
+from landseg.models import ModelInfo, Segmenter, build
+from landseg.parallel import cores
+from landseg.training import Arithmetic, Run, Schedule, fit
+
+# What a step is made of, by the names that torch gives its operations; the first that fits.
+_PARTS = {
+    "convolutions": ("convolution", "conv2d", "mkldnn", "cudnn", "_conv"),
+    "normalisation": ("batch_norm", "native_batch_norm"),
+    "optimizer": ("adam", "optimizer"),
+    "upsampling and joining": ("upsample", "cat", "interpolate"),
+    "pooling and activation": ("max_pool", "relu", "threshold", "clamp_min"),
+    "copies and layout": ("copy", "to_copy", "contiguous", "clone", "permute"),
+    "loss": ("binary_cross_entropy", "exp", "pow", "mul", "sum", "sub", "rsub", "neg", "div", "eq", "ne", "where"),
+}
+
+
+def network(encoder: str) -> Segmenter:
+    """Build the network, from weights that depend on nothing."""
+    lightning.seed_everything(0, verbose=False)
+    info = ModelInfo(
+        architecture="Unet",
+        encoder=encoder,
+        encoder_depth=5,
+        classes=CARD.classes,
+        bands=("red", "green", "blue"),
+        dataset="generated",
+        licence="",
+        params={},
+    )
+    return build(info, None)
+
+
+def landseg(
+    folder: Path,
+    tiles: int,
+    batch: int,
+    encoder: str,
+    device: Accelerator,
+    epochs: int,
+    tier: Tier,
+    augmented: bool,
+    compiled: bool,
+    exact: bool,
+) -> dict[str, Any]:
+    """Train for some epochs; return what each but the first came to, and the rate on one resident batch after each."""
+    model, bf16 = network(encoder), mixed("auto", device)
+    train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
+    rate = speed.matrix_rate(device, bf16)
+    arithmetic = Arithmetic(bf16, compiled, None, speed.flops(model, train.size), rate)
+    run = Run(model, Focal(2.0, None), Schedule("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
+    found = defaultdict[str, list[float]](list)
+    changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
+
+    def report(scores: dict[str, float], fresh: bool) -> None:  # noqa: ARG001
+        resident = rate_on_one_batch(run, train, batch, len(order), device)
+        if keeper.epoch == 1:  # it has warmed up both
+            return
+        for name, value in scores.items():
+            if name.startswith("speed/"):
+                found[name.removeprefix("speed/")].append(value)
+        found["resident"].append(resident)
+
+    with tempfile.TemporaryDirectory() as state, deterministic(exact):
+        keeper = Keeper(Checkpoints(Path(state), {}), "val/loss", None, report)
+        order = Order(tiles, batch, 0, lambda: keeper.epoch)
+        start = time.perf_counter()
+        dealt = batches(train, order, tier, device, cores(), changes)
+        decoding = time.perf_counter() - start
+        fit(run, dealt, batches(val, Order(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
+        parts = profile(run, train, batch, device)
+    told = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": arithmetic.tile_flops / 1e9, "tflops": rate / 1e12}
+    return {**found, "told": told, "profile": parts}
+
+
+def rate_on_one_batch(run: Run, tiles: Any, batch: int, steps: int, device: Accelerator) -> float:
+    """Take steps on a batch that lies on the device already; return images/s."""
+    one = next(iter(batches(tiles, Order(batch, batch), "stream", "cpu", 1)))
+    resident = one[0].to(device), one[1].to(device)
+    optimizer: Any = run.trainer.optimizers[0]
+    run.train()
+    with torch.enable_grad():
+        for step in range(-1, steps):  # the first has the caches warm
+            if step == 0:
+                start = synchronised(device)
+            run.gradients(resident)
+            optimizer.step()
+        return steps * batch / (synchronised(device) - start)
+
+
+def synchronised(device: str) -> float:
+    """Return the time, once the device has done all that it was asked for."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def profile(run: Run, tiles: Any, batch: int, device: Accelerator) -> dict[str, float]:
+    """Return what share of a step's time each part takes, on the device."""
+    activity = torch.profiler.ProfilerActivity
+    kinds = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]
+    with torch.profiler.profile(activities=kinds) as profiled:
+        rate_on_one_batch(run, tiles, batch, 2, device)
+    spent = defaultdict[str, float](float)
+    for event in profiled.key_averages():
+        seconds = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        name = event.key.lower()
+        spent[next((part for part, words in _PARTS.items() if any(word in name for word in words)), "rest")] += seconds
+    total = sum(spent.values())
+    return {part: value / total for part, value in sorted(spent.items(), key=lambda item: -item[1])}
+
+
+class Loose(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Loose PNG: image planes from 0 to 1, and a one-hot plane for each class, made of the colours of the mask."""
+
+    def __init__(self, folder: Path, tiles: int) -> None:
+        self.folder, self.tiles = folder / "loose", tiles
+        self.colours = np.array([land_class.color for land_class in CARD.classes])
+
+    def __len__(self) -> int:
+        return self.tiles
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = (self._read(f"{kind}/t_{number}.png") for kind in ("images", "masks_rgb"))
+        planes = [(mask == colour).all(axis=-1) for colour in self.colours]
+        normal = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+        return torch.from_numpy(normal.transpose(2, 0, 1).astype("float32")), torch.from_numpy(
+            np.stack(planes).astype("float32")
+        )
+
+    def _read(self, name: str) -> Any:
+        picture = cv2.imread(str(self.folder / name))
+        assert picture is not None  # noqa: S101
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def plain(folder: Path, tiles: int, batch: int, encoder: str, device: str, epochs: int) -> dict[str, Any]:
+    """Train in the plain way; return images/s of every epoch but the first."""
+    model = network(encoder).network.to(memory_format=torch.contiguous_format).to(device)
+    loader = DataLoader(Loose(folder, tiles), batch, shuffle=True, num_workers=6)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    loss_of = smp.losses.FocalLoss("multilabel", gamma=2.0)
+    rates = []
+    for epoch in range(epochs + 1):
+        start = synchronised(device)
+        for images, targets in loader:
+            optimizer.zero_grad()
+            logits = model(images.to(device))
+            loss = loss_of(logits, targets.to(device))
+            loss.backward()
+            optimizer.step()
+            told(logits.detach(), targets.to(device), loss.detach())
+        if epoch:
+            rates.append(tiles / (synchronised(device) - start))
+    return {"images_per_second": rates}
+
+
+def told(logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor) -> tuple[float, float]:
+    """Fetch the loss and the IoU of a batch, micro over all planes, as that code shows them after every step."""
+    predicted = logits.softmax(1) > 0.5
+    both = (predicted * targets).sum()
+    return loss.item(), (both / (predicted.sum() + targets.sum() - both)).item()
+
+
+def main() -> None:
+    """Do the job named in the first argument; print its result as JSON."""
+    job: dict[str, Any] = json.loads(sys.argv[1])
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    cv2.setNumThreads(1)
+    sides: dict[str, Callable[..., dict[str, Any]]] = {"landseg": landseg, "plain": plain}
+    result = sides[job.pop("side")](Path(job.pop("folder")), **job)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if job["device"] == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    print(json.dumps({**result, "peak_gb": peak / 1e9}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Generated tiles to train on, stored as landseg stores them and, pixel for pixel the same, as loose files."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.scene import Pixels, mask_like, orthophoto
+from landseg.datasets.classes import palette
+from landseg.datasets.landcoverai import CARD
+from landseg.pictures import coloured, map_png, palette_png, photograph_png
+from landseg.tiles import TileSet
+
+_ABREAST = 16
+
+
+def write(folder: Path, tiles: int, size: int) -> None:
+    """Write tiles as PNG, images and masks, into stored ZIPs; and images and RGB masks into loose/."""
+    colours = palette(CARD.classes)
+    for kind in ("images", "masks_rgb"):
+        (folder / "loose" / kind).mkdir(parents=True)
+    for number, (image, ids) in enumerate(pictures(tiles, size)):
+        name, encoded = f"t_{number}", photograph_png(image)
+        with zipfile.ZipFile(folder / f"{number // 64}.zip", "a") as archive:
+            archive.writestr(f"images/{name}.png", encoded)
+            archive.writestr(f"masks/{name}.png", palette_png(ids, colours))
+        (folder / "loose/images" / f"{name}.png").write_bytes(encoded)
+        (folder / "loose/masks_rgb" / f"{name}.png").write_bytes(map_png(coloured(ids, colours)))
+
+
+def pictures(tiles: int, size: int) -> Iterator[tuple[Pixels, Pixels]]:
+    """Yield images (size, size, 3) and class ids (size, size), cut from strips of a generated scene."""
+    strips = -(-tiles // _ABREAST)
+    for strip in range(strips):
+        width = size * min(_ABREAST, tiles - strip * _ABREAST)
+        image = np.concatenate([rows for _, rows in orthophoto(size, width, strip)])
+        ids = mask_like(size, width, strip)
+        for col in range(0, width, size):
+            yield image[:, col : col + size], np.ascontiguousarray(ids[:, col : col + size])
+
+
+def tile_set(folder: Path, first: int, tiles: int) -> TileSet:
+    """Return so many of the tiles, from the first one on."""
+    numbers = range(first, first + tiles)
+    table = {"archive": [f"{n // 64}.zip" for n in numbers], "tile": [f"t_{n}" for n in numbers]}
+    return TileSet(folder, pd.DataFrame(table), CARD.classes)
