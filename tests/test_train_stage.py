@@ -51,12 +51,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(project: Path, script: str = "train") -> "subprocess.Popen[str]":
+def start(project: Path, threads: int = 1) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
     return subprocess.Popen(
-        [sys.executable, ROOT / f"pipeline/{script}.py"],
+        [sys.executable, ROOT / "pipeline/train.py"],
         cwd=project,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -273,3 +273,14 @@ class TestStageInProcess:
             stage.run()
         assert raised.value.code == 128 + signal.SIGTERM
         assert not (stage.folder / "models").exists()
+
+
+def test_deterministic_gives_the_same_bits_twice(project: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "other"):
+        folder = shutil.copytree(project, tmp_path / name)
+        write_params(folder, {"train": {"epochs": 2, "deterministic": True}})
+        process = start(folder, threads=2)
+        assert "without torch.compile (as params.yaml says)" in finish(process)[0]
+        found.append((folder / PATHS.model("last")).read_bytes())
+    assert found[0] == found[1]

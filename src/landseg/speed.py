@@ -117,4 +117,4 @@ def worth_compiling(device: str, run_flops: float, rate: float) -> tuple[bool, s
         return False, f"computing on {device}"
     seconds = run_flops / (rate * _UTILISATION)
     pays = seconds * _SAVED > _COMPILING
-    return pays, f"of about {seconds:.0f} s it would save {seconds * _SAVED:.0f} s, and take {_COMPILING:.0f} s itself"
+    return pays, f"of about {seconds:.0f} s it would save {seconds * _SAVED:.0f} s, and take {_COMPILING:.0f} s"

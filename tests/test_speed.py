@@ -1,0 +1,71 @@
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from test_training import INFO
+
+from landseg import speed
+from landseg.batches import Batch
+from landseg.models import build
+
+
+class Slow:
+    """Batches that are made while one waits for them."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(3):
+            time.sleep(0.05)
+            yield torch.zeros(2), torch.zeros(2)
+
+
+class TestWatched:
+    def test_counts_the_time_until_a_batch_is_there_and_not_what_is_done_with_it(self) -> None:
+        watched = speed.Watched(Slow())
+        for _ in range(2):  # anew every time
+            start = time.perf_counter()
+            for _ in watched:
+                time.sleep(0.1)
+            assert time.perf_counter() - watched.started == pytest.approx(time.perf_counter() - start, abs=0.02)
+            assert 0.15 <= watched.waited < 0.25
+        assert len(watched) == 3
+
+
+class TestFlops:
+    def test_are_those_of_a_step(self) -> None:
+        """Of U-Net ResNet34 at 512 px, 62.5 GFLOP forward; a step takes three times that, but for the first layer."""
+        resnet = build(INFO.model_copy(update={"encoder": "resnet34", "encoder_depth": 5}), None)
+        assert speed.flops(resnet, 512) == pytest.approx(187e9, rel=0.01)
+        assert speed.flops(resnet, 256) == pytest.approx(187e9 / 4, rel=0.01)
+
+    def test_leave_the_network_as_it_was(self) -> None:
+        model = build(INFO, None).eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        speed.flops(model, 64)
+        assert not model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(weight.grad is None and not weight.is_meta for weight in model.parameters())
+
+
+def test_rate_of_matrix_products_leaves_chance_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    assert speed.matrix_rate("cpu", bf16=False) > 1e9
+    assert torch.equal(torch.rand(1), expected)
+
+
+class TestCompiling:
+    def test_long_runs_on_a_gpu_pay_for_it(self) -> None:
+        """The setting of the paper does not: 64 PFLOP at 0.3 of 800 TFLOP/s take less than five minutes."""
+        paper = 187e9 * 8539 * 40
+        assert not speed.worth_compiling("cuda", paper, 8e14)[0]
+        assert speed.worth_compiling("cuda", 3 * paper, 8e14)[0]
+        assert speed.worth_compiling("cuda", paper, 1e14)[0]
+
+    def test_reason_names_what_it_would_save(self) -> None:
+        assert speed.worth_compiling("cuda", 3e16, 1e14) == (True, "of about 1000 s it would save 200 s, and take 90 s")
+        assert speed.worth_compiling("cpu", 1e30, 1e9) == (False, "computing on cpu")
