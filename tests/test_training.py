@@ -230,43 +230,37 @@ class TestPieces:
         assert keeper.history[1]["train/loss"] < keeper.history[0]["train/loss"]
 
 
-# What one process may hold at most, and how much of it a network of this size takes for one tile and for all.
-SHORT_OF_MEMORY = """
-import resource, sys
-import torch
-torch.set_num_threads(1)
-from test_training import INFO, SCHEDULE, Arithmetic, Run, build, Focal
-run = Run(build(INFO, None), Focal(2.0, None), SCHEDULE, 0)
-size = int(sys.argv[1])
-images, targets = (torch.zeros((4, *of, size, size), dtype=torch.uint8) for of in ((3,), ()))
-run.gradients((images[:1, :, :64, :64], targets[:1, :64, :64]))  # whatever is set up once
-held = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
-resource.setrlimit(resource.RLIMIT_AS, (held + int(float(sys.argv[2]) * 2**20),) * 2)
-loss = run._fitting(run.gradients, (images, targets))
-print(run.micro_batch, float(loss))
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to take memory away")
 class TestShortOfMemory:
     @staticmethod
-    def run(size: int, mebibytes: float) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-c", SHORT_OF_MEMORY, str(size), str(mebibytes)]
-        return subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, timeout=120, check=False)
+    def run(what: str, size: int, mebibytes: int) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, str(ROOT / "tests/short_of_memory.py"), what, str(size), str(mebibytes)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     def test_batch_is_cut_until_it_fits(self) -> None:
-        done = self.run(256, 400)
+        done = self.run("train", 256, 400)
         assert done.returncode == 0, done.stderr
         *said, last = done.stdout.splitlines()
         assert said[0].startswith("memory does not suffice for 4 tiles at once: going on with 2, whose gradients add")
-        assert 1 <= int(last.split()[0]) < 4
-        assert math.isfinite(float(last.split()[1]))
+        loss, pieces = last.split()
+        assert math.isfinite(float(loss))
+        assert 1 <= int(pieces) < 4
 
-    def test_one_tile_that_does_not_fit_is_one_sentence(self) -> None:
-        done = self.run(512, 400)
-        assert done.returncode
-        sentence = "train.batch_size: memory does not suffice for one tile of 512 px; choose a smaller model.encoder"
-        assert sentence in done.stderr.splitlines()[-1]
+    @pytest.mark.parametrize(
+        ("what", "sentence"),
+        [
+            (
+                "train",
+                "train.batch_size: memory does not suffice for one tile of 512 px; choose a smaller model.encoder",
+            ),
+            ("evaluate", "evaluate.batch_size: memory does not suffice for 4 tiles at once; set it to 2"),
+        ],
+    )
+    def test_what_does_not_fit_is_one_sentence(self, what: str, sentence: str) -> None:
+        done = self.run(what, 512, 250)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow  # the compiler's time

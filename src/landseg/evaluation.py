@@ -9,7 +9,8 @@ import torch
 from landseg.batches import Batch
 from landseg.counting import count
 from landseg.datasets.classes import IGNORE, ids
-from landseg.devices import Accelerator
+from landseg.devices import Accelerator, out_of_memory
+from landseg.errors import LandsegError
 from landseg.metrics import one_hot_iou
 from landseg.models import Segmenter
 
@@ -45,12 +46,26 @@ def count_batches(
 
     Raises:
         TileError: a tile cannot be read.
+        LandsegError: memory does not suffice for a batch.
     """
     for images, targets in batches:
-        logits = predict(model, images, device, bf16)
+        try:
+            logits = predict(model, images, device, bf16)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise _too_many(*images.shape[::2]) from None
         channels = targets.to(device).long()
         matrices = count(logits.argmax(1), channels, len(model.info.classes))
         yield matrices.cpu().numpy(), _one_hot_iou(logits, channels)
+
+
+def _too_many(tiles: int, size: int) -> LandsegError:
+    if tiles == 1:
+        return LandsegError(f"params.yaml: tile.size: memory does not suffice for a tile of {size} px; choose less")
+    return LandsegError(
+        f"params.yaml: evaluate.batch_size: memory does not suffice for {tiles} tiles at once; set it to {tiles // 2}"
+    )
 
 
 def _one_hot_iou(logits: torch.Tensor, targets: torch.Tensor) -> float:
