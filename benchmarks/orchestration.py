@@ -1,6 +1,7 @@
-"""What DVC itself costs on a data set of LandCover.ai's size, tiles in ZIPs against loose tiles.
+"""What DVC itself costs at LandCover.ai's size, where its time goes, and whether it keeps outputs twice.
 
-    uv run python -m benchmarks.orchestration
+    uv run python -m benchmarks.orchestration            # 2 minutes
+    uv run python -m benchmarks.orchestration --loose    # 10,674 tiles as 32,022 loose files beside 41 ZIPs, too
 
 A temporary git and DVC project gets this repository's dvc.yaml, params.yaml, DVC settings and code, so every stage
 has its real dependencies, outputs and parameters. Only its commands are replaced (stand_in.py): they write their
@@ -8,14 +9,17 @@ outputs and log the time that it took them, which is subtracted. What remains is
 changed, caching and linking outputs, and keeping the experiment. The start of the stand-in's interpreter, some 20 ms a
 stage, counts as DVC's.
 
-The two sides differ in one thing: 10,674 tiles of three files are 41 stored ZIPs on one, 32,022 loose files on the
-other. The bytes are the same, and few (2 kB a file), so what grows with bytes and not with files, mainly the one
+The other side of the no-op is an empty pipeline: the same project, its dvc.yaml `stages: {}`. What an experiment costs
+is counted from nothing: DVC's own start is in it.
+
+The loose side holds the same bytes, and few (2 kB a file), so what grows with bytes and not with files, mainly the one
 hashing of new data, hardly counts in the first repro; it plays no part in the other two figures.
 
 Python caches its byte code, as in any ordinary installation: without (PYTHONDONTWRITEBYTECODE=1, and packages installed
 without `uv sync --compile-bytecode`), every call of DVC compiles 900 modules anew, which doubles a no-op.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -23,23 +27,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 from ruamel.yaml import YAML
 
-from benchmarks.common import ROOT, console, machine, print_facts, save, spread, versions
+from benchmarks.common import ROOT, Figure, console, report
 
-LAYOUTS = ("zip", "loose")
-#: What may not take longer than so many seconds in the ZIP layout.
-TARGETS = {"no-op repro": 2.5, "exp run": 2.5}
+Layout = Literal["zip", "loose", "empty"]
 _COPIED = ("src", "pipeline", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore")
+_HERE = Path(__file__).parent
 _STAGES = {"first repro": 7, "no-op repro": 0, "exp run": 2}
+_ENCODER = "model.encoder"
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Project:
     """A temporary project in one layout, and what its DVC commands took."""
 
     root: Path
-    layout: str
+    layout: Layout
     #: DVC's own share of the commands' time, s.
     shares: dict[str, list[float]] = field(default_factory=dict)
     #: Processor time of the commands, stand-ins included, s; a busy machine blurs it less.
@@ -71,16 +73,19 @@ class Project:
         (self.root / "data/local").mkdir(parents=True)
         (self.root / "data/local/readme.txt").write_text("a local folder, as download.folder names it\n")
         yaml = YAML()
-        graph = yaml.load(ROOT / "dvc.yaml")
-        for stage, definition in graph["stages"].items():
-            stand_in = Path(__file__).with_name("stand_in.py")
-            words = [sys.executable, stand_in, self.log, self.layout, tiles, size, stage, *outputs(definition)]
-            definition["cmd"] = " ".join(f"'{word}'" for word in words)
+        graph = {"stages": {}} if self.layout == "empty" else self._graph(yaml.load(ROOT / "dvc.yaml"), tiles, size)
         yaml.dump(graph, self.root / "dvc.yaml")
         self.call("git", "init", "--quiet")
         self.call("git", "config", "user.name", "benchmark")
         self.call("git", "config", "user.email", "benchmark@localhost")
         self.commit()
+
+    def _graph(self, graph: dict[str, Any], tiles: int, size: int) -> dict[str, Any]:
+        for stage, definition in graph["stages"].items():
+            stand_in = _HERE / "stand_in.py"
+            words = [sys.executable, stand_in, self.log, self.layout, tiles, size, stage, *outputs(definition)]
+            definition["cmd"] = " ".join(f"'{word}'" for word in words)
+        return graph
 
     def commit(self) -> None:
         """Commit everything that git does not ignore."""
@@ -124,6 +129,14 @@ class Project:
         line = f"{self.layout}: {title}: {share:.2f} s, processor {busy:.2f} s, {len(stages)} stages ran"
         console.print(line, style="dim", highlight=False)
 
+    def sampled(self, *arguments: str) -> dict[str, float]:
+        """Run a DVC command; return where its processor time went, s by part."""
+        result = self.root.with_suffix(".json")
+        # -P: the modules here are not to be taken for others of their names.
+        self.call(sys.executable, "-P", str(_HERE / "sampler.py"), str(result), *arguments)
+        parts: dict[str, float] = json.loads(result.read_text())
+        return parts
+
 
 def outputs(definition: Mapping[str, Any]) -> list[str]:
     """Return the paths of all outputs, metrics and plots of a stage of dvc.yaml."""
@@ -134,58 +147,94 @@ def outputs(definition: Mapping[str, Any]) -> list[str]:
 def start(project: Project, tiles: int, size: int) -> None:
     """Create a project, run it for the first time and commit; then try an experiment, unmeasured."""
     project.create(tiles, size)
+    if project.layout == "empty":
+        project.call(sys.executable, "-m", "dvc", "repro")
+        return
     project.time("first repro", "repro")
     project.commit()
-    project.call(sys.executable, "-m", "dvc", "exp", "run", "--set-param", "model.encoder=first")
+    project.call(sys.executable, "-m", "dvc", "exp", "run", "--set-param", f"{_ENCODER}=first")
 
 
-def measure(folder: Path, turns: int, tiles: int, size: int) -> dict[str, Project]:
-    """Run the three commands in both layouts, in turn; return the projects by layout."""
-    start(Project(folder / "warm-up", "zip"), 41, size)
-    projects = [Project(folder / layout, layout) for layout in LAYOUTS]
-    for project in projects:
-        start(project, tiles, size)
+def measure(projects: Mapping[Layout, Project], turns: int) -> None:
+    """Run the no-op and the experiment in every project, in turn."""
     for turn in range(turns):
-        for project in projects:
+        for project in projects.values():
             project.time("no-op repro", "repro")
-            # An encoder never seen before, so that the run-cache cannot answer; the stand-ins do not read it.
-            project.time("exp run", "exp", "run", "--set-param", f"model.encoder=encoder{turn}")
-    return {project.layout: project for project in projects}
+            if project.layout != "empty":
+                # An encoder never seen before, so that the run-cache cannot answer; the stand-ins do not read it.
+                project.time("exp run", "exp", "run", "--set-param", f"{_ENCODER}=encoder{turn}")
 
 
-def print_table(projects: Mapping[str, Project], files: Mapping[str, int]) -> None:
-    """Print DVC's share of every command in both layouts, their ratio, and the targets."""
-    table = Table("command", title="DVC's own time, s: median (least–greatest)")
-    for layout in LAYOUTS:
-        table.add_column(f"{layout}, {files[layout]:,} files", justify="right")
-    table.add_column("loose / zip", justify="right")
-    table.add_column("target (zip)")
-    for command in _STAGES:
-        zipped, loose = (projects[layout].shares[command] for layout in LAYOUTS)
-        target = TARGETS.get(command)
-        verdict = "" if target is None else f"≤ {target} s: {'met' if median(zipped) <= target else 'MISSED'}"
-        ratio = median(loose) / median(zipped)
-        table.add_row(command, spread(zipped), spread(loose), f"{ratio:.1f}", verdict)
-    console.print(table)
+def room(root: Path) -> tuple[int, int]:
+    """Return the bytes that a project's data and cache take on the disk, and those of its data alone.
+
+    A file under two names (a hard link) takes its room once. Of files that share extents (a reflink) the file system
+    counts each in full, so there the former is too much.
+    """
+    data, cache = (list(_files(root / name)) for name in ("data", ".dvc/cache"))
+    blocks = {(file.st_dev, file.st_ino): 512 * file.st_blocks for file in data + cache}
+    return sum(blocks.values()), sum(file.st_size for file in data)
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    return (path.lstat() for path in folder.rglob("*") if path.is_file())
+
+
+def figures(projects: Mapping[Layout, Project], disk: tuple[int, int]) -> list[Figure]:
+    """Return what was asked for, and what is good to know beside it."""
+    ours, empty, loose = projects["zip"].shares, projects["empty"].shares, projects.get("loose")
+    above = [full - bare for full, bare in zip(ours["no-op repro"], empty["no-op repro"], strict=True)]
+    found = [
+        Figure("no-op repro, above an empty pipeline's", "s", above, at_most=1),
+        Figure("exp run, above the training and evaluation it runs", "s", ours["exp run"], at_most=2),
+        Figure(
+            "first repro: data and cache on the disk",
+            "MB",
+            [disk[0] / 1e6],
+            [disk[1] / 1e6],
+            "the data alone",
+            "ours / other",
+            at_most=1.1,
+        ),
+        Figure("no-op repro", "s", ours["no-op repro"], empty["no-op repro"], "an empty pipeline", "ours / other"),
+    ]
+    if loose is None:
+        return [*found, Figure("first repro, above its stages", "s", ours["first repro"])]
+    against = "loose files in the place of ZIPs"
+    return found + [Figure(command, "s", ours[command], loose.shares[command], against) for command in _STAGES]
 
 
 def main(
-    turns: Annotated[int, typer.Option(help="How often the no-op and the experiment run, in each layout.", min=1)] = 5,
+    turns: Annotated[int, typer.Option(help="How often the no-op and the experiment run.", min=1)] = 7,
     tiles: Annotated[int, typer.Option(help="Tiles in the data set.", min=41)] = 10_674,
     size: Annotated[int, typer.Option(help="Bytes a file.", min=1)] = 2000,
+    loose: Annotated[bool, typer.Option("--loose", help="Measure loose files, too; takes 10 minutes more.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Where to work.")] = None,
 ) -> None:
     """Measure, print, and write benchmarks/results/orchestration.json (at the full number of tiles)."""
-    facts, packages = machine(), versions("dvc")
+    layouts: list[Layout] = ["zip", "empty", *(["loose"] if loose else [])]  # type: ignore[list-item]
     with tempfile.TemporaryDirectory(prefix="landseg-orchestration-", dir=folder) as temporary:
-        projects = measure(Path(temporary), turns, tiles, size)
-    files = {"zip": 41, "loose": 3 * tiles}
-    print_table(projects, files)
-    print_facts(facts, packages)
-    if tiles == 10_674:
-        content = {"machine": facts, "versions": packages, "files": files, "bytes a file": size, "targets": TARGETS}
-        content |= {layout: {"shares": of.shares, "processor": of.processor} for layout, of in projects.items()}
-        save("orchestration", content)
+        start(Project(Path(temporary, "warm-up"), "zip"), 41, size)
+        projects = {layout: Project(Path(temporary, layout), layout) for layout in layouts}
+        for project in projects.values():
+            start(project, tiles, size)
+        disk = room(projects["zip"].root)
+        measure(projects, turns)
+        parts = {
+            "no-op repro": projects["zip"].sampled("repro"),
+            "exp run": projects["zip"].sampled("exp", "run", "--set-param", f"{_ENCODER}=sampled"),
+        }
+    for command, spent in parts.items():
+        listed = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items())
+        console.print(f"{command}, processor time, s: {listed}", style="dim", highlight=False)
+    details = {
+        "tiles": tiles,
+        "bytes a file": size,
+        "processor time, s": {layout: of.processor for layout, of in projects.items()},
+        "where the processor time goes, s": parts,
+    }
+    packages = ("dvc", "ruamel.yaml", "ruamel.yaml.clib")
+    report("orchestration", figures(projects, disk), packages, keep=tiles == 10_674, **details)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 _SCENES = 41  # of LandCover.ai v1
@@ -28,13 +29,15 @@ def members(tiles: int, size: int) -> Iterator[tuple[str, str, bytes]]:
 
 def write_tiles(folder: Path, layout: str, tiles: int, size: int) -> None:
     """Write the tile set as loose files, or as one stored ZIP a scene."""
-    for kind in _KINDS if layout == "loose" else ():
-        (folder / kind).mkdir()
-    for scene, path, content in members(tiles, size):
-        if layout == "loose":
+    if layout == "loose":
+        for kind in _KINDS:
+            (folder / kind).mkdir()
+        for _, path, content in members(tiles, size):
             (folder / path).write_bytes(content)
-        else:
-            with zipfile.ZipFile(folder / f"{scene}.zip", "a") as archive:
+        return
+    for scene, files in groupby(members(tiles, size), lambda member: member[0]):
+        with zipfile.ZipFile(folder / f"{scene}.zip", "w") as archive:
+            for _, path, content in files:
                 archive.writestr(zipfile.ZipInfo(path), content)
 
 

@@ -109,13 +109,12 @@ class Bucket:
 
 
 def _client(endpoint: str, timeout: float, attempts: int) -> Any:
-    import boto3
     import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
 
     nothing = (None, None, os.devnull, None)
-    core = botocore.session.Session(
+    session = botocore.session.Session(
         session_vars={"config_file": nothing, "credentials_file": nothing, "profile": (None, None, None, None)}
     )
     config = Config(
@@ -126,9 +125,7 @@ def _client(endpoint: str, timeout: float, attempts: int) -> Any:
         max_pool_connections=16,
         s3={"addressing_style": "path"},
     )
-    return boto3.Session(botocore_session=core).client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", config=config
-    )
+    return session.create_client("s3", endpoint_url=endpoint, region_name="us-east-1", config=config)
 
 
 def _refusal(status: int | None) -> str:
