@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The size of most scenes of LandCover.ai v1: height and width, px.
 REAL_SIZE = (9600, 9000)
 _MASK = "landcoverai/masks/M-33-20-D-c-4-2.tif"
-# The projection of LandCover.ai v1: that of EPSG:2180, but on WGS 84.
-_CRS = "+proj=tmerc +lat_0=0 +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +ellps=WGS84 +units=m +no_defs"
+#: The projection of LandCover.ai v1: that of EPSG:2180, but on WGS 84.
+CRS_TEXT = "+proj=tmerc +lat_0=0 +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +ellps=WGS84 +units=m +no_defs"
 _OCTAVES = 9
 _BAND = 1024  # rows made at a time; a multiple of a JPEG block and of the coarsest octave
 
@@ -59,7 +59,7 @@ def write_pair(folder: Path, size: tuple[int, int] | None = None, seed: int = 0)
     else:
         height, width = size or REAL_SIZE
         mask, origin = mask_like(height, width, seed), "generated"
-        crs, transform = CRS.from_string(_CRS), rasterio.transform.from_origin(250_000, 500_000, 0.25, 0.25)
+        crs, transform = CRS.from_string(CRS_TEXT), rasterio.transform.from_origin(250_000, 500_000, 0.25, 0.25)
     profile = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "height": mask.shape[0]}
     profile |= {"width": mask.shape[1], "crs": crs, "transform": transform}
     with rasterio.open(folder / "mask.tif", "w", count=1, **profile) as target:

@@ -54,23 +54,25 @@ def official(pair: Path, out: Path, image: str, mask_bands: int) -> dict[str, fl
     return since(start)
 
 
-def landseg(pair: Path, out: Path, masks_rgb: bool, threads: int) -> dict[str, float]:
+def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     """Tile a scene as pipeline/convert.py does, from a plan written by `prepare`; return the time it took.
 
     Writes one stored ZIP of PNG images and palette PNG masks of one band and, if asked for, RGB PNG masks. It also
     counts the pixels of every class, checks that every id has a class, and waits until the archive is on the disk,
-    none of which the official way does.
+    none of which the official way does. One scene is not worth a second process: all is done in this one.
     """
-    from landseg.convert import Picture, convert_archive
+    from landseg.convert import PLAN_COLUMNS, convert_plan
     from landseg.datasets.card import read_card
-    from landseg.tables import read_parquet
+    from landseg.parallel import cores
+    from landseg.pictures import Picture
+    from landseg.tables import read_arrow
 
     start = clock()
     card = read_card(pair / "card.json")
-    plan = read_parquet(pair / "plan.parquet", ["tile", "archive", "image", "mask", "row", "col", "height", "width"])
+    plan = read_arrow(pair / "plan.parquet", ["archive", *PLAN_COLUMNS])
     out.mkdir()
     shown = Picture(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
-    convert_archive(plan, pair, out, card, shown, 512, masks_rgb, threads)
+    convert_plan(plan, pair, out, card, shown, 512, masks_rgb, cores())
     return since(start)
 
 

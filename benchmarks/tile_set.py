@@ -22,7 +22,7 @@ def write(folder: Path, tiles: int, size: int) -> None:
     for kind in ("images", "masks_rgb"):
         (folder / "loose" / kind).mkdir(parents=True)
     for number, (image, ids) in enumerate(pictures(tiles, size)):
-        name, encoded = f"t_{number}", photograph_png(image)
+        name, encoded = f"t_{number}", photograph_png(np.ascontiguousarray(image[..., ::-1]))
         with zipfile.ZipFile(folder / f"{number // 64}.zip", "a") as archive:
             archive.writestr(f"images/{name}.png", encoded)
             archive.writestr(f"masks/{name}.png", palette_png(ids, colours))

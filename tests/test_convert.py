@@ -1,55 +1,21 @@
-"""Archives hold what their rasters hold, pixel for pixel, whatever the machine; and a little memory is enough."""
+"""Archives hold what their rasters hold, pixel for pixel, whatever the machine."""
 
-import io
-import subprocess
-import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import rasterio
-from makers import CLASSES, IDS, PLACE, card, land, noise, painted, picture, scene_table, tif, truncate
-from PIL import Image
-from rasterio.windows import Window
+from converting import RGB, SIZE, convert, converted, kept_ids, members, planned, rows
+from makers import CLASSES, card, land, noise, painted, picture, tif, truncate
 
-from landseg import tables
-from landseg.convert import Picture, convert_archive
-from landseg.datasets.card import Card
+from landseg import archives
+from landseg.convert import PLAN_COLUMNS, convert_plan
 from landseg.datasets.classes import IGNORE, palette
 from landseg.errors import LandsegError
-from landseg.tiling import Edge, plan
-
-SIZE = 64
-NAMES = ("red", "green", "blue")
-RGB = Picture(NAMES, "fixed", (0, 3000), 1.0)
-
-
-def planned(
-    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, of: Card | None = None
-) -> pd.DataFrame:
-    scenes = scene_table(("s", image.relative_to(raw).as_posix(), mask.relative_to(raw).as_posix()))
-    return pd.DataFrame(plan(scenes, raw, of or card(), size, edge))
-
-
-def convert(tiles: pd.DataFrame, raw: Path, out: Path, of: Card | None = None, **changes: Any) -> pd.DataFrame:
-    out.mkdir(exist_ok=True)
-    settings: dict[str, Any] = {"picture": RGB, "size": SIZE, "masks_rgb": True, "threads": 2}
-    return convert_archive(tiles, raw, out, of or card(), **settings | changes)
-
-
-def rows(tiles: pd.DataFrame) -> Iterator[Any]:
-    yield from tiles.itertuples()
-
-
-def members(archive: Path) -> dict[str, Image.Image]:
-    with zipfile.ZipFile(archive) as bundle:
-        return {name: Image.open(io.BytesIO(bundle.read(name))) for name in bundle.namelist()}
-
 
 HEIGHT, WIDTH = 150, 200  # the lower and the right tiles are padded
 
@@ -124,7 +90,7 @@ def test_gdal_reads_inside(raw: Path, counts: pd.DataFrame) -> None:
 def test_equal_input_gives_equal_bytes(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, threads: int
 ) -> None:
-    again = convert(tiles, raw, tmp_path / "again", threads=threads)
+    again = convert(tiles, raw, tmp_path / "again", workers=threads)
     assert (tmp_path / "again/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
     pd.testing.assert_frame_equal(again, counts)
 
@@ -139,7 +105,7 @@ def test_spans_of_few_tiles(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pixels in (1, 2 * SIZE**2):
-        monkeypatch.setattr("landseg.convert._SPAN", pixels)
+        monkeypatch.setattr("landseg.archives._SPAN", pixels)
         convert(tiles, raw, tmp_path / "spans")
         assert (tmp_path / "spans/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
 
@@ -151,158 +117,39 @@ def test_without_masks_rgb(raw: Path, tiles: pd.DataFrame, tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def converted(raw: Path, image: Path, of: Card | None = None, mask: Path | None = None, **changes: Any) -> np.ndarray:
-    """The one tile of a 64 px image, as images/s_0.png holds it."""
-    tiles = planned(raw, image, mask or tif(raw / "m.tif", land(SIZE, SIZE)), of=of)
-    convert(tiles, raw, raw / "out", of, **changes)
-    return np.asarray(members(raw / "out/s.zip")["images/s_0.png"])
+def arrow(*plans: pd.DataFrame) -> pa.Table:
+    """A tile plan as its file holds it, each part with an archive of its own, their rows in turn."""
+    parts = [plan.drop(columns="geometry").assign(archive=f"{n}.zip") for n, plan in enumerate(plans)]
+    return pa.Table.from_pandas(pd.concat(parts).sort_index(kind="stable"), preserve_index=False)
 
 
-def kept_ids(raw: Path) -> np.ndarray:
-    return np.asarray(members(raw / "out/s.zip")["masks/s_0.png"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_plan_over_many_cores(
+    raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landseg.convert._PIXELS_PER_PROCESS", 1)
+    plan = arrow(tiles, tiles[::-1])
+    found = convert_plan(plan, raw, tmp_path, card(), RGB, SIZE, masks_rgb=True, workers=workers)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zip", "1.zip"]
+    assert (tmp_path / "0.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
+    assert list(members(tmp_path / "1.zip")) == list(members(raw / "out/s.zip"))
+    by_tile = counts.set_axis(tiles["tile"])
+    expected = by_tile.loc[plan["tile"].to_pylist()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(found), expected)
 
 
-RAMP = np.linspace(-500, 5000, SIZE * SIZE).reshape(SIZE, SIZE).astype(np.int16)
+def test_a_plan_names_what_convert_needs(tiles: pd.DataFrame) -> None:
+    assert set(PLAN_COLUMNS) < set(tiles.columns)
 
 
-@pytest.mark.parametrize("gamma", [1.0, 2.2])
-@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
-def test_stretch_by_a_fixed_range(tmp_path: Path, dtype: str, gamma: float) -> None:
-    values = np.stack([RAMP.clip(0), RAMP.T.clip(0), RAMP.clip(0)[::-1]]).astype(dtype)
-    found = converted(tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "fixed", (100, 3000), gamma))
-    expected = 255 * ((values.astype(np.float64) - 100) / 2900).clip(0, 1) ** (1 / gamma)
-    assert np.abs(found.transpose(2, 0, 1) - expected).max() <= 0.501
-
-
-def test_stretch_chip_by_chip(tmp_path: Path) -> None:
-    values = np.stack([RAMP, RAMP // 2, np.full_like(RAMP, 7)])
-    found = converted(tmp_path, tif(tmp_path / "i.tif", values), picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0))
-    assert [(found[..., band].min(), found[..., band].max()) for band in range(3)] == [(0, 255), (0, 255), (0, 0)]
-
-
-def test_stretch_chip_by_chip_without_nodata(tmp_path: Path) -> None:
-    values = np.stack([RAMP] * 3)
-    values[:, :8] = -9999
-    image = tif(tmp_path / "i.tif", values, nodata=-9999)
-    found = converted(tmp_path, image, picture=Picture(NAMES, "per_chip_minmax", (0, 1), 1.0))
-    assert (found[:8] == 0).all()
-    assert (found[8, 0, 0], found[-1, -1, 0]) == (0, 255)
-    assert found[36, 0, 0] == pytest.approx(128, abs=2)
-
-
-def test_bytes_are_never_stretched(tmp_path: Path) -> None:
-    pixels = noise(SIZE, SIZE) // 2
-    found = converted(
-        tmp_path, tif(tmp_path / "i.tif", pixels), picture=Picture(NAMES, "per_chip_minmax", (0, 50), 2.0)
-    )
-    np.testing.assert_array_equal(found, pixels.transpose(1, 2, 0))
-
-
-def test_bands_by_name(tmp_path: Path) -> None:
-    bands = ("blue", "green", "red", "nir")
-    pixels = np.concatenate([noise(SIZE, SIZE), noise(SIZE, SIZE, 1)[:1]])
-    image = tif(tmp_path / "i.tif", pixels, photometric="minisblack")
-    for wanted, order in (
-        (("red", "green", "blue"), [2, 1, 0]),
-        (("nir", "red", "green"), [3, 2, 1]),
-        (("nir",) * 3, [3] * 3),
-    ):
-        found = converted(tmp_path, image, card(bands=bands), picture=Picture(wanted, "fixed", (0, 1), 1.0))
-        np.testing.assert_array_equal(found, pixels[order].transpose(1, 2, 0))
-
-
-def test_one_grey_band(tmp_path: Path) -> None:
-    pixels = noise(SIZE, SIZE)[0]
-    found = converted(
-        tmp_path,
-        picture(tmp_path / "i.png", pixels),
-        card(bands=("pan",)),
-        picture=Picture(("pan",) * 3, "fixed", (0, 1), 1.0),
-    )
-    np.testing.assert_array_equal(found, np.dstack([pixels] * 3))
-
-
-def test_no_such_band(tmp_path: Path) -> None:
-    image = tif(tmp_path / "i.tif", noise(SIZE, SIZE))
-    with pytest.raises(LandsegError, match=r"convert\.bands: there is no band 'nir'; choose from red, green, blue, or"):
-        converted(tmp_path, image, picture=Picture(("nir", "red", "green"), "fixed", (0, 1), 1.0))
-    assert list((tmp_path / "out").iterdir()) == []
-    grey = picture(tmp_path / "i.png", noise(SIZE, SIZE)[0])
-    with pytest.raises(
-        LandsegError, match=rf"^{grey}: has 1 band\(s\), and the data card names 3; replace the image, or"
-    ):
-        converted(tmp_path, grey)
-
-
-CHIPS = card(
-    bands=("blue", "green", "red", "nir"),
-    band_files={"blue": "B02", "green": "B03", "red": "B04", "nir": "B08"},
-    mask={"consensus_band": 2},
-)
-LOW = 30
-
-
-def chips(raw: Path, *places: str) -> dict[str, dict[str, np.ndarray]]:
-    """Write chips of two dates each, a file a band, and labels with a consensus; return the bands of each scene.
-
-    The upper half of the red of a second date has no data, and annotators hardly agreed on the left half of all.
-    """
-    found = {}
-    for n, place in enumerate(places):
-        agreed = np.full((SIZE, SIZE), 80)
-        agreed[:, :LOW] = 40
-        tif(raw / f"{place}_label.tif", np.stack([land(SIZE, SIZE, n), agreed]).astype(np.uint16), nodata=255)
-        for date in (1, 2):
-            pixels = np.random.default_rng([n, date]).integers(1, 4000, (4, SIZE, SIZE)).astype(np.uint16)
-            if date == 2:
-                pixels[2, : SIZE // 2] = 0
-            found[f"{place}_{date}"] = dict(zip(CHIPS.bands, pixels, strict=True))
-            for band, values in found[f"{place}_{date}"].items():
-                tif(raw / f"{place}_{date}_{CHIPS.band_files[band]}.tif", values, nodata=0)
-    return found
-
-
-def plan_of_chips(raw: Path, scenes: Iterable[str]) -> pd.DataFrame:
-    rows = [
-        {"scene": name, "archive": "g", "image": f"{name}_{{band}}.tif", "mask": f"{name[:-2]}_label.tif"}
-        for name in scenes
-    ]
-    return pd.DataFrame(plan(tables.scene_table(rows), raw, CHIPS, SIZE, "drop"))
-
-
-@pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green"), ("nir",) * 3])
-def test_chips_with_a_file_a_band(tmp_path: Path, bands: tuple[str, str, str]) -> None:
-    pixels = chips(tmp_path, "p", "q")
-    tiles = plan_of_chips(tmp_path, pixels)
-    counts = convert(tiles, tmp_path, tmp_path / "out", CHIPS, picture=Picture(bands, "fixed", (0, 3000), 1.0))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["g.zip"]
-    found = members(tmp_path / "out/g.zip")
-    for n, (scene, values) in enumerate(pixels.items()):
-        shown = np.stack([values[band] for band in bands], axis=-1).astype(np.float64)
-        image = np.asarray(found[f"images/{scene}_0.png"])
-        np.testing.assert_array_equal(image, np.rint(255 * (shown / 3000).clip(0, 1)))
-        ids = land(SIZE, SIZE, n // 2).copy()
-        ids[(shown == 0).any(axis=-1)] = IGNORE
-        np.testing.assert_array_equal(np.asarray(found[f"masks/{scene}_0.png"]), ids)
-        expected = np.bincount(ids.ravel(), minlength=256)[[*IDS, IGNORE]]
-        assert counts.iloc[n].tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize(("least", "ignored"), [(0, 0), (40, 0), (41, LOW), (81, SIZE)])
-def test_labels_that_few_agreed_on(tmp_path: Path, least: int, ignored: int) -> None:
-    chips(tmp_path, "p")
-    tiles = plan_of_chips(tmp_path, ["p_1"])
-    counts = convert(tiles, tmp_path, tmp_path / "out", CHIPS, min_consensus=least)
-    expected = land(SIZE, SIZE).copy()
-    expected[:, :ignored] = IGNORE
-    np.testing.assert_array_equal(np.asarray(members(tmp_path / "out/g.zip")["masks/p_1_0.png"]), expected)
-    assert counts["pixels_ignored"].tolist() == [SIZE * ignored]
-
-
-def test_an_image_with_a_palette(tmp_path: Path) -> None:
-    image = picture(tmp_path / "i.png", noise(SIZE, SIZE)[0], noise(16, 16).reshape(256, 3))
-    with pytest.raises(LandsegError, match=f"^{image}: holds numbers of a palette, not colours; convert it to RGB"):
-        converted(tmp_path, image, card(bands=("pan",)), picture=Picture(("pan",) * 3, "fixed", (0, 1), 1.0))
+def test_counts_of_more_pixels_than_a_float_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = land(90, 70)
+    expected = np.bincount(ids.ravel(), minlength=256)
+    for exact in (1 << 24, 1000, 70):
+        monkeypatch.setattr("landseg.archives._EXACT", exact)
+        found = archives._counted(ids)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, expected)
 
 
 def without_data(kind: str, raw: Path) -> Path:
@@ -360,61 +207,9 @@ def test_a_failure_half_way_leaves_nothing(
         "disk": "disk is full",
     }
     with pytest.raises(LandsegError, match=faults[broken]):
-        convert(tiles, tmp_path, tmp_path / "out", threads=threads)
+        convert(tiles, tmp_path, tmp_path / "out", workers=threads)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def _full(*_: object) -> None:
     raise OSError(28, "No space left on device")
-
-
-def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
-    """Write a scene strip by strip, as LandCover.ai lays its own out, with little to compress; return its plan."""
-    strip, ids = noise(1, width).repeat(64, axis=1) & 0xF0, land(64, width)
-    common: dict[str, Any] = {
-        "driver": "GTiff", "height": height, "width": width, "dtype": "uint8", "compress": "deflate", "zlevel": 1,
-        "crs": "EPSG:2180", "transform": PLACE,
-    }  # fmt: skip
-    for name, pixels in (("i", strip), ("m", ids[None])):
-        with rasterio.open(raw / f"{name}.tif", "w", count=len(pixels), interleave="pixel", **common) as raster:
-            for row in range(0, height, 64):
-                rows = min(64, height - row)
-                raster.write(pixels[:, :rows], window=Window(0, row, width, rows))
-    return planned(raw, raw / "i.tif", raw / "m.tif", size=512)
-
-
-def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: Card) -> float:
-    """Convert in a process of its own, with the four threads of a common machine; return its peak of memory."""
-    tiles.drop(columns="geometry").to_pickle(raw / "tiles.pkl")
-    (raw / "card.json").write_text(of.model_dump_json())
-    # Not getrusage: what it says starts from the peak of the process that started this one.
-    script = f"""
-import re
-from pathlib import Path
-import pandas as pd
-from landseg import tables
-from landseg.convert import Picture, convert_archive
-from landseg.datasets.card import read_card
-raw = Path({str(raw)!r})
-convert_archive(pd.read_pickle(raw / "tiles.pkl"), raw, raw, read_card(raw / "card.json"),
-                Picture(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True, 4)
-print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert (raw / "s.zip").stat().st_size > 0
-    return int(done.stdout) / 1024
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_is_bounded_by_windows(tmp_path: Path) -> None:
-    """As wide as a real scene, in what takes most memory, and two rows of tiles: more rows take no more."""
-    tiles = big_scene(tmp_path, 1024, 9000)
-    tif(tmp_path / "m.tif", painted(land(1024, 9000)).transpose(2, 0, 1), compress="deflate", zlevel=1)
-    tif(tmp_path / "i.tif", noise(1, 9000).repeat(1024, axis=1).astype(np.uint16), compress="deflate", zlevel=1)
-    assert peak_megabytes(tmp_path, tiles, card(mask={"values": "rgb"})) < 400
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_of_a_real_size_scene(tmp_path: Path) -> None:
-    assert peak_megabytes(tmp_path, big_scene(tmp_path, 9500, 9000), card()) < 400

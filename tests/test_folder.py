@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from converting import counted
 from makers import CLASSES, PLACE, Project, land, noise, painted, picture, tif
 from PIL import Image as PILImage
 
-from landseg.convert import Picture, convert_archive
 from landseg.datasets import folder
 from landseg.datasets.base import Fetched
 from landseg.datasets.card import MaskEncoding
 from landseg.datasets.folder import matches
 from landseg.errors import LandsegError
 from landseg.params.dataset import DownloadParams, FolderParams
+from landseg.pictures import Picture
 from landseg.tiling import plan
 
 
@@ -267,7 +268,7 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
     tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     shown = Picture(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counts = convert_archive(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
+        counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
         colours = np.asarray(PILImage.open(tmp_path / "raw" / str(rows["mask"].iloc[0])).convert("RGB")).reshape(-1, 3)
         expected = [int((colours == each.color).all(axis=1).sum()) for each in fetched.card.classes]
         assert counts.sum().tolist() == [*expected, len(colours) - sum(expected)]
@@ -280,4 +281,4 @@ def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     shown = Picture(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        convert_archive(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
+        counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from converting import counted
 from makers import noise
 from PIL import Image
 from rasterio.windows import Window
 
-from landseg.convert import Picture, convert_archive
 from landseg.datasets.landcoverai import CARD
+from landseg.pictures import Picture
 from landseg.tables import PARTS, scene_table
 from landseg.tiling import plan
 
@@ -78,7 +79,7 @@ def test_tiles_are_windows_of_their_masks(masks: Path, tiles: gpd.GeoDataFrame, 
         (tmp_path / f"masks/{scene}.tif").symlink_to(masks / f"masks/{scene}.tif")
         generated(masks / f"masks/{scene}.tif", tmp_path / f"images/{scene}.tif")
         some = tiles[tiles["scene"] == scene].sample(TILES, random_state=7).assign(image=f"images/{scene}.tif")
-        counts = convert_archive(pd.DataFrame(some), tmp_path, tmp_path, CARD, shown, 512, False, 2)
+        counts = counted(pd.DataFrame(some), tmp_path, tmp_path, CARD, shown, 512, False, 2)
         with (
             rasterio.open(masks / f"masks/{scene}.tif") as source,
             zipfile.ZipFile(tmp_path / f"{scene}.zip") as archive,
@@ -87,5 +88,5 @@ def test_tiles_are_windows_of_their_masks(masks: Path, tiles: gpd.GeoDataFrame, 
                 window = source.read(1, window=Window(col, row, 512, 512))
                 written = np.asarray(Image.open(io.BytesIO(archive.read(f"masks/{tile}.png"))))
                 np.testing.assert_array_equal(written, window)
-                counted = counts.loc[some.index[some["tile"] == tile][0]].tolist()
-                assert counted == [*np.bincount(window.ravel(), minlength=5).tolist(), 0]
+                pixels = counts.loc[some.index[some["tile"] == tile][0]].tolist()
+                assert pixels == [*np.bincount(window.ravel(), minlength=5).tolist(), 0]

@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from converting import counted
 from makers import tif
 from PIL import Image
 
 from landseg.clouds import Coverage, Method, cloud_rule, coverage, judge
 from landseg.composites import compose
-from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import Card, CloudLayer, MaskEncoding
 from landseg.datasets.classes import IGNORE, LandClass
 from landseg.labels import LabelDecoder
+from landseg.pictures import Picture
 from landseg.rasters import opened, read
 from landseg.tables import scene_table
 from landseg.tiling import plan
@@ -130,7 +131,7 @@ def members(archive: Path) -> dict[str, np.ndarray]:
 def convert(raw: Path, scenes: pd.DataFrame, out: Path, of: Card, bands: Any, size: int, **more: Any) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
     tiles = pd.DataFrame(plan(scenes, raw, of, size, "pad"))
-    return convert_archive(tiles, raw, out, of, Picture(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
+    return counted(tiles, raw, out, of, Picture(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
 
 
 @pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green")])

@@ -17,14 +17,15 @@ import numpy.typing as npt
 import pandas as pd
 import rasterio
 from conftest import ROOT
+from converting import counted
 from PIL import Image
 from rasterio import Affine
 from ruamel.yaml import YAML
 
-from landseg.convert import Picture, convert_archive
 from landseg.datasets.card import Card, MaskEncoding, write_card
 from landseg.datasets.classes import IGNORE, LandClass, ids
 from landseg.paths import RESULTS, Paths
+from landseg.pictures import Picture
 from landseg.splits import class_shares
 from landseg.tables import extend_parquet, scene_table
 from landseg.tiles import TileSet, part
@@ -100,7 +101,7 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     picture = Picture(("red", "green", "blue"), "fixed", (0, 1), 1)
     pixels = pd.concat(
         [
-            convert_archive(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, threads=1)
+            counted(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, workers=1)
             for _, of in tiles.groupby("archive", sort=False)
         ]
     )

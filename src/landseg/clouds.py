@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import rasterio
 from rasterio.windows import Window
 
 from landseg.datasets.card import CloudLayer
@@ -30,9 +29,6 @@ LAYER = "{layer}"
 #: What Sentinel-2's layers hold where there are no data.
 _SCL_NODATA, _CLD_NODATA = 0, 255
 _BYTES = np.arange(256, dtype=np.uint8)
-# Chips lie by thousands in a folder. GDAL, which looks for files that go with a raster, is to ask for each by name, not
-# to list the folder for every one.
-_BY_NAME = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
 # Up to so many pixels, a scene is read in one go.
 _CHIP = 1 << 18
 # How many of the clearest scenes a message names.
@@ -157,7 +153,7 @@ def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = Non
         LandsegError: a layer is missing, damaged or of a dtype that holds no numbers, or does not cover the same pixels
             as the other, or as the image.
     """
-    with rasterio.Env(**_BY_NAME), ExitStack() as stack:
+    with ExitStack() as stack:
         paths = [root / cloud.replace(LAYER, layer) for layer in rule.layers or ("",)]
         sources = [stack.enter_context(opened(path)) for path in paths]
         for source in sources:

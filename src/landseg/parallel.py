@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
 import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from landseg.errors import LandsegError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,9 +30,14 @@ def each(
         prefer: a process takes seconds to start; threads suit work that GDAL or OpenCV does, outside Python's lock.
 
     Raises:
-        Whatever the function raises, on the first item that fails.
+        LandsegError: the system ended a process.
+        Exception: whatever the function raises, on the first item that fails.
     """
-    results: Iterator[R] = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)(
-        joblib.delayed(function)(item) for item in items
-    )
-    return results
+    pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)
+    try:
+        yield from pool(joblib.delayed(function)(item) for item in items)
+    except TerminatedWorkerError:
+        raise LandsegError(
+            f"params.yaml: compute.workers: one of {workers} processes was ended by the system, most likely for want "
+            "of memory; set a smaller number, or free some memory, and run again"
+        ) from None

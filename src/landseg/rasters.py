@@ -23,8 +23,15 @@ Image = npt.NDArray[Any]
 _FILTERS = threading.Lock()
 
 _SETTINGS = {
-    # Bytes for decoded blocks, of all open rasters: enough for those under one row of windows.
+    # Bytes for decoded blocks, of all open rasters of a process (GDAL's own choice is 5 % of the machine): enough for
+    # those under one row of windows of 512 px, image and mask, so that rows which share blocks decode them once.
     "GDAL_CACHEMAX": 32 << 20,
+    # Scenes are read side by side and the cores are busy: GDAL's threads would only hand strips of one line to one
+    # another, for a fifth more processor time.
+    "GDAL_NUM_THREADS": 1,
+    # Chips lie by thousands in a folder. GDAL, which looks for files that go with a raster, is to ask for each by name,
+    # not to list the folder for every one.
+    "GDAL_DISABLE_READDIR_ON_OPEN": True,
     # A JPEG that ends too early is only a warning to libjpeg, which fills the rest with grey, ...
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     # ... and GDAL's short cut for whole PNGs fills the rest with black and says nothing at all.

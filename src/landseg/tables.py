@@ -82,11 +82,20 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     Raises:
         LandsegError: the file is missing.
     """
+    table: pd.DataFrame = read_arrow(path, columns).to_pandas()
+    return table
+
+
+def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read columns of a tile table without pandas.
+
+    Raises:
+        LandsegError: the file is missing.
+    """
     try:
-        table: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+        return pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise _missing(path) from None
-    return table
 
 
 def extend_parquet(source: Path, path: Path, columns: Mapping[str, npt.ArrayLike]) -> None:
