@@ -19,7 +19,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import lightning
@@ -80,9 +80,10 @@ def landseg(
     augmented: bool,
     compiled: bool,
     exact: bool,
+    precision: Literal["auto", "32"],
 ) -> dict[str, Any]:
     """Train for some epochs; return what each but the first came to, and the rate on one resident batch after each."""
-    model, bf16 = network(encoder), mixed("auto", device)
+    model, bf16 = network(encoder), mixed(precision, device)
     train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
     rate = speed.matrix_rate(device, bf16)
     arithmetic = Arithmetic(bf16, compiled, None, speed.flops(model, train.size), rate)

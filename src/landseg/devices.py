@@ -27,10 +27,13 @@ def accelerator(device: Literal["auto", "cpu", "cuda", "mps"]) -> Accelerator:
 
 
 def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool:
-    """Say whether to compute in bf16 where that is safe: where asked for, or where the GPU has it."""
-    if precision == "auto":
-        return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16"
+    """Say whether to compute in bf16 where that is safe: where asked for, or where the device itself computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch has it since 2.12
+    return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class TrainParams(Section):
     batch_size: int = Field(ge=1)
     """Tiles in a step."""
     precision: Literal["auto", "32", "bf16"]
-    """auto: bf16 mixed where the GPU computes in it, else 32."""
+    """auto: bf16 mixed where the GPU or CPU computes in it, else 32."""
     monitor: Monitor
     """By which score the best epoch is chosen (a loss: the smaller, the better)."""
     early_stopping: int | None = Field(ge=1)
