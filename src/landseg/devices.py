@@ -1,7 +1,7 @@
 """Where to compute, in what precision, how exactly again, and how devices say that they cannot."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -31,8 +31,8 @@ def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool
     if precision != "auto":
         return precision == "bf16"
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch has it since 2.12
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
     return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
