@@ -238,7 +238,7 @@ class TestShortOfMemory:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     def test_batch_is_cut_until_it_fits(self) -> None:
-        done = self.run("train", 256, 400)
+        done = self.run("train", 256, 650)
         assert done.returncode == 0, done.stderr
         *said, last = done.stdout.splitlines()
         assert said[0].startswith("memory does not suffice for 4 tiles at once: going on with 2, whose gradients add")
@@ -302,7 +302,11 @@ class TestDevices:
         with pytest.raises(LandsegError, match=r"compute.device = cuda, and there is none here; set it to auto or cpu"):
             accelerator("cuda")
 
-    def test_precision(self) -> None:
+    def test_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+            assert mixed("auto", "cpu") == expected
+        monkeypatch.delattr(torch.cpu, "get_capabilities")
         assert not mixed("auto", "cpu")
         assert not mixed("32", "cuda")
         assert mixed("bf16", "cpu")
