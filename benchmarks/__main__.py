@@ -7,36 +7,50 @@ import json
 import subprocess
 import sys
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import RESULTS, ROOT, Figure, console, figure_table, machine, print_facts
+from benchmarks.common import RESULTS, ROOT, Figure, add_figures, console, figure_table, print_facts
 
 #: In the order in which they run; the other modules here are no benchmarks with figures to hold against targets.
 SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training")
 
 
-def figures(name: str) -> list[Figure]:
-    """Return what a benchmark found when it last ran in full."""
-    records = json.loads((RESULTS / f"{name}.json").read_text())["figures"]
+def records(name: str) -> list[dict[str, Any]]:
+    """Return what a benchmark found when it last ran in full, on each kind of device."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}*.json"))]
+
+
+def figures(record: dict[str, Any]) -> list[Figure]:
+    """Return the figures of a record."""
     known = {field.name for field in fields(Figure)}
-    return [Figure(**{key: value for key, value in record.items() if key in known}) for record in records]
+    return [Figure(**{key: value for key, value in figure.items() if key in known}) for figure in record["figures"]]
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(SUITE)}; all, where none is named.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Run nothing; show what was found when they last ran.")] = False,
 ) -> None:
-    """Run benchmarks, and print one table of what they found."""
+    """Run benchmarks, and print one table of what they found, with the machine of each."""
     chosen = names or list(SUITE)
     if unknown := set(chosen) - set(SUITE):
         raise SystemExit(f"{', '.join(sorted(unknown))}: is no benchmark; choose from {', '.join(SUITE)}")
     if not show:
         for name in chosen:
             subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=True)
-    console.print(figure_table(figure for name in chosen for figure in figures(name)))
-    print_facts(machine())
+    machines: dict[str, dict[str, str]] = {}
+    table = figure_table([])
+    for name in chosen:
+        found = records(name)
+        if not found:
+            console.print(f"{name}: has not run in full yet; run python -m benchmarks {name}")
+        for record in found:
+            add_figures(table, figures(record))
+            table.add_section()
+            machines[json.dumps(record["machine"])] = record["machine"] | record["versions"]
+    console.print(table)
+    print_facts(*machines.values())
 
 
 if __name__ == "__main__":

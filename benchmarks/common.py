@@ -74,11 +74,16 @@ def figure_table(figures: Iterable[Figure], title: str | None = None) -> Table:
     for column in ("landseg", "other side", "ratio"):
         table.add_column(column, justify="right")
     table.add_column("asked")
+    add_figures(table, figures)
+    return table
+
+
+def add_figures(table: Table, figures: Iterable[Figure]) -> None:
+    """Add a row for every figure to the table."""
     for figure in figures:
         ours, other = (f"{spread(side)} {figure.unit}" if side else "" for side in (figure.ours, figure.other))
         ratio = f"{figure.value:.2f}" if figure.other else ""
         table.add_row(f"{figure.what}\n[dim]{figure.against}[/]".strip(), ours, other, ratio, figure.verdict)
-    return table
 
 
 def report(name: str, figures: Sequence[Figure], packages: Sequence[str], keep: bool = True, **details: Any) -> None:

@@ -11,7 +11,6 @@ that is held against the plain one does not augment either, since the paper's co
 
 import json
 import logging
-import resource
 import sys
 import tempfile
 import time
@@ -69,7 +68,14 @@ def network(encoder: str) -> Segmenter:
     return build(info, None)
 
 
-def landseg(
+def landseg(exact: bool, **job: Any) -> dict[str, Any]:
+    """Train for some epochs, with train.deterministic or without."""
+    with deterministic(exact), tempfile.TemporaryDirectory() as state:
+        return trained(state=Path(state), **job)
+
+
+def trained(
+    state: Path,
     folder: Path,
     tiles: int,
     batch: int,
@@ -79,17 +85,16 @@ def landseg(
     tier: Tier,
     augmented: bool,
     compiled: bool,
-    exact: bool,
     precision: Literal["auto", "32"],
 ) -> dict[str, Any]:
     """Train for some epochs; return what each but the first came to, and the rate on one resident batch after each."""
     model, bf16 = network(encoder), mixed(precision, device)
     train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
-    rate = speed.matrix_rate(device, bf16)
+    rate = speed.convolution_rate(device, bf16)
     arithmetic = Arithmetic(bf16, compiled, None, speed.flops(model, train.size), rate)
     run = Run(model, Focal(2.0, None), Schedule("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
     found = defaultdict[str, list[float]](list)
-    changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
+    parts: dict[str, float] = {}
 
     def report(scores: dict[str, float], fresh: bool) -> None:  # noqa: ARG001
         resident = rate_on_one_batch(run, train, batch, len(order), device)
@@ -99,15 +104,16 @@ def landseg(
             if name.startswith("speed/"):
                 found[name.removeprefix("speed/")].append(value)
         found["resident"].append(resident)
+        if keeper.epoch == epochs + 1:  # not later, for Lightning then takes the network off the device
+            parts.update(profile(run, train, batch, device))
 
-    with tempfile.TemporaryDirectory() as state, deterministic(exact):
-        keeper = Keeper(Checkpoints(Path(state), {}), "val/loss", None, report)
-        order = Order(tiles, batch, 0, lambda: keeper.epoch)
-        start = time.perf_counter()
-        dealt = batches(train, order, tier, device, cores(), changes)
-        decoding = time.perf_counter() - start
-        fit(run, dealt, batches(val, Order(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
-        parts = profile(run, train, batch, device)
+    keeper = Keeper(Checkpoints(state, {}), "val/loss", None, report)
+    order = Order(tiles, batch, 0, lambda: keeper.epoch)
+    changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
+    start = time.perf_counter()
+    dealt = batches(train, order, tier, device, cores(), changes)
+    decoding = time.perf_counter() - start
+    fit(run, dealt, batches(val, Order(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
     told = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": arithmetic.tile_flops / 1e9, "tflops": rate / 1e12}
     return {**found, "told": told, "profile": parts}
 
@@ -142,6 +148,8 @@ def profile(run: Run, tiles: Any, batch: int, device: Accelerator) -> dict[str, 
         rate_on_one_batch(run, tiles, batch, 2, device)
     spent = defaultdict[str, float](float)
     for event in profiled.key_averages():
+        if event.device_type.name != "CPU":
+            continue  # a kernel, whose time the operation has that started it
         seconds = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
         name = event.key.lower()
         spent[next((part for part, words in _PARTS.items() if any(word in name for word in words)), "rest")] += seconds
@@ -176,19 +184,21 @@ class Loose(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 def plain(folder: Path, tiles: int, batch: int, encoder: str, device: str, epochs: int) -> dict[str, Any]:
     """Train in the plain way; return images/s of every epoch but the first."""
     model = network(encoder).network.to(memory_format=torch.contiguous_format).to(device)
-    loader = DataLoader(Loose(folder, tiles), batch, shuffle=True, num_workers=6)
+    # The workers stay: to start them anew for each of so short epochs would tell of these, not of the loop.
+    loader = DataLoader(Loose(folder, tiles), batch, shuffle=True, num_workers=6, persistent_workers=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     loss_of = smp.losses.FocalLoss("multilabel", gamma=2.0)
     rates = []
     for epoch in range(epochs + 1):
         start = synchronised(device)
         for images, targets in loader:
+            planes = targets.to(device)
             optimizer.zero_grad()
             logits = model(images.to(device))
-            loss = loss_of(logits, targets.to(device))
+            loss = loss_of(logits, planes)
             loss.backward()
             optimizer.step()
-            told(logits.detach(), targets.to(device), loss.detach())
+            told(logits.detach(), planes, loss.detach())
         if epoch:
             rates.append(tiles / (synchronised(device) - start))
     return {"images_per_second": rates}
@@ -206,13 +216,9 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    cv2.setNumThreads(1)
     sides: dict[str, Callable[..., dict[str, Any]]] = {"landseg": landseg, "plain": plain}
-    result = sides[job.pop("side")](Path(job.pop("folder")), **job)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if job["device"] == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    print(json.dumps({**result, "peak_gb": peak / 1e9}))
+    result = sides[job.pop("side")](folder=Path(job.pop("folder")), **job)
+    print(json.dumps({**result, "peak_gb": speed.peak_memory(job["device"]) / 1e9}))
 
 
 if __name__ == "__main__":

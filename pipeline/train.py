@@ -53,6 +53,7 @@ def train(params: TrainParams) -> None:
         model=model_params, loss=loss_params, optimizer=optimizer, scheduler=scheduler, augment=augment, train=params
     )
     device = accelerator(compute.device)
+    bf16 = mixed(params.precision, device)
 
     # The tiles.
     card = read_card(paths.table("card.json"))
@@ -77,15 +78,20 @@ def train(params: TrainParams) -> None:
     loss = loss_function(loss_params.name, loss_params.gamma, class_weights(loss_params.class_weights, pixels))
     schedule = Schedule(optimizer.name, optimizer.lr, optimizer.weight_decay, scheduler.step, scheduler.factor)
 
-    # All that the numbers depend on: only a checkpoint of the very same run is resumed.
+    # All that the numbers depend on: only a checkpoint of the very same run is resumed. Where tiles are makes no
+    # difference, and torch.compile one of rounding alone.
+    by_key = {f"{name}.{key}": value for name, values in chosen.items() for key, value in values.items()}
+    del by_key["train.cache"], by_key["train.compile"]
     checkpoints = Checkpoints(
         compute.state,
         {
             "code": code_fingerprint(),
             "tiles": fingerprint(paths.tiles, pd.concat(tables.values())),
             "encoder weights": weights_fingerprint(model_params.encoder_weights),
+            "device": device,
+            "bf16": bf16,
             **classes_by_channel(card),
-            **{f"{name}.{key}": value for name, values in chosen.items() for key, value in values.items()},
+            **by_key,
         },
     )
     for sentence in checkpoints.stale():
@@ -93,7 +99,7 @@ def train(params: TrainParams) -> None:
     if checkpoints.last.is_file():
         say(f"resuming from {checkpoints.last}")
 
-    arithmetic = how_to_compute(model, device, params, compute.micro_batch, tiles["train"])
+    arithmetic = how_to_compute(model, device, bf16, params, compute.micro_batch, tiles["train"])
     run = Run(model, loss, schedule, params.seed, arithmetic, say)
     with Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None) as live:
 
@@ -123,16 +129,15 @@ def train(params: TrainParams) -> None:
 
 
 def how_to_compute(
-    model: Segmenter, device: Accelerator, params: TrainParams, micro_batch: int | None, tiles: TileSet
+    model: Segmenter, device: Accelerator, bf16: bool, params: TrainParams, micro_batch: int | None, tiles: TileSet
 ) -> Arithmetic:
     """Decide how steps are computed, and say so."""
-    bf16 = mixed(params.precision, device)
-    flops, rate = speed.flops(model, tiles.size), speed.matrix_rate(device, bf16)
+    flops, rate = speed.flops(model, tiles.size), speed.convolution_rate(device, bf16)
     pays, why = speed.worth_compiling(device, flops * len(tiles) * params.epochs, rate)
     if params.compile != "auto" or params.deterministic:
         pays, why = params.compile is True, "as params.yaml says"
     compiled = f"{'with' if pays else 'without'} torch.compile ({why})"
-    speeds = f"{flops / 1e9:.1f} GFLOP a tile, {rate / 1e12:.2f} TFLOP/s in matrix products"
+    speeds = f"{flops / 1e9:.1f} GFLOP a tile, {rate / 1e12:.2f} TFLOP/s in one wide convolution"
     say(f"training on {device} in {'bf16' if bf16 else '32 bit'}, {compiled}: {speeds}")
     return Arithmetic(bf16, pays, micro_batch, flops, rate)
 
@@ -160,9 +165,10 @@ def dealt_batches(
 def pace(scores: dict[str, float]) -> str:
     """Say how fast an epoch was."""
     speeds = {name.removeprefix("speed/"): value for name, value in scores.items() if name.startswith("speed/")}
+    used = f"{speeds['mfu']:.0%} of the rate of a convolution, " if "mfu" in speeds else ""
     return (
         f"{speeds['images_per_second']:.1f} images/s ({speeds['data_wait']:.1%} of the time waiting for data, "
-        f"{speeds['mfu']:.0%} of the rate of matrix products, {speeds['peak_memory_gb']:.1f} GB)"
+        f"{used}{speeds['peak_memory_gb']:.1f} GB)"
     )
 
 

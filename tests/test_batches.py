@@ -174,6 +174,18 @@ class TestChoice:
     def test_free_memory_is_less_than_there_is(self) -> None:
         assert 0 < free_on("cpu") <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
+    @pytest.mark.parametrize(
+        ("limit", "free"), [("1000000", 1_000_000 - 700_000 + 50_000), ("650000", 0), ("max", None)]
+    )
+    def test_a_container_has_less_and_gives_back_what_it_keeps_of_files(
+        self, tmp_path: Path, limit: str, free: int | None
+    ) -> None:
+        stat = "anon 600000\nfile 100000\ninactive_file 50000\n"
+        for name, content in (("memory.max", limit), ("memory.current", "700000"), ("memory.stat", stat)):
+            (tmp_path / name).write_text(content + "\n" if name != "memory.stat" else content)
+        found = free_on("cpu", tmp_path)
+        assert found == free if free is not None else found > 10**8
+
 
 @pytest.mark.gpu
 class TestGpu:

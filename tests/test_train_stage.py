@@ -147,7 +147,7 @@ class TestStage:
         _, lines, _, resumed = killed
         assert re.fullmatch(
             r"training on cpu in 32 bit, without torch.compile \(computing on cpu\): 1.8 GFLOP a tile, "
-            r"[\d.]+ TFLOP/s in matrix products",
+            r"[\d.]+ TFLOP/s in one wide convolution",
             lines[0],
         )
         assert re.fullmatch(
@@ -250,6 +250,15 @@ class TestStageInProcess:
             ': class 1 was "3 wood (20, 80, 30)", is "3 forest (20, 80, 30)"'
         )
         card.write_text(whole)
+
+        write_params(stage.folder, {"train": {"epochs": 2, "precision": "bf16"}})
+        assert stage.run(break_at="training on")[0].endswith(
+            ': bf16 was false, is true, train.precision was "32", is "bf16"'
+        )
+
+        # Where tiles are, and how many are computed at once, is the machine's affair.
+        write_params(stage.folder, {"train": {"epochs": 2, "cache": "stream"}, "compute": {"micro_batch": 2}})
+        assert stage.run(break_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
 
         write_params(stage.folder, {"train": {"epochs": 2, "seed": 1}, "compute": {"workers": 1}})
         assert stage.run(break_at="training on")[0].endswith(": train.seed was 0, is 1")

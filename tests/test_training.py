@@ -20,7 +20,7 @@ from landseg.augment import Augmentation
 from landseg.batches import Batch, Order, Tier, batches
 from landseg.checkpoints import Checkpoints
 from landseg.datasets.classes import IGNORE
-from landseg.devices import accelerator, mixed
+from landseg.devices import Accelerator, accelerator, deterministic, mixed
 from landseg.errors import LandsegError
 from landseg.keeper import Keeper
 from landseg.losses import CrossEntropy, Focal, Loss
@@ -72,9 +72,10 @@ def new_run(
     loss: Loss | None = None,
     arithmetic: Arithmetic | None = None,
     say: Callable[[str], None] = print,
+    info: ModelInfo = INFO,
 ) -> Run:
     lightning.seed_everything(0, verbose=False)
-    return kind(build(INFO, None), loss or Focal(2.0, None), schedule, 0, arithmetic, say)
+    return kind(build(info, None), loss or Focal(2.0, None), schedule, 0, arithmetic, say)
 
 
 def learnt(scores: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -95,6 +96,7 @@ def train(
     patience: int | None = None,
     tier: Tier = "memory",
     run: Run | None = None,
+    device: Accelerator = "cpu",
 ) -> tuple[Run, Keeper]:
     """Train, or go on training, and break off after so many epochs."""
     run = run or new_run()
@@ -105,9 +107,9 @@ def train(
 
     keeper = Keeper(Checkpoints(state, {}), "val/loss", patience, report)
     tiles, val, changes = tile_set(project, "train"), tile_set(project, "val"), Augmentation(True, 0.1, 0.1, 0)
-    dealt = batches(tiles, Order(len(tiles), 4, 0, lambda: keeper.epoch), tier, "cpu", 1, changes)
+    dealt = batches(tiles, Order(len(tiles), 4, 0, lambda: keeper.epoch), tier, device, 1, changes)
     with suppress(BrokenOffError):
-        fit(run, dealt, batches(val, Order(len(val), 4), tier, "cpu", 1), keeper, epochs, "cpu")
+        fit(run, dealt, batches(val, Order(len(val), 4), tier, device, 1), keeper, epochs, device)
     return run, keeper
 
 
@@ -210,9 +212,23 @@ class TestPieces:
         for whole, added in zip(*found, strict=True):
             torch.testing.assert_close(added, whole, rtol=1e-3, atol=1e-6)
 
-    def test_are_of_about_one_size(self, project: Path) -> None:
-        run = new_run(arithmetic=Arithmetic(micro_batch=7))
-        assert [len(images) for images, _, _ in run._pieces(one_batch(project))] == [4, 4]
+    @pytest.mark.parametrize(
+        ("tiles", "at_once", "sizes"),
+        [(8, None, [8]), (8, 7, [4, 4]), (8, 3, [3, 3, 2]), (7, 2, [3, 2, 2]), (3, 2, [3]), (2, 1, [1, 1])],
+    )
+    def test_are_of_about_one_size_and_none_is_a_single_tile(
+        self, project: Path, tiles: int, at_once: int | None, sizes: list[int]
+    ) -> None:
+        run = new_run(arithmetic=Arithmetic(micro_batch=at_once))
+        assert [len(images) for images, _, _ in run._pieces(one_batch(project, tiles))] == sizes
+
+    def test_single_tiles_are_too_few_for_some_networks(self, project: Path) -> None:
+        pooling = INFO.model_copy(update={"architecture": "DeepLabV3Plus", "encoder": "resnet18", "encoder_depth": 5})
+        run = new_run(arithmetic=Arithmetic(micro_batch=1), info=pooling)
+        with pytest.raises(
+            LandsegError, match=r"model.architecture = DeepLabV3Plus cannot be trained on one tile at a"
+        ):
+            run._fitting(run.gradients, one_batch(project))
 
     def test_counts_and_loss_are_those_of_the_batch(self, project: Path, tmp_path: Path) -> None:
         run, _ = train(project, tmp_path, 1)
@@ -265,12 +281,26 @@ class TestShortOfMemory:
 
 @pytest.mark.slow  # the compiler's time
 class TestCompiling:
-    def test_gives_about_the_same(self, project: Path, tmp_path: Path) -> None:
-        compiled, _ = train(project, tmp_path / "compiled", 1, run=new_run(arithmetic=Arithmetic(compiled=True)))
-        plain, _ = train(project, tmp_path / "plain", 1)
-        assert weights(compiled).keys() == weights(plain).keys()
-        for name, value in weights(compiled).items():
-            torch.testing.assert_close(value, weights(plain)[name], rtol=0.05, atol=0.01)
+    def test_gives_the_same_gradients(self, project: Path) -> None:
+        batch, found = one_batch(project, 4), []
+        for compiled in (True, False):
+            run = new_run(arithmetic=Arithmetic(compiled=compiled))
+            value = run._fitting(run.gradients, batch)
+            assert (run._compiled is not None) == compiled  # it did not fall back
+            found.append([value, *(weight.grad for weight in run.model.parameters() if weight.grad is not None)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-5)
+
+
+def test_where_nothing_can_be_compiled_a_run_goes_on_and_says_so(project: Path) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("there is no compiler")
+
+    said: list[str] = []
+    run = new_run(say=said.append)
+    run._compiled = torch.compile(run.model.forward, backend=broken)  # type: ignore[arg-type]
+    assert torch.isfinite(run._fitting(run.gradients, one_batch(project)))
+    assert said == ["torch.compile failed, going on without it; set train.compile to false to be spared the wait"]
 
 
 class TestResume:
@@ -285,6 +315,11 @@ class TestResume:
         one, other = (k.checkpoints.best(k.best_epoch) for k in (unbroken, keeper))
         assert one.read_bytes() == other.read_bytes()
 
+    def test_goes_on_with_as_many_tiles_at_once_as_had_fitted(self, project: Path, tmp_path: Path) -> None:
+        train(project, tmp_path, 3, break_after=1, run=new_run(arithmetic=Arithmetic(micro_batch=2)))
+        run, _ = train(project, tmp_path, 2)
+        assert run.micro_batch == 2
+
     def test_early_stopping_holds_after_a_break(self, project: Path, tmp_path: Path) -> None:
         run, keeper = train(project, tmp_path / "whole", 9, patience=1, run=new_run(Worse))
         assert keeper.epoch == 2
@@ -294,6 +329,46 @@ class TestResume:
         assert equal(weights(run), weights(again))
 
 
+@pytest.mark.gpu
+class TestGpu:
+    """What runs on a CPU above, on a GPU."""
+
+    @pytest.mark.parametrize("arithmetic", [Arithmetic(), Arithmetic(bf16=True), Arithmetic(micro_batch=2)], ids=repr)
+    @pytest.mark.parametrize("tier", ["device", "memory", "stream"])
+    def test_broken_off_and_resumed_equals_unbroken(
+        self, project: Path, tmp_path: Path, tier: Tier, arithmetic: Arithmetic
+    ) -> None:
+        def run(state: str, break_after: int | None = None) -> tuple[Run, Keeper]:
+            new = new_run(loss=CrossEntropy(None), arithmetic=arithmetic)
+            return train(project, tmp_path / state, 3, break_after=break_after, tier=tier, run=new, device="cuda")
+
+        with deterministic(True):
+            whole, unbroken = run("whole")
+            run("broken", break_after=1)
+            resumed, keeper = run("broken")
+        assert learnt(keeper.history) == learnt(unbroken.history)
+        assert equal(weights(whole), weights(resumed))
+        assert all(scores["speed/peak_memory_gb"] > 0 for scores in keeper.history)
+
+    def test_learns_what_a_cpu_learns(self, project: Path, tmp_path: Path) -> None:
+        _, there = train(project, tmp_path / "there", 2, tier="device", device="cuda")
+        _, here = train(project, tmp_path / "here", 2)
+        for one, other in zip(there.history, here.history, strict=True):
+            assert one["train/loss"] == pytest.approx(other["train/loss"], rel=0.05)
+
+    def test_batch_is_cut_until_it_fits(self, project: Path) -> None:
+        said: list[str] = []
+        run = new_run(say=said.append).to("cuda")
+        size = 2048
+        batch = torch.zeros((8, 3, size, size), dtype=torch.uint8), torch.zeros((8, size, size), dtype=torch.uint8)
+        there = batch[0].cuda(), batch[1].cuda()
+        held = torch.cuda.mem_get_info()[0] - 12 * 2**30
+        hog = torch.empty(max(0, held), dtype=torch.uint8, device="cuda")
+        assert torch.isfinite(run._fitting(run.gradients, there))
+        assert said
+        del hog
+
+
 class TestDevices:
     def test_a_device_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -301,6 +376,13 @@ class TestDevices:
         assert accelerator("auto") == accelerator("cpu") == "cpu"
         with pytest.raises(LandsegError, match=r"compute.device = cuda, and there is none here; set it to auto or cpu"):
             accelerator("cuda")
+
+    def test_deterministic_is_on_within_and_off_after(self) -> None:
+        with deterministic(True):
+            assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.are_deterministic_algorithms_enabled()
+        with deterministic(False):
+            assert not torch.are_deterministic_algorithms_enabled()
 
     def test_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):

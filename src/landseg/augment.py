@@ -19,6 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 
+from landseg.devices import sent
 from landseg.tiles import Pixels
 
 #: The symmetries of a square, as albumentations calls them.
@@ -104,7 +105,7 @@ class Augmentation:
         symmetry = draws.symmetry[positions]
         order = np.argsort(symmetry, kind="stable")
         # All indices travel at once, and nothing waits for the device.
-        rows, sources = _sent(np.stack([order, positions[order]]), images.device)
+        rows, sources = sent(np.stack([order, positions[order]]), images.device)
         some, ids = (whole.new_empty((len(positions), *whole.shape[1:])) for whole in (images, targets))
         for element, (start, stop) in enumerate(pairwise(np.searchsorted(symmetry[order], np.arange(9)).tolist())):
             if start < stop:
@@ -113,14 +114,9 @@ class Augmentation:
                 ids.index_copy_(0, into, _turned(targets[source], element))
         if self._lights:
             light = np.stack([draws.contrast[positions], draws.brightness[positions]])
-            contrast, brightness = _sent(light, images.device).view(2, -1, 1, 1, 1)
+            contrast, brightness = sent(light, images.device).view(2, -1, 1, 1, 1)
             some = (some * contrast).add_(brightness).clamp_(0, 255).to(torch.uint8)  # cut off, as albumentations does
         return some, ids
-
-
-def _sent(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _turned(tiles: torch.Tensor, element: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from landseg.augment import Augmentation
+from landseg.devices import sent
 from landseg.parallel import each
 from landseg.progress import track
 from landseg.tiles import Pixels, TileSet
@@ -43,6 +43,25 @@ class Batches(Sized, Protocol):
 
     def __iter__(self) -> Iterator[Batch]:
         """Walk the batches of an epoch."""
+
+
+class Augmentation(Protocol):
+    """What is done to training tiles, as landseg.augment has it; evaluation does without."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is ever done."""
+
+    def draws(self, epoch: int, tiles: int) -> Any:
+        """Draw what an epoch does to each of so many tiles."""
+
+    def pixels(self, image: Pixels, target: Pixels, draws: Any, position: int) -> tuple[Pixels, Pixels]:
+        """Change one tile by its draw."""
+
+    def tensors(
+        self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: npt.NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather tiles on their device, and change each by its draw."""
 
 
 class Order(Sampler[list[Key]]):
@@ -140,7 +159,7 @@ class FromDevice:
     def _gathered(self, epoch: int, positions: npt.NDArray[np.int64]) -> Batch:
         images, targets = self.decoded.images, self.decoded.targets
         if self.augmentation is None:
-            index = torch.from_numpy(positions).to(images.device, non_blocking=True)
+            index = sent(positions, images.device)
             return images[index], targets[index]
         return self.augmentation.tensors(images, targets, self.augmentation.draws(epoch, len(images)), positions)
 
@@ -148,7 +167,9 @@ class FromDevice:
 class FromMemory:
     """Batches made of decoded tiles in main memory, by threads: pinned and a few ahead where a GPU waits for them."""
 
-    def __init__(self, decoded: Decoded, order: Order, augmentation: Augmentation | None, threads: int) -> None:
+    def __init__(
+        self, decoded: Decoded, order: Order, augmentation: Augmentation | None, threads: int, pinned: bool = False
+    ) -> None:
         """Set where the tiles are, in which order they are taken, and what is done to them.
 
         Args:
@@ -157,8 +178,9 @@ class FromMemory:
             augmentation: what is done to the tiles, or None.
             threads: threads that work ahead; 0: batches are made when they are asked for, which leaves all cores to
                 a network that computes on them.
+            pinned: whether a GPU is to fetch them.
         """
-        self.order, self.augmentation, self.threads = order, augmentation, threads
+        self.order, self.augmentation, self.threads, self.pinned = order, augmentation, threads, pinned
         self.images, self.targets = decoded.images.numpy(), decoded.targets.numpy()
 
     def __len__(self) -> int:
@@ -184,10 +206,9 @@ class FromMemory:
                 yield _finished(*waiting.popleft())
 
     def _empty(self, tiles: int) -> Batch:
-        pinned = torch.cuda.is_available()
         size = self.images.shape[1:3]
-        images = torch.empty((tiles, *size, 3), dtype=torch.uint8, pin_memory=pinned)
-        return images, torch.empty((tiles, *size), dtype=torch.uint8, pin_memory=pinned)
+        images = torch.empty((tiles, *size, 3), dtype=torch.uint8, pin_memory=self.pinned)
+        return images, torch.empty((tiles, *size), dtype=torch.uint8, pin_memory=self.pinned)
 
     def _fill(self, images: Pixels, targets: Pixels, row: int, key: Key) -> None:
         epoch, position = key
@@ -217,7 +238,9 @@ class _Reading(Dataset[Batch]):
 class FromDisk:
     """Batches of tiles that are decoded anew in every epoch."""
 
-    def __init__(self, tiles: TileSet, order: Order, augmentation: Augmentation | None, workers: int) -> None:
+    def __init__(
+        self, tiles: TileSet, order: Order, augmentation: Augmentation | None, workers: int, pinned: bool = False
+    ) -> None:
         """Set what to read, in which order, and what is done to it.
 
         Args:
@@ -225,6 +248,7 @@ class FromDisk:
             order: of the batches.
             augmentation: what is done to the tiles, or None.
             workers: processes that decode; 0 leaves it to this one.
+            pinned: whether a GPU is to fetch the batches.
         """
         self.order = order
         self.loader = DataLoader(
@@ -232,7 +256,7 @@ class FromDisk:
             batch_sampler=order,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pinned,
             # Every walk draws a seed for its workers; drawn from the common chance, it would shift dropout.
             generator=torch.Generator(),
         )
@@ -312,10 +336,10 @@ def batches(
     if tier == "device":
         return FromDevice(decode(tiles, device, workers, title), order, augmentation)
     # On a CPU all cores are busy with the network; whoever works beside it only takes them from it.
-    beside = 0 if device == "cpu" else workers
+    beside, gpu = 0 if device == "cpu" else workers, device == "cuda"
     made: Batches
     if tier == "memory":
-        made = FromMemory(decode(tiles, "cpu", workers, title), order, augmentation, beside)
+        made = FromMemory(decode(tiles, "cpu", workers, title), order, augmentation, beside, gpu)
     else:
-        made = FromDisk(tiles, order, augmentation, beside)
-    return Uploaded(made, device) if device == "cuda" else made
+        made = FromDisk(tiles, order, augmentation, beside, gpu)
+    return Uploaded(made, device) if gpu else made

@@ -1,10 +1,13 @@
-"""Where to compute, in what precision, how exactly again, and how devices say that they cannot."""
+"""Where to compute, in what precision, how numbers get there, and how devices say that they cannot."""
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from landseg.errors import LandsegError
@@ -36,6 +39,12 @@ def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool
     return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def sent(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """Send numbers to a device, without waiting until they are there."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Compute the same bits again on the same machine, where that is wanted; enter before anything is computed."""
@@ -54,8 +63,23 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that there was no memory left, on whatever device."""
-    told = "can't allocate memory", "MPS backend out of memory"
+    told = (
+        "can't allocate memory",  # on a CPU
+        "MPS backend out of memory",
+        "CUDA error: out of memory",  # of what is pinned
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+
+
+def release_memory(device: str) -> None:
+    """Give back what torch keeps for later, so that it can be cut anew."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 def compiler_failed(error: BaseException) -> bool:

@@ -50,14 +50,21 @@ def count_batches(
     """
     for images, targets in batches:
         try:
-            logits = predict(model, images, device, bf16)
+            counted = _counted(model, images, targets, device, bf16)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise _too_many(*images.shape[::2]) from None
-        channels = targets.to(device).long()
-        matrices = count(logits.argmax(1), channels, len(model.info.classes))
-        yield matrices.cpu().numpy(), _one_hot_iou(logits, channels)
+        yield counted
+
+
+def _counted(
+    model: Segmenter, images: torch.Tensor, targets: torch.Tensor, device: Accelerator, bf16: bool
+) -> tuple[Matrices, float]:
+    logits = predict(model, images, device, bf16)
+    channels = targets.to(device).long()
+    matrices = count(logits.argmax(1), channels, len(model.info.classes))
+    return matrices.cpu().numpy(), _one_hot_iou(logits, channels)
 
 
 def _too_many(tiles: int, size: int) -> LandsegError:

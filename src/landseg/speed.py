@@ -1,12 +1,14 @@
 """How fast training is, and how near to what the machine can do."""
 
 import copy
+import math
 import resource
 import sys
 import time
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from landseg.batches import Batch, Batches
@@ -45,7 +47,7 @@ def flops(model: Segmenter, size: int) -> int:
     """Count the operations of a training step for one tile, FLOP, forward and backward; a product and a sum are two.
 
     Nothing is computed: the network runs on tensors without content. Convolutions and matrix products are
-    counted, which are nearly all there is.
+    counted, which are nearly all there is. 0 where a network does not run so.
 
     Args:
         model: the network.
@@ -55,31 +57,40 @@ def flops(model: Segmenter, size: int) -> int:
     # Two tiles, since a layer that pools a tile into one value cannot normalise a single one.
     images = torch.empty((2, 3, size, size), dtype=torch.uint8, device="meta")
     with FlopCounterMode(display=False) as counter:
-        empty(images).sum().backward()
+        try:
+            empty(images).sum().backward()
+        except (RuntimeError, NotImplementedError):
+            return 0
     return int(counter.get_total_flops()) // 2
 
 
-def matrix_rate(device: str, bf16: bool) -> float:
-    """Measure the rate at which a device multiplies large matrices, FLOP/s: what utilisation is a share of.
+def convolution_rate(device: str, bf16: bool) -> float:
+    """Measure the rate at which a device computes one wide convolution, FLOP/s: what utilisation is a share of.
 
     Data sheets promise more than any program reaches, and know few devices.
 
     Args:
         device: where to compute.
-        bf16: whether to compute in bf16, else in 32 bit as convolutions do.
+        bf16: whether to compute in bf16, else in 32 bit as the device takes it.
     """
-    n, turns = (2048, 8) if device == "cpu" else (8192, 10)
+    tiles, width, size = (4, 256, 32) if device == "cpu" else (64, 512, 64)
     chance = torch.Generator(device).manual_seed(0)  # the common one is the run's
-    a, b = torch.randn((2, n, n), generator=chance, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-    best = 0.0
-    for turn in range(turns + 1):
-        _wait(device)
-        start = time.perf_counter()
-        torch.mm(a, b)
-        _wait(device)
-        if turn:  # the first one warms up
-            best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
+    shapes = (tiles, width, size, size), (width, width, 3, 3)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    pixels, weights = (
+        torch.randn(shape, generator=chance, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        for shape in shapes
+    )
+    best = math.inf
+    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
+        for turn in range(11):
+            _wait(device)
+            start = time.perf_counter()
+            F.conv2d(pixels, weights, padding=1)
+            _wait(device)
+            if turn:  # the first one warms up
+                best = min(best, time.perf_counter() - start)
+    return 2 * tiles * size**2 * width**2 * 9 / best
 
 
 def _wait(device: str) -> None:
@@ -111,7 +122,7 @@ def worth_compiling(device: str, run_flops: float, rate: float) -> tuple[bool, s
     Args:
         device: where the network computes.
         run_flops: of all steps.
-        rate: of the device, FLOP/s, as `matrix_rate` measures it.
+        rate: of the device, FLOP/s, as `convolution_rate` measures it.
     """
     if device != "cuda":
         return False, f"computing on {device}"

@@ -42,20 +42,23 @@ def choose(wanted: Literal["auto", "device", "memory", "stream"], needed: int, d
     return "stream", f"too much for {_size(room['memory'])} of free main memory"
 
 
-def free_on(device: str) -> int:
-    """Return how many bytes of memory are free on a device; of mps and cpu it is main memory, within the container."""
+def free_on(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many bytes of memory are free on a device; of mps and cpu it is main memory, within the container.
+
+    Args:
+        device: of torch.
+        cgroup: where Linux says what a container may hold (version 2).
+    """
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     available: int = psutil.virtual_memory().available
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    return available if limit is None or used is None else min(available, max(0, limit - used))
-
-
-def _number(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        limit, held = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        told = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no Linux, no container, or no limit: 'max'
-        return None
+        return available
+    cached = int(told.get("inactive_file", 0))  # of files, given back when needed
+    return max(0, min(available, limit - held + cached))
 
 
 def _size(count: int) -> str:

@@ -1,6 +1,5 @@
 """Training: Lightning's loop around a network, a loss and what is counted of every epoch."""
 
-import gc
 import math
 import signal
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import lightning
 import numpy as np
@@ -22,7 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from landseg import metrics, speed
 from landseg.batches import Batch, Batches
 from landseg.counting import count
-from landseg.devices import Accelerator, compiler_failed, out_of_memory
+from landseg.devices import Accelerator, compiler_failed, out_of_memory, release_memory
 from landseg.errors import LandsegError
 from landseg.keeper import Keeper
 from landseg.losses import Loss
@@ -66,7 +65,7 @@ class Arithmetic:
     compiled: bool = False
     #: How many tiles are computed at once; a batch is made of so many pieces. None: the whole batch.
     micro_batch: int | None = None
-    #: FLOPs of a tile, and FLOP/s that the device is held against; 0: utilisation is not measured.
+    #: FLOP of a tile in a step, and FLOP/s that the device is held against; 0: utilisation is not told.
     tile_flops: float = 0.0
     device_rate: float = 0.0
 
@@ -108,7 +107,7 @@ class Run(lightning.LightningModule):
         self._matrix: torch.Tensor
         self._train_loss = math.nan
         self._speeds: dict[str, float] = {}
-        self._largest_piece = 0
+        self._regular = 0  # tiles that the network is compiled for
         #: The batches to train on; set by `fit`.
         self.watched: speed.Watched
 
@@ -150,7 +149,7 @@ class Run(lightning.LightningModule):
             "speed/data_wait": self.watched.waited / seconds,
             "speed/peak_memory_gb": speed.peak_memory(self.device.type) / 1e9,
         }
-        if self.arithmetic.device_rate:
+        if self.arithmetic.tile_flops:
             used = tiles * self.arithmetic.tile_flops / seconds
             self._speeds["speed/mfu"] = used / self.arithmetic.device_rate
         classes = len(self.model.info.classes)
@@ -187,31 +186,30 @@ class Run(lightning.LightningModule):
         }
 
     def _pieces(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Cut a batch into pieces of about one size; yield images, int64 targets and the share in the batch's loss.
-
-        About one size, so that none is a single tile unless all are: a layer that pools a whole tile into one
-        value cannot normalise that.
-        """
+        """Cut a batch into pieces; yield images, int64 targets and the share in the batch's loss."""
         images, targets = batch[0], batch[1].long()
-        pieces = -(-len(images) // (self.micro_batch or len(images)))
         whole = self.loss.weight(targets).clamp_min(torch.finfo(torch.float32).tiny)
-        for some, of in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
-            self._largest_piece = max(self._largest_piece, len(some))
+        count = self._count(len(images))
+        for some, of in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
             yield some, of, self.loss.weight(of) / whole
 
+    def _count(self, tiles: int) -> int:
+        """Return into how many pieces of about one size to cut so many tiles.
+
+        None is a single tile unless all are: a layer that pools a whole tile into one value cannot normalise that.
+        """
+        at_once = self.micro_batch or tiles
+        pieces = -(-tiles // at_once)
+        return pieces if at_once == 1 else max(1, min(pieces, tiles // 2))
+
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        network: Callable[[torch.Tensor], torch.Tensor] = self.model
+        if self._compiled is not None and self.training:
+            # It is compiled for one shape. Smaller pieces are computed without: a shape more is another minute.
+            self._regular = max(self._regular, len(images))
+            network = self._compiled if len(images) == self._regular else self.model
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.bf16):
-            # Compiled for one shape. Others, as at the end of an epoch, are too few to be worth another minute.
-            if self._compiled is not None and self.training and len(images) == self._largest_piece:
-                try:
-                    return self._compiled(images)
-                except RuntimeError as error:
-                    if not compiler_failed(error):
-                        raise
-                self.say("torch.compile failed, going on without it; set train.compile to false to be spared the wait")
-                self._compiled = None
-            logits: torch.Tensor = self.model(images)
-        return logits
+            return network(images)
 
     def _fitting(self, compute: Callable[[Batch], T], batch: Batch) -> T:
         """Compute a batch, in smaller pieces where memory does not suffice.
@@ -220,33 +218,54 @@ class Run(lightning.LightningModule):
         training part.
 
         Raises:
-            LandsegError: not even one tile fits.
+            LandsegError: not even one tile fits, or single tiles are too few for the network.
         """
         while True:
             try:
                 return compute(batch)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                compiler = compiler_failed(error)
+                if not compiler and not out_of_memory(error):
                     raise
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise LandsegError(
+                    f"params.yaml: model.architecture = {self.model.info.architecture} cannot be trained on one tile "
+                    "at a time; raise train.batch_size and compute.micro_batch, or, where memory does not suffice for "
+                    "more, choose a smaller model.encoder or tile.size"
+                ) from None
             # Here, and not in the handler, the frames that held tensors are gone.
-            self._shrink(batch)
+            if compiler:
+                self._compiled = None
+                self.say("torch.compile failed, going on without it; set train.compile to false to be spared the wait")
+            else:
+                self._shrink(batch)
 
     def _shrink(self, batch: Batch) -> None:
         tiles, size = len(batch[0]), batch[0].shape[-1]
-        held = min(self.micro_batch or tiles, tiles)
+        held = -(-tiles // self._count(tiles))
         if held == 1:
             raise LandsegError(
                 f"params.yaml: train.batch_size: memory does not suffice for one tile of {size} px; choose a smaller "
                 "model.encoder or tile.size"
             )
-        self.micro_batch, self._largest_piece = held // 2, 0
+        self.micro_batch, self._regular = held // 2, 0
         self.zero_grad()
-        gc.collect()
-        torch.cuda.empty_cache()
+        release_memory(self.device.type)
         self.say(
             f"memory does not suffice for {held} tiles at once: going on with {self.micro_batch}, "
             f"whose gradients add up to those of {tiles}; set compute.micro_batch to {self.micro_batch} to begin so"
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep how many tiles fit at once: normalisation sees as many, so a resumed run is to go on with them."""
+        checkpoint["micro_batch"] = self.micro_batch
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with as many tiles at once, or fewer where that is asked for now."""
+        known = [tiles for tiles in (self.micro_batch, checkpoint["micro_batch"]) if tiles is not None]
+        self.micro_batch = min(known, default=None)
 
 
 def _mean(losses: list[tuple[torch.Tensor, int]]) -> float:
@@ -292,7 +311,12 @@ def fit(run: Run, train: Batches, val: Batches, keeper: Keeper, epochs: int, dev
             trainer.fit(run, run.watched, val, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SIGTERMException:  # of itself it would end the process as if all were well
             raise SystemExit(128 + signal.SIGTERM) from None
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
+                raise LandsegError(
+                    f"params.yaml: train.batch_size: the memory of {device} ran out beside the steps themselves; set "
+                    "train.cache to stream, or choose a smaller model.encoder or train.batch_size"
+                ) from None
             if "deterministic implementation" not in str(error):
                 raise
             what = str(error).partition(" ")[0]
