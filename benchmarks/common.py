@@ -119,11 +119,8 @@ def machine() -> dict[str, str]:
 
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, of packages, and of this repository."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     return {
-        "landseg": described.stdout.strip() or version("landseg"),
+        "landseg": _revision() or version("landseg"),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
@@ -149,6 +146,17 @@ def print_facts(*groups: Mapping[str, str]) -> None:
     """Print what the figures depend on, one line a group."""
     for group in groups:
         console.print(", ".join(f"{key} {value}" for key, value in group.items()), style="dim", highlight=False)
+
+
+def _revision() -> str:
+    """Return the revision of the repository, marked where something but results was changed since; '' outside one."""
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS.relative_to(ROOT)}")
+    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def _processor() -> str:
