@@ -2,6 +2,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional as F  # noqa: N812 - as all the world calls it
 
@@ -93,6 +94,30 @@ def test_focal_is_that_of_its_paper() -> None:
     # Without focus it is binary cross entropy.
     plain = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none").movedim(1, -1)[labelled].mean()
     assert float(loss_function("focal", 0.0, None)(logits, targets)) == pytest.approx(float(plain), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+def test_focal_and_its_gradient_are_those_of_segmentation_models(gamma: float, weights: list[float] | None) -> None:
+    published = smp.losses.FocalLoss("multiclass", gamma=gamma, ignore_index=IGNORE, class_weights=weights)
+    found = []
+    for loss in (loss_function("focal", gamma, weights), published):
+        logits, targets = case()
+        logits.requires_grad_()
+        value = loss(logits, targets)
+        value.backward()
+        found.append((value, logits.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
+def test_cross_entropy_has_a_deterministic_form_that_is_the_same(weights: list[float] | None) -> None:
+    """CUDA has none of pictures; rows of pixels are the same mean."""
+    logits, targets = case()
+    given = None if weights is None else torch.tensor(weights)
+    rows = F.cross_entropy(logits.permute(0, 2, 3, 1).flatten(0, 2), targets.flatten(), given, ignore_index=IGNORE)
+    torch.testing.assert_close(loss_function("cross_entropy", 2.0, weights)(logits, targets), rows)
 
 
 def test_dice_leaves_out_classes_that_are_absent() -> None:
