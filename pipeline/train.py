@@ -135,7 +135,7 @@ def how_to_compute(
     flops, rate = speed.flops(model, tiles.size), speed.convolution_rate(device, bf16)
     pays, why = speed.worth_compiling(device, flops * len(tiles) * params.epochs, rate)
     if params.compile != "auto" or params.deterministic:
-        pays, why = params.compile is True, "as params.yaml says"
+        pays, why = params.compile not in ("auto", False), "as params.yaml says"
     compiled = f"{'with' if pays else 'without'} torch.compile ({why})"
     speeds = f"{flops / 1e9:.1f} GFLOP a tile, {rate / 1e12:.2f} TFLOP/s in one wide convolution"
     say(f"training on {device} in {'bf16' if bf16 else '32 bit'}, {compiled}: {speeds}")

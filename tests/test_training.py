@@ -298,7 +298,7 @@ def test_where_nothing_can_be_compiled_a_run_goes_on_and_says_so(project: Path) 
 
     said: list[str] = []
     run = new_run(say=said.append)
-    run._compiled = torch.compile(run.model.forward, backend=broken)  # type: ignore[arg-type]
+    run._compiled = torch.compile(run.model.forward, backend=broken)
     assert torch.isfinite(run._fitting(run.gradients, one_batch(project)))
     assert said == ["torch.compile failed, going on without it; set train.compile to false to be spared the wait"]
 

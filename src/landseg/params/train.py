@@ -83,7 +83,7 @@ class TrainParams(Section):
     """Epochs without a better score after which training ends; null: never before the last."""
     cache: Literal["auto", "device", "memory", "stream"]
     """Where tiles are while training: in the device's memory, in main memory, or on disk; auto: the first with room."""
-    compile: Literal["auto"] | bool
+    compile: Literal["auto", True, False]
     """Whether to use torch.compile; auto: on a GPU, in runs long enough to pay for it."""
     deterministic: bool
     """Whether the same run on the same machine gives the same bits."""
