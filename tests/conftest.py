@@ -19,6 +19,27 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project, ready to train on. Whoever changes anything takes a copy."""
+    from tilemakers import make_project  # it leans on this module
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_project(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums depend on how many threads share them."""
+    import torch  # seconds, which other modules do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """A file server on the loopback, which no proxy stands before."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 import torch
-from tilemakers import CLASSES, PATHS, make_project, tile_set
+from tilemakers import CLASSES, PATHS, tile_set
 
 from landseg.augment import Augmentation
 from landseg.batches import Batch, FromDisk, FromMemory, Order, Tier, batches, decode
@@ -20,13 +20,6 @@ from landseg.tiles import TileError, TileSet, part
 
 TIERS: tuple[Tier, ...] = ("device", "memory", "stream")
 CHANGES = Augmentation(True, 0.2, 0.2, seed=5)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("batches")
-    make_project(folder)
-    return folder
 
 
 def walked(

@@ -8,18 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tilemakers import CLASSES, PATHS, SIZE, Pixels, change_pixel, land, make_project, tile_set
+from tilemakers import CLASSES, PATHS, SIZE, Pixels, change_pixel, land, tile_set
 
 from landseg.datasets.classes import IGNORE
 from landseg.errors import LandsegError
 from landseg.tiles import TileError, TileSet, fingerprint, part, read_image, read_mask
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiles")
-    make_project(folder)
-    return folder
 
 
 def table(project: Path, name: str = "train") -> pd.DataFrame:

@@ -10,15 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from tilemakers import PATHS, change_pixel, make_project, write_params
+from tilemakers import PATHS, change_pixel, equal, make_project, write_params
 
 from landseg.batches import Batch
 from landseg.training import Run
@@ -31,24 +29,7 @@ class BrokenOffError(Exception):
     """A run that breaks off."""
 
 
-def equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums depend on how many threads share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("training")
-    make_project(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def start(project: Path, threads: int = 1) -> "subprocess.Popen[str]":

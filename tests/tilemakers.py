@@ -122,6 +122,11 @@ def tile_set(folder: Path, name: str) -> TileSet:
     return TileSet(folder / PATHS.tiles, part(folder / PATHS.table("split.parquet"), name, CLASSES), CLASSES)
 
 
+def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether tensors by name, such as weights, are the same bits."""
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
 def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
     """Write params.yaml of a tiny project, with what differs."""
     params = YAML(typ="safe").load(ROOT / "presets/sample.yaml")
