@@ -82,8 +82,9 @@ def add_figures(table: Table, figures: Iterable[Figure]) -> None:
     """Add a row for every figure to the table."""
     for figure in figures:
         ours, other = (f"{spread(side)} {figure.unit}" if side else "" for side in (figure.ours, figure.other))
-        ratio = f"{figure.value:.2f}" if figure.other else ""
-        table.add_row(f"{figure.what}\n[dim]{figure.against}[/]".strip(), ours, other, ratio, figure.verdict)
+        ratio = f"{figure.value:.3g}" if figure.other else ""
+        against = f"\n[dim]{figure.against}[/]" if figure.against else ""
+        table.add_row(figure.what + against, ours, other, ratio, figure.verdict)
 
 
 def report(name: str, figures: Sequence[Figure], packages: Sequence[str], keep: bool = True, **details: Any) -> None:

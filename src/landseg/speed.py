@@ -82,7 +82,7 @@ def convolution_rate(device: str, bf16: bool) -> float:
         for shape in shapes
     )
     best = math.inf
-    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
+    with torch.inference_mode():
         for turn in range(11):
             _wait(device)
             start = time.perf_counter()
