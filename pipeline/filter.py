@@ -1,7 +1,9 @@
 """Filter: which scenes are clear enough, why the others fell, and what is made of those of one place."""
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -20,6 +22,11 @@ from landseg.progress import track
 from landseg.tables import read_csv, write_csv
 
 REASONS_SHOWN = 20
+# Of small layers half the work is opening them, under Python's lock, which threads share. Processes do not, but take
+# seconds to start, in which threads judge some thousand layers.
+PROCESSES_FROM = 4000
+# Scenes in a job, at most: of small ones, handing out single ones takes a good part of the time.
+AT_ONCE = 32
 
 
 def main() -> None:
@@ -33,8 +40,12 @@ def main() -> None:
     layered = scenes[scenes["cloud"] != ""]
     files = layered[["image", "cloud"]].to_numpy().tolist()
     count = partial(covered, raw=paths.raw, rule=rule, card=card)
-    measured = ((1, found) for found in each(count, files, workers, "threads"))
-    coverages = dict(zip(layered["scene"], track(measured, len(files), "filter", "scenes"), strict=True))
+    at_once = max(1, min(AT_ONCE, len(files) // (8 * workers)))
+    jobs = [files[start : start + at_once] for start in range(0, len(files), at_once)]
+    kind: Literal["processes", "threads"] = "processes" if len(files) >= PROCESSES_FROM else "threads"
+    measured = ((len(found), found) for found in each(count, jobs, workers, kind))
+    found = chain.from_iterable(track(measured, len(files), "filter", "scenes"))
+    coverages = dict(zip(layered["scene"], found, strict=True))
     limits = (params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter)
     scenes = judge(scenes, coverages, *limits)
     kept = scenes[scenes["kept"]]
@@ -49,13 +60,16 @@ def main() -> None:
     show_fallen(scenes[~scenes["kept"]], paths.table("kept.csv"))
 
 
-def covered(files: tuple[str, str], raw: Path, rule: CloudRule, card: Card) -> Coverage:
-    """Count the sky of a scene; its image is opened only where its cloud layer cannot tell what has no data."""
-    image, cloud = files
-    if rule.knows_nodata:
-        return coverage(raw, cloud, rule)
-    with opened_image(raw, image, card.bands, card) as source:
-        return coverage(raw, cloud, rule, source)
+def covered(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: Card) -> list[Coverage]:
+    """Count the sky of some scenes; an image is opened only where its cloud layer cannot tell what has no data."""
+    found = []
+    for image, cloud in files:
+        if rule.knows_nodata:
+            found.append(coverage(raw, cloud, rule))
+        else:
+            with opened_image(raw, image, card.bands, card) as source:
+                found.append(coverage(raw, cloud, rule, source))
+    return found
 
 
 def write_composites(kept: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: Card, workers: int) -> None:
