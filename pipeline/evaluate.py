@@ -1,6 +1,7 @@
 """Evaluate: model, tiles and split → metrics, confusion matrices, per-class table and panels."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import pandas as pd
 from landseg import metrics
 from landseg.batches import Order, batches
 from landseg.datasets.card import Card, read_card
-from landseg.datasets.classes import names
-from landseg.devices import accelerator, mixed
+from landseg.datasets.classes import as_hex, names
+from landseg.devices import Accelerator, accelerator, mixed
 from landseg.errors import LandsegError, reporting
-from landseg.evaluation import Matrices, Pixels, by_group, count_batches, predict_ids, spread
+from landseg.evaluation import Matrices, by_group, count_batches, predict_ids
 from landseg.figures import confusion_figure, panel
 from landseg.files import atomic
-from landseg.models import load
+from landseg.models import Segmenter, load
 from landseg.parallel import cores
 from landseg.params.base import dataset_name, section
 from landseg.params.compute import ComputeParams
@@ -23,6 +24,7 @@ from landseg.params.evaluate import EvaluateParams
 from landseg.params.train import TrainParams
 from landseg.paths import RESULTS, Paths
 from landseg.progress import track
+from landseg.shown import Shown, choose, write_shown
 from landseg.tables import write_csv
 from landseg.tiles import TileSet, part, read_image, read_mask
 
@@ -60,13 +62,21 @@ def main() -> None:
         total, unit_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
     )
     write_metrics(params, card, total, scores, float(np.mean(batch_ious)), sizes(tiles, units))
-    write_tables(card, total, *by_group(matrices, list(tiles["scene"])), scores)
+    write_tables(card, total, by_scene(matrices, tiles, units, card), scores)
     confusion_figure(total, card.classes, RESULTS / "figures" / "confusion.png")
+    chosen = choose(matrices, list(tiles["scene"]), params.panels)
+    shown = look(model, paths, tiles, matrices, chosen, device, bf16)
+    write_shown(paths.shown, shown, card.classes)
     if params.panels:
-        shown = tiles.iloc[spread(matrices, params.panels)]
-        images, targets = read(paths, shown)
-        predictions = predict_ids(model, images, device, bf16)
-        panel(images, targets, predictions, list(shown["tile"]), card.classes, RESULTS / "figures" / "panel.png")
+        drawn = [each for each in shown if "spread" in each.why]
+        panel(
+            np.stack([each.image for each in drawn]),
+            np.stack([each.target for each in drawn]),
+            np.stack([each.prediction for each in drawn]),
+            [each.tile for each in drawn],
+            card.classes,
+            RESULTS / "figures" / "panel.png",
+        )
 
     low, high = scores["macro_miou_low"], scores["macro_miou_high"]
     interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
@@ -113,15 +123,21 @@ def write_metrics(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def write_tables(
-    card: Card, total: Matrices, scenes: list[str], scene_matrices: Matrices, scores: dict[str, Any]
-) -> None:
+def by_scene(matrices: Matrices, tiles: pd.DataFrame, units: str, card: Card) -> pd.DataFrame:
+    """Return the matrices of scenes as rows scene, unit (of the bootstrap), actual, predicted, pixels."""
+    scenes, sums = by_group(matrices, list(tiles["scene"]))
+    table = long_form(sums, scenes, card)
+    table.insert(1, "unit", table["scene"].map(dict(zip(tiles["scene"], tiles[units], strict=True))))
+    return table[table["pixels"] > 0]
+
+
+def write_tables(card: Card, total: Matrices, scenes: pd.DataFrame, scores: dict[str, Any]) -> None:
     """Write the tables behind the plots: a row a class, and the confusion matrices as rows."""
-    classes = pd.DataFrame([{"class": name, **values} for name, values in scores["per_class"].items()])
-    write_csv(classes, RESULTS / "classes.csv")
+    rows = zip(card.classes, scores["per_class"].values(), strict=True)
+    classes = [{"class": each.name, "id": each.id, "color": as_hex(each.color), **values} for each, values in rows]
+    write_csv(pd.DataFrame(classes), RESULTS / "classes.csv")
     write_csv(long_form(total[None], [""], card).drop(columns="scene"), RESULTS / "confusion.csv")
-    by_scene = long_form(scene_matrices, scenes, card)
-    write_csv(by_scene[by_scene["pixels"] > 0], RESULTS / "scenes.csv")
+    write_csv(scenes, RESULTS / "scenes.csv")
 
 
 def long_form(matrices: Matrices, scenes: list[str], card: Card) -> pd.DataFrame:
@@ -132,10 +148,25 @@ def long_form(matrices: Matrices, scenes: list[str], card: Card) -> pd.DataFrame
     return pd.DataFrame({"pixels": matrices.ravel()}, index=index).reset_index()
 
 
-def read(paths: Paths, tiles: pd.DataFrame) -> tuple[Pixels, Pixels]:
-    """Return images (n, H, W, 3) and class ids (n, H, W) of a few tiles."""
-    members = [(paths.tiles / archive, tile) for archive, tile in zip(tiles["archive"], tiles["tile"], strict=True)]
-    return np.stack([read_image(*member) for member in members]), np.stack([read_mask(*member) for member in members])
+def look(
+    model: Segmenter,
+    paths: Paths,
+    tiles: pd.DataFrame,
+    matrices: Matrices,
+    chosen: Mapping[int, str],
+    device: Accelerator,
+    bf16: bool,
+) -> list[Shown]:
+    """Read and predict the tiles at some positions, each chosen for a reason."""
+    shown = []
+    for position, why in chosen.items():
+        tile, archive = tiles["tile"][position], paths.tiles / tiles["archive"][position]
+        image, target = read_image(archive, tile), read_mask(archive, tile)
+        accuracy = metrics.pixel_accuracy(matrices[position])
+        miou = float(np.nanmean(metrics.iou(matrices[position])))
+        prediction = predict_ids(model, image[None], device, bf16)[0]
+        shown.append(Shown(tile, tiles["scene"][position], why, accuracy, miou, image, target, prediction))
+    return shown
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from landseg.leakage import Leakage, footprint_bounds, leakage
 from landseg.params.base import dataset_name, section
 from landseg.params.split import SplitParams
 from landseg.paths import RESULTS, Paths
-from landseg.splits import PartSummary, assign, class_shares, warnings
+from landseg.skew import Skew, dominated, skewed, thinned
+from landseg.splits import PartSummary, assign, class_shares, digests, warnings
 from landseg.tables import extend_parquet, pixel_column, read_csv, read_parquet
 
 LEAKS = {
@@ -34,14 +35,24 @@ def main() -> None:
     tiles = read_parquet(table, ["tile", "scene", "place", "group", "row", "col", "height", "width"])
     official = read_csv(paths.table("official.csv")) if params.strategy == "official" else pd.DataFrame()
     parts = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
+    pixels = read_parquet(table, [pixel_column(each.id) for each in card.classes])
+    skew = Skew(params.skew.towards, params.skew.share, params.skew.over)
+    if skew.towards is None:
+        parts, dominates = thinned(parts, tiles["tile"], params.train_tiles, params.seed), None
+    else:
+        dominates = dominated(pixels, card.classes, skew)
+        parts = skewed(parts, tiles["tile"], dominates, skew.share, params.train_tiles, params.seed)
     extend_parquet(table, paths.table("split.parquet"), {"part": parts})
 
-    summaries = class_shares(read_parquet(table, [pixel_column(each.id) for each in card.classes]), parts, card.classes)
+    summaries = class_shares(pixels, parts, card.classes)
     leaks = {part: leakage(tiles, parts, part, jitter=card.jitter) for part in ("test", "val")}
     cautions = warnings(tiles, footprint_bounds(table), parts, summaries, card.jitter)
     results = {
         "strategy": params.strategy,
         "seed": params.seed,
+        "train_tiles": params.train_tiles,
+        "skew": None if dominates is None else asdict(skew) | {"share": float(dominates[parts == "train"].mean())},
+        "digest": digests(tiles, parts),
         "parts": {part: asdict(summary) for part, summary in summaries.items()},
         "leakage": {part: asdict(leak) for part, leak in leaks.items()},
         "warnings": cautions,

@@ -24,9 +24,10 @@ from landseg import metrics
 from landseg.batches import Batches, Order, batches
 from landseg.datasets.classes import IGNORE, channels, names
 from landseg.errors import LandsegError
-from landseg.evaluation import by_group, count_batches, predict, predict_ids, spread
+from landseg.evaluation import by_group, count_batches, predict, predict_ids
 from landseg.losses import loss_function
 from landseg.models import ModelInfo, Segmenter, build, load, save
+from landseg.shown import spread
 from landseg.tiles import TileSet
 
 K = len(CLASSES)

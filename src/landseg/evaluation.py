@@ -101,24 +101,3 @@ def predict_ids(model: Segmenter, images: Pixels, device: Accelerator, bf16: boo
     channels = [predict(model, picture[None], device, bf16)[0].argmax(0).cpu().numpy() for picture in pictures]
     predicted: Pixels = ids(model.info.classes)[np.stack(channels)]
     return predicted
-
-
-def spread(matrices: Matrices, wanted: int) -> list[int]:
-    """Choose tiles to show: evenly from the worst to the best by pixel accuracy, of those that hold most classes.
-
-    A tile of one class says little, so only tiles with three classes are drawn on, or two, or one,
-    whatever there are enough of.
-
-    Args:
-        matrices: (n, K, K) int64, one a tile, each with at least one pixel.
-        wanted: how many to choose; where there are fewer, all.
-
-    Returns:
-        Their positions, the worst first.
-    """
-    classes = (matrices.sum(axis=2) > 0).sum(axis=1)
-    least = next(n for n in (3, 2, 1) if n == 1 or (classes >= n).sum() >= wanted)
-    eligible = np.flatnonzero(classes >= least)
-    accuracy = np.trace(matrices[eligible], axis1=1, axis2=2) / matrices[eligible].sum(axis=(1, 2))
-    order = eligible[np.argsort(accuracy, kind="stable")]
-    return [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, wanted).round().astype(int))]

@@ -120,40 +120,60 @@ def majority_miou(matrix: Counts, channel: int) -> float | None:
     return _mean(iou(everywhere), matrix.sum(axis=1) > 0)
 
 
-def bootstrap_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
-    """Return a percentile bootstrap interval of the macro mIoU.
+def resampled_iou(matrices: Counts, resamples: int, seed: int) -> Floats:
+    """Return the IoU of every class in resamples of places: the bootstrap behind every interval.
 
     Pixels and tiles of one place are alike, so places, or groups of them, are what is drawn: as many as
     there are, with replacement; their matrices are summed and the sum is scored (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, chapters 8 and 13). A class without a target pixel in a
-    resample leaves the mean of that resample. With few of them the interval is too narrow rather than
-    too wide.
+    Introduction to the Bootstrap, 1993, chapters 8 and 13). The draws follow from the seed and the number
+    of units alone: two models on the same units, in the same order, are resampled alike, so that their
+    difference is a paired one.
 
     Args:
         matrices: (S, K, K) int64, one a place or group; those without a counted pixel are left out.
-        resamples: how many draws.
-        seed: seed of the draws; the same seed gives the same interval.
-        level: share of the resamples that lie within.
+        resamples: R, how many draws.
+        seed: seed of the draws.
 
     Returns:
-        The lower and the upper end, or None where fewer than two of them hold a counted pixel.
+        (R, K); NaN where a class has no target pixel in a resample. (0, K) where fewer than two units hold a
+        counted pixel: nothing can be said.
     """
     filled = matrices[matrices.any(axis=(1, 2))]
     units, classes = filled.shape[:2]
     if units < 2:
-        return None
+        return np.empty((0, classes))
     # Scores need the diagonal and the two margins alone: (S, 3K). As float64, so that BLAS sums them;
     # whole numbers stay exact up to 2^53 pixels.
     margins = np.concatenate(_margins(filled), axis=-1).astype(np.float64)
     generator = np.random.default_rng(seed)
-    scores = np.empty(resamples)
+    scores = np.empty((resamples, classes))
     step = max(1, _CHUNK // max(units, margins.shape[1]))
     for start in range(0, resamples, step):
         drawn = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
         sums = (drawn.astype(np.float64) @ margins).reshape(-1, 3, classes)
-        scores[start : start + step] = np.nanmean(_iou(*np.moveaxis(sums, 1, 0)), axis=-1)
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+        scores[start : start + step] = _iou(*np.moveaxis(sums, 1, 0))
+    return scores
+
+
+def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the percentile interval of resampled scores, (R,); None where there are none but NaN."""
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def bootstrap_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
+    """Return a percentile bootstrap interval of the macro mIoU (see `resampled_iou`).
+
+    A class without a target pixel in a resample leaves the mean of that resample. With few units the
+    interval is too narrow rather than too wide.
+
+    Returns:
+        The lower and the upper end, or None where fewer than two units hold a counted pixel.
+    """
+    return interval(np.nanmean(resampled_iou(matrices, resamples, seed), axis=-1), level)
 
 
 def summary(
@@ -178,8 +198,8 @@ def summary(
     Returns:
         macro_miou with its interval macro_miou_low to macro_miou_high over interval_units of these,
         macro_miou_without_background (None where `background` is None), micro_iou, pixel_accuracy,
-        macro_precision, macro_recall, macro_f1, classes_scored, and per_class: iou, precision, recall,
-        f1 and target pixels by class name.
+        macro_precision, macro_recall, macro_f1, classes_scored, and per_class: iou with its interval iou_low
+        to iou_high, precision, recall, f1 and target pixels by class name.
 
     Raises:
         ValueError: `names` are not K, or `background` is none of them.
@@ -192,8 +212,10 @@ def summary(
     scored = pixels > 0
     foreground = scored & np.array([name != background for name in names])
     ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
-    low, high = bootstrap_interval(unit_matrices, resamples, seed) or (None, None)
-    columns = zip(names, ious, precisions, recalls, f1s, pixels, strict=True)
+    resampled = resampled_iou(unit_matrices, resamples, seed)
+    low, high = interval(np.nanmean(resampled, axis=-1)) or (None, None)
+    intervals = [interval(of_class) or (None, None) for of_class in resampled.T]
+    columns = zip(names, ious, intervals, precisions, recalls, f1s, pixels, strict=True)
     return {
         "macro_miou": _mean(ious, scored),
         "macro_miou_low": _number(low),
@@ -207,8 +229,16 @@ def summary(
         "macro_f1": _mean(f1s, scored),
         "classes_scored": int(scored.sum()),
         "per_class": {
-            name: {"iou": _number(i), "precision": _number(p), "recall": _number(r), "f1": _number(f), "pixels": int(n)}
-            for name, i, p, r, f, n in columns
+            name: {
+                "iou": _number(i),
+                "iou_low": _number(low),
+                "iou_high": _number(high),
+                "precision": _number(p),
+                "recall": _number(r),
+                "f1": _number(f),
+                "pixels": int(n),
+            }
+            for name, i, (low, high), p, r, f, n in columns
         },
     }
 

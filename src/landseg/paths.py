@@ -33,6 +33,11 @@ class Paths:
         """The weights of the `best` or the `last` epoch."""
         return Path("models", self.dataset, f"{which}.safetensors")
 
+    @property
+    def shown(self) -> Path:
+        """The tiles that are looked at: images, targets and predictions, in one stored ZIP."""
+        return Path("data/shown", f"{self.dataset}.zip")
+
 
 #: What the paths in the imagery and tile tables start from.
 DATA = Path("data")

@@ -1,10 +1,11 @@
 """Splits: which tiles train, which validate, which test, and what each part then holds.
 
 A split is an array of part names, (N,) str, in the row order of the tile table: 'train', 'val',
-'test', 'buffer' for tiles that the block strategy takes out, or 'unlisted' for those that published
-lists of places leave out. Every strategy orders its units by name before it shuffles them, so the same
-seed gives the same split whatever the order of the rows. All dates of a place are in one part, always:
-they show the same ground and share a label.
+'test', 'buffer' for tiles that the block strategy takes out, 'unlisted' for those that published
+lists of places leave out, or 'spare' for those that `landseg.skew` takes out of the training part.
+Every strategy orders its units by name before it shuffles them, so the same seed gives the same split
+whatever the order of the rows. All dates of a place are in one part, always: they show the same ground
+and share a label.
 """
 
 from collections.abc import Mapping
@@ -20,15 +21,16 @@ from landseg.errors import LandsegError
 from landseg.leakage import Floats, Parts, Windows, overlapping_scenes
 from landseg.tables import PARTS, pixel_column
 
-#: The parts of tiles that no part may use: those too near to another part, and those on none of the published lists.
-BUFFER, UNLISTED = "buffer", "unlisted"
+#: The parts of tiles that nothing uses: those too near to another part, those on none of the published lists, and those
+#: taken out of the training part.
+BUFFER, UNLISTED, SPARE = "buffer", "unlisted", "spare"
 
 Strategy = Literal["random", "official", "scene", "group", "block"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
 _Ints = npt.NDArray[np.int64]
 
-_NAMES = np.array([*PARTS, BUFFER, UNLISTED])  # wide enough for every name: NumPy cuts longer ones off
+_NAMES = np.array([*PARTS, BUFFER, UNLISTED, SPARE])  # wide enough for every name: NumPy cuts longer ones off
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,18 @@ def _buffered(tiles: pd.DataFrame, parts: Parts) -> Parts:
     return parts
 
 
+def digests(tiles: pd.DataFrame, parts: Parts) -> dict[str, str]:
+    """Return, for every part, 16 hex digits that change with any of its tiles: of equal splits they are equal.
+
+    Args:
+        tiles: columns tile, row, col, height, width.
+        parts: part of each row.
+    """
+    # Of every row by itself, and added up: whatever their order, and in half a second for a million of them.
+    rows = pd.util.hash_pandas_object(tiles[["tile", "row", "col", "height", "width"]], index=False).to_numpy()
+    return {part: f"{int(rows[parts == part].sum(dtype=np.uint64)):016x}" for part in PARTS}
+
+
 def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict[str, PartSummary]:
     """Count tiles, labelled pixels and the share of each class in every part and outside them.
 
@@ -234,7 +248,7 @@ def class_shares(tiles: pd.DataFrame, parts: Parts, classes: ClassTable) -> dict
     """
     pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
     summaries = {}
-    for part in (*PARTS, *(out for out in (BUFFER, UNLISTED) if out in parts)):
+    for part in (*PARTS, *(out for out in (BUFFER, UNLISTED, SPARE) if out in parts)):
         inside = parts == part
         counts = pixels[inside].sum(axis=0)
         total = int(counts.sum())

@@ -49,6 +49,11 @@ def _distinct(classes: tuple[LandClass, ...]) -> tuple[LandClass, ...]:
 ClassTable = Annotated[tuple[LandClass, ...], Field(min_length=2), AfterValidator(_distinct)]
 
 
+def as_hex(colour: Colour) -> str:
+    """Return a colour as "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def names(classes: ClassTable) -> list[str]:
     """Return the class names, in channel order."""
     return [land_class.name for land_class in classes]

@@ -1,9 +1,10 @@
 """Section `compute`: the machine. No stage lists it, so it never re-runs anything."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from landseg.params.base import Section
 
@@ -18,4 +19,10 @@ class ComputeParams(Section):
     micro_batch: int | None = Field(ge=1)
     """Tiles to compute at once, where a batch does not fit into memory; null: a batch, or as many as fit."""
     state: Path
-    """Folder for partial downloads and checkpoints; name an absolute one to resume `dvc exp run --temp`, too."""
+    """Folder for partial downloads and checkpoints; LANDSEG_STATE, where it is set, takes its place."""
+
+    @field_validator("state")
+    @classmethod
+    def _from_environment(cls, state: Path) -> Path:
+        """A study runs in fresh checkouts, and resumes from a folder outside them."""
+        return Path(os.environ.get("LANDSEG_STATE") or state)

@@ -8,6 +8,17 @@ from pydantic import Field, model_validator
 from landseg.params.base import Section
 
 
+class SkewParams(Section):
+    """A training part skewed to one class; validation and test stay as they are."""
+
+    towards: str | None = Field(alias="class")
+    """Name of a class, or null: no skew."""
+    share: float = Field(ge=0, le=1)
+    """Share of training tiles in which it is to dominate."""
+    over: float = Field(ge=0, lt=1)
+    """Share of a tile's labelled pixels above which a class dominates it."""
+
+
 class SplitParams(Section):
     """Which tiles train, which validate, which test."""
 
@@ -20,6 +31,10 @@ class SplitParams(Section):
     """Seed of the shuffle."""
     block: int = Field(ge=1)
     """Height and width of a block under the block strategy, in tiles."""
+    train_tiles: int | None = Field(ge=1)
+    """Training tiles to keep, drawn by seed; null: all, or under a skew as many as it allows."""
+    skew: SkewParams
+    """A training part skewed to one class."""
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitParams":
