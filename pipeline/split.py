@@ -36,12 +36,12 @@ def main() -> None:
     official = read_csv(paths.table("official.csv")) if params.strategy == "official" else pd.DataFrame()
     parts = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
     pixels = read_parquet(table, [pixel_column(each.id) for each in card.classes])
-    skew = Skew(params.skew.towards, params.skew.share, params.skew.over)
+    skew = Skew(params.skew.towards, params.skew.share, params.skew.over, params.skew.control)
     if skew.towards is None:
         parts, dominates = thinned(parts, tiles["tile"], params.train_tiles, params.seed), None
     else:
         dominates = dominated(pixels, card.classes, skew)
-        parts = skewed(parts, tiles["tile"], dominates, skew.share, params.train_tiles, params.seed)
+        parts = skewed(parts, tiles["tile"], dominates, skew, params.train_tiles, params.seed)
     extend_parquet(table, paths.table("split.parquet"), {"part": parts})
 
     summaries = class_shares(pixels, parts, card.classes)
@@ -51,7 +51,7 @@ def main() -> None:
         "strategy": params.strategy,
         "seed": params.seed,
         "train_tiles": params.train_tiles,
-        "skew": None if dominates is None else asdict(skew) | {"share": float(dominates[parts == "train"].mean())},
+        "skew": None if dominates is None else asdict(skew) | {"found": float(dominates[parts == "train"].mean())},
         "digest": digests(tiles, parts),
         "parts": {part: asdict(summary) for part, summary in summaries.items()},
         "leakage": {part: asdict(leak) for part, leak in leaks.items()},

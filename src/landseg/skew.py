@@ -29,6 +29,8 @@ class Skew:
     share: float
     #: Share of a tile's labelled pixels above which it dominates.
     over: float
+    #: Whether as many tiles are drawn without regard to the class, to compare with.
+    control: bool
 
 
 def dominated(tiles: pd.DataFrame, classes: ClassTable, skew: Skew) -> Mask:
@@ -71,14 +73,14 @@ def thinned(parts: Parts, tiles: npt.ArrayLike, wanted: int | None, seed: int) -
     return parts if wanted is None else _spare(parts, training, _draw(training, wanted, seed))
 
 
-def skewed(parts: Parts, tiles: npt.ArrayLike, dominated: Mask, share: float, wanted: int | None, seed: int) -> Parts:
-    """Keep training tiles so that a class dominates a given share of them.
+def skewed(parts: Parts, tiles: npt.ArrayLike, dominated: Mask, skew: Skew, wanted: int | None, seed: int) -> Parts:
+    """Keep training tiles so that a class dominates a given share of them; for a control, as many of any kind.
 
     Args:
         parts: part of each row.
         tiles: name of each row; draws do not depend on the order of the rows.
         dominated: whether the class dominates each row.
-        share: the share of kept tiles that it is to dominate, to the nearest tile.
+        skew: the share of kept tiles that it is to dominate, to the nearest tile.
         wanted: how many to keep; None: as many as there can be.
         seed: seed of the draw.
 
@@ -87,10 +89,12 @@ def skewed(parts: Parts, tiles: npt.ArrayLike, dominated: Mask, share: float, wa
     """
     having = _by_name((parts == "train") & dominated, tiles)
     lacking = _by_name((parts == "train") & ~dominated, tiles)
-    most = _most(len(having), len(lacking), share)
-    _enough(wanted, most, f" of which the class dominates {share:.0%}")
+    most = _most(len(having), len(lacking), skew.share)
+    _enough(wanted, most, f" of which {skew.towards} dominates {skew.share:.0%}")
     size = most if wanted is None else wanted
-    here = round(size * share)
+    if skew.control:
+        return thinned(parts, tiles, size, seed)
+    here = round(size * skew.share)
     kept = np.concatenate([_draw(having, here, seed), _draw(lacking, size - here, seed)])
     return _spare(parts, np.concatenate([having, lacking]), kept)
 

@@ -17,6 +17,8 @@ class SkewParams(Section):
     """Share of training tiles in which it is to dominate."""
     over: float = Field(ge=0, lt=1)
     """Share of a tile's labelled pixels above which a class dominates it."""
+    control: bool
+    """true: no skew, but as many training tiles as it would leave; what a skew is to be compared with."""
 
 
 class SplitParams(Section):

@@ -124,7 +124,7 @@ def cells(study: Study, path: Path, extra: Changes, code: str, params_file: Path
     for label, changes in _settings(study):
         if dataset not in study.only_for.get(label, [dataset]):
             continue
-        for seed in study.seeds or [None]:
+        for seed in study.seeds or (None,):
             seeded = {} if seed is None else {"train.seed": seed}
             sets = study.set | changes | seeded | extra
             merged = _merged(params, sets)
@@ -137,7 +137,9 @@ def cells(study: Study, path: Path, extra: Changes, code: str, params_file: Path
 def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
     labels = list(dict.fromkeys(cell.label for cell in planned))
     if not planned:
-        raise LandsegError(f"{path}: no cell is left for this data set; change only_for, or dataset.name in params.yaml")
+        raise LandsegError(
+            f"{path}: no cell is left for this data set; change only_for, or dataset.name in params.yaml"
+        )
     named = {"only_for": list(study.only_for), "baseline": [study.baseline] if study.baseline else []}
     named["paper.scores"] = list(study.paper.scores) if study.paper else []
     every = [label for label, _ in _settings(study)]

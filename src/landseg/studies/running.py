@@ -17,7 +17,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from landseg.errors import LandsegError
 from landseg.params.base import PARAMS, read, section
 from landseg.params.compute import ComputeParams
 from landseg.revisions import experiments
@@ -45,9 +44,7 @@ def digest(root: Path = Path()) -> str:
     stages = YAML(typ="safe").load(text)["stages"]
     lock = root / "dvc.lock"
     locked = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    raw = [
-        out.get("md5") for out in locked.get("download", {}).get("outs", []) if out["path"] == f"data/raw/{name}"
-    ]
+    raw = [out.get("md5") for out in locked.get("download", {}).get("outs", []) if out["path"] == f"data/raw/{name}"]
     code = sorted({dep for stage in _needed(stages) for dep in stages[stage].get("deps", []) if dep.endswith(".py")})
     hashes = [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in code if (root / path).is_file()]
     return hashlib.sha256(json.dumps([code, hashes, raw]).encode()).hexdigest()
@@ -60,7 +57,9 @@ def _needed(stages: Mapping[str, Any]) -> list[str]:
 def finished(planned: list[Cell]) -> dict[str, str]:
     """Return the experiments of the cells that have run: names by fingerprint."""
     by_fingerprint = {name.rpartition("-")[2]: name for name in experiments()}
-    return {cell.fingerprint: by_fingerprint[cell.fingerprint] for cell in planned if cell.fingerprint in by_fingerprint}
+    return {
+        cell.fingerprint: by_fingerprint[cell.fingerprint] for cell in planned if cell.fingerprint in by_fingerprint
+    }
 
 
 def run_cell(study: str, cell: Cell) -> Outcome:
