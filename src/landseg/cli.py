@@ -16,6 +16,17 @@ app = typer.Typer(
     add_completion=False,
 )
 
+study_app = typer.Typer(
+    help="Studies: a grid over params.yaml (studies/<name>.yaml), run as DVC experiments, and its report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(study_app, name="study")
+
+StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a study's file.")]
+SetParams = Annotated[
+    list[str], typer.Option("-S", "--set-param", help="A parameter that all cells set besides: section.key=value.")
+]
 ParamsFile = Annotated[Path, typer.Argument(help="The params file.")]
 
 
@@ -57,3 +68,42 @@ def unpack(
             for path in archives:
                 unpack_archive(path, temporary)
         typer.echo(f"{sum(1 for _ in out.rglob('*.png')):,} files in {out}")
+
+
+@study_app.command("run")
+def study_run(
+    name: StudyName,
+    set_param: SetParams = [],  # noqa: B006  # typer's way; nothing changes it
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Cells to run at a time.")] = 1,
+) -> None:
+    """Run the cells of a study that have not run yet, each as a DVC experiment; one that fails is reported."""
+    from landseg.studies.plan import plan
+    from landseg.studies.running import digest, run_cells
+
+    with reporting():
+        study = plan(name, set_param, digest())
+        outcomes = list(run_cells(study.name, study.cells, jobs, typer.echo))
+        failed = [outcome for outcome in outcomes if outcome.failure]
+        for outcome in failed:
+            typer.echo(f"failed: {outcome.cell.title}: {outcome.failure}", err=True)
+        if failed:
+            raise LandsegError(f"{study.path}: {len(failed)} of {len(study.cells)} cells failed; mend and run again")
+        typer.echo(f"all {len(study.cells)} cells have run; `landseg study report {name}` draws them")
+
+
+@study_app.command("report")
+def study_report(
+    name: StudyName,
+    set_param: SetParams = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="The folder to write; by default reports/<name>.")] = None,
+) -> None:
+    """Write the report of a study: table, figures and one page that opens offline."""
+    from landseg.studies.plan import plan
+    from landseg.studies.report import write_report
+    from landseg.studies.running import digest
+
+    with reporting():
+        study = plan(name, set_param, digest())
+        folder = out or Path("reports", study.name)
+        for sentence in write_report(study, folder):
+            typer.echo(sentence)

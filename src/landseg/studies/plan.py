@@ -1,18 +1,21 @@
 """A study as its file says it: which cells there are, what each sets, and what is to be drawn of them."""
 
+import copy
 import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from landseg.errors import LandsegError
-from landseg.params.base import PARAMS, Section, read, validate
+from landseg.params.base import Section, read, validate
 from landseg.params.everything import Params
 
 STUDIES = Path("studies")
@@ -39,22 +42,22 @@ class Study(Section):
     title: str = Field(min_length=1)
     """Its question, in a line."""
     about: str = ""
-    """What a reader has to know, in Markdown."""
-    set: Changes = {}
+    """What a reader has to know; blank lines part paragraphs."""
+    sets: Changes = Field({}, alias="set")
     """Parameters that every cell sets, `section.key: value`."""
-    cells: dict[str, Changes] = {}
+    cells: dict[str, Changes] = Field({})
     """Cells by their label, each with what it sets."""
-    grid: dict[str, list[Any]] = {}
+    grid: dict[str, list[Any]] = Field({})
     """Values of parameters: every combination, of every one of `cells` where there are any."""
-    seeds: list[int] = Field([], min_length=0)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([])
     """Values of train.seed for every cell; none: the one of params.yaml."""
-    only_for: dict[str, list[str]] = {}
+    only_for: dict[str, list[str]] = Field({})
     """Data sets outside which a cell cannot be, by its label."""
     metric: str = "macro_miou"
     """The score that is compared: a key of results/metrics.json, such as macro_miou or per_class.road.iou."""
-    baseline: str | None = None
-    """Label of the cell that the others are compared with; null: the first."""
-    draw: list[Drawing] = ["curves", "classes", "panel", "differences"]
+    pairs: list[tuple[str, str]] | None = None
+    """Labels of cells to compare, each with another; null: every one with the first."""
+    draw: list[Drawing] = Field(["differences", "classes", "curves", "panel"])
     """What to draw beside the table."""
     paper: Paper | None = None
     """What a paper reports."""
@@ -91,34 +94,65 @@ class Cell:
         return f"{study}-{_slug(self.label)}-{self.seed}-{self.fingerprint}"
 
 
-def read_study(name: str, folder: Path = STUDIES) -> tuple[Study, Path]:
-    """Read `<folder>/<name>.yaml`.
+def read_study(name: str) -> tuple[Study, Path]:
+    """Read studies/<name>.yaml, or the file of that path.
 
     Raises:
-        LandsegError: there is no such study, or it is none.
+        LandsegError: there is no such study, or the file holds none.
     """
-    path = folder / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml"))) or "none"
-        raise LandsegError(f"{path}: not there; known studies: {known}")
-    study = validate(Study, read(path), "", path)
-    return study, path
+        known = ", ".join(sorted(each.stem for each in STUDIES.glob("*.yaml"))) or "none"
+        raise LandsegError(f"{path}: not there; the studies in {STUDIES}/ are: {known}")
+    return validate(Study, read(path), "", path), path
 
 
-def cells(study: Study, path: Path, extra: Changes, code: str, params_file: Path = PARAMS) -> list[Cell]:
-    """Return the cells of a study, in its order; what each sets is checked as `landseg check` does.
+@dataclass(frozen=True)
+class Plan:
+    """A study and its cells with the present parameters, code and data."""
+
+    name: str
+    path: Path
+    study: Study
+    cells: list[Cell]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of its cells, in order, once each."""
+        return list(dict.fromkeys(cell.label for cell in self.cells))
+
+
+def plan(name: str, settings: Sequence[str], code: str) -> Plan:
+    """Read a study and lay out its cells; what each sets is checked as `landseg check` does.
 
     Args:
-        study: the study.
-        path: its file, for messages.
-        extra: what all cells set besides; it goes over what the study says.
+        name: a study in studies/, or the path of a study's file.
+        settings: what all cells set besides, `section.key=value`; it goes over what the study says.
         code: digest of code and data, which fingerprints hold too.
-        params_file: the parameters that cells change.
 
     Raises:
-        LandsegError: a cell names an unknown parameter or a wrong value, two cells are the same, or none is left.
+        LandsegError: there is no such study, a cell names an unknown parameter or a wrong value, two cells are the
+            same, or none is left.
     """
-    params = read(params_file)
+    study, path = read_study(name)
+    return Plan(path.stem, path, study, _cells(study, path, _parsed(settings), code))
+
+
+def _parsed(settings: Sequence[str]) -> Changes:
+    changes = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise LandsegError(f"-S {setting}: says no value; write section.key=value")
+        try:
+            changes[key] = YAML(typ="safe").load(value)
+        except YAMLError:
+            raise LandsegError(f"-S {setting}: {value!r} is not valid YAML; quote it") from None
+    return changes
+
+
+def _cells(study: Study, path: Path, extra: Changes, code: str) -> list[Cell]:
+    params = read()
     dataset = str(params.get("dataset", {}).get("name"))
     planned = []
     for label, changes in _settings(study):
@@ -126,8 +160,8 @@ def cells(study: Study, path: Path, extra: Changes, code: str, params_file: Path
             continue
         for seed in study.seeds or (None,):
             seeded = {} if seed is None else {"train.seed": seed}
-            sets = study.set | changes | seeded | extra
-            merged = _merged(params, sets)
+            sets = study.sets | changes | seeded | extra
+            merged = _merged(params, sets, path)
             checked = validate(Params, merged, "", path)
             planned.append(Cell(label, checked.train.seed, sets, fingerprint(merged, code)))
     _sound(study, path, planned)
@@ -135,20 +169,20 @@ def cells(study: Study, path: Path, extra: Changes, code: str, params_file: Path
 
 
 def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
-    labels = list(dict.fromkeys(cell.label for cell in planned))
     if not planned:
         raise LandsegError(
             f"{path}: no cell is left for this data set; change only_for, or dataset.name in params.yaml"
         )
-    named = {"only_for": list(study.only_for), "baseline": [study.baseline] if study.baseline else []}
-    named["paper.scores"] = list(study.paper.scores) if study.paper else []
-    every = [label for label, _ in _settings(study)]
+    labels = [label for label, _ in _settings(study)]
+    named = {
+        "only_for": [*study.only_for],
+        "pairs": [label for pair in study.pairs or () for label in pair],
+        "paper.scores": [*study.paper.scores] if study.paper else [],
+    }
     for key, listed in named.items():
         for label in listed:
-            if label not in every:
-                raise LandsegError(f"{path}: {key}: there is no cell {label!r}; the cells are {', '.join(every)}")
-    if study.baseline and study.baseline not in labels:
-        raise LandsegError(f"{path}: baseline {study.baseline!r} cannot be run on this data set; choose another")
+            if label not in labels:
+                raise LandsegError(f"{path}: {key}: there is no cell {label!r}; the cells are {', '.join(labels)}")
     seen: dict[str, Cell] = {}
     for cell in planned:
         twin = seen.setdefault(cell.fingerprint, cell)
@@ -166,16 +200,18 @@ def _settings(study: Study) -> Iterator[tuple[str, Changes]]:
             parts = [name, str(values[0])]
         else:
             parts = [name, *(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())]
-        yield ", ".join(filter(None, parts)) or study.title, changes | point
+        yield ", ".join(filter(None, parts)) or "as params.yaml says", changes | point
 
 
-def _merged(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = json.loads(json.dumps(params))
+def _merged(params: Mapping[str, Any], changes: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    merged: dict[str, Any] = copy.deepcopy(dict(params))
     for key, value in changes.items():
         *sections, leaf = key.split(".")
         node = merged
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise LandsegError(f"{path}: {key} is not a known key; {section} has no keys of its own")
         node[leaf] = value
     return merged
 
@@ -188,4 +224,4 @@ def fingerprint(params: Mapping[str, Any], code: str) -> str:
 
 
 def _slug(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
+    return re.sub(r"[^a-z0-9]+", "-", label.lower().replace("+", "p")).strip("-")[:40]

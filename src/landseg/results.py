@@ -1,0 +1,133 @@
+"""What a run left behind: its parameters, scores, curves and tables, from the workspace or from any revision.
+
+All of it is in git but for the tiles that are looked at, which are in DVC's cache.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from landseg.datasets.classes import ClassTable, LandClass
+from landseg.errors import LandsegError
+from landseg.metrics import Counts
+from landseg.paths import Paths
+from landseg.shown import Shown, read_shown
+
+#: Learning curves, by what is drawn of them: file under results/train/plots/metrics.
+CURVES = {
+    "train/loss": "train/loss.tsv",
+    "val/loss": "val/loss.tsv",
+    "val/macro_miou": "val/macro_miou.tsv",
+    "val/micro_iou": "val/micro_iou.tsv",
+    "val/fscore": "val/fscore.tsv",
+    "val/accuracy": "val/accuracy.tsv",
+}
+
+#: Returns the content of a file of the project, by its path; raises FileNotFoundError.
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results of one run."""
+
+    #: What a person calls it: a revision as typed, or a cell of a study.
+    name: str
+    #: Short hash of the git commit that holds it; 'workspace' where none does.
+    revision: str
+    read: Read
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """params.yaml."""
+        return dict(YAML(typ="safe").load(self._file("params.yaml")))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """results/metrics.json: see docs/scores.md."""
+        return self._json("results/metrics.json")
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """results/split.json."""
+        return self._json("results/split.json")
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """results/train/metrics.json: parameters, best epoch, speed."""
+        return self._json("results/train/metrics.json")
+
+    @cached_property
+    def curves(self) -> dict[str, list[float]]:
+        """Learning curves, by the names in CURVES: a value an epoch."""
+        return {name: self._column(f"results/train/plots/metrics/{file}") for name, file in CURVES.items()}
+
+    @cached_property
+    def classes(self) -> ClassTable:
+        """The class table, in channel order."""
+        rows = self._rows("results/classes.csv")
+        return tuple(LandClass(id=int(row["id"]), name=row["class"], color=row["color"]) for row in rows)
+
+    @cached_property
+    def confusion(self) -> Counts:
+        """(K, K) int64 pixels of the whole part; rows: target, columns: prediction."""
+        _, matrices = self._matrices("results/confusion.csv", lambda _: "")
+        return matrices[0]
+
+    @cached_property
+    def units(self) -> tuple[list[str], Counts]:
+        """What the bootstrap draws, places or groups: their S names in order, and (S, K, K) int64 pixels."""
+        return self._matrices("results/scenes.csv", lambda row: row["unit"])
+
+    @cached_property
+    def shown(self) -> list[Shown]:
+        """The tiles that are looked at, the worst first."""
+        path = Paths(self.metrics["dataset"]).shown.as_posix()
+        return read_shown(io.BytesIO(self._file(path)))
+
+    def score(self, key: str) -> float | None:
+        """Return a score of metrics.json by its key, such as macro_miou or per_class.road.iou.
+
+        Raises:
+            KeyError: there is none, or it is no number.
+        """
+        found: Any = self.metrics
+        for name in key.split("."):
+            found = found[name] if isinstance(found, dict) else {}[name]
+        if isinstance(found, bool | str | dict | list):
+            raise KeyError(key)
+        return None if found is None else float(found)
+
+    def _file(self, path: str) -> bytes:
+        try:
+            return self.read(path)
+        except FileNotFoundError:
+            raise LandsegError(
+                f"{self.name}: has no {path}; run `dvc repro` there, and commit what it writes"
+            ) from None
+
+    def _json(self, path: str) -> dict[str, Any]:
+        return dict(json.loads(self._file(path)))
+
+    def _rows(self, path: str, delimiter: str = ",") -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self._file(path).decode()), delimiter=delimiter))
+
+    def _column(self, path: str) -> list[float]:
+        return [float([*row.values()][-1]) for row in self._rows(path, "\t")]
+
+    def _matrices(self, path: str, unit: Callable[[Mapping[str, str]], str]) -> tuple[list[str], Counts]:
+        rows = self._rows(path)
+        channel = {each.name: k for k, each in enumerate(self.classes)}
+        names = sorted({unit(row) for row in rows})
+        index = {name: n for n, name in enumerate(names)}
+        matrices = np.zeros((len(names), len(channel), len(channel)), np.int64)
+        for row in rows:
+            matrices[index[unit(row)], channel[row["actual"]], channel[row["predicted"]]] += int(row["pixels"])
+        return names, matrices

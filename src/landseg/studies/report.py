@@ -1,0 +1,202 @@
+"""The report of a study: a folder with its table, its differences, its figures and one page."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.figure import Figure
+
+from landseg.comparison import Difference, difference
+from landseg.errors import LandsegError
+from landseg.files import atomic
+from landseg.page import Figure as PageFigure
+from landseg.page import page
+from landseg.results import Run
+from landseg.revisions import load
+from landseg.score_table import Column, Value, as_csv, as_markdown, columns, values
+from landseg.studies import drawing
+from landseg.studies.forest import forest
+from landseg.studies.plan import Cell, Plan
+from landseg.studies.running import finished
+
+Runs = Mapping[str, Sequence[Run]]
+
+
+def write_report(plan: Plan, folder: Path) -> Iterator[str]:
+    """Write the report of a study; yield sentences on what was found and written.
+
+    Cells that have not run are left out, and said to be. Whatever stood in the folder before is replaced as a whole.
+
+    Raises:
+        LandsegError: no cell has run, no cell has the metric, or cells that are to be compared cannot be.
+    """
+    experiments = finished(plan.cells)
+    runs = load_runs(plan.cells, experiments)
+    if not runs:
+        raise LandsegError(
+            f"{plan.path}: none of its {len(plan.cells)} cells has run with the present code and parameters; "
+            f"run `landseg study run {plan.name}`"
+        )
+    missing = [cell.title for cell in plan.cells if cell.fingerprint not in experiments]
+    check_metric(plan, runs)
+    found = differences(plan, runs)
+    drawn = figures(plan, runs, found)
+    findings = [*([f"Not run yet: {'; '.join(missing)}."] if missing else []), *sentences(plan, runs, found)]
+    yield from findings
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        paper = plan.study.paper.scores if plan.study.paper else None
+        write_tables(plan, runs, paper, temporary)
+        if found:
+            (temporary / "differences.csv").write_text(differences_csv(found), encoding="utf-8")
+        for name, _, _, figure in drawn:
+            drawing.save(figure, temporary, name)
+        shown = [
+            PageFigure(title, caption, (temporary / f"{name}.svg").read_text(encoding="utf-8"))
+            for name, title, caption, _ in drawn
+        ]
+        every = [run for of in runs.values() for run in of]
+        labels = {run.name: label for label, of in runs.items() for run in of}
+        about = "\n\n".join(filter(None, [plan.study.about, paper_note(plan)]))
+        html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper, labels=labels)
+        (temporary / "index.html").write_text(html, encoding="utf-8")
+    yield f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
+
+
+def load_runs(planned: Sequence[Cell], experiments: Mapping[str, str]) -> dict[str, list[Run]]:
+    """Return the runs of the cells that have run: by label, one a seed.
+
+    Args:
+        planned: the cells.
+        experiments: names of experiments by the fingerprint of their cell.
+    """
+    seeded = len({cell.seed for cell in planned}) > 1
+    runs: dict[str, list[Run]] = {}
+    for cell in planned:
+        if cell.fingerprint in experiments:
+            called = cell.title if seeded else cell.label
+            runs.setdefault(cell.label, []).append(load(experiments[cell.fingerprint], called))
+    return runs
+
+
+def check_metric(plan: Plan, runs: Runs) -> None:
+    """Check that some run has the study's metric.
+
+    Raises:
+        LandsegError: none has.
+    """
+    for run in (run for of in runs.values() for run in of):
+        try:
+            run.score(plan.study.metric)
+        except KeyError:
+            continue
+        return
+    known = [key for key in next(iter(runs.values()))[0].metrics if key.endswith(("miou", "_iou", "accuracy", "f1"))]
+    raise LandsegError(
+        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(known)} or "
+        "per_class.<class>.iou"
+    )
+
+
+def differences(plan: Plan, runs: Runs) -> list[Difference]:
+    """Return the paired differences of the study's pairs: of its metric, then of the IoU of every class."""
+    if "differences" not in plan.study.draw:
+        return []
+    first, *others = runs
+    pairs = [(other, first) for other in others] if plan.study.pairs is None else plan.study.pairs
+    names = [each.name for each in next(iter(runs.values()))[0].classes]
+    metrics = [plan.study.metric, *(f"per_class.{name}.iou" for name in names)]
+    return [
+        difference(runs[one], runs[other], metric, called=(one, other))
+        for one, other in pairs
+        if one in runs and other in runs
+        for metric in dict.fromkeys(metrics)
+    ]
+
+
+def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
+    """Say in sentences what was found."""
+    said = [each.sentence() for each in found if each.metric == plan.study.metric]
+    if "seeds" in plan.study.draw:
+        said += [drawing.seeds_sentence(label, of) for label, of in runs.items() if len(of) > 1]
+    return said
+
+
+def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[str, str, str, Figure]]:
+    """Draw what the study asks for: file names, titles, captions and figures."""
+    draw: dict[str, tuple[str, str, Callable[[], Figure]]] = {
+        "leakage": (
+            "What the split hides",
+            "The same model on every split. Parts differ, so the gap between two splits is not a paired difference.",
+            lambda: drawing.leakage(runs),
+        ),
+        "differences": (
+            "Differences",
+            "Paired over the places of the test part; a difference is shown by an interval that does not hold 0.",
+            lambda: forest(found),
+        ),
+        "seeds": ("Spread over seeds", "One dot a seed; the line is the mean.", lambda: drawing.seeds(runs)),
+        "classes": ("IoU by class", drawing.class_bars_caption(runs), lambda: drawing.class_bars(runs)),
+        "curves": ("Learning curves", "Of the validation part, after every epoch.", lambda: drawing.curves(runs)),
+        "panel": (
+            "The same tiles, as each sees them",
+            "Chosen by their targets alone, as those that hold most classes; of several seeds the first.",
+            lambda: drawing.panel(runs),
+        ),
+    }
+    wanted = [name for name in draw if name in plan.study.draw and (name != "differences" or found)]
+    return [(name, *draw[name][:2], draw[name][2]()) for name in wanted]
+
+
+def paper_note(plan: Plan) -> str:
+    """Say what the paper's numbers are."""
+    paper = plan.study.paper
+    return f"'Paper reports' is {paper.definition} ({paper.source})." if paper else ""
+
+
+def write_tables(plan: Plan, runs: Runs, paper: Mapping[str, float] | None, folder: Path) -> None:
+    """Write table.csv and table.md: a row a run, and below, where settings have several seeds, a row a setting."""
+    every = [run for of in runs.values() for run in of]
+    of = columns(every, paper)
+    rows = [values(run, paper, label) for label, group in runs.items() for run in group]
+    (folder / "table.csv").write_text(as_csv(rows, of), encoding="utf-8")
+    text = [f"# {plan.study.title}", plan.study.about.strip(), as_markdown(rows, of).rstrip(), paper_note(plan)]
+    if len(every) > len(runs):
+        over_seeds = list(seed_rows(runs, rows, of))
+        text += ["Mean and standard deviation over seeds:", plain_table(over_seeds)]
+    (folder / "table.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
+
+
+def seed_rows(runs: Runs, rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> Iterator[dict[str, str]]:
+    """Yield the mean and the standard deviation of every score over the seeds of a setting."""
+    scores = [column for column in of if column.kind == "score" and not column.key.endswith(("_low", "_high"))]
+    remaining = iter(rows)
+    for label, group in runs.items():
+        mine = [next(remaining) for _ in group]
+        row = {"run": label, "seeds": str(len(mine))}
+        for column in scores:
+            known = [value for each in mine if isinstance(value := each.get(column.key), float)]
+            spread = f" ± {stdev(known):.3f}" if len(known) > 1 else ""
+            row[column.title] = f"{mean(known):.3f}{spread}" if known else "–"
+        yield row
+
+
+def plain_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows of text as a Markdown table, by their keys."""
+    titles = [*rows[0]]
+    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)])
+
+
+def differences_csv(found: Sequence[Difference]) -> str:
+    """Return differences as CSV: a row a pair and metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["one", "other", "metric", "difference", "low", "high", "units", "sentence"])
+    for each in found:
+        writer.writerow(
+            [each.one, each.other, each.metric, each.value, each.low, each.high, each.units, each.sentence()]
+        )
+    return text.getvalue()
