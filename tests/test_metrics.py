@@ -27,6 +27,9 @@ def summary(total: metrics.Counts, names: tuple[str, ...] = NAMES, background: s
     return metrics.summary(total, total[None], names, background, resamples=100, seed=0)
 
 
+NO_INTERVAL = {"iou_low": None, "iou_high": None}  # one unit has none
+
+
 def test_scores_of_a_matrix_worked_out_by_hand() -> None:
     small = matrix(SMALL)
     np.testing.assert_allclose(metrics.iou(small), [6 / 9, 8 / 14, 0])
@@ -51,22 +54,37 @@ def test_summary_of_a_matrix_worked_out_by_hand() -> None:
         "macro_f1": round((0.8 + 16 / 22 + 0) / 3, 6),
         "classes_scored": 3,
         "per_class": {
-            "water": {"iou": round(6 / 9, 6), "precision": round(6 / 7, 6), "recall": 0.75, "f1": 0.8, "pixels": 8},
+            "water": {
+                "iou": round(6 / 9, 6),
+                **NO_INTERVAL,
+                "precision": round(6 / 7, 6),
+                "recall": 0.75,
+                "f1": 0.8,
+                "pixels": 8,
+            },
             "wood": {
                 "iou": round(8 / 14, 6),
+                **NO_INTERVAL,
                 "precision": round(8 / 12, 6),
                 "recall": 0.8,
                 "f1": round(16 / 22, 6),
                 "pixels": 10,
             },
-            "road": {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "pixels": 2},
+            "road": {"iou": 0.0, **NO_INTERVAL, "precision": 0.0, "recall": 0.0, "f1": 0.0, "pixels": 2},
         },
     }
 
 
 def test_class_without_target_is_null_though_its_false_positives_count() -> None:
     scores = summary(matrix([[6, 2, 0], [0, 8, 4], [0, 0, 0]]))
-    assert scores["per_class"]["road"] == {"iou": None, "precision": None, "recall": None, "f1": None, "pixels": 0}
+    assert scores["per_class"]["road"] == {
+        "iou": None,
+        **NO_INTERVAL,
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "pixels": 0,
+    }
     assert scores["per_class"]["wood"]["iou"] == round(8 / 14, 6)
     assert scores["classes_scored"] == 2
     assert scores["macro_miou"] == round((6 / 8 + 8 / 14) / 2, 6)
@@ -76,7 +94,8 @@ def test_class_without_target_is_null_though_its_false_positives_count() -> None
 
 def test_class_never_predicted_has_no_precision_and_lowers_every_macro_score() -> None:
     scores = summary(matrix([[6, 0, 0], [0, 8, 0], [2, 0, 0]]))
-    assert scores["per_class"]["road"] == {"iou": 0, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
+    road = scores["per_class"]["road"]
+    assert road == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
     assert scores["classes_scored"] == 3
     assert scores["macro_precision"] == round((6 / 8 + 1 + 0) / 3, 6)
 
@@ -272,3 +291,16 @@ def test_interval_needs_two_scenes_with_pixels() -> None:
     assert metrics.bootstrap_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
     macro = float(np.nanmean(metrics.iou(one)))
     assert metrics.bootstrap_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))
+
+
+def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
+    drawn = scenes(np.random.default_rng(5), 12)
+    drawn[1:, 2] = 0  # class 2 is in one scene alone: some resamples lack it
+    resampled = metrics.resampled_iou(drawn, 400, 9)
+    assert resampled.shape == (400, 3)
+    assert 0 < np.isnan(resampled[:, 2]).sum() < 400
+    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9)["per_class"]
+    low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
+    assert (scores["a"]["iou_low"], scores["a"]["iou_high"]) == (round(low, 6), round(high, 6))
+    assert scores["a"]["iou_low"] < scores["a"]["iou"] < scores["a"]["iou_high"]
+    assert scores["c"]["iou_low"] < scores["c"]["iou_high"]

@@ -247,7 +247,8 @@ def test_a_folder_is_no_params_file(tmp_path: Path) -> None:
 def test_sections_alone(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(
-        "dataset: {name: landcoverai, and: more}\nsplit: {strategy: block, ratios: [.5, .25, .25], seed: 1, block: 3}"
+        "dataset: {name: landcoverai, and: more}\nsplit: {strategy: block, ratios: [.5, .25, .25], seed: 1, block: 3, "
+        "train_tiles: null, skew: {class: null, share: 1, over: 0.5, control: false}}"
     )
     assert dataset_name(path) == "landcoverai"
     assert section(SplitParams, "split", path).ratios == (0.5, 0.25, 0.25)

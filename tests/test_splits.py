@@ -17,6 +17,7 @@ from landseg.errors import LandsegError
 from landseg.leakage import Leakage, leakage
 from landseg.splits import (
     BUFFER,
+    SPARE,
     UNLISTED,
     Ratios,
     Strategy,
@@ -27,6 +28,7 @@ from landseg.splits import (
     by_place_list,
     by_scene,
     by_tile,
+    digests,
 )
 from landseg.tables import PARTS
 
@@ -58,6 +60,20 @@ def test_every_tile_is_in_one_part(strategy: Strategy, seed: int) -> None:
 def test_another_seed_gives_another_split(strategy: Strategy) -> None:
     one, other = (assign(MANY, strategy, RATIOS, seed, 2, lists(MANY)) for seed in (0, 1))
     assert (one != other).any()
+
+
+def test_digests_tell_splits_apart_and_not_orders_of_rows() -> None:
+    parts = assign(MANY, "scene", RATIOS, 0, 2, lists(MANY))
+    found = digests(MANY, parts)
+    assert list(found) == ["train", "val", "test"]
+    assert len(set(found.values())) == 3
+    order = np.random.default_rng(0).permutation(len(MANY))
+    assert digests(MANY.iloc[order].reset_index(drop=True), parts[order]) == found
+    moved = parts.copy()
+    moved[np.flatnonzero(parts == "train")[0]] = SPARE
+    assert digests(MANY, moved) == found | {"train": digests(MANY, moved)["train"]} != found
+    larger = MANY.assign(height=MANY["height"] + 1)
+    assert digests(larger, parts)["test"] != found["test"]
 
 
 # Random
@@ -250,8 +266,10 @@ def test_the_stage_writes_the_split_and_its_figures(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pandas(tiles, preserve_index=False), tables / "tiles.parquet")
     (tables / "official.csv").write_text("tile,part\n")
     write_card(Card(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",)), tables / "card.json")
-    sections = "dataset: {name: mine, more: 1}\nsplit: {strategy: block, ratios: [0.8, 0.1, 0.1], seed: 1, block: 4}\n"
-    (tmp_path / "params.yaml").write_text(sections)
+    (tmp_path / "params.yaml").write_text(
+        "dataset: {name: mine, more: 1}\nsplit: {strategy: block, ratios: [0.8, 0.1, 0.1], seed: 1, block: 4, "
+        "train_tiles: null, skew: {class: null, share: 1, over: 0.5, control: false}}\n"
+    )
 
     done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, check=False)
 
@@ -259,7 +277,7 @@ def test_the_stage_writes_the_split_and_its_figures(tmp_path: Path) -> None:
     assert done.stdout.endswith("heavy imports: []\n")
     results = json.loads((tmp_path / "results" / "split.json").read_text())
     split = pq.read_table(tables / "split.parquet").to_pandas()
-    assert list(results) == ["strategy", "seed", "parts", "leakage", "warnings"]
+    assert list(results) == ["strategy", "seed", "train_tiles", "skew", "digest", "parts", "leakage", "warnings"]
     assert (split["part"].to_numpy("U6") == by_block(MANY, RATIOS, 1, 4)).all()
     for part, summary in results["parts"].items():
         assert summary["tiles"] == (split["part"] == part).sum()

@@ -98,10 +98,12 @@ def rich(matrices: Counts, scenes: Sequence[str], wanted: int) -> list[int]:
     Returns:
         Their positions, the richest first.
     """
-    shares = matrices.sum(axis=2) / matrices.sum(axis=(1, 2))[:, None]
+    labelled = matrices.sum(axis=(1, 2))
+    shares = matrices.sum(axis=2) / labelled[:, None]
     entropy = -(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)).sum(axis=1)
-    table = pd.DataFrame({"scene": list(scenes), "entropy": entropy}).sort_values(
-        ["entropy", "scene"], ascending=[False, True], kind="stable"
+    whole = labelled >= labelled.max() / 2  # tiles at the edge, mostly ignored, show little: they come last
+    table = pd.DataFrame({"scene": list(scenes), "whole": whole, "entropy": entropy}).sort_values(
+        ["whole", "entropy", "scene"], ascending=[False, False, True], kind="stable"
     )
     turn = table.groupby("scene", sort=False).cumcount().sort_values(kind="stable")
     return [int(position) for position in turn.index[:wanted]]

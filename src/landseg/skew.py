@@ -100,12 +100,9 @@ def skewed(parts: Parts, tiles: npt.ArrayLike, dominated: Mask, skew: Skew, want
 
 
 def _most(having: int, lacking: int, share: float) -> int:
-    """Return the largest size of which `share`, to the nearest tile, can be taken from one and the rest from the other.
-
-    Rounding may let a size pass over one that fails: all that are near the exact bound are tried.
-    """
-    bound = min(having / share if share else np.inf, lacking / (1 - share) if share < 1 else np.inf)
-    sizes = range(int(bound) + 2 + int(1 / max(share, 0.01)), 0, -1)
+    """Return the largest size of which `share`, to the nearest tile, is had and the rest lacking."""
+    bounds = [(have + 0.5) / of for have, of in ((having, share), (lacking, 1 - share)) if of > 0]  # rounding: 0.5
+    sizes = range(int(min(bounds)) + 1, 0, -1)
     return next((n for n in sizes if round(n * share) <= having and n - round(n * share) <= lacking), 0)
 
 

@@ -8,7 +8,8 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from landseg.comparison import Difference, difference
+from landseg.comparison import Difference
+from landseg.comparison import differences as paired
 from landseg.errors import LandsegError
 from landseg.files import atomic
 from landseg.page import Figure as PageFigure
@@ -18,6 +19,8 @@ from landseg.revisions import load
 from landseg.score_table import Column, Value, as_csv, as_markdown, columns, values
 from landseg.studies import drawing
 from landseg.studies.forest import forest
+from landseg.studies.gaps import leakage
+from landseg.studies.panels import panel
 from landseg.studies.plan import Cell, Plan
 from landseg.studies.running import finished
 
@@ -106,13 +109,12 @@ def differences(plan: Plan, runs: Runs) -> list[Difference]:
         return []
     first, *others = runs
     pairs = [(other, first) for other in others] if plan.study.pairs is None else plan.study.pairs
-    names = [each.name for each in next(iter(runs.values()))[0].classes]
-    metrics = [plan.study.metric, *(f"per_class.{name}.iou" for name in names)]
+    wanted = [plan.study.metric, *(f"per_class.{each.name}.iou" for each in runs[first][0].classes)]
     return [
-        difference(runs[one], runs[other], metric, called=(one, other))
+        each
         for one, other in pairs
         if one in runs and other in runs
-        for metric in dict.fromkeys(metrics)
+        for each in paired(runs[one], runs[other], [*dict.fromkeys(wanted)], called=(one, other))
     ]
 
 
@@ -121,6 +123,9 @@ def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
     said = [each.sentence() for each in found if each.metric == plan.study.metric]
     if "seeds" in plan.study.draw:
         said += [drawing.seeds_sentence(label, of) for label, of in runs.items() if len(of) > 1]
+    if "leakage" in plan.study.draw:
+        *others, (least, scene) = runs.items()
+        said += [gap_sentence(label, of, least, scene) for label, of in others]
     return said
 
 
@@ -130,7 +135,7 @@ def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[s
         "leakage": (
             "What the split hides",
             "The same model on every split. Parts differ, so the gap between two splits is not a paired difference.",
-            lambda: drawing.leakage(runs),
+            lambda: leakage(runs),
         ),
         "differences": (
             "Differences",
@@ -143,7 +148,7 @@ def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[s
         "panel": (
             "The same tiles, as each sees them",
             "Chosen by their targets alone, as those that hold most classes; of several seeds the first.",
-            lambda: drawing.panel(runs),
+            lambda: panel(runs),
         ),
     }
     wanted = [name for name in draw if name in plan.study.draw and (name != "differences" or found)]

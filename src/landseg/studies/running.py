@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -84,15 +85,17 @@ def run_cells(study: str, cells: Sequence[Cell], jobs: int, say: Callable[[str],
     with ThreadPoolExecutor(jobs) as pool:
         running = []
         for number, cell in enumerate(left, 1):
-            mark = f"[{number}/{len(left)}] "
-            running.append(
-                pool.submit(_run, cell, cell.experiment(study), jobs, lambda line, mark=mark: say(mark + line))
-            )
+            told = partial(_marked, say, f"[{number}/{len(left)}]")
+            running.append(pool.submit(_run, cell, cell.experiment(study), jobs, told))
         try:
             for each in running:
                 yield each.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _marked(say: Callable[[str], None], mark: str, line: str) -> None:
+    say(f"{mark} {line}")
 
 
 def _check_checkout() -> None:
