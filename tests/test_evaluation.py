@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,7 @@ from landseg.errors import LandsegError
 from landseg.evaluation import by_group, count_batches, predict, predict_ids
 from landseg.losses import loss_function
 from landseg.models import ModelInfo, Segmenter, build, load, save
-from landseg.shown import spread
+from landseg.shown import read_shown
 from landseg.tiles import TileSet
 
 K = len(CLASSES)
@@ -148,35 +147,6 @@ def test_matrices_are_summed_by_group() -> None:
     np.testing.assert_array_equal(sums[1], matrices[0] + matrices[2])
 
 
-class TestSpread:
-    @staticmethod
-    def tiles(*accuracies: float, classes: int = 3) -> Iterator[metrics.Counts]:
-        """Tiles of 1000 pixels, with so many classes and such accuracies."""
-        for accuracy in accuracies:
-            matrix = np.zeros((4, 4), np.int64)
-            share = 900 // classes
-            for k in range(classes):
-                matrix[k, k] = round(share * accuracy)
-                matrix[k, (k + 1) % 4] = share - matrix[k, k]
-            yield matrix
-
-    def test_from_the_worst_to_the_best(self) -> None:
-        matrices = np.stack([*self.tiles(0.5, 0.9, 0.1, 0.7, 0.3)])
-        assert spread(matrices, 5) == [2, 4, 0, 3, 1]
-        assert spread(matrices, 3) == [2, 0, 1]
-        assert spread(matrices, 1) == [2]
-        assert spread(matrices, 50) == [2, 4, 0, 3, 1]
-
-    def test_tiles_of_one_class_come_last(self) -> None:
-        matrices = np.stack(
-            [*self.tiles(0.0, 1.0, classes=1), *self.tiles(0.2, 0.8, classes=2), *self.tiles(0.4, 0.6, classes=3)]
-        )
-        assert spread(matrices, 2) == [4, 5]
-        assert spread(matrices, 3) == [2, 5, 3]
-        assert spread(matrices, 4) == [2, 4, 5, 3]
-        assert spread(matrices, 5)[0] == 0
-
-
 @pytest.fixture(scope="module")
 def evaluated(project: Path) -> tuple[Path, str, str]:
     """The project after the stage, and what it printed."""
@@ -243,6 +213,18 @@ class TestStage:
         assert set(absent.values()) == {None}
         assert scores["classes_scored"] == 2
         assert (results / "classes.csv").read_text().splitlines()[-1] == "water,9,#1e3c96,,,,,,,0"
+
+    def test_keeps_the_tiles_that_are_looked_at(
+        self, evaluated: tuple[Path, str, str], project: Path, model: Segmenter
+    ) -> None:
+        shown = read_shown(project / PATHS.shown)
+        assert {why for each in shown for why in each.why.split()} == {"worst", "best", "spread", "rich"}
+        assert [each.accuracy for each in shown] == sorted(each.accuracy for each in shown)
+        for each in shown:
+            np.testing.assert_array_equal(each.prediction, predict_ids(model, each.image[None], "cpu", bf16=False)[0])
+            counted = metrics.confusion(channels(CLASSES)[each.target], channels(CLASSES)[each.prediction], K)
+            assert each.accuracy == pytest.approx(metrics.pixel_accuracy(counted))
+            assert each.miou == pytest.approx(np.nanmean(metrics.iou(counted)))
 
     def test_says_what_was_scored_and_by_which_definition(
         self, project: Path, model: Segmenter, scores: dict[str, Any]

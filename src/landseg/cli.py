@@ -70,6 +70,20 @@ def unpack(
         typer.echo(f"{sum(1 for _ in out.rglob('*.png')):,} files in {out}")
 
 
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="A git revision, a DVC experiment, or `workspace`.")],
+    other: Annotated[str, typer.Argument(help="The one that it is compared with.")],
+    metric: Annotated[str, typer.Option(help="A score of results/metrics.json.")] = "macro_miou",
+) -> None:
+    """Say whether one run is better than another, by a paired difference with its interval, and what parts them."""
+    from landseg.comparison import report
+    from landseg.revisions import load
+
+    with reporting():
+        typer.echo(report(load(one), load(other), metric))
+
+
 @study_app.command("run")
 def study_run(
     name: StudyName,

@@ -78,8 +78,8 @@ class Run:
     @cached_property
     def confusion(self) -> Counts:
         """(K, K) int64 pixels of the whole part; rows: target, columns: prediction."""
-        _, matrices = self._matrices("results/confusion.csv", lambda _: "")
-        return matrices[0]
+        matrix: Counts = self._matrices("results/confusion.csv", lambda _: "")[1][0]
+        return matrix
 
     @cached_property
     def units(self) -> tuple[list[str], Counts]:
@@ -100,7 +100,9 @@ class Run:
         """
         found: Any = self.metrics
         for name in key.split("."):
-            found = found[name] if isinstance(found, dict) else {}[name]
+            if not isinstance(found, dict):
+                raise KeyError(key)
+            found = found[name]
         if isinstance(found, bool | str | dict | list):
             raise KeyError(key)
         return None if found is None else float(found)
@@ -124,7 +126,7 @@ class Run:
 
     def _matrices(self, path: str, unit: Callable[[Mapping[str, str]], str]) -> tuple[list[str], Counts]:
         rows = self._rows(path)
-        channel = {each.name: k for k, each in enumerate(self.classes)}
+        channel: dict[str, int] = {each.name: k for k, each in enumerate(self.classes)}
         names = sorted({unit(row) for row in rows})
         index = {name: n for n, name in enumerate(names)}
         matrices = np.zeros((len(names), len(channel), len(channel)), np.int64)

@@ -55,7 +55,7 @@ def resolve(name: str) -> str:
     if found:
         return found
     try:
-        return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+        return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except LandsegError:
         raise LandsegError(
             f"{name}: no git revision and no DVC experiment; `git log` and `dvc exp list -A` list them"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -62,15 +62,6 @@ class Study(Section):
     paper: Paper | None = None
     """What a paper reports."""
 
-    @model_validator(mode="after")
-    def _filled(self) -> "Study":
-        if not self.cells and not self.grid and not self.seeds:
-            raise ValueError("there are no cells: name some under cells, grid or seeds")
-        for key, values in self.grid.items():
-            if not values:
-                raise ValueError(f"grid: {key} has no values, so there are no cells; list some")
-        return self
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -104,7 +95,13 @@ def read_study(name: str) -> tuple[Study, Path]:
     if not path.is_file():
         known = ", ".join(sorted(each.stem for each in STUDIES.glob("*.yaml"))) or "none"
         raise LandsegError(f"{path}: not there; the studies in {STUDIES}/ are: {known}")
-    return validate(Study, read(path), "", path), path
+    study = validate(Study, read(path), "", path)
+    if not study.cells and not study.grid and not study.seeds:
+        raise LandsegError(f"{path}: there are no cells; name some under cells, grid or seeds")
+    for key, values in study.grid.items():
+        if not values:
+            raise LandsegError(f"{path}: grid: {key} has no values, so there are no cells; list some")
+    return study, path
 
 
 @dataclass(frozen=True)
@@ -170,9 +167,7 @@ def _cells(study: Study, path: Path, extra: Changes, code: str) -> list[Cell]:
 
 def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
     if not planned:
-        raise LandsegError(
-            f"{path}: no cell is left for this data set; change only_for, or dataset.name in params.yaml"
-        )
+        raise LandsegError(f"{path}: no cell is for this data set; change only_for, or dataset.name in params.yaml")
     labels = [label for label, _ in _settings(study)]
     named = {
         "only_for": [*study.only_for],

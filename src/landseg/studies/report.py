@@ -19,7 +19,7 @@ from landseg.revisions import load
 from landseg.score_table import Column, Value, as_csv, as_markdown, columns, values
 from landseg.studies import drawing
 from landseg.studies.forest import forest
-from landseg.studies.gaps import leakage
+from landseg.studies.gaps import gap_sentence, leakage
 from landseg.studies.panels import panel
 from landseg.studies.plan import Cell, Plan
 from landseg.studies.running import finished
