@@ -12,7 +12,7 @@ from typing import Any
 from closure import ROOT
 from ruamel.yaml import YAML
 
-STAGES = ["download", "filter", "tile", "convert", "split", "train", "evaluate"]
+STAGES = ["download", "filter", "tile", "convert", "split", "train", "evaluate", "report"]
 
 
 def clone(folder: Path) -> Path:

@@ -24,7 +24,7 @@ def imports(file: Path) -> set[str]:
 
 
 def closure(script: Path, *more: str) -> list[str]:
-    """Return the files that a script depends on, itself included, relative to the project, sorted.
+    """Return the files that a script depends on, itself and the assets of packages included, relative to the project.
 
     Args:
         script: the file to start from.
@@ -38,6 +38,7 @@ def closure(script: Path, *more: str) -> list[str]:
         names = {parent for name in imports(file) for parent in _parents(name)}
         open_files += [path for path in map(module_file, sorted(names)) if path and path not in found]
         found |= set(open_files)
+    found |= {asset for file in found for asset in (file.parent / "assets").glob("*") if file.name == "__init__.py"}
     if more:  # importing a module imports its packages
         found |= {path for name in more for parent in _parents(name) if (path := module_file(parent))}
     return sorted(path.relative_to(ROOT).as_posix() for path in found)

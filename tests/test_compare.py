@@ -227,7 +227,7 @@ def test_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # DVC's own
 def test_shown_tiles_come_from_the_cache_or_are_told_to_be_missing(repository: Path) -> None:
-    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc.repo import Repo
 
     write({"data/shown/sample.zip": b"a zip"})
     with Repo.init() as repo:

@@ -14,12 +14,13 @@ from PIL import Image
 from scipy.stats import t as student
 
 from landseg import metrics
+from landseg.canvas import PALE
 from landseg.datasets.classes import IGNORE, ClassTable, LandClass, as_hex, names
 from landseg.errors import LandsegError
 from landseg.results import CURVES, Run
 from landseg.shown import Shown, write_shown
 from landseg.studies import drawing, gaps, panels
-from landseg.studies.strokes import COLOURS, PALE, styles
+from landseg.studies.strokes import COLOURS, styles
 
 CLASSES = (
     LandClass(id=1, name="water", color=(0, 0, 255)),

@@ -6,11 +6,12 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pytest
-from dvc_render import VegaRenderer  # type: ignore[import-untyped]
+from dvc_render import VegaRenderer
 from PIL import Image
 
 from landseg import figures
 from landseg.datasets.classes import IGNORE, LandClass
+from landseg.shown import WRONG
 
 CLASSES = (
     LandClass(id=1, name="water", color=(0, 0, 255)),
@@ -51,7 +52,7 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
     grey = round(150 + 0.4 * (0.299 * 90 + 0.587 * 120 + 0.114 * 60))
     assert [colour(page, column, 0) for column in range(3)] == [(90, 120, 60), (0, 160, 0), (0, 160, 0)]
     assert colour(page, 3, 0) == pytest.approx((grey, grey, grey), abs=1)
-    assert [colour(page, column, 1) for column in range(4)] == [(90, 120, 60), (0, 160, 0), (0, 0, 255), figures.WRONG]
+    assert [colour(page, column, 1) for column in range(4)] == [(90, 120, 60), (0, 160, 0), (0, 0, 255), WRONG]
     for column in (1, 3):  # ignored: grey, whatever is predicted there
         red, green, blue = colour(page, column, 1, dx=120)
         assert red == green == blue >= 190

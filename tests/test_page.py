@@ -18,15 +18,14 @@ from conftest import ROOT
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from landseg import figures, metrics, score_table
+from landseg import metrics, score_table
 from landseg.datasets.card import Card, write_card
 from landseg.datasets.classes import IGNORE, ClassTable, LandClass, as_hex, names
 from landseg.errors import LandsegError
 from landseg.page import Figure, page
-from landseg.page.tiles import WRONG
 from landseg.paths import Paths
 from landseg.results import Run
-from landseg.shown import Shown, write_shown
+from landseg.shown import WRONG, Shown, write_shown
 from landseg.tables import write_csv
 
 SIZE = 32
@@ -341,7 +340,7 @@ def test_errors_stand_over_a_grey_image(opened: Open, single: Path) -> None:
     found.locator("#left").select_option("error 0")
     found.locator("#right").select_option("error 0")
     right, wrong = pixel(found, 0.2, 0.9), pixel(found, 0.7, 0.9)
-    assert wrong == WRONG == figures.WRONG
+    assert wrong == WRONG
     assert max(right) - min(right) <= 1
     assert min(right) > 150
     assert {pixel(found, (n + 0.5) / SIZE, 0.1)[0] for n in range(4, 9)} == {232, 196}  # ignored: hatched

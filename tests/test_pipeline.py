@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from landseg.params.everything import Params
 
-LEARN = ["train", "evaluate"]
+LEARN = ["train", "evaluate", "report"]
 TINY = {
     "dataset.scenes": 5,
     "dataset.size": 256,
@@ -29,7 +29,7 @@ TINY = {
 # whose inputs come out the same does not run, though one before it did.
 ROWS = [
     ("compute.workers=1", []),
-    ("evaluate.bootstrap=101", ["evaluate"]),
+    ("evaluate.bootstrap=101", ["evaluate", "report"]),
     ("model.encoder=resnet34", LEARN),
     ("split.seed=1", ["split", *LEARN]),
     ("convert.masks_rgb=false", ["convert", *LEARN]),
@@ -48,7 +48,7 @@ NAMED = [
     ("scheduler.factor=0.5", ["train"]),
     ("augment.d4=false", ["train"]),
     ("train.batch_size=4", ["train"]),
-    ("train.precision=bf16", LEARN),
+    ("train.precision=bf16", ["train", "evaluate"]),
     ("evaluate.panels=0", ["evaluate"]),
 ]
 

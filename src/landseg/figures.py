@@ -27,13 +27,11 @@ from landseg.canvas import (
     whole_page,
     write_sideways,
 )
-from landseg.datasets.classes import IGNORE, ClassTable, Colour, channels, names, palette
+from landseg.datasets.classes import IGNORE, ClassTable, channels, names, palette
 from landseg.files import atomic
+from landseg.shown import WRONG
 
 Pixels = npt.NDArray[np.uint8]
-
-#: Colour of wrong pixels.
-WRONG: Colour = (230, 0, 90)
 
 _HEADINGS = ("image", "target", "prediction", "errors")
 # The panel's measures, in inches: 1350 px wide.

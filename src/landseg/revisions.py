@@ -9,7 +9,7 @@ from landseg.errors import LandsegError
 from landseg.results import Run
 
 if TYPE_CHECKING:
-    from dvc.api import DVCFileSystem  # type: ignore[import-untyped]  # a second to import
+    from dvc.api import DVCFileSystem  # a second to import
 
 #: The name of what is not committed yet.
 WORKSPACE = "workspace"
@@ -92,7 +92,7 @@ def _read(commit: str, path: str) -> bytes:
 
 def _cached(commit: str, path: str) -> bytes:
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+    from dvc.exceptions import DvcException
 
     try:
         files = DVCFileSystem(rev=commit)

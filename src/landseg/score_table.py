@@ -106,7 +106,7 @@ def shown(column: Column, value: Value) -> str:
         case "score":
             return f"{value:.3f}"
         case "share":
-            return f"{value:.1%}"
+            return f"{100 * value:.1f} %"
         case "count":
             return f"{value:,.0f}"
         case _:

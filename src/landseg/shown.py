@@ -16,12 +16,15 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from landseg.datasets.classes import ClassTable, palette
+from landseg.datasets.classes import ClassTable, Colour, palette
 from landseg.files import atomic
 from landseg.metrics import Counts
 from landseg.pictures import palette_png, photograph_png
 
 Pixels = npt.NDArray[np.uint8]
+
+#: Colour of wrong pixels.
+WRONG: Colour = (230, 0, 90)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ FACTOR = 4
 
 
 def main(source: Path, target: Path) -> None:
+    """Reduce all pairs of a folder."""
     for folder in ("images", "masks"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("images/image*.jpg")):

@@ -18,10 +18,7 @@ from PIL import Image
 
 from landseg.datasets.classes import as_hex
 from landseg.results import Run
-from landseg.shown import Shown
-
-#: Colour of wrong pixels, that of landseg.figures, which takes its time to import.
-WRONG = (230, 0, 90)
+from landseg.shown import WRONG, Shown
 
 # Wider tiles lose what an eye hardly sees, and four fifths of their size; narrower ones are looked at pixel by pixel.
 _EXACT = 256

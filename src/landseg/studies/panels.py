@@ -22,9 +22,9 @@ from landseg.canvas import (
 )
 from landseg.datasets.classes import IGNORE, channels
 from landseg.errors import LandsegError
-from landseg.figures import WRONG, legend, tile_pictures
+from landseg.figures import legend, tile_pictures
 from landseg.results import Run
-from landseg.shown import Shown
+from landseg.shown import WRONG, Shown
 from landseg.studies.strokes import WIDTH, Runs
 
 # Measures in inches.

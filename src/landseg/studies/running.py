@@ -118,7 +118,8 @@ def _check_checkout() -> None:
 def _run(cell: Cell, name: str, jobs: int, say: Callable[[str], None]) -> Outcome:
     say(f"{cell.title}: {name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
-    command = [*_DVC, "exp", "run", "--temp", "--allow-missing", "--name", name, *settings, TARGET]
+    # Cells that start or end at the same time wait for one another.
+    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--allow-missing", "--name", name, *settings, TARGET]
     with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
         command, env=_environment(jobs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     ) as process:
