@@ -72,7 +72,7 @@ def values(run: Run, paper: Mapping[str, float] | None = None, label: str | None
     speed = training["speed"]
     return {
         "run": run.name,
-        "split": run.split["strategy"],
+        "split": _split(run),
         "part": scores["part"],
         "leak_edge": leak.get("edge"),
         "leak_corner": leak.get("edge_or_corner"),
@@ -94,6 +94,14 @@ def values(run: Run, paper: Mapping[str, float] | None = None, label: str | None
         "seconds": speed["seconds"],
         "revision": run.revision,
     }
+
+
+def _split(run: Run) -> str:
+    """Return the strategy of a split, and what its training part is skewed to."""
+    skew = run.split.get("skew")
+    if not skew or skew["control"]:
+        return str(run.split["strategy"])
+    return f"{run.split['strategy']}, {skew['found']:.0%} {skew['towards']}"
 
 
 def shown(column: Column, value: Value) -> str:

@@ -56,11 +56,14 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
             (temporary / "differences.csv").write_text(differences_csv(found), encoding="utf-8")
         for name, _, _, figure in drawn:
             drawing.save(figure, temporary, name)
+        every = [run for of in runs.values() for run in of]
+        # The page draws classes and curves of its own, a line a run: too many, where there are several seeds.
+        own = {"classes", "curves"} if len(every) == len(runs) else set()
         shown = [
             PageFigure(title, caption, (temporary / f"{name}.svg").read_text(encoding="utf-8"))
             for name, title, caption, _ in drawn
+            if name not in own
         ]
-        every = [run for of in runs.values() for run in of]
         labels = {run.name: label for label, of in runs.items() for run in of}
         about = "\n\n".join(filter(None, [plan.study.about, paper_note(plan)]))
         html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper, labels=labels)
@@ -120,12 +123,12 @@ def differences(plan: Plan, runs: Runs) -> list[Difference]:
 
 def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
     """Say in sentences what was found."""
-    said = [each.sentence() for each in found if each.metric == plan.study.metric]
+    said = [f"{each.sentence()}." for each in found if each.metric == plan.study.metric]
     if "seeds" in plan.study.draw:
-        said += [drawing.seeds_sentence(label, of) for label, of in runs.items() if len(of) > 1]
+        said += [f"{drawing.seeds_sentence(label, of)}." for label, of in runs.items() if len(of) > 1]
     if "leakage" in plan.study.draw:
         *others, (least, scene) = runs.items()
-        said += [gap_sentence(label, of, least, scene) for label, of in others]
+        said += [f"{gap_sentence(label, of, least, scene)}." for label, of in others]
     return said
 
 
