@@ -108,8 +108,12 @@ def _enough(runs: Sequence[Run]) -> bool:
 
 
 def _draws(runs: Sequence[Run], seed: int) -> metrics.Floats:
-    """Return resampled macro mIoU, the mean over seeds, whose units are drawn alike: (R,)."""
-    of = [np.nanmean(metrics.resampled_iou(run.units[1], _RESAMPLES, seed), axis=-1) for run in runs]
+    """Return resampled macro mIoU, the mean over seeds, (R,): the same units are drawn alike, others by themselves."""
+    seeds = {tuple(run.units[0]): seed + 2 * n for n, run in enumerate(runs)}
+    of = [
+        np.nanmean(metrics.resampled_iou(matrices, _RESAMPLES, seeds[tuple(names)]), axis=-1)
+        for names, matrices in (run.units for run in runs)
+    ]
     return np.asarray(np.mean(of, axis=0))
 
 
@@ -126,7 +130,7 @@ def _shares(axes: Axes, leakages: Sequence[dict[str, float | None] | None], key:
         share = (shares or {}).get(key)
         axes.barh(row, 1, 0.34, color=LINE, alpha=0.25)
         axes.barh(row, share or 0, 0.34, color=_LEAK_COLOUR, alpha=0.85)
-        text = "unknown" if share is None else f"{100 * share:.0f} %"
+        text = "unknown" if share is None else f"{100 * share:.1f} %".replace(".0 %", " %")
         axes.text(0, row - 0.24, text, fontsize=8.5, va="bottom", color=PALE if share is None else INK)
     axes.set_xlim(0, 1)
     axes.set_xticks([])

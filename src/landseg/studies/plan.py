@@ -50,7 +50,9 @@ class Study(Section):
     grid: dict[str, list[Any]] = Field({})
     """Values of parameters: every combination, of every one of `cells` where there are any."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field([])
-    """Values of train.seed for every cell; none: the one of params.yaml."""
+    """Values of a seed for every cell; none: the one of params.yaml."""
+    seed: Literal["train.seed", "split.seed"] = "train.seed"
+    """Which seed they are of: that of training, or that of the split, where several splits are to be averaged over."""
     only_for: dict[str, list[str]] = Field({})
     """Data sets outside which a cell cannot be, by its label."""
     metric: str = "macro_miou"
@@ -156,11 +158,12 @@ def _cells(study: Study, path: Path, extra: Changes, code: str) -> list[Cell]:
         if dataset not in study.only_for.get(label, [dataset]):
             continue
         for seed in study.seeds or (None,):
-            seeded = {} if seed is None else {"train.seed": seed}
+            seeded = {} if seed is None else {study.seed: seed}
             sets = study.sets | changes | seeded | extra
             merged = _merged(params, sets, path)
             checked = validate(Params, merged, "", path)
-            planned.append(Cell(label, checked.train.seed, sets, fingerprint(merged, code)))
+            drawn = checked.split.seed if study.seed == "split.seed" else checked.train.seed
+            planned.append(Cell(label, drawn, sets, fingerprint(merged, code)))
     _sound(study, path, planned)
     return planned
 
