@@ -1,5 +1,6 @@
 """A real browser without a window: Chromium, driven by Playwright, with nothing of the network."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ def chromium() -> Iterator[Browser]:
     """Start the Chromium of this machine; skip the test where there is none."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
+        if "LANDSEG_BROWSER" in os.environ:
+            pytest.fail("no Chromium, and LANDSEG_BROWSER asks for one")
         pytest.skip("no Chromium: install chromium or google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])

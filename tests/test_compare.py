@@ -193,9 +193,7 @@ def test_params_changed_since_are_told() -> None:
 
 def test_without_a_lock_nobody_knows() -> None:
     files = {path: content for path, content in FOCAL.items() if path != "dvc.lock"}
-    with pytest.raises(
-        LandsegError, match=r"^b: has no dvc\.lock, which says what its results came from; run `dvc rep"
-    ):
+    with pytest.raises(LandsegError, match=r"^b: has no dvc\.lock; run `dvc repro` there, and commit what it writes"):
         changes(run("a", FOCAL), run("b", files))
 
 

@@ -74,7 +74,10 @@ def test_the_interval_is_that_of_a_plain_loop(metric: str) -> None:
     found = difference([of("a", units[0])], [of("b", units[1])], metric, resamples=200, seed=3)
     value = by_hand(units[0].sum(axis=0), metric) - by_hand(units[1].sum(axis=0), metric)
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
-    assert (found.one, found.other, found.metric, found.units, found.noun) == ("a", "b", metric, 6, "scenes")
+    of_class = metric.split(".")[1] if metric.startswith("per_class") else None
+    held = 2 if of_class == "water" else 6
+    said = "scenes" if of_class is None else f"scenes with {of_class}"
+    assert (found.one, found.other, found.metric, found.units, found.noun) == ("a", "b", metric, held, said)
 
 
 def test_the_draws_are_those_of_the_scores_own_intervals() -> None:
@@ -228,9 +231,23 @@ def test_few_and_one_and_no_scene_in_words() -> None:
 
 def test_seeds_in_words() -> None:
     three = (0, 1, 2)
-    assert told(seeds=(three, three)).endswith("41 scenes; 3 seeds each)")
+    assert told(seeds=(three, three)).endswith("41 scenes; 3 seeds each, few, so the interval is somewhat narrow)")
     assert told(seeds=(three, (0, 1))).endswith("; 3 and 2 seeds)")
     assert told(seeds=(three, (0,))).endswith("; 3 and 1 seeds: one alone cannot show how seeds differ)")
+
+
+def test_a_class_in_one_scene_has_no_interval() -> None:
+    one, other = (matrices([0.5, 0.6, 0.9, 0.7]) for _ in "ab")
+    for each in (one, other):
+        each[1:, 2] = 0
+        each[0, 2] = [1, 1, 8]
+    other[0, 2] = [4, 1, 5]
+    found = difference([of("a", one)], [of("b", other)], "per_class.water.iou")
+    assert found.value is not None
+    assert found.value > 0
+    assert (found.units, found.low, found.high) == (1, None, None)
+    assert "(no interval: one scene with water; " in found.sentence()
+    assert not found.shows
 
 
 def test_one_scene_has_no_interval() -> None:

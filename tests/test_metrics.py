@@ -295,7 +295,7 @@ def test_interval_needs_two_scenes_with_pixels() -> None:
 
 def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
     drawn = scenes(np.random.default_rng(5), 12)
-    drawn[1:, 2] = 0  # class 2 is in one scene alone: some resamples lack it
+    drawn[2:, 2] = 0  # class 2 is in two scenes alone: some resamples lack it
     resampled = metrics.resampled_iou(drawn, 400, 9)
     assert resampled.shape == (400, 3)
     assert 0 < np.isnan(resampled[:, 2]).sum() < 400
@@ -304,3 +304,7 @@ def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
     assert (scores["a"]["iou_low"], scores["a"]["iou_high"]) == (round(low, 6), round(high, 6))
     assert scores["a"]["iou_low"] < scores["a"]["iou"] < scores["a"]["iou_high"]
     assert scores["c"]["iou_low"] < scores["c"]["iou_high"]
+    drawn[1, 2] = 0  # in one: every resample that holds it says the same, which is no certainty
+    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9)["per_class"]
+    assert scores["c"]["iou"] is not None
+    assert (scores["c"]["iou_low"], scores["c"]["iou_high"]) == (None, None)

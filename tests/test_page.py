@@ -137,8 +137,7 @@ def several(run: Run, other: Run, tmp_path_factory: pytest.TempPathFactory) -> P
         about="First paragraph.\n\nSecond & last.",
         findings=["No difference that this test set can show."],
         figures=[Figure("A figure", "What it shows.", svg)],
-        paper={"first": 0.881},
-        labels={"one": "first"},
+        paper={"one": 0.881},
     )
     file = tmp_path_factory.mktemp("page") / "several.html"
     file.write_text(text, encoding="utf-8")
@@ -266,7 +265,7 @@ def test_it_says_what_the_run_is(opened: Open, single: Path, several: Path) -> N
         assert words in head
     study = opened(several)
     assert "one" not in study.locator(".sortable tbody").inner_text()
-    assert "first: Few places." in study.locator(".warnings").inner_text()
+    assert "one: Few places." in study.locator(".warnings").inner_text()
     assert "Second & last." in study.locator("header").inner_text()
     assert "Leakage" not in study.locator(".facts").inner_text()  # it differs
     assert "No difference" in study.locator("#findings").inner_text()
@@ -414,7 +413,7 @@ def test_tiles_are_listed_by_why_and_told_aloud(opened: Open, single: Path) -> N
 def test_runs_are_looked_at_side_by_side(opened: Open, several: Path) -> None:
     found = opened(several)
     to_viewer(found)
-    found.locator("#left").select_option(label="prediction – first")
+    found.locator("#left").select_option(label="prediction – one")
     found.locator("#right").select_option(label="prediction – the other")
     assert pixel(found, 0.3, 0.9) == CLASSES[0].color
     assert pixel(found, 0.7, 0.9) == CLASSES[1].color
@@ -422,7 +421,7 @@ def test_runs_are_looked_at_side_by_side(opened: Open, several: Path) -> None:
     expect(found.locator("#status")).to_contain_text("Tile good: the other accuracy")
     found.locator("[data-tile=alone]").click()  # the first run has not looked at it
     expect(found.locator("#status")).to_contain_text("left prediction – the other")
-    assert "prediction – first" not in found.locator("#left option").all_inner_texts()
+    assert "prediction – one" not in found.locator("#left option").all_inner_texts()
 
 
 def test_a_legend_hides_a_run_in_all_charts(opened: Open, several: Path) -> None:
@@ -440,7 +439,7 @@ def test_charts_are_named_for_who_cannot_see_them(opened: Open, several: Path) -
     found = opened(several)
     pictures = found.get_by_role("img").all()
     assert len(pictures) == 4 + len(CLASSES) + 1
-    assert found.get_by_role("img", name="Macro mIoU, validation. first: ").count() == 1
+    assert found.get_by_role("img", name="Macro mIoU, validation. one: ").count() == 1
 
 
 def test_the_best_epoch_is_marked(opened: Open, single: Path, run: Run) -> None:

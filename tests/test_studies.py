@@ -3,10 +3,10 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,8 @@ def reports(project: Path) -> Mapping[str, Path]:
 
 
 def test_cells_are_experiments_and_the_workspace_stays_as_it_was(project: Path) -> None:
-    assert len(experiments(project)) == sum(CELLS.values()) - SHARED
+    made = [name for name in experiments(project) if name.startswith(tuple(CELLS))]
+    assert len(made) == sum(CELLS.values()) - SHARED
     changed = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True).stdout
     assert not changed
     shown = dvc(project, "exp", "show", "-A", "--csv")
@@ -188,7 +189,7 @@ def test_a_skew_is_of_the_training_part_alone(project: Path) -> None:
         if name.startswith("losses-skewed-")
     }
     skewed = [split for name, split in splits.items() if "-skewed-skewed-" in name]
-    even = [split for name, split in splits.items() if "-skewed-even-" in name]
+    even = [split for name, split in splits.items() if "-skewed-unskewed-" in name]
     assert len(skewed) == len(even) == 3
     for split in skewed:
         assert split["skew"]["found"] == pytest.approx(0.9, abs=0.06)
@@ -234,8 +235,66 @@ def test_a_report_of_nothing_says_what_to_run(project: Path) -> None:
     said = landseg(project, "study", "report", "encoders", "-S", "train.epochs=99", fails=True)
     assert said == (
         "error: studies/encoders.yaml: none of its 4 cells has run with the present code and parameters; "
-        "run `landseg study run encoders`\n"
+        "run `landseg study run encoders -S train.epochs=99`\n"
     )
+
+
+def test_only_an_earlier_report_is_replaced(project: Path, reports: Mapping[str, Path]) -> None:
+    mine = project / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    try:
+        for folder in ("mine", "."):
+            said = landseg(project, "study", "report", "seeds", "--out", folder, fails=True)
+            assert said == f"error: {folder}: holds other things than a report; name a new folder\n"
+        assert (mine / "thesis.txt").read_text() == "years of work"
+    finally:
+        (mine / "thesis.txt").unlink()
+    landseg(project, "study", "report", "seeds", "--out", "mine")
+    written = {path.name for path in mine.iterdir()}
+    landseg(project, "study", "report", "seeds", "--out", "mine")
+    assert {path.name for path in mine.iterdir()} == written
+    shutil.rmtree(mine)
+
+
+def test_edits_while_a_study_runs_end_it(project: Path) -> None:
+    write_study(project, "edited", set={"train.epochs": 2}, seeds=[7, 8])
+    code = project / "src/landseg/losses.py"
+    before = code.read_text()
+    try:
+        process = subprocess.Popen(
+            command("study", "run", "edited"),
+            cwd=project,
+            env=environment(project),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Running stage 'train'" in line:
+                code.write_text(before + "# edited\n")
+                break
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "failed: one setting, seed 8: code, data or params.yaml were changed since the study began" in errors
+        assert [name for name in experiments(project) if name.startswith("edited-")] == [
+            name for name in experiments(project) if name.startswith("edited-one-setting-7-")
+        ]
+    finally:
+        code.write_text(before)
+        (project / "studies/edited.yaml").unlink()
+
+
+def test_marks_of_a_merge_are_one_sentence(project: Path) -> None:
+    for path in ("dvc.lock", "params.yaml"):
+        before = (project / path).read_text()
+        (project / path).write_text("<<<<<<< ours\n" + before)
+        try:
+            assert path in landseg(project, "study", "run", "seeds", fails=True)
+            assert path in landseg(project, "study", "report", "seeds", fails=True)
+        finally:
+            (project / path).write_text(before)
 
 
 def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
@@ -254,7 +313,7 @@ def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
 
 
 def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
-    write_study(project, "long", set={"train.epochs": 6}, seeds=[5])
+    write_study(project, "long", set={"train.epochs": 12}, seeds=[5])
     try:
         run = ["study", "run", "long"]
         process = subprocess.Popen(
@@ -268,9 +327,8 @@ def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
         )
         assert process.stdout is not None
         for line in process.stdout:
-            if "epoch 2/6" in line:
+            if "epoch 2/12" in line:
                 break
-        time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130
@@ -278,7 +336,7 @@ def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
         assert not any(name.startswith("long-") for name in experiments(project))
         said = landseg(project, *run)
         assert "resuming from" in said
-        assert "epoch 6/6" in said
+        assert "epoch 12/12" in said
         assert any(name.startswith("long-") for name in experiments(project))
     finally:
         (project / "studies/long.yaml").unlink()

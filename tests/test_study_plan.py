@@ -94,6 +94,20 @@ def test_a_fingerprint_is_of_all_that_results_depend_on(project: Path) -> None:
     assert fingerprint() != before
 
 
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
+def test_every_study_is_for_every_data_set(project: Path, preset: str) -> None:
+    shutil.copy(ROOT / f"presets/{preset}.yaml", "params.yaml")
+    for name in SHIPPED:
+        assert plan(name, [], "").cells
+
+
+def test_a_plan_knows_how_it_was_asked_for(project: Path) -> None:
+    planned = plan("studies/losses.yaml", ["train.epochs=2", "split.skew.class=a b"], "")
+    assert planned.asked == "studies/losses.yaml -S train.epochs=2 -S 'split.skew.class=a b'"
+    shutil.move("studies/losses.yaml", "studies/My losses.yaml")
+    assert plan("My losses", [], "").name == "my-losses"
+
+
 def test_studies_share_cells(project: Path) -> None:
     focal = {cell.label: cell.fingerprint for name in ("encoders", "losses") for cell in plan(name, [], "").cells}
     assert focal["U-Net ResNet18"] == focal["focal"]
@@ -104,6 +118,7 @@ REFUSED = [
     ({"grid": {"loss.name": ["fokal"]}}, r"loss\.name = 'fokal': must be .*; did you mean focal\?"),
     ({"grid": {"train.seed.x": [1]}}, r"train\.seed\.x is not a known key; seed has no keys of its own"),
     ({"grid": {"loss.name": []}}, r"studies/mine\.yaml: grid: loss\.name has no values, so there are no cells"),
+    ({"set": {"loss": {"name": "dice"}}, "seeds": [0]}, r"loss is given keys of its own; write each as loss\.<key>"),
     ({}, r"studies/mine\.yaml: there are no cells; name some under cells, grid or seeds"),
     ({"grid": {"loss.name": ["dice", "dice"]}}, r"cells 'dice, seed 0' and 'dice, seed 0' set the same; remove one"),
     ({"grdi": {"loss.name": ["dice"]}}, r"grdi is not a known key; did you mean grid\?"),

@@ -4,9 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from landseg.errors import LandsegError
 from landseg.results import Run
 
 #: What a parameter is that a params.yaml does not have.
@@ -90,12 +87,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _stages(run: Run) -> list[Mapping[str, Any]]:
     """Return the stages of dvc.lock that its scores come from: `evaluate` and all before it."""
-    try:
-        stages = YAML(typ="safe").load(run.read("dvc.lock"))["stages"]
-    except FileNotFoundError:
-        raise LandsegError(
-            f"{run.name}: has no dvc.lock, which says what its results came from; run `dvc repro` there, and commit it"
-        ) from None
+    stages = run.lock["stages"]
     needed, wanted = [], {out["path"] for out in stages.get("evaluate", {}).get("outs", [])}
     left = list(stages.values())
     while found := [stage for stage in left if wanted & {out["path"] for out in stage.get("outs", [])}]:

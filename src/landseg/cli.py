@@ -96,13 +96,14 @@ def study_run(
 
     with reporting():
         study = plan(name, set_param, digest())
-        outcomes = list(run_cells(study.name, study.cells, jobs, typer.echo))
-        failed = [outcome for outcome in outcomes if outcome.failure]
-        for outcome in failed:
-            typer.echo(f"failed: {outcome.cell.title}: {outcome.failure}", err=True)
+        failed = 0
+        for outcome in run_cells(study, jobs, typer.echo):
+            if outcome.failure:
+                failed += 1
+                typer.echo(f"failed: {outcome.cell.title}: {outcome.failure}", err=True)
         if failed:
-            raise LandsegError(f"{study.path}: {len(failed)} of {len(study.cells)} cells failed; mend and run again")
-        typer.echo(f"all {len(study.cells)} cells have run; `landseg study report {name}` draws them")
+            raise LandsegError(f"{study.path}: {failed} of {len(study.cells)} cells failed; mend and run again")
+        typer.echo(f"all {len(study.cells)} cells have run; `landseg study report {study.asked}` draws them")
 
 
 @study_app.command("report")

@@ -80,6 +80,11 @@ class Difference:
             return False
         return self.low > 0 < self.value or self.high < 0 > self.value
 
+    @property
+    def reliable(self) -> bool:
+        """Whether it is shown, by units enough for an interval to be relied on."""
+        return self.shows and self.units >= FEW
+
     def sentence(self) -> str:
         """Say it in one sentence, with all that it must not be said without."""
         if self.value is None:
@@ -107,7 +112,8 @@ class Difference:
 
     def _counted(self) -> str:
         if self.units == 1:
-            return f"one {self.noun[:-1]}"
+            first, *rest = self.noun.split(" ", 1)
+            return " ".join(["one", first.removesuffix("s"), *rest])
         few = ", too few to rely on it" if self.low is not None and self.units < FEW else ""
         return f"{self.units:,} {self.noun}{few}"
 
@@ -116,7 +122,7 @@ class Difference:
         if first == second == 1:
             return "one training seed each: other seeds may differ"
         if first == second:
-            return f"{first} seeds each"
+            return f"{first} seeds each" + (", few, so the interval is somewhat narrow" if first < FEW else "")
         return f"{first} and {second} seeds" + (
             ": one alone cannot show how seeds differ" if 1 in (first, second) else ""
         )
@@ -174,8 +180,6 @@ def differences(
     shared: dict[str, Any] = {
         "one": one,
         "other": other,
-        "units": int(matrices[0].any(axis=(1, 2)).sum()),
-        "noun": noun(a[0]),
         "seeds": (_seeds(a), _seeds(b)),
         "part": str(a[0].metrics["part"]),
     }
@@ -183,9 +187,23 @@ def differences(
     for metric, score in scores.items():
         whole, resampled = score(matrices.sum(axis=1)), score(sums)
         sides = (_defined(whole[: len(a)].mean()), _defined(whole[len(a) :].mean()))
-        low, high = metrics.interval((resampled * drawn[: len(resampled)]).sum(axis=-1)) or (None, None)
-        found.append(Difference(metric=metric, scores=sides, low=low, high=high, **shared))
+        units, units_noun = _units(a[0], metric)
+        draws = (resampled * drawn[: len(resampled)]).sum(axis=-1)
+        low, high = (metrics.interval(draws) if units > 1 else None) or (None, None)
+        found.append(
+            Difference(metric=metric, scores=sides, low=low, high=high, units=units, noun=units_noun, **shared)
+        )
     return found
+
+
+def _units(run: Run, metric: str) -> tuple[int, str]:
+    """Return how many units say anything of a score, and what they are: of a class, those that hold it."""
+    pixels = run.units[1].sum(axis=-1)
+    of = [each.name for each in run.classes if metric == f"per_class.{each.name}.iou"]
+    if not of:
+        return int(pixels.any(axis=1).sum()), noun(run)
+    held = pixels[:, names(run.classes).index(of[0])] > 0
+    return int(held.sum()), f"{noun(run)} with {of[0]}"
 
 
 def report(a: Run, b: Run, metric: str = "macro_miou", *, resamples: int = 2000, seed: int = 0) -> str:

@@ -199,7 +199,8 @@ def summary(
         macro_miou with its interval macro_miou_low to macro_miou_high over interval_units of these,
         macro_miou_without_background (None where `background` is None), micro_iou, pixel_accuracy,
         macro_precision, macro_recall, macro_f1, classes_scored, and per_class: iou with its interval iou_low
-        to iou_high, precision, recall, f1 and target pixels by class name.
+        to iou_high, precision, recall, f1 and target pixels by class name; a class that fewer than two units
+        hold has no interval.
 
     Raises:
         ValueError: `names` are not K, or `background` is none of them.
@@ -214,7 +215,12 @@ def summary(
     ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
     resampled = resampled_iou(unit_matrices, resamples, seed)
     low, high = interval(np.nanmean(resampled, axis=-1)) or (None, None)
-    intervals = [interval(of_class) or (None, None) for of_class in resampled.T]
+    # Of a class in one unit alone, every resample that holds it says the same: that is no certainty.
+    held = (unit_matrices.sum(axis=-1) > 0).sum(axis=0)
+    intervals = [
+        (interval(of_class) if units > 1 else None) or (None, None)
+        for of_class, units in zip(resampled.T, held, strict=True)
+    ]
     columns = zip(names, ious, intervals, precisions, recalls, f1s, pixels, strict=True)
     return {
         "macro_miou": _mean(ious, scored),

@@ -42,7 +42,12 @@ def comparable(a: Run, b: Run) -> None:
 
 def _whole(run: Run) -> None:
     """Check that the results of a run are its own, and tell what is asked of them."""
-    says = run.params["dataset"]["name"]
+    for key in ("dataset", "part", "places", "scenes", "interval_over", "split"):
+        if key not in run.metrics:
+            raise LandsegError(
+                f"{run.name}: its results/metrics.json holds no {key}; run `dvc repro` there, and commit what it writes"
+            )
+    says = run.params.get("dataset", {}).get("name")
     if run.metrics["dataset"] != says:
         raise LandsegError(
             f"{run.name}: its results are of {run.metrics['dataset']}, but its params.yaml says {says}; "

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from landseg.datasets.classes import ClassTable, LandClass
 from landseg.errors import LandsegError
@@ -47,7 +48,12 @@ class Run:
     @cached_property
     def params(self) -> dict[str, Any]:
         """params.yaml."""
-        return dict(YAML(typ="safe").load(self._file("params.yaml")))
+        return self._mapping("params.yaml", YAML(typ="safe").load)
+
+    @cached_property
+    def lock(self) -> dict[str, Any]:
+        """dvc.lock: what its results came from."""
+        return self._mapping("dvc.lock", YAML(typ="safe").load)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -116,7 +122,18 @@ class Run:
             ) from None
 
     def _json(self, path: str) -> dict[str, Any]:
-        return dict(json.loads(self._file(path)))
+        return self._mapping(path, json.loads)
+
+    def _mapping(self, path: str, load: Callable[[bytes], Any]) -> dict[str, Any]:
+        try:
+            content = load(self._file(path))
+        except (ValueError, YAMLError):
+            content = None
+        if not isinstance(content, dict):
+            raise LandsegError(
+                f"{self.name}: {path} cannot be read, perhaps for marks of a merge; mend it, or run `dvc repro` there"
+            )
+        return content
 
     def _rows(self, path: str, delimiter: str = ",") -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self._file(path).decode()), delimiter=delimiter))

@@ -39,9 +39,7 @@ _FRONT = (
     Column("micro_iou", "micro IoU", "IoU over the pixels of all classes together", "score"),
     Column("paper_iou", "paper IoU", "micro IoU of one-hot channels over 0.5, averaged over batches", "score"),
 )
-_PAPER = Column(
-    PAPER, "paper reports", "what the paper reports, by a definition near paper IoU; never macro mIoU", "score"
-)
+_PAPER = Column(PAPER, "paper reports of its own data", "to be held beside paper IoU alone, never macro mIoU", "score")
 _BACK = (
     Column("parameters", "parameters", "trainable weights", "count"),
     Column("train_tiles", "training tiles", "tiles in the training part", "count"),
@@ -60,13 +58,12 @@ def columns(runs: Sequence[Run], paper: Mapping[str, float] | None = None) -> li
     return [*_FRONT, *([_PAPER] if paper else []), *classes, *_BACK]
 
 
-def values(run: Run, paper: Mapping[str, float] | None = None, label: str | None = None) -> dict[str, Value]:
+def values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str, Value]:
     """Return the values of a run by column key; what it does not have is None.
 
     Args:
         run: the run.
-        paper: what a paper reports, by label.
-        label: its label there; None: its name.
+        paper: what a paper reports, by the names of runs.
     """
     scores, leak, training = run.metrics, run.metrics["split"]["leakage"] or {}, run.training
     speed = training["speed"]
@@ -84,7 +81,7 @@ def values(run: Run, paper: Mapping[str, float] | None = None, label: str | None
         "without_background": scores["macro_miou_without_background"],
         "micro_iou": scores["micro_iou"],
         "paper_iou": scores["paper_iou"],
-        PAPER: (paper or {}).get(label or run.name),
+        PAPER: (paper or {}).get(run.name),
         **{f"iou_{name}": of["iou"] for name, of in scores["per_class"].items()},
         "parameters": training["parameters"],
         "train_tiles": run.split["parts"]["train"]["tiles"],

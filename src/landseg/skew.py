@@ -68,9 +68,11 @@ def thinned(parts: Parts, tiles: npt.ArrayLike, wanted: int | None, seed: int) -
     Raises:
         LandsegError: there are fewer.
     """
+    if wanted is None:
+        return parts
     training = _by_name(parts == "train", tiles)
     _enough(wanted, len(training))
-    return parts if wanted is None else _spare(parts, training, _draw(training, wanted, seed))
+    return _spare(parts, training, _draw(training, wanted, seed))
 
 
 def skewed(parts: Parts, tiles: npt.ArrayLike, dominated: Mask, skew: Skew, wanted: int | None, seed: int) -> Parts:

@@ -57,7 +57,7 @@ class Cell:
 def scores(runs: Sequence[Run], labels: Sequence[str], paper: Mapping[str, float] | None) -> list[list[Cell]]:
     """Return the score table: a list of cells a run; columns without any value are left out."""
     columns = score_table.columns(runs, paper)
-    rows = [{**score_table.values(run, paper, label), "run": label} for run, label in zip(runs, labels, strict=True)]
+    rows = [{**score_table.values(run, paper), "run": label} for run, label in zip(runs, labels, strict=True)]
     filled = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     return [[_cell(of, row.get(of.key)) for of in filled] for row in rows]
 

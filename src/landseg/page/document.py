@@ -37,7 +37,6 @@ def page(
     findings: Sequence[str] = (),
     figures: Sequence[Figure] = (),
     paper: Mapping[str, float] | None = None,
-    labels: Mapping[str, str] | None = None,
 ) -> str:
     """Return the report of runs as one HTML document.
 
@@ -47,13 +46,12 @@ def page(
         about: what a reader has to know: paragraphs, parted by blank lines.
         findings: sentences, such as the differences between runs.
         figures: what else is drawn.
-        paper: what a paper reports, by label (see `landseg.score_table.values`).
-        labels: what runs are called here, by name; None, or none for a run: its name.
+        paper: what a paper reports, by the names of runs.
 
     Raises:
         LandsegError: there is no run, a result is missing, or two runs differ in their classes.
     """
-    called = [(labels or {}).get(run.name, run.name) for run in runs]
+    called = [run.name for run in runs]
     _check(runs)
     scripts = [leaflet.script(), _asset("page.js"), _asset("viewer.js")]
     scores, tiles = content.scores(runs, called, paper), viewer(runs, called)

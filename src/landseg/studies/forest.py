@@ -16,7 +16,8 @@ _ROW, _HEAD = 0.24, 0.75  # inches
 def forest(found: Sequence[Difference]) -> Figure:
     """Draw differences in points, grouped by the two that they part.
 
-    A filled dot and a dark whisker stand for a difference that is shown, a hollow and pale one for none that is.
+    A filled dot and a dark whisker stand for a difference that is shown, by units enough to rely on; a hollow and pale
+    one for any other.
 
     Args:
         found: differences, those of a pair one after another; at least one.
@@ -45,10 +46,10 @@ def forest(found: Sequence[Difference]) -> Figure:
 def _whisker(axes: Axes, each: Difference, y: float) -> None:
     if each.value is None:
         return
-    colour = COLOURS[0] if each.shows else PALE
+    colour = COLOURS[0] if each.reliable else PALE
     if each.low is not None and each.high is not None:
         axes.plot([100 * each.low, 100 * each.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
-    face = colour if each.shows else "white"
+    face = colour if each.reliable else "white"
     axes.plot([100 * each.value], [y], "o", color=colour, markerfacecolor=face, markersize=5.5)
     beside = axes.get_yaxis_transform()
     axes.text(1.01, y, points(each.value), transform=beside, fontsize=8, va="center_baseline", color=PALE)

@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from landseg import metrics
 from landseg.canvas import INK, LINE, PALE
+from landseg.comparison import FEW
+from landseg.pairing import noun
 from landseg.results import Run
 from landseg.studies.strokes import (
     COLOURS,
@@ -66,8 +68,11 @@ def leakage(runs: Runs) -> Figure:
     return settled(figure)
 
 
-def gap(a: Run, b: Run) -> tuple[float, float | None, float | None]:
-    """Return how much higher the macro mIoU of a run is than that of another on other test tiles.
+def gap(a: Sequence[Run], b: Sequence[Run]) -> tuple[float, float | None, float | None]:
+    """Return how much higher the macro mIoU of a setting is than that of another on other test tiles.
+
+    Of several runs a setting, one a seed, the mean is taken; which seeds there are is not drawn, so the interval says
+    nothing of others.
 
     The interval is the 95 % percentile interval of the difference of independent bootstraps of both (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8: the two-sample problem): the test parts are not the
@@ -76,12 +81,15 @@ def gap(a: Run, b: Run) -> tuple[float, float | None, float | None]:
     Returns:
         The difference a - b, 0 to 1, and the ends of its interval; None where either has fewer than two units.
     """
-    return _gap([a], [b])
+    difference = float(np.mean(macro(a)) - np.mean(macro(b)))
+    draws = _draws(a, 0) - _draws(b, 1) if min(_units(a), _units(b)) > 1 else np.empty(0)
+    low, high = metrics.interval(draws) or (None, None)
+    return difference, low, high
 
 
 def gap_sentence(first: str, a: Sequence[Run], second: str, b: Sequence[Run]) -> str:
     """Say the gap between two splits, the mean over seeds where there are several."""
-    difference, low, high = _gap(a, b)
+    difference, low, high = gap(a, b)
     sign = 1 if difference >= 0 else -1
     said = f"{first} scores {100 * abs(difference):.1f} points {'more' if sign > 0 else 'less'} than {second}"
     if low is None or high is None:
@@ -90,21 +98,22 @@ def gap_sentence(first: str, a: Sequence[Run], second: str, b: Sequence[Run]) ->
         low, high = sorted((100 * sign * low, 100 * sign * high))
         said += f", 95 % interval {low:.1f} to {high:.1f}".replace("-", "−")
         said += ", so there may be no gap" if low <= 0 <= high else ""
+    few = ", too few to rely on it" if min(_units(a), _units(b)) < FEW else ""
+    said += f" ({_units(a)} and {_units(b)} {noun(a[0])}{few}"
+    said += "; one run each: other seeds may differ" if len(a) == len(b) == 1 else f"; {len(a)} and {len(b)} runs"
     said += "; different test tiles, so not paired"
-    scored_in = [of[0].metrics["classes_scored"] for of in (a, b)]
-    differ = scored_in[0] != scored_in[1]
-    return said + (f"; {scored_in[0]} classes are scored in one, {scored_in[1]} in the other" if differ else "")
+    lone = sorted(_scored(a) ^ _scored(b))
+    return said + (f"; {', '.join(lone)} scored in one alone)" if lone else ")")
 
 
-def _gap(a: Sequence[Run], b: Sequence[Run]) -> tuple[float, float | None, float | None]:
-    difference = float(np.mean(macro(a)) - np.mean(macro(b)))
-    draws = _draws(a, 0) - _draws(b, 1) if _enough(a) and _enough(b) else np.empty(0)
-    low, high = metrics.interval(draws) or (None, None)
-    return difference, low, high
+def _scored(runs: Sequence[Run]) -> set[str]:
+    """Return the classes that some run scores."""
+    return {name for run in runs for name, score in run.metrics["per_class"].items() if score["pixels"]}
 
 
-def _enough(runs: Sequence[Run]) -> bool:
-    return all(run.units[1].any(axis=(1, 2)).sum() > 1 for run in runs)
+def _units(runs: Sequence[Run]) -> int:
+    """Return how many units the test part holds, the least of several."""
+    return min(int(run.units[1].any(axis=(1, 2)).sum()) for run in runs)
 
 
 def _draws(runs: Sequence[Run], seed: int) -> metrics.Floats:
@@ -139,7 +148,7 @@ def _shares(axes: Axes, leakages: Sequence[dict[str, float | None] | None], key:
     axes.set_title("\n\n\n" + title, loc="left", fontsize=8.5, color=INK)
 
 
-def _ends(ordered: Runs) -> tuple[str, str]:
+def ends(ordered: Runs) -> tuple[str, str]:
     """Return the settings whose gap is told: random and scene, or else the first and the last."""
     of = {runs[0].split["strategy"]: label for label, runs in reversed(list(ordered.items()))}
     labels = list(ordered)
@@ -148,7 +157,7 @@ def _ends(ordered: Runs) -> tuple[str, str]:
 
 def _annotate(figure: Figure, axes: Axes, ordered: Runs) -> None:
     """Draw the gap below the rows, and say it under the figure."""
-    one, other = _ends(ordered)
+    one, other = ends(ordered)
     if not macro(ordered[one]) or not macro(ordered[other]):
         return
     below, labels = len(ordered) - 0.2, list(ordered)

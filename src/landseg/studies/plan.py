@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from landseg.errors import LandsegError
 from landseg.params.base import Section, read, validate
-from landseg.params.everything import Params
+from landseg.params.everything import Params, check
 
 STUDIES = Path("studies")
 
@@ -114,6 +115,8 @@ class Plan:
     path: Path
     study: Study
     cells: list[Cell]
+    #: How it was asked for: what `landseg study run` and `report` are given.
+    asked: str
 
     @property
     def labels(self) -> list[str]:
@@ -134,7 +137,8 @@ def plan(name: str, settings: Sequence[str], code: str) -> Plan:
             same, or none is left.
     """
     study, path = read_study(name)
-    return Plan(path.stem, path, study, _cells(study, path, _parsed(settings), code))
+    asked = " ".join([name, *(f"-S {shlex.quote(setting)}" for setting in settings)])
+    return Plan(_slug(path.stem), path, study, _cells(study, path, _parsed(settings), code), asked)
 
 
 def _parsed(settings: Sequence[str]) -> Changes:
@@ -152,7 +156,7 @@ def _parsed(settings: Sequence[str]) -> Changes:
 
 def _cells(study: Study, path: Path, extra: Changes, code: str) -> list[Cell]:
     params = read()
-    dataset = str(params.get("dataset", {}).get("name"))
+    dataset = check().dataset.name  # params.yaml itself is in order, so that what is not is the study's
     planned = []
     for label, changes in _settings(study):
         if dataset not in study.only_for.get(label, [dataset]):
@@ -198,12 +202,14 @@ def _settings(study: Study) -> Iterator[tuple[str, Changes]]:
             parts = [name, str(values[0])]
         else:
             parts = [name, *(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())]
-        yield ", ".join(filter(None, parts)) or "as params.yaml says", changes | point
+        yield ", ".join(filter(None, parts)) or "one setting", changes | point
 
 
 def _merged(params: Mapping[str, Any], changes: Mapping[str, Any], path: Path) -> dict[str, Any]:
     merged: dict[str, Any] = copy.deepcopy(dict(params))
     for key, value in changes.items():
+        if isinstance(value, dict):
+            raise LandsegError(f"{path}: {key} is given keys of its own; write each as {key}.<key>: value")
         *sections, leaf = key.split(".")
         node = merged
         for section in sections:

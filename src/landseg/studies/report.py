@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from landseg.comparison import Difference
+from landseg.comparison import TITLES, Difference
 from landseg.comparison import differences as paired
 from landseg.errors import LandsegError
 from landseg.files import atomic
@@ -16,10 +16,10 @@ from landseg.page import Figure as PageFigure
 from landseg.page import page
 from landseg.results import Run
 from landseg.revisions import load
-from landseg.score_table import Column, Value, as_csv, as_markdown, columns, values
+from landseg.score_table import PAPER, Column, Value, as_csv, as_markdown, columns, values
 from landseg.studies import drawing
 from landseg.studies.forest import forest
-from landseg.studies.gaps import gap_sentence, leakage
+from landseg.studies.gaps import ends, gap_sentence, leakage
 from landseg.studies.panels import panel
 from landseg.studies.plan import Cell, Plan
 from landseg.studies.running import finished
@@ -35,12 +35,13 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
     Raises:
         LandsegError: no cell has run, no cell has the metric, or cells that are to be compared cannot be.
     """
+    _check_folder(folder)
     experiments = finished(plan.cells)
     runs = load_runs(plan.cells, experiments)
     if not runs:
         raise LandsegError(
             f"{plan.path}: none of its {len(plan.cells)} cells has run with the present code and parameters; "
-            f"run `landseg study run {plan.name}`"
+            f"run `landseg study run {plan.asked}`"
         )
     missing = [cell.title for cell in plan.cells if cell.fingerprint not in experiments]
     check_metric(plan, runs)
@@ -50,7 +51,8 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
     yield from findings
     with atomic(folder) as temporary:
         temporary.mkdir()
-        paper = plan.study.paper.scores if plan.study.paper else None
+        reported = plan.study.paper.scores if plan.study.paper else {}
+        paper = {run.name: reported[label] for label, of in runs.items() if label in reported for run in of} or None
         write_tables(plan, runs, paper, temporary)
         if found:
             (temporary / "differences.csv").write_text(differences_csv(found), encoding="utf-8")
@@ -64,11 +66,17 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
             for name, title, caption, _ in drawn
             if name not in own
         ]
-        labels = {run.name: label for label, of in runs.items() for run in of}
         about = "\n\n".join(filter(None, [plan.study.about, paper_note(plan)]))
-        html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper, labels=labels)
+        html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper)
         (temporary / "index.html").write_text(html, encoding="utf-8")
     yield f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that nothing but an earlier report would be replaced."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or folder.resolve() == Path.cwd() or (there and not {"index.html", "table.csv"} <= there):
+        raise LandsegError(f"{folder}: holds other things than a report; name a new folder")
 
 
 def load_runs(planned: Sequence[Cell], experiments: Mapping[str, str]) -> dict[str, list[Run]]:
@@ -99,9 +107,8 @@ def check_metric(plan: Plan, runs: Runs) -> None:
         except KeyError:
             continue
         return
-    known = [key for key in next(iter(runs.values()))[0].metrics if key.endswith(("miou", "_iou", "accuracy", "f1"))]
     raise LandsegError(
-        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(known)} or "
+        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(TITLES)} or "
         "per_class.<class>.iou"
     )
 
@@ -123,12 +130,12 @@ def differences(plan: Plan, runs: Runs) -> list[Difference]:
 
 def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
     """Say in sentences what was found."""
-    said = [f"{each.sentence()}." for each in found if each.metric == plan.study.metric]
+    said = [f"{each.sentence()}." for each in found if each.metric == plan.study.metric or each.reliable]
     if "seeds" in plan.study.draw:
         said += [f"{drawing.seeds_sentence(label, of)}." for label, of in runs.items() if len(of) > 1]
-    if "leakage" in plan.study.draw:
-        *others, (least, scene) = runs.items()
-        said += [f"{gap_sentence(label, of, least, scene)}." for label, of in others]
+    if "leakage" in plan.study.draw and len(runs) > 1:
+        _, least = ends(runs)
+        said += [f"{gap_sentence(label, of, least, runs[least])}." for label, of in runs.items() if label != least]
     return said
 
 
@@ -142,7 +149,8 @@ def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[s
         ),
         "differences": (
             "Differences",
-            "Paired over the places of the test part; a difference is shown by an interval that does not hold 0.",
+            "Paired over places; filled: shown, by places enough. "
+            f"Of {len(found)} comparisons at 95 %, about {0.05 * len(found):.0f} would be filled by chance alone.",
             lambda: forest(found),
         ),
         "seeds": ("Spread over seeds", "One dot a seed; the line is the mean.", lambda: drawing.seeds(runs)),
@@ -168,18 +176,20 @@ def write_tables(plan: Plan, runs: Runs, paper: Mapping[str, float] | None, fold
     """Write table.csv and table.md: a row a run, and below, where settings have several seeds, a row a setting."""
     every = [run for of in runs.values() for run in of]
     of = columns(every, paper)
-    rows = [values(run, paper, label) for label, group in runs.items() for run in group]
+    rows = [values(run, paper) for run in every]
     (folder / "table.csv").write_text(as_csv(rows, of), encoding="utf-8")
     text = [f"# {plan.study.title}", plan.study.about.strip(), as_markdown(rows, of).rstrip(), paper_note(plan)]
     if len(every) > len(runs):
         over_seeds = list(seed_rows(runs, rows, of))
-        text += ["Mean and standard deviation over seeds:", plain_table(over_seeds)]
+        shown = [Column(key, key, "", "text" if key == "run" else "score") for key in over_seeds[0]]
+        text += ["Mean and standard deviation over seeds:", as_markdown(over_seeds, shown).rstrip()]
     (folder / "table.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
 
 
 def seed_rows(runs: Runs, rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> Iterator[dict[str, str]]:
     """Yield the mean and the standard deviation of every score over the seeds of a setting."""
-    scores = [column for column in of if column.kind == "score" and not column.key.endswith(("_low", "_high"))]
+    left_out = ("macro_miou_low", "macro_miou_high", PAPER)
+    scores = [column for column in of if column.kind == "score" and column.key not in left_out]
     remaining = iter(rows)
     for label, group in runs.items():
         mine = [next(remaining) for _ in group]
@@ -189,13 +199,6 @@ def seed_rows(runs: Runs, rows: Sequence[Mapping[str, Value]], of: Sequence[Colu
             spread = f" ± {stdev(known):.3f}" if len(known) > 1 else ""
             row[column.title] = f"{mean(known):.3f}{spread}" if known else "–"
         yield row
-
-
-def plain_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return rows of text as a Markdown table, by their keys."""
-    titles = [*rows[0]]
-    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)])
 
 
 def differences_csv(found: Sequence[Difference]) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from landseg.errors import LandsegError
 from landseg.parallel import cores
-from landseg.params.base import PARAMS, dataset_name, read, section
+from landseg.params.base import PARAMS, Section, dataset_name, read, section
 from landseg.params.compute import ComputeParams
 from landseg.revisions import experiments, git
-from landseg.studies.plan import Cell
+from landseg.studies.plan import Cell, Plan
 
 #: The last stage that a cell needs: nobody would look at the report of every cell.
 TARGET = "evaluate"
@@ -43,18 +45,52 @@ class Outcome:
 
 
 def digest() -> str:
-    """Digest what cells depend on beside parameters: the code that stages list, and the raw data where DVC knows it."""
-    name = dataset_name()
-    text = Path("dvc.yaml").read_text(encoding="utf-8").replace("${dataset.name}", name)
-    stages: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
+    """Digest what cells depend on beside parameters: the code that stages list, and the files of a local folder.
+
+    Raises:
+        LandsegError: dvc.yaml or dvc.lock cannot be read.
+    """
+    text = _text("dvc.yaml").replace("${dataset.name}", dataset_name())
+    stages: dict[str, Any] = _mapping("dvc.yaml", text)["stages"]
     needed = [*stages][: [*stages].index(TARGET) + 1]
     code = sorted({dep for stage in needed for dep in stages[stage]["deps"] if dep.endswith(".py")})
-    lock = Path("dvc.lock")
-    locked = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    outs = locked.get("download", {}).get("outs", [])
-    raw = [out["md5"] for out in outs if out["path"] == f"data/raw/{name}"]
     hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in code]
-    return hashlib.sha256(json.dumps([code, hashes, raw]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([code, hashes, _local_files()]).encode()).hexdigest()
+
+
+def _local_files() -> list[str]:
+    """Return the hash that DVC knows of the local folder that raw data come from; none where it holds nothing."""
+    folder = _local_folder()
+    if folder is None or not Path("dvc.lock").is_file():
+        return []
+    locked = _mapping("dvc.lock", _text("dvc.lock")).get("stages", {}).get("download", {}).get("deps", [])
+    return [dep["md5"] for dep in locked if dep["path"] == str(folder)]
+
+
+def _local_folder() -> Path | None:
+    folder = Path(section(_Download, "download").folder)
+    return folder if any(path.is_file() and path.name != "README.md" for path in folder.rglob("*")) else None
+
+
+class _Download(Section, extra="ignore"):
+    folder: str
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LandsegError(f"{path}: not there; run landseg where the project's dvc.yaml lies") from None
+
+
+def _mapping(path: str, text: str) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(text)
+    except YAMLError:
+        content = None
+    if not isinstance(content, dict):
+        raise LandsegError(f"{path}: cannot be read, perhaps for the marks of a merge; mend it, or take it from git")
+    return content
 
 
 def finished(cells: Sequence[Cell]) -> dict[str, str]:
@@ -63,12 +99,11 @@ def finished(cells: Sequence[Cell]) -> dict[str, str]:
     return {cell.fingerprint: by_fingerprint[cell.fingerprint] for cell in cells if cell.fingerprint in by_fingerprint}
 
 
-def run_cells(study: str, cells: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Iterator[Outcome]:
+def run_cells(plan: Plan, jobs: int, say: Callable[[str], None]) -> Iterator[Outcome]:
     """Run the cells that have not run yet; yield what became of each. One that fails does not keep the rest from it.
 
     Args:
-        study: name of the study, with which the names of experiments begin.
-        cells: its cells.
+        plan: the study.
         jobs: how many run at a time.
         say: told what is done, a line at a time.
 
@@ -77,16 +112,17 @@ def run_cells(study: str, cells: Sequence[Cell], jobs: int, say: Callable[[str],
         KeyboardInterrupt: the user stopped it. What has run is kept, and a cell in training goes on from its last epoch
             the next time.
     """
-    done = finished(cells)
-    left = [cell for cell in cells if cell.fingerprint not in done]
-    say(f"{len(cells)} cells, {len(done)} of them have run")
+    done = finished(plan.cells)
+    left = [cell for cell in plan.cells if cell.fingerprint not in done]
+    say(f"{len(plan.cells)} cells, {len(done)} of them have run")
     if left:
         _check_checkout()
+    begun = digest(), read()
     with ThreadPoolExecutor(jobs) as pool:
         running = []
         for number, cell in enumerate(left, 1):
             told = partial(_marked, say, f"[{number}/{len(left)}]")
-            running.append(pool.submit(_run, cell, cell.experiment(study), jobs, told))
+            running.append(pool.submit(_run, cell, cell.experiment(plan.name), begun, jobs, told))
         try:
             for each in running:
                 yield each.result()
@@ -104,33 +140,36 @@ def _check_checkout() -> None:
         git("rev-parse", "--verify", "HEAD")
     except LandsegError:
         raise LandsegError("git: there is no commit yet, and an experiment starts from one; commit first") from None
-    folder = Path(read()["download"]["folder"])
-    if not any(path.is_file() and path.name != "README.md" for path in folder.rglob("*")):
-        return
-    ignored = subprocess.run(["git", "check-ignore", "-q", folder]).returncode == 0  # noqa: S603, S607
-    if ignored and subprocess.run([*_DVC, "status", "-q", "download"], capture_output=True).returncode:  # noqa: S603
+    folder = _local_folder()
+    if folder is not None and subprocess.run([*_DVC, "status", "-q", "download"], capture_output=True).returncode:  # noqa: S603
         raise LandsegError(
-            f"{PARAMS}: download.folder: cells run in fresh checkouts, which do not have {folder}; "
-            "run `dvc repro download` first"
+            f"{PARAMS}: download.folder: cells run in fresh checkouts, which take what DVC has of {folder}, and it has "
+            "not what lies there now; run `dvc repro download` first"
         )
 
 
-def _run(cell: Cell, name: str, jobs: int, say: Callable[[str], None]) -> Outcome:
+def _run(cell: Cell, name: str, begun: tuple[str, dict[str, Any]], jobs: int, say: Callable[[str], None]) -> Outcome:
+    if (digest(), read()) != begun:  # an experiment takes what is there when it starts
+        return Outcome(cell, f"code, data or {PARAMS} were changed since the study began; run it again")
     say(f"{cell.title}: {name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
     # Cells that start or end at the same time wait for one another.
     command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--allow-missing", "--name", name, *settings, TARGET]
+    # A folder of its own, outside the checkout, so that training can resume, and no cell clears away another's.
+    state = section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
     with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
-        command, env=_environment(jobs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        command, env=_environment(state, jobs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     ) as process:
         lines = [line.rstrip() for line in _told(cast(IO[str], process.stdout), say)]
-    return Outcome(cell, None if process.returncode == 0 else _why(lines))
+    if process.returncode:
+        return Outcome(cell, _why(lines))
+    shutil.rmtree(state, ignore_errors=True)
+    return Outcome(cell, None)
 
 
-def _environment(jobs: int) -> dict[str, str]:
+def _environment(state: Path, jobs: int) -> dict[str, str]:
     """Return the environment of a cell."""
-    state = section(ComputeParams, "compute").state.absolute()  # outside the checkout, so that training can resume
-    # The code of the checkout, and not what is edited meanwhile: `src` is looked up where a stage runs.
+    # The code of the checkout, and not what is edited while it runs: `src` is looked up where a stage runs.
     path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     return {**threads, **os.environ, "LANDSEG_STATE": str(state), "PYTHONPATH": path}
@@ -150,5 +189,7 @@ def _why(lines: Sequence[str]) -> str:
 
 
 def _override(value: Any) -> str:
-    """Write a value as `dvc exp run -S` reads it."""
-    return value if isinstance(value, str) and re.fullmatch(r"[\w./*-]+", value) else json.dumps(value)
+    """Write a value as `dvc exp run -S` reads it: words that mean nothing else as they are, all else as JSON."""
+    word = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./*-]*", value, re.ASCII)
+    plain = word and isinstance(YAML(typ="safe").load(value), str)  # true, null and the like are none
+    return value if plain else json.dumps(value, ensure_ascii=False)
