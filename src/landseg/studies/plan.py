@@ -115,8 +115,14 @@ class Plan:
     path: Path
     study: Study
     cells: list[Cell]
-    #: How it was asked for: what `landseg study run` and `report` are given.
-    asked: str
+    #: The study as it was named, and what all cells set besides.
+    named: str
+    settings: tuple[str, ...]
+
+    @property
+    def asked(self) -> str:
+        """What `landseg study run` and `report` are given."""
+        return " ".join([self.named, *(f"-S {shlex.quote(setting)}" for setting in self.settings)])
 
     @property
     def labels(self) -> list[str]:
@@ -137,8 +143,7 @@ def plan(name: str, settings: Sequence[str], code: str) -> Plan:
             same, or none is left.
     """
     study, path = read_study(name)
-    asked = " ".join([name, *(f"-S {shlex.quote(setting)}" for setting in settings)])
-    return Plan(_slug(path.stem), path, study, _cells(study, path, _parsed(settings), code), asked)
+    return Plan(_slug(path.stem), path, study, _cells(study, path, _parsed(settings), code), name, tuple(settings))
 
 
 def _parsed(settings: Sequence[str]) -> Changes:

@@ -66,7 +66,7 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
             for name, title, caption, _ in drawn
             if name not in own
         ]
-        about = "\n\n".join(filter(None, [plan.study.about, paper_note(plan)]))
+        about = "\n\n".join(filter(None, [plan.study.about, settings_note(plan), paper_note(plan)]))
         html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper)
         (temporary / "index.html").write_text(html, encoding="utf-8")
     yield f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
@@ -166,6 +166,11 @@ def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[s
     return [(name, *draw[name][:2], draw[name][2]()) for name in wanted]
 
 
+def settings_note(plan: Plan) -> str:
+    """Say what all cells set besides what the study says."""
+    return f"All cells were run with {', '.join(plan.settings)}." if plan.settings else ""
+
+
 def paper_note(plan: Plan) -> str:
     """Say what the paper's numbers are."""
     paper = plan.study.paper
@@ -178,7 +183,8 @@ def write_tables(plan: Plan, runs: Runs, paper: Mapping[str, float] | None, fold
     of = columns(every, paper)
     rows = [values(run, paper) for run in every]
     (folder / "table.csv").write_text(as_csv(rows, of), encoding="utf-8")
-    text = [f"# {plan.study.title}", plan.study.about.strip(), as_markdown(rows, of).rstrip(), paper_note(plan)]
+    text = [f"# {plan.study.title}", plan.study.about.strip(), settings_note(plan)]
+    text += [as_markdown(rows, of).rstrip(), paper_note(plan)]
     if len(every) > len(runs):
         over_seeds = list(seed_rows(runs, rows, of))
         shown = [Column(key, key, "", "text" if key == "run" else "score") for key in over_seeds[0]]
