@@ -29,8 +29,8 @@ from landseg.params.compute import ComputeParams
 from landseg.revisions import experiments, git
 from landseg.studies.plan import Cell, Plan
 
-#: The last stage that a cell needs: nobody would look at the report of every cell.
-TARGET = "evaluate"
+#: The last stage that makes scores: a change to what comes after it makes no cell a new one.
+_LAST = "evaluate"
 
 _DVC = (sys.executable, "-m", "dvc")
 
@@ -52,7 +52,7 @@ def digest() -> str:
     """
     text = _text("dvc.yaml").replace("${dataset.name}", dataset_name())
     stages: dict[str, Any] = _mapping("dvc.yaml", text)["stages"]
-    needed = [*stages][: [*stages].index(TARGET) + 1]
+    needed = [*stages][: [*stages].index(_LAST) + 1]
     code = sorted({dep for stage in needed for dep in stages[stage]["deps"] if dep.endswith(".py")})
     hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in code]
     return hashlib.sha256(json.dumps([code, hashes, _local_files()]).encode()).hexdigest()
@@ -154,7 +154,7 @@ def _run(cell: Cell, name: str, begun: tuple[str, dict[str, Any]], jobs: int, sa
     say(f"{cell.title}: {name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
     # Cells that start or end at the same time wait for one another.
-    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--allow-missing", "--name", name, *settings, TARGET]
+    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--allow-missing", "--name", name, *settings]
     # A folder of its own, outside the checkout, so that training can resume, and no cell clears away another's.
     state = section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
     with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
