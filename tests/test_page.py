@@ -264,7 +264,7 @@ def test_it_says_what_the_run_is(opened: Open, single: Path, several: Path) -> N
     for words in ("tiny", "5 tiles, 4 scenes, 4 places", "no test tile shares an edge", "Few places.", "0.123"):
         assert words in head
     study = opened(several)
-    assert "one" not in study.locator(".sortable tbody").inner_text()
+    assert "the other" in study.locator(".sortable tbody").inner_text()
     assert "one: Few places." in study.locator(".warnings").inner_text()
     assert "Second & last." in study.locator("header").inner_text()
     assert "Leakage" not in study.locator(".facts").inner_text()  # it differs

@@ -29,7 +29,7 @@ TINY = {
 # whose inputs come out the same does not run, though one before it did.
 ROWS = [
     ("compute.workers=1", []),
-    ("evaluate.bootstrap=101", ["evaluate", "report"]),
+    ("evaluate.panels=2", ["evaluate", "report"]),
     ("model.encoder=resnet34", LEARN),
     ("split.seed=1", ["split", *LEARN]),
     ("convert.masks_rgb=false", ["convert", *LEARN]),
@@ -43,13 +43,13 @@ ROWS = [
 # A changed parameter, and the stages whose own list names it: quicker to ask than to run.
 NAMED = [
     ("compute.device=cpu", []),
-    ("loss.name=dice", ["train"]),
+    ("loss.name=dice", ["train", "report"]),
     ("optimizer.lr=0.003", ["train"]),
     ("scheduler.factor=0.5", ["train"]),
     ("augment.d4=false", ["train"]),
     ("train.batch_size=4", ["train"]),
     ("train.precision=bf16", ["train", "evaluate"]),
-    ("evaluate.panels=0", ["evaluate"]),
+    ("evaluate.bootstrap=101", ["evaluate"]),
 ]
 
 
