@@ -141,10 +141,11 @@ def _check_checkout() -> None:
     except LandsegError:
         raise LandsegError("git: there is no commit yet, and an experiment starts from one; commit first") from None
     folder = _local_folder()
-    if folder is not None and subprocess.run([*_DVC, "status", "-q", "download"], capture_output=True).returncode:  # noqa: S603
+    status = [*_DVC, "status", "-q", "--with-deps", "split"]
+    if folder is not None and subprocess.run(status, capture_output=True).returncode:  # noqa: S603
         raise LandsegError(
             f"{PARAMS}: download.folder: cells run in fresh checkouts, which take what DVC has of {folder}, and it has "
-            "not what lies there now; run `dvc repro download` first"
+            "not what lies there now; run `dvc repro split` first"
         )
 
 
@@ -154,7 +155,9 @@ def _run(cell: Cell, name: str, begun: tuple[str, dict[str, Any]], jobs: int, sa
     say(f"{cell.title}: {name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
     # Cells that start or end at the same time wait for one another.
-    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--allow-missing", "--name", name, *settings]
+    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--name", name, *settings]
+    if _local_folder() is not None:  # a checkout does not have it: what DVC made of it is taken
+        command.append("--allow-missing")
     # A folder of its own, outside the checkout, so that training can resume, and no cell clears away another's.
     state = section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
     with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
