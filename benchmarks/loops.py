@@ -36,8 +36,10 @@ from landseg.datasets.landcoverai import CARD
 from landseg.devices import Accelerator, deterministic, mixed
 from landseg.keeper import Keeper
 from landseg.losses import Focal
-from landseg.models import ModelInfo, Segmenter, build
+from landseg.model_info import ModelInfo
+from landseg.models import Segmenter, build
 from landseg.parallel import cores
+from landseg.pictures import Picture
 from landseg.training import Arithmetic, Run, Schedule, fit
 
 # What a step is made of, by the names that torch gives its operations; the first that fits.
@@ -60,7 +62,11 @@ def network(encoder: str) -> Segmenter:
         encoder=encoder,
         encoder_depth=5,
         classes=CARD.classes,
-        bands=("red", "green", "blue"),
+        picture=Picture(("red", "green", "blue"), "fixed", (0, 255), 1),
+        image_bands=CARD.bands,
+        dtypes=("uint8",),
+        gsd=0.25,
+        tile=512,
         dataset="generated",
         licence="",
         params={},

@@ -3,7 +3,9 @@
 import logging
 import shutil
 from functools import partial
+from math import isnan
 from statistics import median
+from typing import Any
 
 import lightning
 import pandas as pd
@@ -19,14 +21,16 @@ from landseg.errors import reporting
 from landseg.files import atomic
 from landseg.keeper import Keeper
 from landseg.losses import class_weights, loss_function
-from landseg.models import ModelInfo, Segmenter, build, check_size, save, weights_fingerprint
+from landseg.model_info import ModelInfo
+from landseg.models import Segmenter, build, check_size, save, weights_fingerprint
 from landseg.parallel import cores
 from landseg.params.base import Section, dataset_name, section
 from landseg.params.compute import ComputeParams
 from landseg.params.convert import ConvertParams
 from landseg.params.train import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
 from landseg.paths import RESULTS, Paths
-from landseg.tables import pixel_column
+from landseg.pictures import Picture
+from landseg.tables import pixel_column, read_parquet
 from landseg.tiers import choose
 from landseg.tiles import TileSet, fingerprint, part
 from landseg.training import Arithmetic, Run, Schedule, fit
@@ -48,6 +52,7 @@ def train(params: TrainParams) -> None:
     optimizer = section(OptimizerParams, "optimizer")
     scheduler = section(SchedulerParams, "scheduler")
     augment = section(AugmentParams, "augment")
+    convert = section(ConvertParams, "convert")
     compute = section(ComputeParams, "compute")
     chosen = as_json(
         model=model_params, loss=loss_params, optimizer=optimizer, scheduler=scheduler, augment=augment, train=params
@@ -67,7 +72,10 @@ def train(params: TrainParams) -> None:
         encoder=model_params.encoder,
         encoder_depth=model_params.encoder_depth,
         classes=card.classes,
-        bands=section(ConvertParams, "convert").bands,
+        picture=Picture(convert.bands, convert.stretch, convert.range, convert.gamma),
+        image_bands=card.bands,
+        **trained_on(read_parquet(paths.table("split.parquet"), ["part", "gsd", "dtype"])),
+        tile=tiles["train"].size,
         dataset=card.name,
         licence=card.licence,
         params=chosen,
@@ -126,6 +134,13 @@ def train(params: TrainParams) -> None:
     save(model, paths.model("last"))
     checkpoints.close()
     say(f"best {params.monitor}: {keeper.history[best][params.monitor]:.4f}, epoch {best + 1}")
+
+
+def trained_on(tiles: pd.DataFrame) -> dict[str, Any]:
+    """Say what the scenes behind the training tiles are like: columns part, gsd, dtype."""
+    tiles = tiles[tiles["part"] == "train"]
+    gsd = tiles["gsd"].median()
+    return {"dtypes": tuple(sorted(tiles["dtype"].unique())), "gsd": None if isnan(gsd) else round(float(gsd), 4)}
 
 
 def how_to_compute(

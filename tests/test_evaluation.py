@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from tilemakers import CARD, CLASSES, PATHS, SIZE, make_project, tile_set, write_params
+from tilemakers import CLASSES, PATHS, SIZE, make_project, model_info, tile_set, write_params
 from torch.nn.functional import one_hot
 
 from landseg import metrics
@@ -25,7 +25,7 @@ from landseg.datasets.classes import IGNORE, channels, names
 from landseg.errors import LandsegError
 from landseg.evaluation import by_group, count_batches, predict, predict_ids
 from landseg.losses import loss_function
-from landseg.models import ModelInfo, Segmenter, build, load, save
+from landseg.models import Segmenter, build, load, save
 from landseg.shown import read_shown
 from landseg.tiles import TileSet
 
@@ -47,17 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     make_project(folder)
     torch.manual_seed(0)
-    info = ModelInfo(
-        architecture="Unet",
-        encoder="mit_b0",
-        encoder_depth=3,
-        classes=CLASSES,
-        bands=("red", "green", "blue"),
-        dataset=CARD.name,
-        licence=CARD.licence,
-        params={},
-    )
-    model, loss = build(info, None), loss_function("focal", 2.0, None)
+    model, loss = build(model_info(), None), loss_function("focal", 2.0, None)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(4):
         for images, targets in loader(tile_set(folder, "train"), 4):

@@ -14,12 +14,13 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
-from tilemakers import CLASSES
+from tilemakers import model_info
 from torch import nn
 
 from landseg.datasets.classes import LandClass
 from landseg.errors import LandsegError
-from landseg.models import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, build, check_size, load, save, weights_fingerprint
+from landseg.model_info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
+from landseg.models import build, check_size, load, save, weights_fingerprint
 
 ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
 # DPT decodes vision transformers alone, which take no other size than the one they were made for.
@@ -27,15 +28,8 @@ CONVOLUTIONAL = [name for name in ARCHITECTURES if name != "DPT"]
 
 
 def info(architecture: str = "Unet", encoder: str = "resnet18", depth: int = 3) -> ModelInfo:
-    return ModelInfo(
-        architecture=architecture,
-        encoder=encoder,
-        encoder_depth=depth,
-        classes=CLASSES,
-        bands=("red", "green", "blue"),
-        dataset="tiny",
-        licence="CC0-1.0",
-        params={"loss": {"class_weights": None}},
+    return model_info(
+        architecture=architecture, encoder=encoder, encoder_depth=depth, params={"loss": {"class_weights": None}}
     )
 
 
@@ -62,7 +56,7 @@ class TestFile:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         described = json.loads(header["__metadata__"]["landseg"])
         assert described["classes"][1] == {"id": 3, "name": "wood", "color": [20, 80, 30]}
-        assert described["bands"] == ["red", "green", "blue"]
+        assert described["picture"]["bands"] == ["red", "green", "blue"]
         assert described["mean"] == pytest.approx(IMAGENET_MEAN)
 
     def test_same_weights_are_the_same_file(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from tilemakers import CLASSES, equal, tile_set
+from tilemakers import CLASSES, equal, model_info, tile_set
 
 from landseg import metrics
 from landseg.augment import Augmentation
@@ -24,19 +24,11 @@ from landseg.devices import Accelerator, accelerator, deterministic, mixed
 from landseg.errors import LandsegError
 from landseg.keeper import Keeper
 from landseg.losses import CrossEntropy, Focal, Loss
-from landseg.models import ModelInfo, build
+from landseg.model_info import ModelInfo
+from landseg.models import build
 from landseg.training import OPTIMIZERS, Arithmetic, Run, Schedule, fit
 
-INFO = ModelInfo(
-    architecture="Unet",
-    encoder="mit_b0",
-    encoder_depth=3,
-    classes=CLASSES,
-    bands=("red", "green", "blue"),
-    dataset="tiny",
-    licence="",
-    params={},
-)
+INFO = model_info()
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

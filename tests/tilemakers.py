@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 
 from landseg.datasets.card import Card, MaskEncoding, write_card
 from landseg.datasets.classes import IGNORE, LandClass, ids
+from landseg.model_info import ModelInfo
 from landseg.paths import RESULTS, Paths
 from landseg.pictures import Picture
 from landseg.splits import class_shares
@@ -49,6 +50,7 @@ CARD = Card(
     bands=("red", "green", "blue"),
     mask=MaskEncoding(ignore=(IGNORE,)),
 )
+PICTURE = Picture(("red", "green", "blue"), "fixed", (0, 1), 1)
 PATHS = Paths(CARD.name)
 #: Scenes of four tiles each, and the part that each is in. There is no water in test.
 SCENES = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "test"}
@@ -98,10 +100,9 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     scenes = scene_table({"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES)
     tiles = plan(scenes, raw, CARD, SIZE, "drop")
     write_plan(tiles, tables / "plan.parquet")
-    picture = Picture(("red", "green", "blue"), "fixed", (0, 1), 1)
     pixels = pd.concat(
         [
-            counted(of, raw, folder / PATHS.tiles, CARD, picture, SIZE, masks_rgb=False, workers=1)
+            counted(of, raw, folder / PATHS.tiles, CARD, PICTURE, SIZE, masks_rgb=False, workers=1)
             for _, of in tiles.groupby("archive", sort=False)
         ]
     )
@@ -120,6 +121,25 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
 def tile_set(folder: Path, name: str) -> TileSet:
     """Return the tiles of a part of a tiny project."""
     return TileSet(folder / PATHS.tiles, part(folder / PATHS.table("split.parquet"), name, CLASSES), CLASSES)
+
+
+def model_info(**changes: Any) -> ModelInfo:
+    """Return what a model of a tiny project says of itself, with what differs."""
+    usual = {
+        "architecture": "Unet",
+        "encoder": "mit_b0",
+        "encoder_depth": 3,
+        "classes": CLASSES,
+        "picture": PICTURE,
+        "image_bands": CARD.bands,
+        "dtypes": ("uint8",),
+        "gsd": 0.5,
+        "tile": SIZE,
+        "dataset": CARD.name,
+        "licence": CARD.licence,
+        "params": {},
+    }
+    return ModelInfo.model_validate(usual | changes)
 
 
 def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

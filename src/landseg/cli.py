@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from landseg import cli_maps
 from landseg.errors import LandsegError, reporting
 from landseg.files import atomic
 from landseg.params.base import PARAMS
@@ -22,6 +23,9 @@ study_app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(study_app, name="study")
+
+for command in (cli_maps.predict,):
+    app.command()(command)
 
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a study's file.")]
 SetParams = Annotated[

@@ -15,8 +15,14 @@ from landseg.errors import LandsegError
 Accelerator = Literal["cpu", "cuda", "mps"]
 
 
-def accelerator(device: Literal["auto", "cpu", "cuda", "mps"]) -> Accelerator:
+def accelerator(
+    device: Literal["auto", "cpu", "cuda", "mps"], asked_by: str = "params.yaml: compute.device ="
+) -> Accelerator:
     """Return the device to compute on.
+
+    Args:
+        device: the one that is wanted.
+        asked_by: where it is said which is wanted, for the message.
 
     Raises:
         LandsegError: the device asked for is not there.
@@ -25,7 +31,7 @@ def accelerator(device: Literal["auto", "cpu", "cuda", "mps"]) -> Accelerator:
     if device == "auto":
         return "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
     if not present[device]:
-        raise LandsegError(f"params.yaml: compute.device = {device}, and there is none here; set it to auto or cpu")
+        raise LandsegError(f"{asked_by} {device}, and there is none here; set it to auto or cpu")
     return device
 
 

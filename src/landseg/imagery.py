@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.enums import ColorInterp
+from rasterio import Affine
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from landseg.datasets.card import Card
@@ -65,6 +67,37 @@ class Imagery:
         if pixels.dtype.kind == "f":
             present.append(np.asarray(np.isfinite(pixels).all(axis=0)))
         return pixels, reduce(np.logical_and, present) if present else None
+
+    @contextmanager
+    def resampled(self, factor: float) -> Iterator["Imagery"]:
+        """Show the image on a grid of its own CRS and corner, whose pixels are so many times as wide and high.
+
+        Values are interpolated, or averaged where pixels grow: GDAL's bilinear kernel grows with them.
+
+        Raises:
+            LandsegError: the image has no place on earth, or one that cannot be resampled.
+        """
+        grid = self.grid
+        if not grid.crs:
+            raise LandsegError(
+                f"{self.name}: has no CRS, so it cannot be resampled; give it one, or leave --resample out"
+            )
+        options = {
+            "transform": grid.transform * Affine.scale(factor),
+            "width": max(1, round(grid.width / factor)),
+            "height": max(1, round(grid.height / factor)),
+            "resampling": Resampling.bilinear,
+        }
+        with ExitStack() as stack:
+            shown = {}
+            for source in self._sources:
+                bare = all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums)
+                missing: dict[str, Any] = {"src_nodata": self._blank, "nodata": self._blank}
+                if not bare:
+                    missing = {} if source.nodata is not None else {"add_alpha": True}
+                shown[source.name] = stack.enter_context(WarpedVRT(source, crs=grid.crs, **options, **missing))
+            parts = [(shown[source.name], indexes) for source, indexes in self._parts]
+            yield Imagery(self.name, parts, self._blank, self._bands)
 
 
 @contextmanager

@@ -8,38 +8,14 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from landseg.datasets.classes import ClassTable
 from landseg.errors import LandsegError
 from landseg.files import atomic
-
-#: Mean and standard deviation of ImageNet's red, green and blue, of values from 0 to 1.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class ModelInfo(BaseModel):
-    """What a model file says of its weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    architecture: str
-    encoder: str
-    encoder_depth: int
-    #: The model's channels, in order.
-    classes: ClassTable
-    #: The bands that were red, green and blue.
-    bands: tuple[str, str, str]
-    #: Of the three bands, of values from 0 to 1.
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    dataset: str
-    licence: str
-    #: The sections of params.yaml that the model depends on.
-    params: dict[str, Any]
+from landseg.model_info import KEY, ModelInfo
 
 
 class Segmenter(nn.Module):
@@ -208,7 +184,7 @@ def save(model: Segmenter, path: Path) -> None:
     """Write weights and info as one safetensors file, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     with atomic(path) as temporary:
-        save_file(weights, temporary, {"landseg": model.info.model_dump_json()})
+        save_file(weights, temporary, {KEY: model.info.model_dump_json()})
 
 
 def load(path: Path) -> Segmenter:
@@ -219,7 +195,7 @@ def load(path: Path) -> Segmenter:
     """
     try:
         with safe_open(path, "pt") as file:
-            info = ModelInfo.model_validate_json((file.metadata() or {})["landseg"])
+            info = ModelInfo.model_validate_json((file.metadata() or {})[KEY])
         model = build(info, None)
         model.network.load_state_dict(load_file(path))
     except FileNotFoundError:

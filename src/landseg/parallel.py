@@ -1,8 +1,9 @@
 """Work over many scenes: one function, behind which a cluster could take the place of this machine."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
 
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -16,6 +17,17 @@ R = TypeVar("R")
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ahead(items: Iterable[T]) -> Generator[T, None, None]:
+    """Yield items, each made by another thread while the one before is worked with."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as pool:
+        iterator: Iterator[Any] = iter(items)
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item
 
 
 def each(

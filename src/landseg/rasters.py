@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,18 +39,31 @@ _SETTINGS = {
 }
 
 
+# Servers: how long to wait, how often to try again, and no guessing at files that may lie beside one.
+_REMOTE = {
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+}
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iterator[Any]:
     """Open a raster for reading; yields a rasterio dataset.
+
+    Args:
+        location: the path of a file; or, as text, whatever GDAL opens, such as an http address.
+        threads: how many threads may decode blocks of it.
 
     Raises:
         LandsegError: the file is missing, or is no raster.
     """
-    if not path.is_file():
-        raise LandsegError(f"{path}: not there; put it back, or run the download stage again")
-    with rasterio.Env(**_SETTINGS):
+    if isinstance(location, Path) and not location.is_file():
+        raise LandsegError(f"{location}: not there; put it back, or run the download stage again")
+    settings = _SETTINGS | {"GDAL_NUM_THREADS": threads} | ({} if isinstance(location, Path) else _REMOTE)
+    with rasterio.Env(**settings):
         with unplaced():
-            source = _open(path)
+            source = _open(location)
         with source:
             yield source
 
@@ -70,7 +83,8 @@ def _open(location: Path | str) -> Any:
     try:
         return rasterio.open(location)
     except Exception as error:  # of a damaged header, GDAL's own errors and Python's slip through, too
-        raise LandsegError(f"{location}: cannot be read as an image ({_reason(error)}); replace or remove it") from None
+        remedy = "replace or remove it" if isinstance(location, Path) else "correct the address, or try again later"
+        raise LandsegError(f"{location}: cannot be read as an image ({_reason(error)}); {remedy}") from None
 
 
 def read(source: Any, window: Window | None = None, indexes: Any = None) -> Image:
@@ -120,12 +134,7 @@ def bounds(location: str, timeout: float = 60) -> tuple[float, float, float, flo
     Raises:
         LandsegError: it cannot be read, or has no place on earth.
     """
-    settings = {
-        "GDAL_HTTP_TIMEOUT": str(timeout),
-        "GDAL_HTTP_MAX_RETRY": "5",
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    }
-    with rasterio.Env(**settings), _open(location) as source:
+    with rasterio.Env(**_REMOTE | {"GDAL_HTTP_TIMEOUT": timeout}), _open(location) as source:
         if source.crs is None:
             raise LandsegError(f"{location}: has no place on earth; set dataset.bbox to null")
         west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
@@ -218,7 +227,8 @@ def _damage(source: Any) -> Iterator[None]:
         yield
     except RasterioError as error:
         raise LandsegError(
-            f"{source.name}: its pixels cannot be read, it is truncated or damaged ({_reason(error)}); replace it"
+            f"{source.name}: its pixels cannot be read, it is truncated or damaged ({_reason(error)}); "
+            f"{'fetch it again, or try later' if '://' in source.name else 'replace it'}"
         ) from None
 
 

@@ -9,13 +9,14 @@ Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens.
 | verdicts on scenes | kept.csv | those of scenes, and cloud_share, nodata_share, kept, reason |
 | imagery | data/imagery/<name>/imagery.csv | scene, place, group, archive, image, mask |
 | official split | official.csv | tile or place, part |
-| tile plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, geometry |
+| tile plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, gsd, dtype, geometry |
 | tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |
 | split | split.parquet | those, and part |
 
 A *place* is a piece of ground: its scenes are its dates, and share a label. A *group* is a set of places
 that lie together, such as a Sentinel-2 tile; '' where there are none. The imagery is what goes on to be
-tiled: the kept scenes, or one composite a place. An *archive* is the ZIP that a scene's tiles go into.
+tiled: the kept scenes, or one composite a place. An *archive* is the ZIP that a scene's tiles go into. The *gsd* is the
+ground sampling distance of its image, m, null where it has no place on earth; its *dtype* that of the image's values.
 
 Paths in scenes.csv and manifest.csv are relative to the folder of raw files of the data set; from imagery.csv
 on, where composites come in, to data/. In the place of a band's file a path may hold {band}, in that of a cloud

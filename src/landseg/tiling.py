@@ -16,6 +16,7 @@ from pyproj import CRS
 from landseg.datasets.card import Card
 from landseg.errors import LandsegError
 from landseg.files import atomic
+from landseg.ground import gsd
 from landseg.imagery import opened_image
 from landseg.rasters import Grid, opened
 
@@ -24,7 +25,8 @@ Edge = Literal["drop", "pad"]
 #: The CRS of footprints where scenes lie in several.
 COMMON_CRS = "EPSG:4326"
 
-_ORDER = ["tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width", "geometry"]
+_ORDER = ["tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width"]
+_ORDER += ["gsd", "dtype", "geometry"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Header:
     crs: CRS | None
     #: Pixel to map coordinates, as rasterio gives it.
     transform: Any
+    #: Ground sampling distance, m, or None.
+    gsd: float | None
+    #: Of its values, such as uint8.
+    dtype: str
 
 
 def header(root: Path, image: str, mask: str, card: Card) -> Header:
@@ -54,7 +60,7 @@ def header(root: Path, image: str, mask: str, card: Card) -> Header:
         at = source.grid
         Grid.of(labels).require(at, f"its image {Path(at.name).name}")
         crs = _crs(at.crs.to_wkt()) if at.crs else None
-        return Header(at.width, at.height, crs, at.transform)
+        return Header(at.width, at.height, crs, at.transform, gsd(at), source.dtype.name)
 
 
 @cache
@@ -148,6 +154,8 @@ def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -
         col=col,
         height=np.minimum(size, height - row),
         width=np.minimum(size, width - col),
+        gsd=np.array([of.gsd for of in headers], np.float64)[which],
+        dtype=np.array([of.dtype for of in headers])[which],
     )
     crs = common_crs([of.crs for of in headers if of.crs is not None])
     tiles["geometry"] = footprints(tiles, headers, which, crs)

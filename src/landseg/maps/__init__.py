@@ -1,0 +1,1 @@
+"""Maps of classes: writing and reading them, and what follows from them."""

@@ -1,0 +1,1 @@
+"""From a trained model to maps of whole scenes, whatever their size."""

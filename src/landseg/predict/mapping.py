@@ -1,0 +1,202 @@
+"""Maps of scenes: what a network sees, written as rasters and polygons that GIS programs open."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil, isnan
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from landseg.datasets.classes import ClassTable, ids, names
+from landseg.errors import LandsegError
+from landseg.ground import gsd
+from landseg.imagery import Imagery
+from landseg.maps.class_map import NODATA, opened_map, written_map
+from landseg.maps.cog import Cog, cog
+from landseg.model_info import ModelInfo
+from landseg.predict.blending import CERTAIN, Band, Blender
+from landseg.predict.model_file import ModelFile
+from landseg.predict.scenes import Scene, opened_scene
+from landseg.progress import track
+from landseg.rasters import Grid
+
+# Scenes whose pixels differ by less, as a share, are as sharp as those that the model knows.
+_AS_SHARP = 0.1
+# Patches of fewer pixels are not worth an outline, where nobody says what is.
+_PATCH = 10
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written of every scene."""
+
+    folder: Path
+    overwrite: bool = False
+    #: A raster of how likely the class of every pixel is, and one of how likely every class is.
+    confidence: bool = False
+    probability: bool = False
+    #: Polygons: gpkg or parquet.
+    vector: str | None = None
+    #: Smaller patches go to their largest neighbour, m²; None: those of fewer than ten pixels.
+    min_area: float | None = None
+    #: How far outlines may leave the pixels' edges, px.
+    tolerance: float = 1.0
+
+    def path(self, scene: Scene, kind: str = "", suffix: str = "tif") -> Path:
+        """Return where something of a scene goes."""
+        return self.folder / f"{scene.name}{kind}.{suffix}"
+
+    def paths(self, scene: Scene) -> list[Path]:
+        """Return all that is written of a scene, the map first."""
+        return [
+            self.path(scene),
+            *([self.path(scene, "_confidence")] if self.confidence else []),
+            *([self.path(scene, "_probability")] if self.probability else []),
+            *([self.path(scene, suffix=self.vector)] if self.vector else []),
+        ]
+
+
+def require_new(scenes: Sequence[Scene], wanted: Wanted) -> None:
+    """Refuse to write over anything, before the first scene is mapped.
+
+    Raises:
+        LandsegError: an output is there, and is not to be replaced.
+    """
+    for path in (path for scene in scenes for path in wanted.paths(scene)):
+        if path.exists() and not wanted.overwrite:
+            raise LandsegError(f"{path}: is already there; name another --out, or say --overwrite")
+
+
+def map_scene(
+    scene: Scene,
+    blender: Blender,
+    model: ModelFile,
+    wanted: Wanted,
+    bands: Sequence[str],
+    resample: bool,
+    say: Callable[[str], None],
+) -> Path:
+    """Map a scene; every file is written whole or not at all.
+
+    Args:
+        scene: the scene.
+        blender: how it is looked at.
+        model: what the map says of where it comes from.
+        wanted: what is to be written, and where.
+        bands: which of its bands the model takes (see landseg.predict.scenes.opened_scene).
+        resample: whether to bring it to the model's ground sampling distance.
+        say: is told, a sentence at a time, what a person should know.
+
+    Returns:
+        The path of the map.
+
+    Raises:
+        LandsegError: the scene does not suit the model, is damaged, or the disk is full.
+    """
+    info, path = blender.network.info, wanted.path(scene)
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".landseg.", dir=wanted.folder) as scratch:
+        aside = replace(wanted, folder=Path(scratch))
+        confidence = (wanted if wanted.confidence else aside).path(scene, "_confidence")
+        with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, say) as image:
+            if not image.grid.crs:
+                say(f"{image.name}: has no CRS; its map has none either, and no areas in hectares")
+            files = {
+                "confidence": confidence if wanted.confidence or wanted.vector else None,
+                "probability": wanted.path(scene, "_probability") if wanted.probability else None,
+            }
+            with _written(path, image.grid, info.classes, tags(scene, model, info), files) as write:
+                for band in _tracked(blender, image, scene.name, wanted.probability):
+                    write(band)
+        if wanted.vector:
+            from landseg.maps.vectors import polygons, write_polygons  # geopandas takes a second
+
+            with opened_map(path) as made:
+                least = _least(wanted.min_area, made.grid, path)
+                found = polygons(made, confidence, least, wanted.tolerance)
+            write_polygons(found, wanted.path(scene, suffix=wanted.vector))
+    return path
+
+
+def tags(scene: Scene, model: ModelFile, info: ModelInfo) -> dict[str, str]:
+    """Return what a map says of where it comes from."""
+    return {
+        "LANDSEG_SCENE": scene.name,
+        "LANDSEG_MODEL": model.digest,
+        **({"LANDSEG_REVISION": model.revision} if model.revision else {}),
+        "LANDSEG_DATASET": info.dataset,
+        "LANDSEG_LICENCE": info.licence,
+        "LANDSEG_PARAMS": json.dumps(info.params, ensure_ascii=False),
+    }
+
+
+@contextmanager
+def _sharpened(image: Imagery, wanted: float | None, resample: bool, say: Callable[[str], None]) -> Iterator[Imagery]:
+    """Bring a scene to the model's ground sampling distance where that is asked for; else say where they differ."""
+    has = gsd(image.grid)
+    if has is None or wanted is None or isnan(has):
+        if resample:
+            who = "the model's scenes have" if wanted is None else f"{image.name} has"
+            raise LandsegError(f"--resample: {who} no ground sampling distance, for want of a CRS; leave it out")
+        yield image
+        return
+    if abs(has / wanted - 1) <= _AS_SHARP:
+        yield image
+        return
+    differ = f"{image.name}: its pixels are {has:.3g} m wide, and those that the model was trained on {wanted:.3g} m"
+    if not resample:
+        say(f"{differ}; it may see little in them: --resample brings them to the model's")
+        yield image
+        return
+    with image.resampled(wanted / has) as sharpened:
+        say(f"{differ}; resampled, so the map has {sharpened.grid.width} x {sharpened.grid.height} px")
+        yield sharpened
+
+
+@contextmanager
+def _written(
+    path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str], files: Mapping[str, Path | None]
+) -> Iterator[Callable[[Band], None]]:
+    """Yield what writes bands of rows; when the block ends well, all files have their names, the map last."""
+    lookup = np.full(256, NODATA, np.uint8)
+    lookup[: len(classes)] = ids(classes)
+    about = {**tags, "LANDSEG_SCALE": f"{CERTAIN} means certain"}
+    bytes_to = partial(cog, grid=grid, dtype="uint8", nodata=NODATA, tags=about, overviews="average")
+    outs: dict[str, Cog] = {}
+    with ExitStack() as stack:
+        ids_to = stack.enter_context(written_map(path, grid, classes, tags))
+        for kind, bands in (("confidence", ["confidence"]), ("probability", names(classes))):
+            if file := files[kind]:
+                outs[kind] = stack.enter_context(bytes_to(file, bands=len(bands), descriptions=bands))
+
+        def write(band: Band) -> None:
+            ids_to.write(band.row, lookup[band.channels])
+            if "confidence" in outs:
+                outs["confidence"].write(band.row, band.confidence)
+            if "probability" in outs and band.probabilities is not None:
+                outs["probability"].write(band.row, band.probabilities)
+
+        yield write
+
+
+def _tracked(blender: Blender, image: Imagery, title: str, probabilities: bool) -> Iterator[Band]:
+    """Yield the map of a scene, showing progress."""
+    down, across = blender.grid(image)
+    with closing(blender.bands(image, probabilities)) as bands:
+        yield from track(
+            ((band.windows, band) for band in bands), len(down.starts) * len(across.starts), title, "windows"
+        )
+
+
+def _least(min_area: float | None, grid: Grid, path: Path) -> int:
+    """Return of how many pixels a patch must be to be kept."""
+    if min_area is None:
+        return _PATCH
+    wide = gsd(grid)
+    if wide is None:
+        raise LandsegError(f"{path}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
+    return ceil(min_area / wide**2)

@@ -1,0 +1,60 @@
+"""What predicting asks of a network, whichever library computes it."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from landseg.model_info import ModelInfo
+
+Pixels = npt.NDArray[np.uint8]
+#: An array of the library that computes: NumPy's, or torch's on its device.
+Array = Any
+
+
+class Network(Protocol):
+    """A trained network."""
+
+    info: ModelInfo
+    #: The library of its arrays: `numpy` or `torch`, of which only what is spelt alike in both is used.
+    library: Any
+    #: What computes, for people.
+    where: str
+    #: Windows that it best takes at once.
+    batch: int
+
+    def probabilities(self, images: Pixels) -> Array:
+        """Return what share of belief each class has: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32, sum 1.
+
+        Raises:
+            LandsegError: memory does not suffice for so many at once.
+        """
+        ...
+
+    def array(self, values: npt.NDArray[np.float32]) -> Array:
+        """Return values as an array of the library, where the network computes."""
+        ...
+
+    def as_bytes(self, values: Array) -> Pixels:
+        """Return an array of whole numbers from 0 to 255 as NumPy's, in main memory."""
+        ...
+
+
+def too_many(windows: int, height: int, width: int) -> str:
+    """Say that memory does not suffice for so many windows at once."""
+    if windows == 1:
+        return f"--window: memory does not suffice for a window of {width}x{height} px; choose less"
+    return f"--batch: memory does not suffice for {windows} windows at once; set it to {windows // 2}"
+
+
+def symmetric(network: Network, images: Pixels) -> Array:
+    """Return the mean of what a network sees in images turned and mirrored in all eight ways (test-time D4)."""
+    library = network.library
+    total: Array = 0
+    for mirrored in (False, True):
+        seen = images[:, :, ::-1] if mirrored else images
+        for quarters in range(4):
+            found = network.probabilities(np.ascontiguousarray(np.rot90(seen, quarters, (1, 2))))
+            found = library.rot90(found, -quarters, (2, 3))
+            total = total + (library.flip(found, (3,)) if mirrored else found)
+    return total / 8

@@ -1,0 +1,70 @@
+"""A network computed by ONNX Runtime, which needs no torch."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from pydantic import ValidationError
+
+from landseg.errors import LandsegError
+from landseg.model_info import KEY, ModelInfo
+from landseg.predict.network import Pixels, too_many
+
+
+class OnnxNetwork:
+    """A model that `landseg export` wrote (see landseg.predict.network.Network)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a model file.
+
+        Raises:
+            LandsegError: it is no ONNX model, or none that landseg exported.
+        """
+        self.library: Any = np
+        self.batch = 2
+        self.session = _opened(path)
+        try:
+            self.info = ModelInfo.model_validate_json(self.session.get_modelmeta().custom_metadata_map[KEY])
+        except (KeyError, ValidationError):
+            raise LandsegError(f"{path}: was not exported by landseg; write it by `landseg export`") from None
+        self.where = f"{self.session.get_providers()[0].removesuffix('ExecutionProvider')} (ONNX Runtime)"
+
+    def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """Return the softmax of the logits: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
+        try:
+            logits = self.logits(images)
+        except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
+            if "alloc" not in str(error).lower():
+                raise
+            raise LandsegError(too_many(*images.shape[:3])) from None
+        logits -= logits.max(axis=1, keepdims=True)
+        found = np.exp(logits, out=logits)
+        found /= found.sum(axis=1, keepdims=True)
+        return found
+
+    def logits(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """Return what the model says: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
+        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        return cast(npt.NDArray[np.float32], self.session.run(None, {"images": planes})[0])
+
+    def array(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the values."""
+        return values
+
+    def as_bytes(self, values: npt.NDArray[Any]) -> Pixels:
+        """Return whole numbers from 0 to 255 as bytes."""
+        return values.astype(np.uint8)
+
+
+def _opened(path: Path) -> Any:
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    have = onnxruntime.get_available_providers()
+    try:
+        return onnxruntime.InferenceSession(path, providers=[name for name in wanted if name in have])
+    except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
+        if not path.is_file():
+            raise LandsegError(f"{path}: not there; correct the path") from None
+        reason = str(error).strip().splitlines()[0]
+        raise LandsegError(f"{path}: is no ONNX model ({reason}); export it anew by `landseg export`") from None

@@ -1,0 +1,143 @@
+"""Scenes to map: any raster that GDAL reads, or one of a data set's scene table, as a model wants to see it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+from landseg.datasets.card import Card, read_card
+from landseg.errors import LandsegError
+from landseg.imagery import Imagery, opened_image
+from landseg.model_info import ModelInfo
+from landseg.paths import Paths
+from landseg.rasters import opened
+from landseg.tables import read_csv
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Something to be mapped."""
+
+    #: What its map is called.
+    name: str
+    #: A path, or whatever GDAL opens; of a data set, the path of its image, which may have {band} in it.
+    location: Path | str
+    #: Of the data set, where it is one's.
+    card: Card | None = None
+
+
+def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
+    """Find scenes by path or address or, where a data set is named, by their names in its scene table.
+
+    Raises:
+        LandsegError: one is not there, or two would have maps of the same name.
+    """
+    found = _of_dataset(given, dataset) if dataset else [_located(location) for location in given]
+    by_name: dict[str, Scene] = {}
+    for scene in found:
+        other = by_name.setdefault(scene.name, scene)
+        if other is not scene:
+            raise LandsegError(
+                f"{scene.location}: its map would be called {scene.name}, as that of {other.location}; map one of them "
+                "into another folder"
+            )
+    return found
+
+
+def _located(location: str) -> Scene:
+    path = Path(location)
+    if path.is_file():
+        return Scene(path.stem, path)
+    if "://" not in location and not location.startswith("/vsi") and not path.exists():
+        raise LandsegError(f"{location}: not there; correct the path")
+    return Scene(PurePosixPath(location.partition("?")[0]).stem, location)
+
+
+def _of_dataset(names: Sequence[str], dataset: str) -> list[Scene]:
+    paths = Paths(dataset)
+    table, card = read_csv(paths.table("scenes.csv")), read_card(paths.table("card.json"))
+    images = dict(zip(table["scene"], table["image"], strict=True))
+    for name in names:
+        if name not in images:
+            raise LandsegError(f"{paths.table('scenes.csv')}: there is no scene {name!r}; choose from its column scene")
+    return [Scene(name, paths.raw / images[name], card) for name in names]
+
+
+@contextmanager
+def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[Imagery]:
+    """Open a scene as a model wants to see it: the model's three bands.
+
+    Args:
+        scene: the scene.
+        info: of the model.
+        bands: which bands of the file are the model's red, green and blue: numbers from 1, or their names in the file;
+            empty: found by name, by colour, or by their number where the file has just the data set's bands.
+
+    Raises:
+        LandsegError: it cannot be read, lacks bands, or holds other values or shows other classes than the model knows.
+    """
+    with ExitStack() as stack:
+        if scene.card:
+            _require_classes(scene, scene.card, info)
+            image = stack.enter_context(opened_image(Path(), str(scene.location), info.picture.bands, scene.card))
+        else:
+            source = stack.enter_context(opened(scene.location, threads="ALL_CPUS"))
+            image = Imagery(source.name, [(source, _indexes(source, info, bands))], bands=source.count)
+        if image.dtype.name not in info.dtypes:
+            raise LandsegError(
+                f"{image.name}: holds {image.dtype.name}, and the model was trained on {' and '.join(info.dtypes)}; "
+                "convert it to the same scale and type of numbers"
+            )
+        yield image
+
+
+def _require_classes(scene: Scene, card: Card, info: ModelInfo) -> None:
+    if card.classes != info.classes:
+        raise LandsegError(
+            f"{scene.name}: data set {card.name} has the classes {_listed(card.classes)}, and the model was trained on "
+            f"{_listed(info.classes)} ({info.dataset}); name a model of the same classes"
+        )
+
+
+def _listed(classes: Any) -> str:
+    return ", ".join(of.name for of in classes)
+
+
+def _indexes(source: Any, info: ModelInfo, asked: Sequence[str]) -> list[int]:
+    """Return which bands of a raster the model wants, from 1, in its order."""
+    wanted, names = info.picture.bands, _names(source)
+    if source.colorinterp[0] == ColorInterp.palette:
+        raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
+    if asked:
+        if len(asked) != len(wanted):
+            raise LandsegError(f"--bands: names {len(asked)}, and the model wants {len(wanted)}: {', '.join(wanted)}")
+        return [_index(source, names, of) for of in asked]
+    for known in (names, _colours(source)):
+        if all(band.lower() in known for band in wanted):
+            return [known[band.lower()] for band in wanted]
+    count = sum(colour != ColorInterp.alpha for colour in source.colorinterp)
+    if count == len(info.image_bands):
+        return [info.image_bands.index(band) + 1 for band in wanted]
+    has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
+    remedy = "say which they are by --bands, such as --bands 3,2,1" if count >= len(set(wanted)) else "choose another"
+    raise LandsegError(f"{source.name}: has {has}, and the model wants {', '.join(wanted)}; {remedy}")
+
+
+def _names(source: Any) -> dict[str, int]:
+    """Return the numbers of a raster's bands by their names in it, in lower case."""
+    return {name.lower(): index for index, name in zip(source.indexes, source.descriptions, strict=True) if name}
+
+
+def _colours(source: Any) -> dict[str, int]:
+    return {colour.name: index for index, colour in zip(source.indexes, source.colorinterp, strict=True)}
+
+
+def _index(source: Any, names: dict[str, int], asked: str) -> int:
+    index = int(asked) if asked.isdecimal() else names.get(asked.lower(), 0)
+    if index not in source.indexes:
+        has = f" named {', '.join(names)}" if names else ""
+        raise LandsegError(f"{source.name}: has no band {asked!r} but {source.count}{has}; correct --bands")
+    return index

@@ -1,0 +1,51 @@
+"""A network computed by PyTorch."""
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from landseg.devices import Accelerator, out_of_memory, release_memory
+from landseg.errors import LandsegError
+from landseg.evaluation import predict
+from landseg.models import Segmenter
+from landseg.predict.network import Pixels, too_many
+
+# Measured: on a CPU, more windows at once are no faster and only take memory.
+_BATCH = {"cpu": 2, "cuda": 32, "mps": 8}
+
+
+class TorchNetwork:
+    """A model on a device (see landseg.predict.network.Network)."""
+
+    def __init__(self, model: Segmenter, device: Accelerator, bf16: bool) -> None:
+        """Take a model, and where and how to compute."""
+        self.library: Any = torch
+        self.model = model.to(device).eval()
+        self.info = model.info
+        self.device, self.bf16 = device, bf16
+        self.where = f"{device} in {'bf16' if bf16 else '32 bit'}"
+        self.batch = _BATCH[device]
+
+    def probabilities(self, images: Pixels) -> torch.Tensor:
+        """Return the softmax of the logits: (N, H, W, 3) uint8 to (N, K, H, W) float32, on the device."""
+        try:
+            return self._softmax(torch.from_numpy(images).permute(0, 3, 1, 2))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            release_memory(self.device)
+            raise LandsegError(too_many(*images.shape[:3])) from None
+
+    @torch.inference_mode()
+    def _softmax(self, images: torch.Tensor) -> torch.Tensor:
+        return predict(self.model, images, self.device, self.bf16).softmax(1)
+
+    def array(self, values: npt.NDArray[np.float32]) -> torch.Tensor:
+        """Return values on the device."""
+        return torch.from_numpy(values).to(self.device)
+
+    def as_bytes(self, values: torch.Tensor) -> Pixels:
+        """Return whole numbers from 0 to 255 in main memory."""
+        return cast(Pixels, values.to(torch.uint8).cpu().numpy())
