@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+# Height and width of the smallest window, px: encoders of transformers take no less.
+_LEAST = 32
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -45,6 +48,6 @@ def windows(length: int, size: int, overlap: float, stride: int) -> Windows:
         stride: what the network's sizes must be multiples of, px.
     """
     if length <= size:
-        return Windows(length, min(size, ceil(length / stride) * stride), (0,))
+        return Windows(length, min(size, max(ceil(length / stride) * stride, _LEAST)), (0,))
     step = max(1, int(size * (1 - overlap)))
     return Windows(length, size, tuple(min(start, length - size) for start in range(0, length - size + step, step)))

@@ -1,0 +1,281 @@
+"""Scenes through networks, window by window, held against the same networks over the whole scene at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import torch
+from rasterio import Affine
+from rasterio.windows import Window
+from tilemakers import CLASSES, land, model_info
+from torch import nn
+
+from landseg.errors import LandsegError
+from landseg.imagery import Imagery
+from landseg.model_info import ModelInfo
+from landseg.models import Segmenter, build
+from landseg.pictures import Picture
+from landseg.predict.blending import CERTAIN, NODATA, Band, Blender
+from landseg.predict.network import Pixels
+from landseg.predict.scenes import Scene, opened_scene
+from landseg.predict.torch_network import TorchNetwork
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Floats = npt.NDArray[np.float32]
+
+
+def photograph(height: int, width: int, seed: int = 0) -> Pixels:
+    """Patches in the colours of classes, and noise: (H, W, 3)."""
+    across, down = -(-width // 64), -(-height // 64)
+    rows = [np.hstack([land(seed + 10 * row + col)[0] for col in range(across)]) for row in range(down)]
+    return np.vstack(rows)[:height, :width]
+
+
+def write(path: Path, picture: npt.NDArray[Any], **profile: Any) -> Path:
+    """Write (H, W, bands) as a GeoTIFF."""
+    height, width, count = picture.shape
+    place = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 500_000)}
+    options = {"driver": "GTiff", "photometric": "RGB", "dtype": picture.dtype} | place | profile
+    with rasterio.open(path, "w", height=height, width=width, count=count, **options) as target:
+        target.write(picture.transpose(2, 0, 1))
+    return path
+
+
+@contextmanager
+def scene(path: Path, info: ModelInfo) -> Iterator[Imagery]:
+    with opened_scene(Scene("scene", path), info) as image:
+        yield image
+
+
+def unet(**changes: Any) -> Segmenter:
+    """A U-Net of random weights, made sure of itself so that classes differ."""
+    torch.manual_seed(0)
+    model = build(model_info(encoder="resnet18", **changes), None)
+    with torch.no_grad():
+        model.train()(torch.from_numpy(photograph(64, 64)).permute(2, 0, 1)[None].repeat(4, 1, 1, 1))  # moves its means
+        for weights in cast(nn.Module, model.network.segmentation_head).parameters():
+            weights.mul_(8)
+    return model.eval()
+
+
+class Convolutions(nn.Module):
+    """A network without a stride: every pixel sees `reach` pixels around it, and zeros beyond the picture."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        kernel = 2 * min(reach, 1) + 1
+        layers: list[nn.Module] = [nn.Conv2d(3, 8, kernel, padding="same"), nn.Tanh()]
+        for _ in range(reach - 1):
+            layers += [nn.Conv2d(8, 8, kernel, padding="same"), nn.Tanh()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(8, len(CLASSES), 1))
+        with torch.no_grad():
+            for weights in self.parameters():
+                weights.mul_(2)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layers(values)
+        return found
+
+
+def convolutions(reach: int) -> Segmenter:
+    return Segmenter(Convolutions(reach), model_info(encoder_depth=3)).eval()
+
+
+def blender(model: Segmenter, size: int, overlap: float = 0.25, batch: int = 3, symmetries: bool = False) -> Blender:
+    return Blender(TorchNetwork(model, "cpu", bf16=False), size, overlap, batch, symmetries)
+
+
+def mapped(path: Path, how: Blender) -> tuple[Pixels, Pixels, Pixels]:
+    """Return channels, confidence and probabilities of a scene."""
+    with scene(path, how.network.info) as image:
+        bands = list(how.bands(image, probabilities=True))
+    assert [band.row for band in bands] == list(np.cumsum([0, *(len(band.channels) for band in bands)]))[:-1]
+    return joined(bands)
+
+
+def joined(bands: list[Band]) -> tuple[Pixels, Pixels, Pixels]:
+    every = [band.probabilities for band in bands if band.probabilities is not None]
+    channels, confidence = [band.channels for band in bands], [band.confidence for band in bands]
+    return np.vstack(channels), np.vstack(confidence), np.concatenate(every, axis=1)
+
+
+@torch.inference_mode()
+def plain(model: Segmenter, picture: npt.NDArray[Any]) -> Floats:
+    """Return the softmax of a plain forward pass, (K, H, W)."""
+    images = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+    found: Floats = model(images).softmax(1)[0].numpy()
+    return found
+
+
+def as_bytes(probabilities: Floats) -> Pixels:
+    return np.rint(probabilities * CERTAIN).astype(np.uint8)
+
+
+class TestOneWindow:
+    @pytest.mark.parametrize("shape", [(64, 64), (40, 64), (64, 32)])
+    def test_the_map_is_the_plain_forward_pass(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        model, picture = unet(), photograph(*shape)
+        channels, confidence, probabilities = mapped(write(tmp_path / "a.tif", picture), blender(model, 64))
+        expected = plain(model, picture)
+        assert len(np.unique(channels)) > 1
+        np.testing.assert_array_equal(channels, expected.argmax(0))
+        np.testing.assert_array_equal(probabilities, as_bytes(expected))
+        np.testing.assert_array_equal(confidence, as_bytes(expected.max(0)))
+
+    def test_a_scene_that_is_no_multiple_of_the_stride_sees_its_reflection(self, tmp_path: Path) -> None:
+        model, picture = unet(), photograph(45, 33)
+        channels, _, _ = mapped(write(tmp_path / "a.tif", picture), blender(model, 64))
+        mirrored = np.pad(picture, ((0, 3), (0, 7), (0, 0)), "reflect")
+        np.testing.assert_array_equal(channels, plain(model, mirrored).argmax(0)[:45, :33])
+
+
+class TestManyWindows:
+    def test_without_overlap_each_is_the_plain_forward_pass_of_its_tile(self, tmp_path: Path) -> None:
+        model, picture = unet(), photograph(128, 192)
+        channels, _, probabilities = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, overlap=0))
+        for row in range(0, 128, 64):
+            for col in range(0, 192, 64):
+                expected = plain(model, picture[row : row + 64, col : col + 64])
+                np.testing.assert_array_equal(channels[row : row + 64, col : col + 64], expected.argmax(0))
+                difference = probabilities[:, row : row + 64, col : col + 64] - CERTAIN * expected
+                assert np.abs(difference).max() <= 0.51
+
+    def test_where_one_window_alone_sees_its_word_counts(self, tmp_path: Path) -> None:
+        model, picture = unet(), photograph(112, 112)
+        channels, _, _ = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, overlap=0.25))
+        corner = plain(model, picture[:64, :64]).argmax(0)[:48, :48]
+        np.testing.assert_array_equal(channels[:48, :48], corner)
+
+    @pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
+    def test_a_network_that_sees_pixels_alone_has_no_seams(self, tmp_path: Path, overlap: float) -> None:
+        model, picture = convolutions(0), photograph(150, 201)
+        channels, _, probabilities = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, overlap))
+        whole = plain(model, picture)
+        assert np.abs(probabilities - CERTAIN * whole).max() <= 0.51
+        np.testing.assert_array_equal(channels, whole.argmax(0))
+
+    def test_overlap_takes_the_seams_away(self, tmp_path: Path) -> None:
+        """Zeros beyond a window are not what lies there: the rim of a window is wrong, and must hardly count."""
+        model, picture = convolutions(3), photograph(200, 200)
+        path, whole = write(tmp_path / "a.tif", picture), plain(model, picture)
+        seams = {}
+        for overlap in (0, 0.25, 0.5):
+            _, _, probabilities = mapped(path, blender(model, 64, overlap))
+            seams[overlap] = np.abs(probabilities / CERTAIN - whole).max()
+        rounding = 0.5 / CERTAIN
+        assert seams[0] > 0.2
+        assert seams[0.25] < seams[0] / 5
+        assert seams[0.5] < seams[0] / 20 + rounding
+
+    def test_the_rim_of_the_scene_is_neither_empty_nor_worse(self, tmp_path: Path) -> None:
+        model, picture = convolutions(3), photograph(200, 200)
+        channels, confidence, _ = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, 0.5))
+        whole = plain(model, picture)
+        for rim in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+            assert (channels[rim] == whole.argmax(0)[rim]).mean() > 0.99
+            assert np.abs(confidence[rim] / CERTAIN - whole.max(0)[rim]).max() < 0.05
+
+    def test_how_many_at_a_time_makes_no_difference(self, tmp_path: Path) -> None:
+        model, path = unet(), write(tmp_path / "a.tif", photograph(150, 201))
+        one, many = (mapped(path, blender(model, 64, batch=batch)) for batch in (1, 5))
+        assert (one[0] != many[0]).mean() < 1e-3  # sums of another order
+        assert np.abs(one[2].astype(int) - many[2]).max() <= 1
+
+    def test_every_row_of_the_scene_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[Window] = []
+        real = Imagery.read
+
+        def counting(self: Imagery, window: Window) -> Any:
+            read.append(window)
+            return real(self, window)
+
+        monkeypatch.setattr(Imagery, "read", counting)
+        mapped(write(tmp_path / "a.tif", photograph(200, 70)), blender(convolutions(0), 64, 0.5))
+        assert [(of.row_off, of.row_off + of.height) for of in read] == [
+            (0, 64), (64, 96), (96, 128), (128, 160), (160, 192), (192, 200),
+        ]  # fmt: skip
+
+    def test_bands_know_how_many_windows_they_took(self, tmp_path: Path) -> None:
+        how = blender(convolutions(0), 64, 0.5)
+        with scene(write(tmp_path / "a.tif", photograph(200, 130)), how.network.info) as image:
+            down, across = how.grid(image)
+            looked = [band.windows for band in how.bands(image)]
+        assert (len(down.starts), len(across.starts)) == (6, 4)
+        assert looked == [4] * 6
+
+
+class TestSymmetries:
+    def test_mean_of_all_eight(self, tmp_path: Path) -> None:
+        model, picture = unet(), photograph(64, 64)
+        _, _, probabilities = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, symmetries=True))
+        total = np.zeros_like(probabilities, np.float64)
+        for quarters in range(4):
+            turned = np.rot90(picture, quarters)
+            total += np.rot90(plain(model, turned), -quarters, (1, 2))
+            total += np.rot90(plain(model, turned[:, ::-1])[:, :, ::-1], -quarters, (1, 2))
+        assert np.abs(probabilities - CERTAIN * total / 8).max() <= 0.51
+
+    def test_windows_need_not_be_square(self, tmp_path: Path) -> None:
+        model, picture = convolutions(0), photograph(64, 40)
+        channels, _, _ = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, symmetries=True))
+        np.testing.assert_array_equal(channels, plain(model, picture).argmax(0))
+
+
+class TestNoData:
+    def test_none_in_is_none_out(self, tmp_path: Path) -> None:
+        picture = photograph(130, 130)
+        picture[20:60, :100] = 0
+        path = write(tmp_path / "a.tif", picture, nodata=0)
+        channels, confidence, probabilities = mapped(path, blender(convolutions(0), 64))
+        missing = (picture == 0).all(axis=2)
+        assert 4000 <= missing.sum() < 4100
+        np.testing.assert_array_equal(channels == NODATA, missing)
+        np.testing.assert_array_equal(confidence == NODATA, missing)
+        np.testing.assert_array_equal(probabilities == NODATA, np.broadcast_to(missing, probabilities.shape))
+
+    def test_windows_without_data_are_not_looked_at(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        picture = photograph(128, 192)
+        picture[:, 64:] = 0
+        seen = []
+        real = TorchNetwork.probabilities
+
+        def counting(self: TorchNetwork, images: Pixels) -> torch.Tensor:
+            seen.append(len(images))
+            return real(self, images)
+
+        monkeypatch.setattr(TorchNetwork, "probabilities", counting)
+        channels, _, _ = mapped(write(tmp_path / "a.tif", picture, nodata=0), blender(convolutions(0), 64, 0))
+        assert seen == [1, 1]
+        assert (channels[:, 64:] == NODATA).all()
+        assert (channels[:, :64] != NODATA).all()
+
+
+class TestStretch:
+    @pytest.mark.parametrize("stretch", ["fixed", "per_chip_minmax"])
+    def test_values_become_pictures_as_tiles_did(self, tmp_path: Path, stretch: Any) -> None:
+        picture = Picture(("red", "green", "blue"), stretch, (0, 20_000), 1.7)
+        model = unet(picture=picture, dtypes=("uint16",))
+        values = photograph(64, 128).astype(np.uint16) * 70
+        path = write(tmp_path / "a.tif", values)
+        channels, _, _ = mapped(path, blender(model, 64, overlap=0))
+        for col in (0, 64):
+            tile = picture(values[:, col : col + 64].transpose(2, 0, 1))[..., ::-1]
+            np.testing.assert_array_equal(channels[:, col : col + 64], plain(model, tile).argmax(0))
+
+
+def test_a_scene_that_breaks_half_way_ends_the_reading(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", photograph(300, 64), compress="deflate")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    how = blender(convolutions(0), 64)
+    with scene(path, how.network.info) as image:
+        bands = how.bands(image)
+        assert next(bands).row == 0
+        with pytest.raises(LandsegError, match="truncated or damaged"):
+            list(bands)
