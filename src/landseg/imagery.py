@@ -83,7 +83,7 @@ class Imagery:
                 f"{self.name}: has no CRS, so it cannot be resampled; give it one, or leave --resample out"
             )
         options = {
-            "transform": grid.transform * Affine.scale(factor),
+            "transform": grid.transform @ Affine.scale(factor),
             "width": max(1, round(grid.width / factor)),
             "height": max(1, round(grid.height / factor)),
             "resampling": Resampling.bilinear,

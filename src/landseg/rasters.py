@@ -43,7 +43,10 @@ _SETTINGS = {
 _REMOTE = {
     "GDAL_HTTP_TIMEOUT": 60,
     "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 1,  # s; twice as long each time
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # With several, GDAL fetches ahead, and takes zeros for what it could not fetch without a word.
+    "GDAL_NUM_THREADS": 1,
 }
 
 
@@ -53,7 +56,7 @@ def opened(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iter
 
     Args:
         location: the path of a file; or, as text, whatever GDAL opens, such as an http address.
-        threads: how many threads may decode blocks of it.
+        threads: how many threads may decode blocks of a file.
 
     Raises:
         LandsegError: the file is missing, or is no raster.

@@ -105,6 +105,7 @@ def map_scene(
         with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, say) as image:
             if not image.grid.crs:
                 say(f"{image.name}: has no CRS; its map has none either, and no areas in hectares")
+            least = _least(wanted.min_area, image) if wanted.vector else 0
             files = {
                 "confidence": confidence if wanted.confidence or wanted.vector else None,
                 "probability": wanted.path(scene, "_probability") if wanted.probability else None,
@@ -116,7 +117,6 @@ def map_scene(
             from landseg.maps.vectors import polygons, write_polygons  # geopandas takes a second
 
             with opened_map(path) as made:
-                least = _least(wanted.min_area, made.grid, path)
                 found = polygons(made, confidence, least, wanted.tolerance)
             write_polygons(found, wanted.path(scene, suffix=wanted.vector))
     return path
@@ -192,11 +192,11 @@ def _tracked(blender: Blender, image: Imagery, title: str, probabilities: bool) 
         )
 
 
-def _least(min_area: float | None, grid: Grid, path: Path) -> int:
+def _least(min_area: float | None, image: Imagery) -> int:
     """Return of how many pixels a patch must be to be kept."""
     if min_area is None:
         return _PATCH
-    wide = gsd(grid)
+    wide = gsd(image.grid)
     if wide is None:
-        raise LandsegError(f"{path}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
+        raise LandsegError(f"{image.name}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
     return ceil(min_area / wide**2)
