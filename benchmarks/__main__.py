@@ -14,7 +14,7 @@ import typer
 from benchmarks.common import RESULTS, ROOT, Figure, add_figures, console, figure_table, print_facts
 
 #: In the order in which they run; the other modules here are no benchmarks with figures to hold against targets.
-SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training")
+SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training", "mapping")
 
 
 def records(name: str) -> list[dict[str, Any]]:

@@ -13,6 +13,14 @@ ModelName = Annotated[
         "--model", "-m", help="A .safetensors or .onnx file, a git revision, a DVC experiment or `workspace`."
     ),
 ]
+Points = Annotated[
+    Path | None,
+    typer.Option(help="Reference points: x, y (or lon, lat) and class, as CSV or anything that geopandas reads."),
+]
+Matrix = Annotated[
+    str | None,
+    typer.Option(help="Test confusion matrices of the model: a git revision, a DVC experiment, `workspace`, or a CSV."),
+]
 
 
 def predict(
@@ -62,6 +70,24 @@ def predict(
         wanted = Wanted(out, overwrite, confidence, probability, vector, min_area, tolerance)
         for sentence in predict_scenes(scenes, dataset, look, wanted, _aside):
             typer.echo(sentence)
+
+
+def area(
+    maps: Annotated[list[str], typer.Argument(help="Maps of classes, by path or address.")],
+    points: Points = None,
+    matrix: Matrix = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the figures as a table, too.")] = None,
+) -> None:
+    """Measure the area of classes, with its error where a reference is given (Olofsson et al., 2014)."""
+    from landseg.maps.area import areas, write_csv
+    from landseg.maps.area_report import report
+    from landseg.rasters import raster
+
+    with reporting():
+        found = areas([raster(location) for location in maps], points, matrix)
+        typer.echo(report(found))
+        if csv:
+            write_csv(found, csv)
 
 
 def _split(listed: str | None) -> list[str]:

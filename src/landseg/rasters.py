@@ -50,6 +50,20 @@ _REMOTE = {
 }
 
 
+def raster(location: str) -> Path | str:
+    """Return the path of a file that is there, or, as text, what GDAL may find elsewhere.
+
+    Raises:
+        LandsegError: it is neither an address nor a file.
+    """
+    path = Path(location)
+    if path.is_file():
+        return path
+    if "://" not in location and not location.startswith("/vsi") and not path.exists():
+        raise LandsegError(f"{location}: not there; correct the path")
+    return location
+
+
 @contextmanager
 def opened(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iterator[Any]:
     """Open a raster for reading; yields a rasterio dataset.

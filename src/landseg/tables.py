@@ -9,7 +9,7 @@ Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens.
 | verdicts on scenes | kept.csv | those of scenes, and cloud_share, nodata_share, kept, reason |
 | imagery | data/imagery/<name>/imagery.csv | scene, place, group, archive, image, mask |
 | official split | official.csv | tile or place, part |
-| tile plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, gsd, dtype, geometry |
+| plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, gsd, dtype, geometry |
 | tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |
 | split | split.parquet | those, and part |
 

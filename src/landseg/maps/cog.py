@@ -63,7 +63,7 @@ class Cog:
         pixels = pixels if pixels.ndim == 3 else pixels[None]
         bands, height, width = self._held.shape
         if pixels.dtype != self._held.dtype or pixels.shape[::2] != (bands, width):
-            raise ValueError(f"{pixels.shape} {pixels.dtype}: not the bands, width or dtype of {self._target.name}")
+            raise ValueError(f"{pixels.shape} {pixels.dtype}: not the bands, width or dtype of {self._path}")
         if row != self.rows or row + pixels.shape[1] > self._target.height:
             raise ValueError(f"rows {row} to {row + pixels.shape[1]}: not those that come next, which is {self.rows}")
         while pixels.shape[1]:
@@ -88,6 +88,13 @@ class Cog:
         self.checksum = zlib.crc32(whole.data, self.checksum)
         with _told(self._path):
             self._target.write(whole, window=Window(0, self.rows - height, self._target.width, height))
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside a file, for what GDAL writes on the way to it; it goes with all that it holds."""
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def cog(
         LandsegError: the disk is full, or the folder cannot be written.
         ValueError: rows are missing when the block ends.
     """
-    with atomic(path) as temporary, _folder(path) as folder, rasterio.Env(**_SETTINGS):
+    with atomic(path) as temporary, scratch(path) as folder, rasterio.Env(**_SETTINGS):
         raw, final = folder / "rows.tif", folder / "map.tif"
         with _told(path), unplaced():
             target = rasterio.open(raw, "w", **_profile(grid, dtype, bands, nodata))
@@ -153,13 +160,6 @@ def _creation(overviews: str) -> dict[str, Any]:
     """Return the options of GDAL's COG driver; differences of neighbours compress quantities, not names."""
     predictor = "YES" if overviews == "average" else "NO"
     return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_COMPRESSED}
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside a file, for GDAL's own temporaries too, that goes with all it holds."""
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 @contextmanager

@@ -296,7 +296,7 @@ def _unmixed(mapped: Floats, before: Floats, after: Floats) -> Floats:
     from scipy.optimize import nnls  # a third of a second to import
 
     total = mapped.sum()
-    found: Floats = nnls(np.kron(before, after).T, mapped.ravel() / total)[0]
+    found: Floats = nnls(np.kron(before, after).T, mapped.ravel() / total, maxiter=30 * mapped.size)[0]
     areas: Floats = (total * found / found.sum()).reshape(mapped.shape)
     return areas
 

@@ -180,14 +180,13 @@ def _from_run(name: str, classes: ClassTable) -> Matrices:
     own, wanted = ([(each.id, each.name) for each in table] for table in (run.classes, classes))
     if sorted(own) != sorted(wanted):
         listed = [", ".join(f"{number} {name}" for number, name in sorted(table)) for table in (own, wanted)]
-        raise LandsegError(
-            f"{name}: was tested on the classes {listed[0]}, and the map has {listed[1]}; take its model"
-        )
+        raise LandsegError(f"{name}: knows the classes {listed[0]}, and the map has {listed[1]}; take the map's model")
     order = [own.index(each) for each in wanted]
     matrices = run.units[1][:, order][:, :, order]
     part = str(run.metrics["part"])
     leak = (run.metrics["split"]["leakage"] or {}).get("edge")
-    return Matrices(name, matrices, drawn_over(run), f"the {SETS[part]} of {name} ({run.revision})", leak)
+    called = name if name == run.revision else f"{name} ({run.revision})"
+    return Matrices(name, matrices, drawn_over(run), f"the {SETS[part]} of {called}", leak)
 
 
 def _from_table(path: Path, classes: ClassTable) -> Matrices:

@@ -33,6 +33,20 @@ def qml(entries: Legend) -> str:
     return _DOCTYPE + _text(style)
 
 
+def polygon_qml(entries: Legend, column: str) -> str:
+    """Return a QGIS style that fills polygons by the value of a column."""
+    style = Element("qgis", version="3.22", styleCategories="Symbology")
+    renderer = SubElement(style, "renderer-v2", type="categorizedSymbol", attr=column)
+    categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
+    for value, name, colour in entries:
+        SubElement(categories, "category", value=str(value), symbol=str(value), label=name, render="true")
+        symbol = SubElement(symbols, "symbol", type="fill", name=str(value), alpha="1")
+        fill = SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1"})
+        SubElement(fill, "prop", k="color", v=",".join(map(str, (*colour, 255))))
+        SubElement(fill, "prop", k="outline_style", v="no")
+    return _DOCTYPE + _text(style)
+
+
 def aux_xml(entries: Legend) -> str:
     """Return GDAL's sidecar of a raster: the names of the values of band 1, '' where no entry has the value.
 

@@ -13,7 +13,7 @@ from landseg.errors import LandsegError
 from landseg.imagery import Imagery, opened_image
 from landseg.model_info import ModelInfo
 from landseg.paths import Paths
-from landseg.rasters import opened
+from landseg.rasters import opened, raster
 from landseg.tables import read_csv
 
 
@@ -47,13 +47,9 @@ def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
     return found
 
 
-def _located(location: str) -> Scene:
-    path = Path(location)
-    if path.is_file():
-        return Scene(path.stem, path)
-    if "://" not in location and not location.startswith("/vsi") and not path.exists():
-        raise LandsegError(f"{location}: not there; correct the path")
-    return Scene(PurePosixPath(location.partition("?")[0]).stem, location)
+def _located(given: str) -> Scene:
+    location = raster(given)
+    return Scene(PurePosixPath(str(location).partition("?")[0]).stem, location)
 
 
 def _of_dataset(names: Sequence[str], dataset: str) -> list[Scene]:
