@@ -9,6 +9,17 @@ from servers import FileServer
 
 ROOT = Path(__file__).parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # every core has a process of tests already
+
+#: Files that take minutes: begun last, one process would work on them while all others are done.
+_LONG = ("test_studies.py", "test_pipeline.py", "test_mlhub.py", "test_train_stage.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -1,11 +1,17 @@
 """Small class maps, written as the house writes its own."""
 
-from collections.abc import Mapping
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
@@ -59,3 +65,30 @@ def patches(height: int, width: int, seed: int = 0, classes: ClassTable = CLASSE
     ids[salt] = chance.choice(choices, int(salt.sum()))
     ids[: height // 8, : width // 8] = NODATA
     return ids
+
+
+def gdal(program: str, *arguments: Path | str) -> str:
+    """What one of GDAL's own command-line tools prints.
+
+    Without them the test skips, or fails where LANDSEG_GDAL is "required".
+    """
+    found = shutil.which(program)
+    if found is None and os.environ.get("LANDSEG_GDAL") != "required":
+        pytest.skip(f"no {program}: install GDAL's command-line tools (gdal-bin)")
+    assert found, f"LANDSEG_GDAL is required, and there is no {program}"
+    return subprocess.run([found, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """Let no file of this process grow over a size in bytes, as on a full disk."""
+    if sys.platform == "win32":
+        pytest.skip("needs RLIMIT_FSIZE")
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -17,10 +17,11 @@ from torch import nn
 
 from landseg.errors import LandsegError
 from landseg.imagery import Imagery
+from landseg.maps.class_map import CERTAIN, NODATA
 from landseg.model_info import ModelInfo
 from landseg.models import Segmenter, build
 from landseg.pictures import Picture
-from landseg.predict.blending import CERTAIN, NODATA, Band, Blender
+from landseg.predict.blending import Band, Blender
 from landseg.predict.network import Pixels
 from landseg.predict.scenes import Scene, opened_scene
 from landseg.predict.torch_network import TorchNetwork

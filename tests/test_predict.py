@@ -24,9 +24,8 @@ from typer.testing import CliRunner, Result
 
 from landseg.cli import app
 from landseg.datasets.classes import ids
-from landseg.maps.class_map import NODATA, opened_map
+from landseg.maps.class_map import CERTAIN, NODATA, opened_map
 from landseg.models import Segmenter, save
-from landseg.predict.blending import CERTAIN
 from landseg.rasters import unplaced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +117,7 @@ class TestFiles:
         done = predict("scene.tif", "--vector", suffix, "--min-area", 5)
         assert done.exit_code == 0, done.output
         path = Path(f"maps/scene.{suffix}")
-        found = gpd.read_parquet(path) if suffix == "parquet" else gpd.read_file(path)
+        found = gpd.read_parquet(path) if suffix == "parquet" else gpd.read_file(path, layer="scene")
         assert set(found["class"]) <= {"field", "wood", "water"}
         assert found["area_m2"].min() >= 5 - 1e-2
         assert found["area_m2"].sum() == pytest.approx(181 * 150 * 0.25, rel=2e-3)
@@ -197,7 +196,8 @@ class TestRefused:
         )
         refused(
             predict("deep.tif"),
-            "deep.tif: holds uint16, and the model was trained on uint8; convert it to the same scale and type of numbers",
+            "deep.tif: holds uint16, and the model was trained on uint8; "
+            "convert it to the same scale and type of numbers",
         )
 
     @pytest.mark.usefixtures("folder")

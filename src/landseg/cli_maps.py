@@ -13,6 +13,9 @@ ModelName = Annotated[
         "--model", "-m", help="A .safetensors or .onnx file, a git revision, a DVC experiment or `workspace`."
     ),
 ]
+OtherModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="Map two scenes first, by this model; else both are maps.")
+]
 Points = Annotated[
     Path | None,
     typer.Option(help="Reference points: x, y (or lon, lat) and class, as CSV or anything that geopandas reads."),
@@ -21,6 +24,23 @@ Matrix = Annotated[
     str | None,
     typer.Option(help="Test confusion matrices of the model: a git revision, a DVC experiment, `workspace`, or a CSV."),
 ]
+Out = Annotated[Path, typer.Option(help="The folder to write into.")]
+Bands = Annotated[str, typer.Option(help="Which bands are the model's three, by number or name: 3,2,1 or B04,B03,B02.")]
+Dataset = Annotated[str | None, typer.Option(help="A data set whose scene table has the scenes, such as landcovernet.")]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Bring scenes to the resolution that the model was trained on.")
+]
+Window = Annotated[
+    int | None, typer.Option(min=32, help="Height and width of a window, px; by default that of the model's tiles.")
+]
+Overlap = Annotated[float, typer.Option(min=0, max=0.9, help="Share of a window that the next sees, too.")]
+Turned = Annotated[
+    bool, typer.Option("--d4", help="Look at windows turned and mirrored in all eight ways; eight times slower.")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Windows at a time; by default as suits the device.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+MinArea = Annotated[float | None, typer.Option(min=0, help="Smallest patch, m²; by default a few pixels.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
 def predict(
@@ -28,38 +48,26 @@ def predict(
         list[str], typer.Argument(help="Rasters, by path or address; with --dataset, scenes by their names.")
     ],
     model: ModelName,
-    out: Annotated[Path, typer.Option(help="The folder to write into.")],
-    bands: Annotated[
-        str, typer.Option(help="Which bands are the model's three, by number or name: 3,2,1 or B04,B03,B02.")
-    ] = "",
-    dataset: Annotated[
-        str | None, typer.Option(help="A data set whose scene table has the scenes, such as landcovernet.")
-    ] = None,
+    out: Out,
+    bands: Bands = "",
+    dataset: Dataset = None,
     classes: Annotated[
         str | None, typer.Option(help="Classes that the map must have: water,road. Another model is refused.")
     ] = None,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring scenes to the resolution that the model was trained on.")
-    ] = False,
-    window: Annotated[
-        int | None, typer.Option(min=32, help="Height and width of a window, px; by default that of the model's tiles.")
-    ] = None,
-    overlap: Annotated[float, typer.Option(min=0, max=0.9, help="Share of a window that the next sees, too.")] = 0.25,
-    d4: Annotated[
-        bool, typer.Option("--d4", help="Look at windows turned and mirrored in all eight ways; eight times slower.")
-    ] = False,
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time; by default as suits the device.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
+    resample: Resample = False,
+    window: Window = None,
+    overlap: Overlap = 0.25,
+    d4: Turned = False,
+    batch: Batch = None,
+    device: Device = "auto",
     confidence: Annotated[bool, typer.Option("--confidence", help="Write how likely the class of a pixel is.")] = False,
     probability: Annotated[bool, typer.Option("--probability", help="Write how likely every class is.")] = False,
     vector: Annotated[
         Literal["gpkg", "parquet"] | None, typer.Option(help="Write polygons, too: a GeoPackage or a GeoParquet file.")
     ] = None,
-    min_area: Annotated[
-        float | None, typer.Option(min=0, help="Smaller patches join their largest neighbour, m²; default: 10 px.")
-    ] = None,
+    min_area: MinArea = None,
     tolerance: Annotated[float, typer.Option(min=0, help="How far outlines may leave pixels' edges, px.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace maps that are there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Map whole scenes with a trained model."""
     from landseg.predict.command import Look, predict_scenes
@@ -88,6 +96,43 @@ def area(
         typer.echo(report(found))
         if csv:
             write_csv(found, csv)
+
+
+def change(
+    before: Annotated[str, typer.Argument(help="A map of classes; with --model, a scene.")],
+    after: Annotated[str, typer.Argument(help="The later one.")],
+    out: Out,
+    model: OtherModel = None,
+    points: Points = None,
+    matrix: Matrix = None,
+    min_area: MinArea = None,
+    bands: Bands = "",
+    dataset: Dataset = None,
+    resample: Resample = False,
+    window: Window = None,
+    overlap: Overlap = 0.25,
+    d4: Turned = False,
+    batch: Batch = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Say what became what between two maps, or two scenes and a model, with its error where a reference is given."""
+    from landseg.maps.change_files import require_new, write_change
+    from landseg.rasters import raster
+
+    with reporting():
+        if not overwrite:
+            require_new(out)
+        if model:
+            from landseg.predict.command import Look, maps_of, predict_scenes
+            from landseg.predict.mapping import Wanted
+
+            look = Look(model, _split(bands), (), resample, window, overlap, batch, d4, device)
+            wanted = Wanted(out, overwrite)
+            for sentence in predict_scenes([before, after], dataset, look, wanted, _aside):
+                typer.echo(sentence)
+            before, after = maps_of([before, after], dataset, wanted)
+        typer.echo(write_change(raster(before), raster(after), out, points, matrix, min_area))
 
 
 def _split(listed: str | None) -> list[str]:

@@ -1,7 +1,5 @@
 """What changed between two maps of the same classes: pixels and hectares from class to class, and a raster of it."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +20,6 @@ from rasterio.windows import Window
 
 from landseg.datasets.classes import IGNORE, ClassTable, Colour, LandClass, channels, names
 from landseg.errors import LandsegError
-from landseg.files import atomic
 from landseg.ground import gsd, row_areas
 from landseg.maps.class_map import NODATA, ClassMap, opened_map, written_categories
 from landseg.maps.style import Legend
@@ -31,7 +28,7 @@ from landseg.rasters import Grid, opened
 
 _HECTARE = 1e4  # m²
 # How far, in px, GDAL's approximation may put a pixel's centre beside where it is.
-_TOLERANCE = 0.01
+_TOLERANCE = 0.001
 # Along either side of a grid, how many places are looked up to see whether another covers some.
 _LATTICE = 33
 
@@ -227,7 +224,14 @@ class Change:
     @property
     def changed(self) -> float:
         """Area that changed, in that unit."""
-        return float(self.areas.sum() - np.trace(self.areas))
+        return float(self.areas[~np.eye(len(self.classes), dtype=np.bool_)].sum())
+
+    def written(self, area: float) -> str:
+        """Write an area without its unit, in so many digits that a thousandth of all shows."""
+        total = self.areas.sum()
+        digits = 0 if total >= 10_000 or self.hectares is None else 1 if total >= 1000 else 2 if total >= 10 else 4
+        least = 10.0**-digits
+        return f"<{least:.{digits}f}" if 0 < area < least / 2 else f"{area:,.{digits}f}"
 
 
 def measured(pair: Pair) -> Change:
@@ -313,7 +317,7 @@ def change_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
     found = {}
     for before, start in enumerate(classes):
         for after, end in enumerate(classes):
-            colour = pale(start.color) if before == after else _mixed(_dark(end.color), start.color, 0.15)
+            colour = pale(start.color) if before == after else strong(start.color, end.color)
             while colour in taken:
                 colour = (colour[0], colour[1], (colour[2] + 1) % 256)
             taken.add(colour)
@@ -326,27 +330,15 @@ def pale(colour: Colour) -> Colour:
     return _mixed((255, 255, 255), colour, 0.3)
 
 
-def _dark(colour: Colour) -> Colour:
-    """Darken a colour to where it stands out from pale ones; luma of ITU-R BT.601."""
-    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    return _mixed((0, 0, 0), colour, min(1, 150 / max(luma, 1)))
+def strong(start: Colour, end: Colour) -> Colour:
+    """Return the colour of a change: that of its end, dark enough to stand out from pale ones, tinted by its start.
+
+    Luma is that of ITU-R BT.601.
+    """
+    luma = 0.299 * end[0] + 0.587 * end[1] + 0.114 * end[2]
+    return _mixed(_mixed((0, 0, 0), end, min(1, 150 / max(luma, 1))), start, 0.15)
 
 
 def _mixed(ground: Colour, colour: Colour, share: float) -> Colour:
     red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(ground, colour, strict=True))
     return red, green, blue
-
-
-def write_csv(change: Change, path: Path) -> None:
-    """Write the changes that occur, unchanged ones too, a row each, the largest first; empty where nothing is known."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["before_id", "before", "after_id", "after", "pixels", "hectares", "share"])
-    order = np.argsort(-change.pixels, axis=None, kind="stable")[: np.count_nonzero(change.pixels)]
-    for before, after in np.stack(np.unravel_index(order, change.pixels.shape), axis=1).tolist():
-        start, end = change.classes[before], change.classes[after]
-        hectares = None if change.hectares is None else float(change.hectares[before, after])
-        share = float(change.areas[before, after] / change.areas.sum())
-        writer.writerow([start.id, start.name, end.id, end.name, int(change.pixels[before, after]), hectares, share])
-    with atomic(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -22,6 +22,8 @@ from landseg.rasters import Grid, opened, read, valid
 
 #: The value of pixels that have no class.
 NODATA = IGNORE
+#: What stands for certainty in rasters of confidence and probability, which have NODATA, too.
+CERTAIN = 254
 #: The tag that holds the class table: a JSON list of id, name and color.
 CLASSES = "LANDSEG_CLASSES"
 

@@ -138,11 +138,10 @@ def cog(
             writer = Cog(target, path)
             yield writer
             writer.finish()
-            target.update_tags(**tags or {})
-            target.descriptions = tuple(descriptions) or target.descriptions
-            if colours:
-                target.write_colormap(1, colours)
-        with _told(path), unplaced():
+            with _told(path):
+                _describe(target, tags or {}, colours or {}, descriptions)
+                target.close()
+        with _told(path):
             copy(raw, final, driver="COG", **_creation(overviews))
             _compare(final, writer, path)
         final.replace(temporary)
@@ -156,10 +155,19 @@ def _profile(grid: Grid, dtype: str, bands: int, nodata: float | None) -> dict[s
     return shape | blocks | place | {"driver": "GTiff", "crs": grid.crs} | _COMPRESSED | {"zlevel": 1}
 
 
+def _describe(target: Any, tags: Mapping[str, str], colours: Mapping[int, Colour], descriptions: Sequence[str]) -> None:
+    target.update_tags(**tags)
+    if descriptions:
+        target.descriptions = tuple(descriptions)
+    if colours:
+        target.write_colormap(1, colours)
+
+
 def _creation(overviews: str) -> dict[str, Any]:
     """Return the options of GDAL's COG driver; differences of neighbours compress quantities, not names."""
     predictor = "YES" if overviews == "average" else "NO"
-    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_COMPRESSED}
+    threads = {"num_threads": "all_cpus"}  # all else is done by now
+    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_COMPRESSED, **threads}
 
 
 @contextmanager
@@ -180,13 +188,18 @@ def _incomplete(path: Path) -> LandsegError:
 
 def _compare(final: Path, writer: Cog, path: Path) -> None:
     """Read a finished file, overviews and all, and refuse it if its pixels are not those that were written."""
-    with rasterio.open(final) as source:
+    with _read(final) as source:
         found, levels = _checksum(source), len(source.overviews(1))
     for level in range(levels):
-        with rasterio.open(final, overview_level=level) as source:
+        with _read(final, overview_level=level) as source:
             _checksum(source)
     if found != writer.checksum:
         raise _incomplete(path)
+
+
+def _read(path: Path, **options: Any) -> Any:
+    with unplaced():
+        return rasterio.open(path, **options)
 
 
 def _checksum(source: Any) -> int:

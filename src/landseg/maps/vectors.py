@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from landseg.errors import LandsegError
 from landseg.files import atomic
 from landseg.ground import row_areas
-from landseg.maps.class_map import NODATA, ClassMap
+from landseg.maps.class_map import CERTAIN, NODATA, ClassMap
 from landseg.maps.style import Legend, polygon_qml
 from landseg.rasters import Grid, opened, read
 
@@ -57,7 +57,7 @@ def polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, to
 
     Args:
         classes_map: the open map.
-        confidence: a raster of the map's grid, 0 to 255 for 0 to 1, to be averaged over the pixels of a region.
+        confidence: a raster of the map's grid, 0 to CERTAIN, to be averaged over the pixels of a region.
         min_pixels: how many pixels a region has at least.
         tolerance: the root of the largest area that may be cut off at a corner, px; 0 leaves all as it is.
 
@@ -201,13 +201,13 @@ def _areas(found: _Outlines, grid: Grid) -> Floats:
 
 
 def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
-    """Return the mean of a raster over the pixels of every region, (N,), from 0 to 255 to 0 to 1; NaN without one."""
+    """Return the mean of a raster over the pixels of every region, (N,), 0 to 1; NaN without one."""
     if path is None:
         return np.full(len(found.ids), np.nan)
     with opened(path) as source:
         Grid.of(source).require(grid, f"the map {grid.name}")
         total = _sums(found, grid, lambda rows: read(source, rows, 1))
-    return total / 255 / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
+    return total / CERTAIN / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
 
 
 def _sums(found: _Outlines, grid: Grid, values: Callable[[Window], npt.NDArray[Any]]) -> Floats:

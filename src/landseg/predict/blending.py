@@ -12,13 +12,11 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from landseg.imagery import Imagery, Present
+from landseg.maps.class_map import CERTAIN, NODATA
 from landseg.parallel import ahead
 from landseg.predict.network import Array, Network, Pixels, symmetric
 from landseg.predict.windows import Windows, windows
 from landseg.rasters import Image
-
-#: What stands for a probability of 1 in bytes, and for no data: 255.
-CERTAIN, NODATA = 254, 255
 
 
 class Band(NamedTuple):

@@ -60,6 +60,11 @@ def predict_scenes(
             yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {network.where}"
 
 
+def maps_of(given: Sequence[str], dataset: str | None, wanted: Wanted) -> list[str]:
+    """Return where the maps of scenes are, once they are mapped."""
+    return [str(wanted.path(scene)) for scene in scenes(given, dataset)]
+
+
 def _blender(network: Network, look: Look) -> Blender:
     stride, size = network.info.stride, look.window or network.info.tile
     if size % stride:

@@ -15,10 +15,11 @@ from landseg.datasets.classes import ClassTable, ids, names
 from landseg.errors import LandsegError
 from landseg.ground import gsd
 from landseg.imagery import Imagery
-from landseg.maps.class_map import NODATA, opened_map, written_map
+from landseg.maps.class_map import CERTAIN, NODATA, opened_map, written_map
 from landseg.maps.cog import Cog, cog
+from landseg.maps.style import legend
 from landseg.model_info import ModelInfo
-from landseg.predict.blending import CERTAIN, Band, Blender
+from landseg.predict.blending import Band, Blender
 from landseg.predict.model_file import ModelFile
 from landseg.predict.scenes import Scene, opened_scene
 from landseg.progress import track
@@ -118,7 +119,7 @@ def map_scene(
 
             with opened_map(path) as made:
                 found = polygons(made, confidence, least, wanted.tolerance)
-            write_polygons(found, wanted.path(scene, suffix=wanted.vector))
+            write_polygons(found, wanted.path(scene, suffix=wanted.vector), legend(info.classes))
     return path
 
 
