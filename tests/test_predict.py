@@ -268,7 +268,7 @@ class TestModel:
     def test_one_that_is_not_there(self) -> None:
         refused(
             predict("scene.tif", model="no.onnx"),
-            "no.onnx: not there; correct the path, or name a git revision or a DVC experiment",
+            "no.onnx: not there; correct the path, run `dvc repro`, or name a revision or an experiment",
         )
 
     @pytest.mark.parametrize("name", ["model.pt", "model.safetensors", "model.onnx", "model"])
@@ -295,7 +295,7 @@ class TestModel:
         Path(".gitignore").write_text("maps\n")
         commit(Path())
         head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        for name in ("HEAD", made):
+        for name in ("HEAD", "workspace", made):
             done = predict("scene.tif", "--overwrite", model=str(name))
             assert done.exit_code == 0, done.output
             with opened_map(Path("maps/scene.tif")) as found:

@@ -24,7 +24,7 @@ study_app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 
-for command in (cli_maps.predict, cli_maps.area, cli_maps.change):
+for command in (cli_maps.predict, cli_maps.area, cli_maps.change, cli_maps.export, cli_maps.card):
     app.command()(command)
 
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a study's file.")]

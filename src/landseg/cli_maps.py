@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from landseg.errors import reporting
+from landseg.files import atomic
 
 ModelName = Annotated[
     str,
@@ -133,6 +134,40 @@ def change(
                 typer.echo(sentence)
             before, after = maps_of([before, after], dataset, wanted)
         typer.echo(write_change(raster(before), raster(after), out, points, matrix, min_area))
+
+
+def export(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    program: Annotated[bool, typer.Option(help="Write the program of torch.export beside it, as .pt2.")] = True,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model for other programs: ONNX, a program of torch.export, and the model card."""
+    from landseg.predict.carrying import carry
+
+    with reporting():
+        for sentence in carry(model, out, program, overwrite):
+            typer.echo(sentence)
+
+
+def card(
+    model: Annotated[
+        str, typer.Argument(help="A git revision, a DVC experiment, `workspace`, or the file of a model.")
+    ] = "workspace",
+    out: Annotated[Path | None, typer.Option(help="The Markdown file to write; by default it is printed.")] = None,
+) -> None:
+    """Say what is known of a model: data, split, scores with intervals, licence, intended use, limits."""
+    from landseg.predict.carrying import card_of
+    from landseg.predict.model_file import model_file
+
+    with reporting(), model_file(model) as file:
+        text = card_of(file)
+        if out is None:
+            typer.echo(text, nl=False)
+            return
+        with atomic(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        typer.echo(f"{out}: written")
 
 
 def _split(listed: str | None) -> list[str]:

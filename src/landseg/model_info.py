@@ -1,10 +1,13 @@
 """What a model file says of its weights: all without which they mean nothing. Needs no torch."""
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from landseg.datasets.classes import ClassTable
+from landseg.errors import LandsegError
 from landseg.pictures import Picture
 
 #: Mean and standard deviation of ImageNet's red, green and blue, of values from 0 to 1.
@@ -46,3 +49,18 @@ class ModelInfo(BaseModel):
     def stride(self) -> int:
         """What heights and widths must be multiples of, px: an encoder halves them so many times."""
         return int(2**self.encoder_depth)
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Read what a model file says; safetensors holds numbers and text only, so no foreign code runs.
+
+    Raises:
+        LandsegError: the file is missing, or is no model of this program.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return ModelInfo.model_validate_json((file.metadata() or {})[KEY])
+    except FileNotFoundError:
+        raise LandsegError(f"{path}: not there; run the train stage first") from None
+    except (SafetensorError, KeyError, ValidationError):
+        raise LandsegError(f"{path}: is no landseg model; train it again, or name another file") from None

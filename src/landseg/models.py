@@ -8,14 +8,13 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.model_info import KEY, ModelInfo
+from landseg.model_info import KEY, ModelInfo, read_info
 
 
 class Segmenter(nn.Module):
@@ -188,18 +187,14 @@ def save(model: Segmenter, path: Path) -> None:
 
 
 def load(path: Path) -> Segmenter:
-    """Read a model file; safetensors holds numbers and text only, so no foreign code runs.
+    """Read a model file; no foreign code runs.
 
     Raises:
         LandsegError: the file is missing, or is no model of this program.
     """
+    model = build(read_info(path), None)
     try:
-        with safe_open(path, "pt") as file:
-            info = ModelInfo.model_validate_json((file.metadata() or {})[KEY])
-        model = build(info, None)
         model.network.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise LandsegError(f"{path}: not there; run the train stage first") from None
-    except (SafetensorError, KeyError, ValidationError, RuntimeError):
+    except (SafetensorError, RuntimeError):
         raise LandsegError(f"{path}: is no landseg model; train it again, or name another file") from None
     return model

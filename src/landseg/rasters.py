@@ -20,7 +20,7 @@ from landseg.errors import LandsegError
 
 Image = npt.NDArray[Any]
 
-_FILTERS = threading.Lock()
+_FILTERS = threading.RLock()
 
 _SETTINGS = {
     # Bytes for decoded blocks, of all open rasters of a process (GDAL's own choice is 5 % of the machine): enough for

@@ -9,8 +9,9 @@ from landseg.errors import LandsegError
 from landseg.model_info import ModelInfo
 from landseg.predict.blending import Blender
 from landseg.predict.mapping import Wanted, map_scene, require_new
-from landseg.predict.model_file import Device, model_file, opened_network
+from landseg.predict.model_file import model_file
 from landseg.predict.network import Network
+from landseg.predict.opening import Device, opened_network
 from landseg.predict.scenes import scenes
 
 
