@@ -337,7 +337,10 @@ def test_more_values_than_a_byte_holds(tmp_path: Path, count: int, dtype: str, n
     assert f"Type={'Byte' if dtype == 'uint8' else 'UInt16'}" in gdal("gdalinfo", path)
 
 
-@pytest.mark.parametrize("classes", [landcoverai.CLASSES, ghana.CLASSES, CLASSES], ids=["landcoverai", "ghana", "few"])
+ALIKE = tuple(LandClass(id=k, name=f"grey {k}", color=(k, k, k)) for k in range(9))
+
+
+@pytest.mark.parametrize("classes", [landcoverai.CLASSES, ghana.CLASSES, ALIKE], ids=["landcoverai", "ghana", "alike"])
 def test_colours_of_changes_are_distinct_and_stand_out(classes: ClassTable) -> None:
     colours = change_colours(classes)
     assert len(set(colours.values())) == len(classes) ** 2

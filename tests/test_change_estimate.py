@@ -90,12 +90,17 @@ def test_changes_with_hardly_a_point_are_left_out_and_told(tmp_path: Path) -> No
     with opened_pair(*paths) as pair:
         change = measured(pair)
         found = by_points(pair, change, path)
-    assert found.areas.sum() == pytest.approx(change.areas.sum() - change.areas[0, 2])
+    assert np.nansum(found.areas) == pytest.approx(change.areas.sum() - change.areas[0, 2])
+    assert np.argwhere(np.isnan(found.areas)).tolist() == [[0, 2]]
     assert found.points is not None
     assert found.points.left_out[0, 2] == change.areas[0, 2] > 0
     said = report(change, None, found)
     assert "Fewer than 2 points lie on what is mapped as other → water & ice: 0.50 ha, 0.5 % of the map" in said
     assert "(1 outside the maps left out)" in said
+    assert next(line for line in said.splitlines() if line.startswith("other → water")).split()[-2:] == ["–", "–"]
+    write_csv(change, found, tmp_path / "change.csv")
+    assert "0,other,4,water & ice,50,ha," in (tmp_path / "change.csv").read_text(encoding="utf-8")
+    assert ",,,\n" in (tmp_path / "change.csv").read_text(encoding="utf-8")
     assert not np.isnan(found.changed_interval).any()
 
 

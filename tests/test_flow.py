@@ -80,6 +80,22 @@ def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
     assert "What changed" not in " ".join(texts(figure))
 
 
+def test_ribbons_fill_the_bars_that_they_leave_and_reach() -> None:
+    figure = flow_figure(random_change(landcovernet.CLASSES, 0.6))
+    found: list[Any] = [p.get_path().vertices for p in figure.axes[0].patches if isinstance(p, PathPatch)]
+    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    for side, ends in enumerate(((0, 7), (3, 4))):
+        spans = sorted(tuple(corners[ends, 1]) for corners in found)
+        covered: list[tuple[float, float]] = []  # what ribbons that touch cover together
+        for top, bottom in spans:
+            if covered and top == pytest.approx(covered[-1][1]):
+                covered[-1] = (covered[-1][0], bottom)
+            else:
+                covered.append((top, bottom))
+        bars_there = sorted((b.get_y(), b.get_y() + b.get_height()) for b in boxes if (b.get_x() > 4.5) == bool(side))
+        assert np.array(covered) == pytest.approx(np.array(bars_there))
+
+
 def test_names_areas_and_shares_stand_beside_bars() -> None:
     said = texts(flow_figure(change_of(AREAS)))
     for text in ("before.tif", "after.tif", "600.0 ha, 60.0 %", "540.0 ha, 54.0 %", "110.0 ha, 11.0 %"):

@@ -58,8 +58,7 @@ def export(model: Segmenter, path: Path, program: Path | None = None) -> float:
         if beside:
             _write_program(exported, model.info, beside)
         _write_onnx(exported, model.info, temporary)
-        difference = _check(model, temporary)
-    return difference
+        return _check(model, temporary)
 
 
 def _exported(model: Segmenter) -> ExportedProgram:
@@ -132,11 +131,11 @@ def _check(model: Segmenter, path: Path) -> float:
     Raises:
         LandsegError: it is larger than rounding explains, or the file cannot be computed.
     """
-    # On the CPU, where both compute in full 32 bits.
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     info, noise, largest = model.info, torch.Generator().manual_seed(0), 0.0
+    with _failing(info):  # on the CPU, where both compute in full 32 bits
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     side = ceil(info.tile / info.stride) * info.stride
-    for count, height, width in ((1, side, side), (2, side, side + info.stride), (2, side + info.stride, 2 * side)):
+    for count, height, width in ((1, side, side), (2, side + info.stride, 2 * side)):
         images = torch.randint(256, (count, 3, height, width), generator=noise, dtype=torch.uint8)
         with torch.inference_mode():
             expected = model(images)
@@ -146,7 +145,7 @@ def _check(model: Segmenter, path: Path) -> float:
         if not difference <= TOLERANCE * max(1, float(expected.abs().max())):
             raise LandsegError(
                 f"{info.architecture} with {info.encoder}: ONNX Runtime's logits differ from PyTorch's by "
-                f"{difference:.2g}; export it from another machine or version of torch, or use the model as it is"
+                f"{difference:.2g}; use the model as it is, or train another: Unet and UnetPlusPlus can be exported"
             )
         largest = max(largest, difference)
     return largest

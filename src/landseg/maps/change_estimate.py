@@ -21,7 +21,7 @@ LEAST_POINTS = 2
 class Adjusted:
     """True areas of change in the unit of the change that was measured. Rows: class before, columns: class after."""
 
-    #: (K, K).
+    #: (K, K); NaN for changes that the estimate leaves out.
     areas: Floats
     #: (K, K, 2) ends of the 95 % intervals, NaN where there are none.
     intervals: Floats
@@ -110,6 +110,8 @@ def _stratified(covered: Floats, mapped: Counts, true: Counts, count: int, said:
     whole = stratified(covered[strata], halves)
     areas, intervals = np.zeros(count**2), np.zeros((count**2, 2))
     areas[strata], intervals[strata] = found.areas, found.areas_interval
+    left_out = said.left_out.ravel() > 0
+    areas[left_out] = intervals[left_out] = np.nan
     return Adjusted(
         areas.reshape(count, count),
         intervals.reshape(count, count, 2),

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from landseg.errors import LandsegError
-from landseg.maps.change import legend, measured, opened_pair, write_csv, write_raster
+from landseg.maps.change import legend, measured, opened_pair, write_raster
 from landseg.maps.change_estimate import by_matrices, by_points
 from landseg.maps.change_patches import patches
-from landseg.maps.change_report import report
+from landseg.maps.change_report import report, write_csv
 from landseg.maps.flow import write_flow
 from landseg.maps.reference import read_matrices
 from landseg.maps.vectors import write_polygons
@@ -59,7 +59,7 @@ def write_change(
         elif matrices is not None:
             adjusted = by_matrices(change, matrices)
         write_raster(pair, change, folder / RASTER)
-    write_csv(change, folder / TABLE)
+    write_csv(change, adjusted, folder / TABLE)
     write_polygons(found.frame, folder / POLYGONS, legend(change), "change")
     write_flow(change, folder / FIGURE)
     return report(change, found, adjusted)

@@ -49,7 +49,7 @@ def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | 
         f"Changed: {change.written(change.changed)} {change.unit}, {_share(change.changed / whole)} of "
         f"{change.written(whole)} {change.unit}.",
     ]
-    if change.changed or (adjusted is not None and adjusted.changed):
+    if change.changed or (adjusted is not None and adjusted.changed > 0):
         lines += ["", *_lines(_largest(change, adjusted)), ""]
     if patches is not None:
         lines += _of_patches(change, patches)
@@ -65,7 +65,7 @@ def write_csv(change: Change, adjusted: Adjusted | None, path: Path) -> None:
     Raises:
         LandsegError: the disk is full, or the folder cannot be written.
     """
-    most = change.areas if adjusted is None else np.maximum(change.areas, adjusted.areas)
+    most = change.areas if adjusted is None else np.fmax(change.areas, adjusted.areas)
     head = ["before_id", "before", "after_id", "after", "pixels", "unit", "mapped", "share"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -111,7 +111,7 @@ def _matrix(change: Change) -> Table:
 def _largest(change: Change, adjusted: Adjusted | None) -> Table:
     """Return the changes of most area, as mapped or as adjusted."""
     written, called = change.written, names(change.classes)
-    most = change.areas if adjusted is None else np.maximum(change.areas, adjusted.areas)
+    most = change.areas if adjusted is None else np.fmax(change.areas, adjusted.areas)
     found = _largest_first(most * ~np.eye(len(called), dtype=np.bool_))
     right = [f"mapped {change.unit}", "share"]
     if adjusted is not None:
@@ -123,7 +123,8 @@ def _largest(change: Change, adjusted: Adjusted | None) -> Table:
         cells = [written(area), _share(area / change.areas.sum())]
         if adjusted is not None:
             ends = _ends(adjusted.intervals[before, after], written)
-            cells += [written(adjusted.areas[before, after]), ends or "–"]
+            true = adjusted.areas[before, after]
+            cells += ["–" if np.isnan(true) else written(true), ends or "–"]
         table.add_row(escape(f"{called[before]} → {called[after]}"), *cells)
     return table
 

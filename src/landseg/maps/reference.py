@@ -42,20 +42,21 @@ class Points:
     channels: npt.NDArray[np.intp]
 
 
-def read_points(path: Path, classes: ClassTable) -> Points:
+def read_points(path: Path, classes: ClassTable, column: str = "class") -> Points:
     """Read a table of reference points.
 
     Args:
         path: CSV with the columns class, and x and y in the CRS of the map or lon and lat in degrees; or what geopandas
             reads (GeoPackage, GeoParquet, GeoJSON, ...), with points and a column class.
         classes: of the map. A class is given by its name or its id.
+        column: the name of the column of classes, where it is another.
 
     Raises:
         LandsegError: the file is missing or none of these, a column is, or a class is none of the map's.
     """
     if not path.is_file():
         raise LandsegError(f"{path}: not there; give a table of reference points")
-    x, y, crs, given = _from_csv(path) if path.suffix.lower() in _CSV else _from_vectors(path)
+    x, y, crs, given = (_from_csv if path.suffix.lower() in _CSV else _from_vectors)(path, column)
     if not given:
         raise LandsegError(f"{path}: holds no point; give a table with some")
     known = {str(each.id): k for k, each in enumerate(classes)} | {name: k for k, name in enumerate(names(classes))}
@@ -102,6 +103,11 @@ class Sampling:
             window = Window(left, top, int(np.ptp(col[here])) + 1, int(np.ptp(row[here])) + 1)
             found = class_map.read(window)[row[here] - top, col[here] - left]
             self._mapped[wanted[here]] = self._channels[found]
+
+    @property
+    def mapped(self) -> npt.NDArray[np.uint8]:
+        """(N,) channel of every point on the first map that has a class there, NODATA where none has."""
+        return self._mapped
 
     @property
     def sample(self) -> Counts:
@@ -207,8 +213,8 @@ def _from_table(path: Path, classes: ClassTable) -> Matrices:
     return Matrices(str(path), matrices, noun, f"the confusion matrices of {path}")
 
 
-def _from_csv(path: Path) -> tuple[Floats, Floats, Any, list[str]]:
-    rows = _rows(path, ("class",), "class, and x and y or lon and lat")
+def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
+    rows = _rows(path, (column,), f"{column}, and x and y or lon and lat")
     crs, pair = next(
         ((crs, pair) for crs, pair in ((None, ("x", "y")), (_DEGREES, ("lon", "lat"))) if {*pair} <= rows[0].keys()),
         (None, None),
@@ -216,10 +222,10 @@ def _from_csv(path: Path) -> tuple[Floats, Floats, Any, list[str]]:
     if pair is None:
         raise LandsegError(f"{path}: has no columns x and y, or lon and lat; name those of its points so")
     x, y = (np.array([_number(path, line, row, of) for line, row in enumerate(rows, start=2)]) for of in pair)
-    return x, y, crs, [row["class"] for row in rows]
+    return x, y, crs, [row[column] for row in rows]
 
 
-def _from_vectors(path: Path) -> tuple[Floats, Floats, Any, list[str]]:
+def _from_vectors(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
     import geopandas as gpd  # a second to import
 
     try:
@@ -227,12 +233,12 @@ def _from_vectors(path: Path) -> tuple[Floats, Floats, Any, list[str]]:
     except Exception as error:  # of what a file can be, the readers raise all sorts
         reason = " ".join(str(error).split()).rstrip(".")
         raise LandsegError(f"{path}: cannot be read as a table of points ({reason}); replace it") from None
-    if "class" not in frame:
-        raise LandsegError(f"{path}: has no column class; name that of its points' classes so")
+    if column not in frame:
+        raise LandsegError(f"{path}: has no column {column}; name that of its points' classes so")
     if len(frame) and ((frame.geom_type != "Point") | frame.geometry.is_empty).any():
         raise LandsegError(f"{path}: holds other things than points; give a point a place")
     crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
-    given = [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in frame["class"]]
+    given = [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in frame[column]]
     return frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy(), crs, [name.strip() for name in given]
 
 
