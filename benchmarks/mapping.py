@@ -50,7 +50,8 @@ from landseg.predict.mapping import Wanted
 from pathlib import Path
 job = json.loads(sys.argv[1])
 start = time.perf_counter()
-list(predict_scenes([job["scene"]], None, Look(job["model"], device=job["device"]), Wanted(Path(job["out"])), print))
+wanted = Wanted(Path(job["out"]), overwrite=True)
+list(predict_scenes([job["scene"]], None, Look(job["model"], device=job["device"]), wanted, print))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"seconds": time.perf_counter() - start, "peak": peak}))
 """
@@ -83,7 +84,7 @@ def plain_rate(net: TorchNetwork, scene: Path, out: Path, batch: int) -> float:
             for first in range(0, len(cells), batch):
                 some = [Window(col, row, _WINDOW, _WINDOW) for row, col in cells[first : first + batch]]
                 images = np.stack([source.read(window=window).transpose(1, 2, 0) for window in some])
-                ids = net.as_bytes(net.probabilities(images).argmax(1))
+                ids = net.as_bytes(net.probabilities(images).max(1)[1])
                 for window, found in zip(some, ids, strict=True):
                     target.write(found, 1, window=window)
     return len(cells) / (time.perf_counter() - start)
@@ -115,7 +116,7 @@ def main(
     turns: Annotated[int, typer.Option(help="Turns of every side.")] = 5,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
     encoder: Annotated[str, typer.Option(help="Of the U-Net.")] = "resnet18",
-    side: Annotated[int, typer.Option(help="Height and width of the scene that sides take turns on, px.")] = 2048,
+    side: Annotated[int, typer.Option(help="Height and width of the scene that sides take turns on, px.")] = 3072,
     whole: Annotated[bool, typer.Option(help="Map a scene of 9600 x 9000 px, too.")] = True,
 ) -> None:
     """Measure, and keep what was found if it ran in full."""

@@ -132,9 +132,9 @@ class Blender:
     def _finished(
         self, blend: Array, row: int, looked: int, missing: npt.NDArray[np.bool_] | None, probabilities: bool
     ) -> Band:
-        network, library = self.network, self.network.library
-        channels = network.as_bytes(library.argmax(blend, 0))
-        confidence = network.as_bytes((library.amax(blend, 0) * CERTAIN).round())
+        network = self.network
+        channel, likely = network.likeliest(blend)
+        channels, confidence = network.as_bytes(channel), network.as_bytes((likely * CERTAIN).round())
         every = network.as_bytes((blend * CERTAIN).round()) if probabilities else None
         if missing is not None:
             channels[missing] = confidence[missing] = NODATA

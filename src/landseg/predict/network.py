@@ -35,6 +35,10 @@ class Network(Protocol):
         """Return values as an array of the library, where the network computes."""
         ...
 
+    def likeliest(self, probabilities: Array) -> tuple[Array, Array]:
+        """Return the likeliest channel of every pixel, and how likely it is: (K, H, W) to (H, W) each."""
+        ...
+
     def as_bytes(self, values: Array) -> Pixels:
         """Return an array of whole numbers from 0 to 255 as NumPy's, in main memory."""
         ...

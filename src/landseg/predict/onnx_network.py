@@ -53,6 +53,10 @@ class OnnxNetwork:
         """Return the values."""
         return values
 
+    def likeliest(self, probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        """Return the likeliest channel and its probability."""
+        return probabilities.argmax(0), probabilities.max(0)
+
     def as_bytes(self, values: npt.NDArray[Any]) -> Pixels:
         """Return whole numbers from 0 to 255 as bytes."""
         return values.astype(np.uint8)
