@@ -9,9 +9,9 @@
 | landseg, no overlap | every row once, ahead | the same windows, blended | COG: overviews, colours, names; read back |
 | landseg | the same | windows that overlap by a quarter | the same |
 
-All are given the same scene, as many windows at a time, on the same device; they take turns in one process, and what
-is compared is windows a second, so that overlap is no excuse. Memory is measured in a process of its own that maps a
-scene of LandCover.ai's size from a model file, as `landseg predict` does.
+All are given the same scene and the same loaded network, on the same device, as many windows at a time. They take turns
+in one process, and what is compared is windows a second, so that overlap is no excuse. Memory is measured in a process
+of its own that maps a scene of LandCover.ai's size from a model file, as `landseg predict` does.
 """
 
 import json
@@ -33,11 +33,12 @@ from rasterio.windows import Window
 from benchmarks.common import ROOT, Figure, console, report
 from benchmarks.loops import network
 from benchmarks.scene import REAL_SIZE, write_pair
-from landseg.devices import Accelerator, accelerator, mixed
-from landseg.maps.class_map import opened_map
+from landseg.devices import accelerator, mixed
 from landseg.models import save
-from landseg.predict.command import Look, predict_scenes
-from landseg.predict.mapping import Wanted
+from landseg.predict.blending import Blender
+from landseg.predict.mapping import Wanted, map_scene
+from landseg.predict.model_file import ModelFile
+from landseg.predict.scenes import Scene, opened_scene
 from landseg.predict.torch_network import TorchNetwork
 
 _WINDOW = 512
@@ -90,16 +91,15 @@ def plain_rate(net: TorchNetwork, scene: Path, out: Path, batch: int) -> float:
     return len(cells) / (time.perf_counter() - start)
 
 
-def our_rate(model: Path, scene: Path, out: Path, overlap: float, batch: int, device: Accelerator) -> float:
+def our_rate(net: TorchNetwork, model: ModelFile, scene: Path, out: Path, overlap: float) -> float:
     """Return windows a second of landseg predict, from opening the scene until its map stands there, whole."""
+    blender = Blender(net, _WINDOW, overlap, net.batch)
     start = time.perf_counter()
-    look = Look(str(model), overlap=overlap, batch=batch, device=device)
-    list(predict_scenes([str(scene)], None, look, Wanted(out, overwrite=True), console.print))
+    map_scene(Scene("map", scene), blender, model, Wanted(out, overwrite=True), (), False, console.print)
     seconds = time.perf_counter() - start
-    with opened_map(out / f"{scene.stem}.tif") as made:
-        step = int(_WINDOW * (1 - overlap))
-        down, across = (1 + -(-(size - _WINDOW) // step) for size in (made.grid.height, made.grid.width))
-    return down * across / seconds
+    with opened_scene(Scene("map", scene), net.info) as image:
+        down, across = blender.grid(image)
+    return len(down.starts) * len(across.starts) / seconds
 
 
 def whole_scene(model: Path, scene: Path, out: Path, device: str) -> dict[str, float]:
@@ -130,6 +130,7 @@ def main(
         folder, out = Path(name), Path(name, "maps")
         model, scene = folder / "model.safetensors", folder / "image.tif"
         save(segmenter, model)
+        file = ModelFile(model, "model", None, None, "")
         write_pair(folder, (side, side))
         with rasterio.open(scene) as source:
             images = np.stack([source.read(window=Window(n * 64, 0, _WINDOW, _WINDOW)) for n in range(net.batch)])
@@ -140,8 +141,8 @@ def main(
             found = {
                 "forward": forward_rate(net, images, windows, synchronize),
                 "plain": plain_rate(net, scene, folder / "plain.tif", net.batch),
-                "no overlap": our_rate(model, scene, out, 0, net.batch, used),
-                "landseg": our_rate(model, scene, out, 0.25, net.batch, used),
+                "no overlap": our_rate(net, file, scene, out, 0),
+                "landseg": our_rate(net, file, scene, out, 0.25),
             }
             console.print(f"turn {turn}: {found}", style="dim", highlight=False)
             for key, rate in found.items():

@@ -52,7 +52,7 @@ def model_card(run: Run, info: ModelInfo | None = None, digest: str | None = Non
     card, params = _data_card(run), _params(run, info)
     said = dict(facts([run]))
     environment = Environment(
-        loader=PackageLoader("landseg", "assets"),
+        loader=PackageLoader("landseg.model_card", "assets"),
         autoescape=False,  # noqa: S701  # Markdown, not HTML; whatever others wrote goes through `md`
         undefined=StrictUndefined,
         trim_blocks=True,
