@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,7 @@ class Blender:
             LandsegError: the scene is truncated or damaged, or memory is short.
         """
         down, across = self.grid(image)
-        network, library = self.network, self.network.library
+        network = self.network
         columns = {start: network.array(share) for start, share in zip(across.starts, across.weights, strict=True)}
         classes, width = len(network.info.classes), max(across.length, across.size)
         blend = network.array(np.zeros((classes, down.size, width), np.float32))
@@ -87,8 +87,9 @@ class Blender:
                 missing = None if rows.present is None else ~rows.present[:done]
                 finished = blend[:, :done, : across.length]
                 yield self._finished(finished, start, len(across.starts), missing, probabilities)
-                empty = network.array(np.zeros((classes, done, width), np.float32))
-                blend = library.concatenate([blend[:, done:], empty], 1)
+                kept = down.size - done
+                blend[:, :kept] = network.copied(blend[:, done:])
+                blend[:, kept:] = 0
 
     def _rows(self, image: Imagery, down: Windows) -> Generator[_Rows, None, None]:
         """Yield the rows of a scene that each row of windows sees; each is read once, while the network computes."""
@@ -147,9 +148,8 @@ def _joined(kept: _Rows, gone: int, fresh: _Rows) -> _Rows:
     """Return rows without the first ones, and with fresh ones below."""
     if gone == len(kept.values):
         return fresh
-    present = None
-    if kept.present is not None and fresh.present is not None:
-        present = np.concatenate([kept.present[gone:], fresh.present])
+    # A source says of all its windows where data are, or of none.
+    present = None if fresh.present is None else np.concatenate([cast(Any, kept.present)[gone:], fresh.present])
     return _Rows(np.concatenate([kept.values[gone:], fresh.values]), present)
 
 

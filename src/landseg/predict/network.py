@@ -16,8 +16,6 @@ class Network(Protocol):
     """A trained network."""
 
     info: ModelInfo
-    #: The library of its arrays: `numpy` or `torch`, of which only what is spelt alike in both is used.
-    library: Any
     #: What computes, for people.
     where: str
     #: Windows that it best takes at once.
@@ -33,6 +31,14 @@ class Network(Protocol):
 
     def array(self, values: npt.NDArray[np.float32]) -> Array:
         """Return values as an array of the library, where the network computes."""
+        ...
+
+    def copied(self, values: Array) -> Array:
+        """Return values in memory of their own."""
+        ...
+
+    def turned(self, values: Array, quarters: int, mirrored: bool) -> Array:
+        """Return (..., H, W) turned by so many quarters, counterclockwise, and then mirrored left to right if wanted."""
         ...
 
     def likeliest(self, probabilities: Array) -> tuple[Array, Array]:
@@ -53,12 +59,10 @@ def too_many(windows: int, height: int, width: int) -> str:
 
 def symmetric(network: Network, images: Pixels) -> Array:
     """Return the mean of what a network sees in images turned and mirrored in all eight ways (test-time D4)."""
-    library = network.library
     total: Array = 0
     for mirrored in (False, True):
         seen = images[:, :, ::-1] if mirrored else images
         for quarters in range(4):
             found = network.probabilities(np.ascontiguousarray(np.rot90(seen, quarters, (1, 2))))
-            found = library.rot90(found, -quarters, (2, 3))
-            total = total + (library.flip(found, (3,)) if mirrored else found)
+            total = total + network.turned(found, -quarters, mirrored)
     return total / 8

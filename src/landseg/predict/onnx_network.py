@@ -22,7 +22,6 @@ class OnnxNetwork:
         Raises:
             LandsegError: it is no ONNX model, or none that landseg exported.
         """
-        self.library: Any = np
         self.batch = 2
         self.session = _opened(path)
         try:
@@ -52,6 +51,15 @@ class OnnxNetwork:
     def array(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the values."""
         return values
+
+    def copied(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return values in memory of their own."""
+        return values.copy()
+
+    def turned(self, values: npt.NDArray[np.float32], quarters: int, mirrored: bool) -> npt.NDArray[np.float32]:
+        """Return (..., H, W) turned by so many quarters, and then mirrored if wanted."""
+        turned = np.rot90(values, quarters, (-2, -1))
+        return turned[..., ::-1] if mirrored else turned
 
     def likeliest(self, probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Return the likeliest channel and its probability."""

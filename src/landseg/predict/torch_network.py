@@ -1,6 +1,6 @@
 """A network computed by PyTorch."""
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ class TorchNetwork:
 
     def __init__(self, model: Segmenter, device: Accelerator, bf16: bool) -> None:
         """Take a model, and where and how to compute."""
-        self.library: Any = torch
         self.model = model.to(device).eval()
         self.info = model.info
         self.device, self.bf16 = device, bf16
@@ -45,6 +44,15 @@ class TorchNetwork:
     def array(self, values: npt.NDArray[np.float32]) -> torch.Tensor:
         """Return values on the device."""
         return torch.from_numpy(values).to(self.device)
+
+    def copied(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values in memory of their own."""
+        return values.clone()
+
+    def turned(self, values: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tensor:
+        """Return (..., H, W) turned by so many quarters, and then mirrored if wanted."""
+        turned = values.rot90(quarters, (-2, -1))
+        return turned.flip(-1) if mirrored else turned
 
     def likeliest(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the likeliest channel and its probability; on a CPU, twenty times as fast as argmax alone."""
