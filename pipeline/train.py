@@ -74,6 +74,7 @@ def train(params: TrainParams) -> None:
         classes=card.classes,
         picture=Picture(convert.bands, convert.stretch, convert.range, convert.gamma),
         image_bands=card.bands,
+        nodata=card.nodata,
         **trained_on(read_parquet(paths.table("split.parquet"), ["part", "gsd", "dtype"])),
         tile=tiles["train"].size,
         dataset=card.name,

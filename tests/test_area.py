@@ -19,6 +19,7 @@ from landseg.errors import LandsegError
 from landseg.maps.area import areas, write_csv
 from landseg.maps.area_report import report
 from landseg.maps.class_map import NODATA
+from landseg.maps.overlap import Overlap
 
 #: Those of `runmakers`.
 TESTED: ClassTable = tuple(
@@ -121,6 +122,14 @@ def test_a_map_without_a_class_pixel_is_reported(tmp_path: Path) -> None:
         areas([blank], points)
 
 
+def test_a_little_is_not_said_to_be_nothing(tmp_path: Path) -> None:
+    ids = np.zeros((100, 100))
+    ids[0, 0] = 1
+    lines = report(areas([make_map(tmp_path / "a.tif", ids)])).splitlines()
+    assert lines[4] == "building          1   <0.1 %       0.01"
+    assert lines[5] == "water & ice       0    0.0 %       0.00"
+
+
 def test_maps_that_overlap_are_said_to_count_twice(tmp_path: Path) -> None:
     ids = patches(64, 64)
     near, rim = (
@@ -129,6 +138,69 @@ def test_maps_that_overlap_are_said_to_count_twice(tmp_path: Path) -> None:
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", ids, transform=near)]
     assert f"{maps[0]} and {maps[1]} overlap: what both show counts twice." in report(areas(maps))
     assert "overlap" not in report(areas([maps[0], make_map(tmp_path / "c.tif", ids, transform=rim)]))
+
+
+def at(lon: float, lat: float, crs: str, px: float = 10, turn: float = 0) -> Affine:
+    """The place of a map whose upper left corner is there, its pixels turned by degrees."""
+    x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
+    return Affine.translation(x, y) @ Affine.rotation(turn) @ Affine.scale(px, -px)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        # 64 px are 640 m, here 0.0094° of longitude.
+        ((UTM, at(17.995, 52, UTM)), ("EPSG:32634", at(18, 52, "EPSG:32634")), True),
+        ((UTM, at(17.985, 52, UTM)), ("EPSG:32634", at(18, 52, "EPSG:32634")), False),
+        ((UTM, at(17.995, 52, UTM)), ("EPSG:4326", at(18, 52, "EPSG:4326", 1e-4)), True),
+        (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32601", at(-179.9995, 52, "EPSG:32601")), True),
+        (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32601", at(-179.99, 52, "EPSG:32601")), False),
+        (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32631", at(3, 52, "EPSG:32631")), False),
+        # 64 km about the pole, and 640 m there.
+        (("EPSG:3413", Affine(1000, 0, -32_000, 0, -1000, 32_000)), ("EPSG:32661", at(100, 89.9, "EPSG:32661")), True),
+        (("EPSG:3413", Affine(1000, 0, -32_000, 0, -1000, 32_000)), ("EPSG:32661", at(100, 89, "EPSG:32661")), False),
+        # 3200 km, the northern edge of which bends from 62° to 66° and back.
+        (
+            ("EPSG:3035", Affine(50_000, 0, 2_721_000, 0, -50_000, 4_810_000)),
+            ("EPSG:32632", at(10, 66, "EPSG:32632")),
+            True,
+        ),
+        # Lozenges whose bounds overlap, and which do where they are nearer.
+        ((UTM, at(15, 52, UTM, turn=45)), (UTM, at(15.0074, 52.0046, UTM, turn=45)), False),
+        ((UTM, at(15, 52, UTM, turn=45)), (UTM, at(15.0058, 52.0036, UTM, turn=45)), True),
+    ],
+    ids=[
+        "across zones",
+        "beside a zone",
+        "metres and degrees",
+        "across the antimeridian",
+        "on either side of it",
+        "far from it",
+        "at the pole",
+        "beside that",
+        "below a bent edge",
+        "turned, apart",
+        "turned",
+    ],
+)
+def test_maps_overlap_by_their_outlines_on_the_ground(
+    tmp_path: Path, one: tuple[str, Affine], other: tuple[str, Affine], meet: bool
+) -> None:
+    ids = patches(64, 64)
+    maps = [
+        make_map(tmp_path / f"{n}.tif", ids, crs=crs, transform=place) for n, (crs, place) in enumerate([one, other])
+    ]
+    for order in (maps, maps[::-1]):
+        found = areas(order)
+        assert found.overlap == (Overlap(str(order[0]), str(order[1]), certain=True) if meet else None)
+
+
+def test_maps_of_which_it_cannot_be_told_may_overlap(tmp_path: Path) -> None:
+    ids = patches(64, 64)
+    local = make_map(tmp_path / "a.tif", ids, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    maps = [make_map(tmp_path / "b.tif", ids), local]
+    assert f"{maps[0]} and {local} may overlap: what both show counts twice." in report(areas(maps))
+    assert areas([local]).overlap is None
 
 
 def test_of_maps_that_overlap_a_point_counts_on_the_first(tmp_path: Path) -> None:
@@ -308,10 +380,7 @@ def test_maps_of_different_classes_are_refused_of_another_order_not(tmp_path: Pa
     assert areas([first, turned]).pixels.tolist() == (2 * areas([first]).pixels).tolist()
     with pytest.raises(LandsegError) as error:
         areas([first, other])
-    assert str(error.value) == (
-        f"{other}: has the classes 0 other, 1 building, 4 lake, and {first} has 0 other, 1 building, 4 water & ice; "
-        "measure them one by one"
-    )
+    assert str(error.value) == (f"{other}: has 4 lake and lacks 4 water & ice, unlike {first}; measure them one by one")
 
 
 def test_one_reference_and_one_map_at_least(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from landseg.datasets.classes import ClassTable, LandClass, channels, names
 from landseg.errors import LandsegError
 from landseg.ground import row_areas
 from landseg.maps.area import areas
-from landseg.maps.change import change_colours, legend, measured, opened_pair, write_raster
+from landseg.maps.change import legend, measured, opened_pair, write_raster
 from landseg.maps.change_patches import Patches, patches
 from landseg.maps.change_report import report, write_csv
 from landseg.maps.class_map import CLASSES as TAG
 from landseg.maps.class_map import NODATA, opened_map
+from landseg.maps.style import change_colours
 from landseg.maps.vectors import write_polygons
 
 #: From class to class, and as values of a raster.
@@ -286,6 +287,19 @@ def test_raster_of_change_with_colours_names_and_tags(tmp_path: Path) -> None:
     assert 'label="building → other"' in style
     assert 'label="water &amp; ice, unchanged"' in style
     assert "other → water" not in style  # does not occur
+
+
+@pytest.mark.parametrize("place", [TEN_METRES, TEN_METRES @ Affine.scale(0.5)], ids=["one grid", "aligned"])
+def test_a_raster_of_change_names_the_models_of_both_maps_where_they_are_known(tmp_path: Path, place: Affine) -> None:
+    before = make_map(tmp_path / "a.tif", BEFORE, tags={"LANDSEG_MODEL": "abc", "LANDSEG_REVISION": "v1"})
+    after = make_map(tmp_path / "b.tif", AFTER, transform=place, tags={"LANDSEG_MODEL": "def", "LANDSEG_SCENE": "b"})
+    with rasterio.open(raster_of(tmp_path, before, after)) as source:
+        said = {tag: value for tag, value in source.tags().items() if re.match("LANDSEG_(BEFORE|AFTER)_", tag)}
+    assert said == {
+        "LANDSEG_BEFORE_MODEL": "abc",
+        "LANDSEG_BEFORE_REVISION": "v1",
+        "LANDSEG_AFTER_MODEL": "def",
+    }
 
 
 def test_a_raster_of_change_is_no_map_of_the_classes_but_one_of_changes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from landseg.datasets.classes import LandClass
 from landseg.errors import LandsegError
-from landseg.maps.class_map import NODATA, ClassMap, opened_map, written_categories, written_map
+from landseg.maps.class_map import NODATA, ClassMap, map_files, opened_map, written_categories, written_map
 
 COLOURS = {0: (10, 10, 10), 1: (230, 25, 75), 3: (0, 130, 200)}
 
@@ -140,6 +140,21 @@ class TestBeside:
         with pytest.raises(ArithmeticError):
             failing()
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+    def test_its_files_are_known(self, tmp_path: Path) -> None:
+        path = make_map(tmp_path / "a.b.tif", patches(20, 20))
+        assert [file.name for file in map_files(path)] == ["a.b.tif", "a.b.qml", "a.b.tif.aux.xml"]
+        assert sorted(map_files(path)) == sorted(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("taken", ["a.tif", "a.qml", "a.tif.aux.xml"])
+    def test_nothing_changes_where_a_folder_has_the_name_of_a_file(self, taken: str, tmp_path: Path) -> None:
+        path = make_map(tmp_path / "a.tif", patches(20, 20))
+        (tmp_path / taken).unlink()
+        (tmp_path / taken).mkdir()
+        before = {file.name: file.is_dir() or file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(LandsegError, match=rf"^{tmp_path / taken}: a folder stands where a file should be"):
+            make_map(path, np.zeros((30, 30)), CLASSES[:2])
+        assert {file.name: file.is_dir() or file.read_bytes() for file in tmp_path.iterdir()} == before
 
     @pytest.mark.parametrize("size", [0, 300, 2000, 30_000])
     def test_a_full_disk(self, size: int, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 from landseg.datasets import landcoverai, landcovernet
 from landseg.datasets.classes import ClassTable, LandClass, as_hex
 from landseg.errors import LandsegError
-from landseg.maps.change import Change, pale, strong
+from landseg.maps.change import Change
 from landseg.maps.flow import flow_figure, write_flow
+from landseg.maps.style import pale, strong
 
 # Three classes of 600, 300 and 100 ha before, of which 140 ha changed.
 AREAS = [[500, 80, 20], [30, 270, 0], [10, 0, 90]]

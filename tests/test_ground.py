@@ -138,6 +138,28 @@ def test_what_lies_beside_the_globe_has_no_area() -> None:
     assert 0 < np.isnan(areas).mean() < 1
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32662"], ids=["degrees", "plate carrée"])
+def test_beyond_a_pole_there_is_no_ground(crs: str) -> None:
+    """Rows of a tenth of a degree, three on either side of a pole."""
+    size = 0.1 * (1 if crs == "EPSG:4326" else np.pi / 180 * 6_378_137)
+    for top, beyond in ((903, [True, False]), (-897, [False, True])):
+        areas = row_areas(grid(crs, north_up(0, top * size, size)), Window(0, 0, 2, 6))
+        assert areas is not None
+        assert np.isnan(areas).tolist() == np.repeat(beyond, 3).tolist()
+
+
+def test_at_a_pole_there_is() -> None:
+    """Pixels smaller than what their areas are drawn from, up to the pole; and a row whose centre is the pole."""
+    areas = row_areas(grid("EPSG:4326", north_up(20, 90, 1e-5)), Window(0, 0, 8, 8))
+    assert areas is not None
+    assert (areas > 0).all()
+    middle = 90 - 1e-12  # as rounding has it
+    for pole in (middle, 180 - middle):
+        areas = row_areas(grid("EPSG:4326", north_up(0, pole + 0.125, 0.25)), Window(0, 0, 8, 1))
+        assert areas is not None
+        assert np.isfinite(areas).all()
+
+
 def test_it_is_imported_without_pyproj() -> None:
     says = "import sys, landseg.ground; sys.exit('pyproj' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", says]).returncode == 0

@@ -48,6 +48,8 @@ def folder(tmp_path: Path, model: Segmenter, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def landseg(*arguments: object) -> Result:
+    import dvc.api  # noqa: F401  # its log keeps the streams of its first import, and those of a runner are closed
+
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

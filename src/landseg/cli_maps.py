@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from landseg.errors import reporting
-from landseg.files import atomic
+from landseg.errors import LandsegError, reporting
+from landseg.files import atomic, require_new
 
 ModelName = Annotated[
     str,
@@ -67,7 +67,9 @@ def predict(
         Literal["gpkg", "parquet"] | None, typer.Option(help="Write polygons, too: a GeoPackage or a GeoParquet file.")
     ] = None,
     min_area: MinArea = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="How far outlines may leave pixels' edges, px.")] = 1,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="How far outlines may leave pixels' edges, px; by default 1.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Map whole scenes with a trained model."""
@@ -86,6 +88,7 @@ def area(
     points: Points = None,
     matrix: Matrix = None,
     csv: Annotated[Path | None, typer.Option(help="Write the figures as a table, too.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure the area of classes, with its error where a reference is given (Olofsson et al., 2014)."""
     from landseg.maps.area import areas, write_csv
@@ -93,6 +96,7 @@ def area(
     from landseg.rasters import raster
 
     with reporting():
+        require_new([csv] if csv else [], overwrite)
         found = areas([raster(location) for location in maps], points, matrix)
         typer.echo(report(found))
         if csv:
@@ -118,22 +122,23 @@ def change(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what became what between two maps, or two scenes and a model, with its error where a reference is given."""
-    from landseg.maps.change_files import require_new, write_change
+    from landseg.maps.change_files import require_fit, write_change
     from landseg.rasters import raster
 
     with reporting():
-        if not overwrite:
-            require_new(out)
+        require_fit(out, points, matrix, overwrite)
         if model:
-            from landseg.predict.command import Look, maps_of, predict_scenes
+            from landseg.predict.command import Look, map_one
             from landseg.predict.mapping import Wanted
 
             look = Look(model, _split(bands), (), resample, window, overlap, batch, d4, device)
-            wanted = Wanted(out, overwrite)
-            for sentence in predict_scenes([before, after], dataset, look, wanted, _aside):
-                typer.echo(sentence)
-            before, after = maps_of([before, after], dataset, wanted)
-        typer.echo(write_change(raster(before), raster(after), out, points, matrix, min_area))
+            # A folder each: two dates of a place are often called alike.
+            former: Path | str = map_one(before, dataset, look, Wanted(out / "before", overwrite), _aside)
+            latter: Path | str = map_one(after, dataset, look, Wanted(out / "after", overwrite), _aside)
+        else:
+            _require_scenes({"--bands": bands, "--dataset": dataset, "--resample": resample, "--d4": d4})
+            former, latter = raster(before), raster(after)
+        typer.echo(write_change(former, latter, out, points, matrix, min_area))
 
 
 def export(
@@ -155,19 +160,29 @@ def card(
         str, typer.Argument(help="A git revision, a DVC experiment, `workspace`, or the file of a model.")
     ] = "workspace",
     out: Annotated[Path | None, typer.Option(help="The Markdown file to write; by default it is printed.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what is known of a model: data, split, scores with intervals, licence, intended use, limits."""
     from landseg.predict.carrying import card_of
     from landseg.predict.model_file import model_file
 
-    with reporting(), model_file(model) as file:
-        text = card_of(file)
+    with reporting():
+        require_new([out] if out else [], overwrite)
+        with model_file(model) as file:
+            text = card_of(file)
         if out is None:
             typer.echo(text, nl=False)
             return
         with atomic(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         typer.echo(f"{out}: written")
+
+
+def _require_scenes(given: dict[str, object]) -> None:
+    """Refuse options that say how to look at scenes, where there are none."""
+    for name, value in given.items():
+        if value:
+            raise LandsegError(f"{name}: is of scenes, and without --model both are maps; say --model, or leave it out")
 
 
 def _split(listed: str | None) -> list[str]:

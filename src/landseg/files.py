@@ -3,11 +3,28 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from landseg.errors import LandsegError, remedy
+
+
+def require_new(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to write over what is there, before hours go into what would be written.
+
+    Args:
+        paths: of the files to come.
+        overwrite: whether files that are there are to be replaced; folders never are.
+
+    Raises:
+        LandsegError: one is there.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise LandsegError(f"{path}: a folder stands where a file should be; remove or rename it")
+        if path.exists() and not overwrite:
+            raise LandsegError(f"{path}: is already there; name another --out, or say --overwrite")
 
 
 @contextmanager

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+#: m²
+HECTARE = 1e4
+
 _REACH = 100.0  # m: derivatives are differences over so much ground to either side
+# The latitude beyond which there is no ground, radians: that of a pole, and a millimetre for rounding.
+_POLE = np.pi / 2 * (1 + 1e-10)
 _ANGULAR = re.compile("degree|radian|^grad|^gon|^arc", re.IGNORECASE)
 
 
@@ -59,27 +64,39 @@ def _areas(grid: Grid, columns: Floats, rows: Floats) -> Floats | None:
     planar = abs(grid.transform.determinant)  # of a pixel, in map units
     if surface is None or not planar:
         return None
-    if surface.put is None:
+    if surface.angles is None:
         return np.full(len(rows), planar * surface.unit**2)
     step = _REACH / (surface.unit * np.sqrt(planar))
-    around = np.array([[step, 0], [-step, 0], [0, step], [0, -step]])
-    pixels = np.stack([columns, rows], axis=-1) + around[:, None]  # (4, N, 2)
+    around = np.array([[step, 0], [-step, 0], [0, step], [0, -step], [0, 0]])
+    pixels = np.stack([columns, rows], axis=-1) + around[:, None]  # (5, N, 2)
     to_map = np.reshape(grid.transform, (3, 3))
     with np.errstate(invalid="ignore"):  # what lies on no ground is inf
-        right, left, below, above = surface.put(pixels @ to_map[:2, :2].T + to_map[:2, 2])
+        longitude, latitude = surface.angles(pixels @ to_map[:2, :2].T + to_map[:2, 2])
+        right, left, below, above, _ = surface.put(longitude, latitude)
         areas = np.linalg.norm(np.cross(right - left, below - above), axis=-1) / (2 * step) ** 2
-    return np.where(np.isfinite(areas), areas, np.nan)
+    # Beside a pole, places around a pixel may lie beyond it, which is as good as on the far side; a pixel may not.
+    return np.where(np.isfinite(areas) & (np.abs(latitude[-1]) <= _POLE), areas, np.nan)
 
 
 @dataclass(frozen=True)
 class _Surface:
     """The surface that a CRS maps."""
 
-    #: Puts map coordinates, (..., 2), on the ellipsoid, (..., 3), m, not finite where they are on no ground; None where
-    #: there is no ellipsoid, and the surface is a plane.
-    put: Callable[[Floats], Floats] | None
+    #: Returns longitude and latitude, radians, of map coordinates, (..., 2): not finite, or a latitude beyond a pole,
+    #: where there is no ground. None where there is no ellipsoid, and the surface is a plane.
+    angles: Callable[[Floats], tuple[Floats, Floats]] | None
     #: About how many metres a map unit is.
     unit: float
+    #: Semi-axes of the ellipsoid, m.
+    major: float = np.nan
+    minor: float = np.nan
+
+    def put(self, longitude: Floats, latitude: Floats) -> Floats:
+        """Put places, radians, on the ellipsoid, (..., 3), m."""
+        normal = self.major**2 / np.hypot(self.major * np.cos(latitude), self.minor * np.sin(latitude))
+        around = normal * np.cos(latitude)  # normal: radius of the prime vertical
+        upward = normal * np.sin(latitude) * (self.minor / self.major) ** 2
+        return np.stack([around * np.cos(longitude), around * np.sin(longitude), upward], axis=-1)
 
 
 @lru_cache(maxsize=64)
@@ -100,14 +117,11 @@ def _surface(wkt: str) -> _Surface | None:
     radians = base.axis_info[0].unit_conversion_factor
     way = Transformer.from_crs(crs, base, always_xy=True)  # within one datum: a projection alone
 
-    def put(places: Floats) -> Floats:
-        longitude, latitude = (radians * angle for angle in way.transform(places[..., 0], places[..., 1]))
-        level = major**2 / np.hypot(major * np.cos(latitude), minor * np.sin(latitude))  # radius of the prime vertical
-        around = level * np.cos(latitude)
-        upward = level * np.sin(latitude) * (minor / major) ** 2
-        return np.stack([around * np.cos(longitude), around * np.sin(longitude), upward], axis=-1)
+    def angles(places: Floats) -> tuple[Floats, Floats]:
+        longitude, latitude = way.transform(places[..., 0], places[..., 1])
+        return radians * longitude, radians * latitude
 
-    return _Surface(put, unit * major if angular else unit)
+    return _Surface(angles, unit * major if angular else unit, major, minor)
 
 
 def _geographic(crs: "CRS") -> "CRS | None":

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -94,10 +96,20 @@ class Imagery:
                 bare = all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums)
                 missing: dict[str, Any] = {"src_nodata": self._blank, "nodata": self._blank}
                 if not bare:
-                    missing = {} if source.nodata is not None else {"add_alpha": True}
-                shown[source.name] = stack.enter_context(WarpedVRT(source, crs=grid.crs, **options, **missing))
+                    alone = source.nodata is None and ColorInterp.alpha not in source.colorinterp
+                    missing = {"add_alpha": True} if alone else {}
+                with _unfit(self.name):
+                    shown[source.name] = stack.enter_context(WarpedVRT(source, crs=grid.crs, **options, **missing))
             parts = [(shown[source.name], indexes) for source, indexes in self._parts]
             yield Imagery(self.name, parts, self._blank, self._bands)
+
+
+@contextmanager
+def _unfit(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        raise LandsegError(f"{name}: cannot be resampled ({error}); warp it first, by gdalwarp") from None
 
 
 @contextmanager

@@ -33,6 +33,8 @@ class ModelInfo(BaseModel):
     image_bands: tuple[str, ...]
     #: What the scenes trained on held, such as uint8.
     dtypes: tuple[str, ...]
+    #: The value that all bands of a scene have where it has no data, for scenes that do not say so themselves.
+    nodata: float | None = None
     #: Their median ground sampling distance, m; None where they have no place on earth.
     gsd: float | None
     #: Height and width of a tile trained on, px.

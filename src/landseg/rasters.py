@@ -1,5 +1,6 @@
 """Opening and reading rasters, and where their pixels lie, with errors that name the file."""
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from rasterio.windows import Window
 from landseg.errors import LandsegError
 
 Image = npt.NDArray[Any]
+
+# Addresses, GDAL's own file systems, and what is within a file: NETCDF:"a.nc":band, GTIFF_DIR:1:a.tif.
+_ELSEWHERE = re.compile(r"://|^/vsi|^[A-Z][A-Z0-9_]+:")
 
 _FILTERS = threading.RLock()
 
@@ -59,7 +63,7 @@ def raster(location: str) -> Path | str:
     path = Path(location)
     if path.is_file():
         return path
-    if "://" not in location and not location.startswith("/vsi") and not path.exists():
+    if not _ELSEWHERE.search(location) and not path.exists():
         raise LandsegError(f"{location}: not there; correct the path")
     return location
 
@@ -100,7 +104,9 @@ def _open(location: Path | str) -> Any:
     try:
         return rasterio.open(location)
     except Exception as error:  # of a damaged header, GDAL's own errors and Python's slip through, too
-        remedy = "replace or remove it" if isinstance(location, Path) else "correct the address, or try again later"
+        remedy = "replace or remove it" if isinstance(location, Path) else "name a raster that GDAL reads"
+        if "://" in str(location):
+            remedy = "correct the address, or try again later"
         raise LandsegError(f"{location}: cannot be read as an image ({_reason(error)}); {remedy}") from None
 
 

@@ -51,7 +51,10 @@ def resolve(name: str) -> str:
     Raises:
         LandsegError: there is no such revision.
     """
-    found = experiments().get(name)
+    try:
+        found = experiments().get(name)
+    except LandsegError as error:
+        raise LandsegError(f"{name}: cannot be looked up: {error}") from None
     if found:
         return found
     try:

@@ -3,23 +3,21 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rasterio.transform import array_bounds
 
 from landseg.datasets.classes import ClassTable, LandClass, ids, names
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.ground import row_areas
+from landseg.ground import HECTARE, row_areas
 from landseg.maps.class_map import ClassMap, opened_map
 from landseg.maps.estimator import Estimate, clustered, stratified
+from landseg.maps.overlap import Overlap, overlap
 from landseg.maps.reference import Matrices, Sampling, read_matrices, read_points
 from landseg.metrics import Counts, Floats
 from landseg.rasters import Grid
-
-_HECTARE = 1e4  # m²
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Areas:
     #: The maps that have none, or none with known units.
     unplaced: tuple[str, ...]
     #: The first two that cover the same ground, where it counts twice; None where none do.
-    overlap: tuple[str, str] | None
+    overlap: Overlap | None
     #: True areas, in ha, or in pixels where there are no hectares; None without a reference.
     estimate: Estimate | None = None
     #: The reference, where it is points, and where it is a model's test part.
@@ -91,7 +89,7 @@ def areas(
         estimate = clustered(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
     elif sampling is not None:
         estimate = stratified(found.mapped, _known(sampling), names(classes))
-    return Areas(**{**vars(found), "estimate": estimate, "points": sampling, "matrices": matrices})
+    return replace(found, estimate=estimate, points=sampling, matrices=matrices)
 
 
 def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sampling | None) -> Areas:
@@ -100,7 +98,7 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sa
     unplaced: list[str] = []
     for location in locations:
         with opened_map(location) as class_map:
-            _require(class_map, classes, str(locations[0]))
+            class_map.require_classes(classes, str(locations[0]), "measure them one by one")
             counts, square_metres, without = _counted(class_map, classes)
             if sampling is not None:
                 sampling.add(class_map)
@@ -109,32 +107,9 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sa
         if square_metres is None:
             unplaced.append(class_map.name)
         else:
-            hectares += square_metres / _HECTARE
+            hectares += square_metres / HECTARE
     maps, ground = tuple(grid.name for grid in grids), None if unplaced else hectares
-    return Areas(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), _overlap(grids))
-
-
-def _overlap(grids: Sequence[Grid]) -> tuple[str, str] | None:
-    """Return the first two of the grids, those north up, that share more than a rim of one pixel; None for none."""
-    placed = [grid for grid in grids if grid.crs and not (grid.transform.b or grid.transform.d)]
-    west, south, east, north = np.reshape([array_bounds(g.height, g.width, g.transform) for g in placed], (-1, 4)).T
-    for n, grid in enumerate(placed):
-        rim_x, rim_y = abs(grid.transform.a), abs(grid.transform.e)
-        wide = np.minimum(east[n], east[:n]) - np.maximum(west[n], west[:n]) > rim_x
-        high = np.minimum(north[n], north[:n]) - np.maximum(south[n], south[:n]) > rim_y
-        for other in np.flatnonzero(wide & high):
-            if placed[other].crs == grid.crs:
-                return placed[other].name, grid.name
-    return None
-
-
-def _require(class_map: ClassMap, classes: ClassTable, first: str) -> None:
-    own, wanted = (sorted((each.id, each.name) for each in table) for table in (class_map.classes, classes))
-    if own != wanted:
-        listed = [", ".join(f"{number} {name}" for number, name in table) for table in (own, wanted)]
-        raise LandsegError(
-            f"{class_map.name}: has the classes {listed[0]}, and {first} has {listed[1]}; measure them one by one"
-        )
+    return Areas(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), overlap(grids))
 
 
 def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats | None, int]:

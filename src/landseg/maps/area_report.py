@@ -1,10 +1,8 @@
 """The report of `landseg area`: a row a class, and in plain words what the figures are worth."""
 
-import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -13,6 +11,7 @@ from landseg.datasets.classes import names
 from landseg.maps.area import Areas, over
 from landseg.maps.estimator import Estimate
 from landseg.maps.reference import Matrices, Sampling
+from landseg.maps.wording import digits, lines, share
 from landseg.metrics import Floats
 
 #: Reference points on a mapped class below which its intervals are rough: the rule of thumb of Congalton and Green
@@ -29,20 +28,21 @@ _UNKNOWN = (
 def report(found: Areas) -> str:
     """Return what `landseg area` prints."""
     maps = found.maps[0] if len(found.maps) == 1 else f"{len(found.maps):,} maps"
-    lines = [f"{maps}: {found.pixels.sum():,} pixels with a class, {found.blank:,} without", ""]
-    lines += [*_lines(_table(found)), ""]
+    said = [f"{maps}: {found.pixels.sum():,} pixels with a class, {found.blank:,} without", ""]
+    said += [*lines(_table(found)), ""]
     if found.unplaced:
-        lines.append(f"No hectares: {found.unplaced[0]} has no CRS, or one without known units.")
+        said.append(f"No hectares: {found.unplaced[0]} has no CRS, or one without known units.")
     if found.overlap:
-        lines.append(f"{found.overlap[0]} and {found.overlap[1]} overlap: what both show counts twice.")
-    lines += [_UNKNOWN] if found.estimate is None else _sentences(found, found.estimate)
-    return "\n".join(lines)
+        maybe = "" if found.overlap.certain else "may "
+        said.append(f"{found.overlap.one} and {found.overlap.other} {maybe}overlap: what both show counts twice.")
+    said += [_UNKNOWN] if found.estimate is None else _sentences(found, found.estimate)
+    return "\n".join(said)
 
 
 def _table(found: Areas) -> Table:
     total, area, of = int(found.pixels.sum()), _area(found), found.estimate
     pixels = [*found.pixels, total]
-    columns = {"pixels": [f"{count:,}" for count in pixels], "share": [_share(over(count, total)) for count in pixels]}
+    columns = {"pixels": [f"{count:,}" for count in pixels], "share": [share(over(count, total)) for count in pixels]}
     if found.hectares is not None:
         columns["mapped ha"] = [area(each) for each in (*found.hectares, found.hectares.sum())]
     if of is not None:
@@ -50,7 +50,7 @@ def _table(found: Areas) -> Table:
             f"adjusted {found.unit}": [area(each) for each in (*of.areas, of.areas.sum())],
             "95 % interval": [_interval(of, ends, area) for ends in of.areas_interval],
             f"bias {found.unit}": [area(bias, "+") for bias in of.bias],
-            "bias": [_share(over(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
+            "bias": [share(over(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
             "user's accuracy": [_accuracy(of, *each) for each in zip(of.users, of.users_interval, strict=True)],
             "producer's accuracy": [
                 _accuracy(of, *each) for each in zip(of.producers, of.producers_interval, strict=True)
@@ -62,20 +62,14 @@ def _table(found: Areas) -> Table:
     return table
 
 
-def _lines(table: Table) -> list[str]:
-    with io.StringIO() as text:
-        Console(file=text, width=1000, color_system=None).print(table)
-        return [line.rstrip() for line in text.getvalue().splitlines()]
-
-
 def _sentences(found: Areas, of: Estimate) -> list[str]:
     """Say by how much pixel counts are off, what the reference is, and what its figures are not to be taken for."""
-    lines = [_bias(found, of), f"Overall accuracy {_accuracy(of, of.overall, of.overall_interval)}."]
+    said = [_bias(found, of), f"Overall accuracy {_accuracy(of, of.overall, of.overall_interval)}."]
     if found.points is not None:
-        lines += _of_points(found, found.points)
+        said += _of_points(found, found.points)
     if found.matrices is not None:
-        lines += _of_places(found, found.matrices, of)
-    return lines
+        said += _of_places(found, found.matrices, of)
+    return said
 
 
 def _bias(found: Areas, of: Estimate) -> str:
@@ -88,11 +82,11 @@ def _bias(found: Areas, of: Estimate) -> str:
         chance = ", which may be chance" if low <= of.mapped[worst] <= high else ", more than chance explains"
     relative = np.array([over(*each) for each in zip(of.bias, of.areas, strict=True)])
     largest = int(np.nan_to_num(np.abs(relative)).argmax())
-    other = f"; as a share most for {found.classes[largest].name} ({_share(relative[largest], '+')})"
+    other = f"; as a share most for {found.classes[largest].name} ({share(relative[largest], '+')})"
     side = "much" if bias > 0 else "little"
     return (
         f"Pixel counts alone are biased, most for {found.classes[worst].name}: {_area(found)(abs(bias))} {found.unit} "
-        f"too {side} ({_share(relative[worst], '+')}){'' if np.isnan(low) else chance}"
+        f"too {side} ({share(relative[worst], '+')}){'' if np.isnan(low) else chance}"
         f"{other if largest != worst else ''}."
     )
 
@@ -134,16 +128,15 @@ def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
         f"{places or 'places'}."
     )
     if matrices.leak:
-        yield f"{_share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
+        yield f"{share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
 
 
 def _area(found: Areas) -> Callable[..., str]:
     """Return what writes areas, with so many digits that a thousandth of all shows, and on demand their sign."""
-    total = found.mapped.sum()
-    digits = 0 if total >= 10_000 or found.hectares is None else 1 if total >= 1000 else 2 if total >= 10 else 4
+    decimals = digits(found.mapped.sum(), found.unit)
 
     def written(area: float, sign: str = "") -> str:
-        return f"{area:{sign},.{digits}f}"
+        return f"{area:{sign},.{decimals}f}"
 
     return written
 
@@ -161,7 +154,3 @@ def _accuracy(of: Estimate, value: float, ends: Floats) -> str:
         return "–"
     interval = _interval(of, ends, "{:.2f}".format)
     return f"{value:.2f}" + (f" {interval}" if of.units is None else f" ({interval})") * (interval != "–")
-
-
-def _share(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.1%}".replace("%", " %") if np.isfinite(value) else "–"

@@ -18,19 +18,20 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from landseg.datasets.classes import IGNORE, ClassTable, Colour, LandClass, channels, names
+from landseg.datasets.classes import IGNORE, LandClass, channels, names
 from landseg.errors import LandsegError
-from landseg.ground import gsd, row_areas
+from landseg.ground import HECTARE, gsd, row_areas
 from landseg.maps.class_map import NODATA, ClassMap, opened_map, written_categories
-from landseg.maps.style import Legend
+from landseg.maps.style import Legend, change_colours
+from landseg.maps.wording import digits
 from landseg.metrics import Counts, Floats
 from landseg.rasters import Grid, opened
 
-_HECTARE = 1e4  # m²
 # How far, in px, GDAL's approximation may put a pixel's centre beside where it is.
 _TOLERANCE = 0.001
 # Along either side of a grid, how many places are looked up to see whether another covers some.
 _LATTICE = 33
+_OF_ONE_MODEL = "changes are of the same classes, so take two maps of one model, or correct a class table"
 
 Values = npt.NDArray[Any]
 
@@ -91,7 +92,7 @@ def opened_pair(before: Path | str, after: Path | str) -> Iterator[Pair]:
             another size.
     """
     with opened_map(before) as first, opened_map(after) as second:
-        _require_classes(first, second)
+        second.require_classes(first.classes, first.name, _OF_ONE_MODEL)
         locations = first.name, second.name
         if not (first.grid.crs and second.grid.crs) or _one_grid(first.grid, second.grid):
             yield Pair(first, second, locations, _unplaced(first, second))
@@ -99,21 +100,9 @@ def opened_pair(before: Path | str, after: Path | str) -> Iterator[Pair]:
         _require_overlap(first, second)
         with opened(after) as source, _warped(source, first, second) as aligned:
             name = f"{second.name}, on the grid of {first.name}"
-            yield Pair(first, ClassMap(name, aligned, second.classes), locations, _alignment(first, second))
-
-
-def _require_classes(first: ClassMap, second: ClassMap) -> None:
-    tables = [{(each.id, each.name) for each in of.classes} for of in (first, second)]
-    own, other = (
-        ", ".join(f"{number} {name}" for number, name in sorted(alone))
-        for alone in (tables[1] - tables[0], tables[0] - tables[1])
-    )
-    if own or other:
-        differing = " and ".join(filter(None, [own and f"has {own}", other and f"lacks {other}"]))
-        raise LandsegError(
-            f"{second.name}: {differing}, unlike {first.name}; changes are of the same classes, so take two maps of "
-            "one model, or correct a class table"
-        )
+            there = ClassMap(name, aligned, second.classes)
+            there.tags = second.tags  # GDAL's warper drops them
+            yield Pair(first, there, locations, _alignment(first, second))
 
 
 def _one_grid(first: Grid, second: Grid) -> bool:
@@ -228,10 +217,9 @@ class Change:
 
     def written(self, area: float) -> str:
         """Write an area without its unit, in so many digits that a thousandth of all shows."""
-        total = self.areas.sum()
-        digits = 0 if total >= 10_000 or self.hectares is None else 1 if total >= 1000 else 2 if total >= 10 else 4
-        least = 10.0**-digits
-        return f"<{least:.{digits}f}" if 0 < area < least / 2 else f"{area:,.{digits}f}"
+        decimals = digits(self.areas.sum(), self.unit)
+        least = 10.0**-decimals
+        return f"<{least:.{decimals}f}" if 0 < area < least / 2 else f"{area:,.{decimals}f}"
 
 
 def measured(pair: Pair) -> Change:
@@ -260,7 +248,7 @@ def measured(pair: Pair) -> Change:
         )
     if np.isnan(ground).any():
         raise LandsegError(f"{pair.locations[0]}: has classes where its CRS has no ground; cut the map to where it has")
-    hectares = ground.reshape(count, count) / _HECTARE if placed else None
+    hectares = ground.reshape(count, count) / HECTARE if placed else None
     only_before, only_after = alone.tolist()
     matrix = pixels.reshape(count, count)
     return Change(*pair.locations, pair.classes, matrix, hectares, only_before, only_after, pair.note)
@@ -270,8 +258,10 @@ def write_raster(pair: Pair, change: Change, path: Path) -> None:
     """Write a raster of change as a Cloud Optimized GeoTIFF, with a QGIS style and GDAL's sidecar beside it.
 
     A value is before × K + after, positions in the class table; so it is where nothing changed. The tags name the maps
-    (LANDSEG_BEFORE, LANDSEG_AFTER) and hold the class table (LANDSEG_CHANGE_CLASSES) and the values that occur
-    (LANDSEG_CHANGE). There is no tag LANDSEG_CLASSES: values are no ids of these classes.
+    (LANDSEG_BEFORE, LANDSEG_AFTER), say what made them where they say it themselves (LANDSEG_BEFORE_MODEL,
+    LANDSEG_BEFORE_REVISION, LANDSEG_AFTER_MODEL, LANDSEG_AFTER_REVISION), and hold the class table
+    (LANDSEG_CHANGE_CLASSES) and the values that occur (LANDSEG_CHANGE). There is no tag LANDSEG_CLASSES: values are no
+    ids of these classes.
 
     Args:
         pair: the open maps.
@@ -286,12 +276,20 @@ def write_raster(pair: Pair, change: Change, path: Path) -> None:
     tags = {
         "LANDSEG_BEFORE": change.before,
         "LANDSEG_AFTER": change.after,
+        **_makers("BEFORE", pair.before),
+        **_makers("AFTER", pair.after),
         "LANDSEG_CHANGE_CLASSES": json.dumps([each.model_dump(mode="json") for each in change.classes]),
         "LANDSEG_CHANGE": json.dumps(values),
     }
     with written_categories(path, pair.grid, pair.dtype, entries, tags, pair.nodata, "change") as target:
         for row, windows in groupby(pair.windows(), key=attrgetter("row_off")):
             target.write(row, np.concatenate([pair.values(*pair.read(window)) for window in windows], axis=1))
+
+
+def _makers(side: str, of: ClassMap) -> dict[str, str]:
+    """Return what a map says of the model that made it, as tags of one side of a change."""
+    said = {f"LANDSEG_{side}_{key}": of.tags.get(f"LANDSEG_{key}") for key in ("MODEL", "REVISION")}
+    return {tag: value for tag, value in said.items() if value}
 
 
 def legend(change: Change) -> Legend:
@@ -305,40 +303,3 @@ def legend(change: Change) -> Legend:
         )
         for before, after in np.argwhere(change.pixels).tolist()
     ]
-
-
-def change_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
-    """Return a colour for every pair of positions in a class table, before and after, no two of them the same.
-
-    Where nothing changes it is a washed-out tone of the class. A change has that of the class it leads to, as dark as
-    stands out from those, with a tint of the one it comes from.
-    """
-    taken: set[Colour] = set()
-    found = {}
-    for before, start in enumerate(classes):
-        for after, end in enumerate(classes):
-            colour = pale(start.color) if before == after else strong(start.color, end.color)
-            while colour in taken:
-                colour = (colour[0], colour[1], (colour[2] + 1) % 256)
-            taken.add(colour)
-            found[before, after] = colour
-    return found
-
-
-def pale(colour: Colour) -> Colour:
-    """Return the washed-out tone of a colour."""
-    return _mixed((255, 255, 255), colour, 0.3)
-
-
-def strong(start: Colour, end: Colour) -> Colour:
-    """Return the colour of a change: that of its end, dark enough to stand out from pale ones, tinted by its start.
-
-    Luma is that of ITU-R BT.601.
-    """
-    luma = 0.299 * end[0] + 0.587 * end[1] + 0.114 * end[2]
-    return _mixed(_mixed((0, 0, 0), end, min(1, 150 / max(luma, 1))), start, 0.15)
-
-
-def _mixed(ground: Colour, colour: Colour, share: float) -> Colour:
-    red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(ground, colour, strict=True))
-    return red, green, blue

@@ -3,27 +3,40 @@
 from pathlib import Path
 
 from landseg.errors import LandsegError
+from landseg.files import require_new
 from landseg.maps.change import legend, measured, opened_pair, write_raster
 from landseg.maps.change_estimate import by_matrices, by_points
 from landseg.maps.change_patches import patches
 from landseg.maps.change_report import report, write_csv
+from landseg.maps.class_map import map_files
 from landseg.maps.flow import write_flow
 from landseg.maps.reference import read_matrices
 from landseg.maps.vectors import write_polygons
+from landseg.revisions import load
 
 #: What is written, in the folder.
 RASTER, TABLE, POLYGONS, FIGURE = "change.tif", "change.csv", "change.gpkg", "change.png"
 
 
-def require_new(folder: Path) -> None:
-    """Refuse to write over anything.
+def require_fit(folder: Path, points: Path | None, matrix: str | None, overwrite: bool) -> None:
+    """Refuse what would fail later, before scenes are mapped.
+
+    Args:
+        folder: where the files are to go.
+        points: of a reference, or None.
+        matrix: of the other kind of reference, or None.
+        overwrite: whether files that are there are to be replaced.
 
     Raises:
-        LandsegError: an output is there.
+        LandsegError: a file is there, two references are given, or one is not there.
     """
-    for name in (RASTER, TABLE, POLYGONS, FIGURE):
-        if (folder / name).exists():
-            raise LandsegError(f"{folder / name}: is already there; name another --out, or say --overwrite")
+    require_new([*map_files(folder / RASTER), *(folder / name for name in (TABLE, POLYGONS, FIGURE))], overwrite)
+    if points is not None and matrix is not None:
+        raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
+    if points is not None and not points.is_file():
+        raise LandsegError(f"{points}: not there; correct the path")
+    if matrix is not None and not Path(matrix).is_file():
+        load(matrix)
 
 
 def write_change(
@@ -47,8 +60,6 @@ def write_change(
     Raises:
         LandsegError: a map or a reference cannot be read or does not suit the other, or the disk is full.
     """
-    if points is not None and matrix is not None:
-        raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
     with opened_pair(before, after) as pair:
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)
         change = measured(pair)

@@ -18,6 +18,7 @@ from shapely.geometry import shape
 
 from landseg.datasets.classes import IGNORE, ids, names
 from landseg.errors import LandsegError
+from landseg.ground import HECTARE
 from landseg.maps.change import Pair
 from landseg.metrics import Floats
 
@@ -84,7 +85,7 @@ def patches(pair: Pair, min_area: float | None = None) -> Patches:
     areas = np.bincount(labels, runs.areas, count).astype(np.float64)
     kept = pixels >= MIN_PIXELS if min_area is None else areas >= min_area
     least = f"{MIN_PIXELS} px" if min_area is None else f"{min_area:,.10g} m²"
-    left = (areas / 1e4 if placed else pixels)[~kept]
+    left = (areas / HECTARE if placed else pixels)[~kept]
     frame = _frame(pair, runs, labels, kept, areas)
     return Patches(frame, least, len(left), float(left.sum()))
 

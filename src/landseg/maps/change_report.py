@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -16,6 +15,7 @@ from landseg.files import atomic
 from landseg.maps.change import Change
 from landseg.maps.change_estimate import LEAST_POINTS, Adjusted, Points
 from landseg.maps.change_patches import Patches
+from landseg.maps.wording import lines, share
 from landseg.metrics import Floats, pixel_accuracy
 
 # How many changes are listed, and how many names a sentence has.
@@ -38,23 +38,23 @@ _INDEPENDENT = (
 def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | None = None) -> str:
     """Return what `landseg change` prints."""
     whole = change.areas.sum()
-    lines = [
+    said = [
         f"{change.before} → {change.after}: {change.pixels.sum():,} pixels with a class on both, "
         f"{change.only_before:,} on the first alone, {change.only_after:,} on the second alone",
         *([change.note] if change.note else []),
         "",
         f"{change.unit} from a class (rows) to a class (columns):",
-        *_lines(_matrix(change)),
+        *lines(_matrix(change)),
         "",
-        f"Changed: {change.written(change.changed)} {change.unit}, {_share(change.changed / whole)} of "
+        f"Changed: {change.written(change.changed)} {change.unit}, {share(change.changed / whole)} of "
         f"{change.written(whole)} {change.unit}.",
     ]
     if change.changed or (adjusted is not None and adjusted.changed > 0):
-        lines += ["", *_lines(_largest(change, adjusted)), ""]
+        said += ["", *lines(_largest(change, adjusted)), ""]
     if patches is not None:
-        lines += _of_patches(change, patches)
-    lines += [_UNKNOWN] if adjusted is None else _of_reference(change, adjusted)
-    return "\n".join(lines)
+        said += _of_patches(change, patches)
+    said += [_UNKNOWN] if adjusted is None else _of_reference(change, adjusted)
+    return "\n".join(said)
 
 
 def write_csv(change: Change, adjusted: Adjusted | None, path: Path) -> None:
@@ -120,7 +120,7 @@ def _largest(change: Change, adjusted: Adjusted | None) -> Table:
     table = Table(title, *(Column(name, justify="right") for name in right), box=None, pad_edge=False)
     for before, after in found[:_LISTED]:
         area = change.areas[before, after]
-        cells = [written(area), _share(area / change.areas.sum())]
+        cells = [written(area), share(area / change.areas.sum())]
         if adjusted is not None:
             ends = _ends(adjusted.intervals[before, after], written)
             true = adjusted.areas[before, after]
@@ -138,7 +138,7 @@ def _of_patches(change: Change, patches: Patches) -> Iterator[str]:
     several = patches.dropped != 1
     yield (
         f"{drawn}; {patches.dropped:,} smaller than {patches.least} {'are' if several else 'is'} left out, "
-        f"{change.written(patches.dropped_area)} {change.unit}, {_share(patches.dropped_area / change.changed)} of "
+        f"{change.written(patches.dropped_area)} {change.unit}, {share(patches.dropped_area / change.changed)} of "
         "what changed."
     )
 
@@ -168,7 +168,7 @@ def _of_points(change: Change, points: Points) -> Iterator[str]:
         area = points.left_out.sum()
         yield (
             f"Fewer than {LEAST_POINTS} points lie on what is mapped as {_named(change, points.left_out)}: "
-            f"{change.written(area)} {change.unit}, {_share(area / change.areas.sum())} of the map, are left out of "
+            f"{change.written(area)} {change.unit}, {share(area / change.areas.sum())} of the map, are left out of "
             "the adjusted areas."
         )
 
@@ -180,8 +180,8 @@ def _of_matrices(change: Change, adjusted: Adjusted) -> Iterator[str]:
     error, changed = 1 - pixel_accuracy(matrices.matrices.sum(axis=0)), change.changed / change.areas.sum()
     verdict = "less than the error of one map alone" if changed < error else "more than the error of one map"
     yield (
-        f"A difference of two maps holds the errors of both. By {matrices.title}, {_share(error)} of the pixels of one "
-        f"map are wrong; {_share(changed)} are mapped as changed, {verdict}."
+        f"A difference of two maps holds the errors of both. By {matrices.title}, {share(error)} of the pixels of one "
+        f"map are wrong; {share(changed)} are mapped as changed, {verdict}."
     )
     yield _INDEPENDENT
     places = matrices.noun
@@ -196,7 +196,7 @@ def _of_matrices(change: Change, adjusted: Adjusted) -> Iterator[str]:
         f"{places or 'places'}."
     )
     if matrices.leak:
-        yield f"{_share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
+        yield f"{share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
 
 
 def _named(change: Change, areas: Floats) -> str:
@@ -209,13 +209,3 @@ def _named(change: Change, areas: Floats) -> str:
 def _ends(ends: Floats, written: Callable[[float], str]) -> str:
     low, high = ends
     return "" if np.isnan(low) else f"{written(low)} to {written(high)}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %") if value >= 0.001 or not value else "<0.1 %"
-
-
-def _lines(table: Table) -> list[str]:
-    with io.StringIO() as text:
-        Console(file=text, width=1000, color_system=None).print(table)
-        return [line.rstrip() for line in text.getvalue().splitlines()]

@@ -61,9 +61,8 @@ def written_categories(
 ) -> Iterator[Cog]:
     """Yield what takes the rows of a raster whose values are names, (h, W), from top to bottom.
 
-    When the block ends well, a Cloud Optimized GeoTIFF with a colour table stands at `path`, with a QGIS style (its
-    name with .qml for its suffix) and the names for GDAL (its name and .aux.xml) beside it. When it raises, none of
-    the three is touched.
+    When the block ends well, a Cloud Optimized GeoTIFF with a colour table stands at `path`, with a QGIS style and the
+    names for GDAL beside it (see `map_files`). When it raises, none of the three is touched.
 
     Args:
         path: where the raster goes.
@@ -75,15 +74,23 @@ def written_categories(
         description: the name of the band.
 
     Raises:
-        LandsegError: the disk is full, or the folder cannot be written.
+        LandsegError: the disk is full, the folder cannot be written, or a folder has the name of a file.
     """
     colours = {value: colour for value, _, colour in entries}
-    style, names = path.with_suffix(".qml"), path.with_name(f"{path.name}.aux.xml")
+    path, style, names = map_files(path)
+    for file in (path, style, names):  # they are renamed one by one, and none is to be when another cannot
+        if file.is_dir():
+            raise LandsegError(f"{file}: a folder stands where a file should be; remove or rename it")
     with atomic(path) as whole, atomic(style) as style_whole, atomic(names) as names_whole:  # renamed from the last on
         style_whole.write_text(qml(entries), encoding="utf-8")
         names_whole.write_text(aux_xml(entries), encoding="utf-8")
         with cog(whole, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]) as target:
             yield target
+
+
+def map_files(path: Path) -> list[Path]:
+    """Return the files of the map that stands at `path`: itself, its QGIS style, and the names for GDAL."""
+    return [path, path.with_suffix(".qml"), path.with_name(f"{path.name}.aux.xml")]
 
 
 class ClassMap:
@@ -105,6 +112,25 @@ class ClassMap:
         ids = [land_class.id for land_class in classes]
         self._lookup[ids] = ids
         self._lookup[NODATA] = NODATA
+
+    def require_classes(self, classes: ClassTable, beside: str, advice: str) -> None:
+        """Refuse to go on where the classes, by id and name and in any order, are not those of another map.
+
+        Args:
+            classes: of the other.
+            beside: what messages call that one.
+            advice: what to do.
+
+        Raises:
+            LandsegError: the classes differ.
+        """
+        own, wanted = ({(each.id, each.name) for each in table} for table in (self.classes, classes))
+        has, lacks = (
+            ", ".join(f"{number} {name}" for number, name in sorted(alone)) for alone in (own - wanted, wanted - own)
+        )
+        if has or lacks:
+            differing = " and ".join(filter(None, [has and f"has {has}", lacks and f"lacks {lacks}"]))
+            raise LandsegError(f"{self.name}: {differing}, unlike {beside}; {advice}")
 
     def windows(self) -> Iterator[Window]:
         """Walk windows that cover the map, row by row, of at most 512 x 512 px."""

@@ -21,7 +21,9 @@ from landseg.canvas import DPI, INK, LINE, PALE, text_width, whole_page
 from landseg.datasets.classes import Colour, as_hex
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.maps.change import Change, pale, strong
+from landseg.maps.change import Change
+from landseg.maps.style import pale, strong
+from landseg.maps.wording import share
 from landseg.metrics import Floats
 
 # The figure's measures, in inches: 1350 px wide.
@@ -131,12 +133,12 @@ def _panels(change: Change) -> Iterator[_Panel]:
     """Yield all areas, and, where what changed would be hard to see among them, that by itself."""
     whole = _panel(change, change.areas, (change.before, change.after))
     yield whole
-    share = change.changed / change.areas.sum()
-    if 0 < share < _SMALL:
+    part = change.changed / change.areas.sum()
+    if 0 < part < _SMALL:
         moved = np.where(np.eye(len(change.classes), dtype=np.bool_), 0, change.areas)
         alone = _panel(change, moved, ("lost by", "gained by"))
         title = (
-            f"What changed, by itself: {change.written(change.changed)} {change.unit}, {_share(share)} of all, "
+            f"What changed, by itself: {change.written(change.changed)} {change.unit}, {share(part)} of all, "
             f"{_times(alone.scale / whole.scale)} as high as above"
         )
         yield _Panel(alone.groups, alone.ribbons, alone.heads, title)
@@ -212,7 +214,7 @@ def _put_bars(page: Axes, panel: _Panel, change: Change, side: int, tops: Floats
         toward = (-1, 1)[side]
         page.plot([edge + toward * 0.02, text - toward * 0.04], [middle, label], color=LINE, linewidth=0.6)
         name = _fitting(of.name, _LABELS - 0.3)
-        told = f"{change.written(areas[group])} {change.unit}, {_share(areas[group] / areas.sum())}"
+        told = f"{change.written(areas[group])} {change.unit}, {share(areas[group] / areas.sum())}"
         page.text(text, label - 0.015, name, fontsize=9, ha=align, va="bottom", color=INK, parse_math=False)
         page.text(text, label + 0.015, told, fontsize=8, ha=align, va="top", color=PALE, parse_math=False)
 
@@ -253,10 +255,6 @@ def _notes(change: Change, panels: Sequence[_Panel]) -> Iterator[str]:
             called = ", ".join(change.classes[k].name for k in small)
             told += f" {panel.groups[-1].name}{' in what changed' if panel.title else ''}: {called}."
     yield from textwrap.wrap(told, 130)
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %") if value >= 0.001 or not value else "<0.1 %"
 
 
 def _times(value: float) -> str:

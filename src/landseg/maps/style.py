@@ -1,4 +1,4 @@
-"""What lies beside a map, so that it opens with legend and colours: a QGIS style, and GDAL's sidecar with names."""
+"""How a map looks: colours, and what lies beside it so that it opens with them, a QGIS style and GDAL's sidecar."""
 
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -15,6 +15,38 @@ _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 def legend(classes: ClassTable) -> Legend:
     """Return the legend of a class table."""
     return [(land_class.id, land_class.name, land_class.color) for land_class in classes]
+
+
+def change_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
+    """Return a colour for every pair of positions in a class table, before and after, no two of them the same.
+
+    Where nothing changes it is a washed-out tone of the class. A change has that of the class it leads to, as dark as
+    stands out from those, with a tint of the one it comes from.
+    """
+    taken: set[Colour] = set()
+    found = {}
+    for before, start in enumerate(classes):
+        for after, end in enumerate(classes):
+            colour = pale(start.color) if before == after else strong(start.color, end.color)
+            while colour in taken:
+                colour = (colour[0], colour[1], (colour[2] + 1) % 256)
+            taken.add(colour)
+            found[before, after] = colour
+    return found
+
+
+def pale(colour: Colour) -> Colour:
+    """Return the washed-out tone of a colour."""
+    return _mixed((255, 255, 255), colour, 0.3)
+
+
+def strong(start: Colour, end: Colour) -> Colour:
+    """Return the colour of a change: that of its end, dark enough to stand out from pale ones, tinted by its start.
+
+    Luma is that of ITU-R BT.601.
+    """
+    luma = 0.299 * end[0] + 0.587 * end[1] + 0.114 * end[2]
+    return _mixed(_mixed((0, 0, 0), end, min(1, 150 / max(luma, 1))), start, 0.15)
 
 
 def qml(entries: Legend) -> str:
@@ -63,3 +95,8 @@ def aux_xml(entries: Legend) -> str:
 def _text(root: Element) -> str:
     indent(root)
     return tostring(root, "unicode") + "\n"
+
+
+def _mixed(ground: Colour, colour: Colour, share: float) -> Colour:
+    red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(ground, colour, strict=True))
+    return red, green, blue

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from landseg.errors import LandsegError
-from landseg.files import atomic
+from landseg.files import atomic, require_new
 from landseg.model_card import model_card
 from landseg.predict.model_file import ModelFile, model_file
 from landseg.predict.opening import info_of, load_model
@@ -26,9 +26,7 @@ def carry(name: str, path: Path, program: bool, overwrite: bool) -> Iterator[str
     if path.suffix != ".onnx":
         raise LandsegError(f"{path}: is to be an .onnx file; give it that suffix")
     beside, card = path.with_suffix(".pt2") if program else None, path.with_suffix(".md")
-    for file in (path, beside, card):
-        if file and file.exists() and not overwrite:
-            raise LandsegError(f"{file}: is already there; name another --out, or say --overwrite")
+    require_new([path, card, *([beside] if beside else [])], overwrite)
     with model_file(name) as model:
         network = load_model(model)
         from landseg.export import export  # needs torch, which is known by now to be there

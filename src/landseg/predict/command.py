@@ -1,18 +1,27 @@
 """Map scenes one after another: what `landseg predict` does."""
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from landseg.datasets.classes import names
 from landseg.errors import LandsegError
 from landseg.model_info import ModelInfo
 from landseg.predict.blending import Blender
-from landseg.predict.mapping import Wanted, map_scene, require_new
+from landseg.predict.mapping import Wanted, map_scene, require_safe
 from landseg.predict.model_file import model_file
-from landseg.predict.network import Network
-from landseg.predict.opening import Device, opened_network
+from landseg.predict.network import Device, Network
+from landseg.predict.opening import opened_network
 from landseg.predict.scenes import scenes
+
+# Freed arrays go back to the system from this size on, bytes. glibc would keep those of up to 32 MB for later, in
+# pieces that fit ever less: 0.7 GB over one orthophoto.
+_GIVEN_BACK = 1 << 20
+_M_MMAP_THRESHOLD = -3  # as malloc.h has it
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,9 @@ def predict_scenes(
     Raises:
         LandsegError: see landseg.predict.mapping.map_scene; or the model is not there, or has other classes.
     """
+    _steady_memory()
     found = scenes(given, dataset)
-    require_new(found, wanted)
+    require_safe(found, wanted)
     with model_file(look.model) as model:
         network = opened_network(model, look.device)
         _require_classes(network.info, model.name, look.classes)
@@ -61,9 +71,17 @@ def predict_scenes(
             yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {network.where}"
 
 
-def maps_of(given: Sequence[str], dataset: str | None, wanted: Wanted) -> list[str]:
-    """Return where the maps of scenes are, once they are mapped."""
-    return [str(wanted.path(scene)) for scene in scenes(given, dataset)]
+def map_one(given: str, dataset: str | None, look: Look, wanted: Wanted, say: Callable[[str], None]) -> Path:
+    """Map one scene, tell what `predict_scenes` yields, and return the path of the map."""
+    for sentence in predict_scenes([given], dataset, look, wanted, say):
+        say(sentence)
+    return wanted.path(scenes([given], dataset)[0])
+
+
+def _steady_memory() -> None:
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # of another C library
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK)
 
 
 def _blender(network: Network, look: Look) -> Blender:

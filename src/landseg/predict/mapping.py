@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from math import ceil, isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from landseg.datasets.classes import ClassTable, ids, names
 from landseg.errors import LandsegError
+from landseg.files import require_new
 from landseg.ground import gsd
 from landseg.imagery import Imagery
-from landseg.maps.class_map import CERTAIN, NODATA, opened_map, written_map
+from landseg.maps.class_map import CERTAIN, NODATA, map_files, opened_map, written_map
 from landseg.maps.cog import Cog, cog
 from landseg.maps.style import legend
-from landseg.model_info import ModelInfo
 from landseg.predict.blending import Band, Blender
 from landseg.predict.model_file import ModelFile
 from landseg.predict.scenes import Scene, opened_scene
@@ -44,8 +46,8 @@ class Wanted:
     vector: str | None = None
     #: Smaller patches go to their largest neighbour, m²; None: those of fewer than ten pixels.
     min_area: float | None = None
-    #: How far outlines may leave the pixels' edges, px.
-    tolerance: float = 1.0
+    #: How far outlines may leave the pixels' edges, px; None: one.
+    tolerance: float | None = None
 
     def path(self, scene: Scene, kind: str = "", suffix: str = "tif") -> Path:
         """Return where something of a scene goes."""
@@ -54,22 +56,28 @@ class Wanted:
     def paths(self, scene: Scene) -> list[Path]:
         """Return all that is written of a scene, the map first."""
         return [
-            self.path(scene),
+            *map_files(self.path(scene)),
             *([self.path(scene, "_confidence")] if self.confidence else []),
             *([self.path(scene, "_probability")] if self.probability else []),
             *([self.path(scene, suffix=self.vector)] if self.vector else []),
         ]
 
 
-def require_new(scenes: Sequence[Scene], wanted: Wanted) -> None:
-    """Refuse to write over anything, before the first scene is mapped.
+def require_safe(scenes: Sequence[Scene], wanted: Wanted) -> None:
+    """Refuse to write over scenes, and over maps unless that is wanted, before the first scene is mapped.
 
     Raises:
-        LandsegError: an output is there, and is not to be replaced.
+        LandsegError: an output is there, and is not to be replaced, or is a scene itself; or nothing would be done by
+            an option.
     """
-    for path in (path for scene in scenes for path in wanted.paths(scene)):
-        if path.exists() and not wanted.overwrite:
-            raise LandsegError(f"{path}: is already there; name another --out, or say --overwrite")
+    if not wanted.vector and (wanted.min_area is not None or wanted.tolerance is not None):
+        raise LandsegError("--min-area and --tolerance: are of polygons; say --vector, too")
+    sources = {file.resolve() for scene in scenes for file in scene.files}
+    paths = [path for scene in scenes for path in wanted.paths(scene)]
+    for path in paths:
+        if path.resolve() in sources:
+            raise LandsegError(f"{path}: is a scene itself, which its map would replace; name another --out")
+    require_new(paths, wanted.overwrite)
 
 
 def map_scene(
@@ -106,26 +114,38 @@ def map_scene(
         with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, say) as image:
             if not image.grid.crs:
                 say(f"{image.name}: has no CRS; its map has none either, and no areas in hectares")
+            how = {"bands": list(bands), "resampled": image is not given}
+            about = tags(scene, model, blender, how)
             least = _least(wanted.min_area, image) if wanted.vector else 0
             files = {
                 "confidence": confidence if wanted.confidence or wanted.vector else None,
                 "probability": wanted.path(scene, "_probability") if wanted.probability else None,
             }
-            with _written(path, image.grid, info.classes, tags(scene, model, info), files) as write:
+            with _written(path, image.grid, info.classes, about, files) as write:
                 for band in _tracked(blender, image, scene.name, wanted.probability):
                     write(band)
         if wanted.vector:
             from landseg.maps.vectors import polygons, write_polygons  # geopandas takes a second
 
             with opened_map(path) as made:
-                found = polygons(made, confidence, least, wanted.tolerance)
+                found = polygons(made, confidence, least, 1 if wanted.tolerance is None else wanted.tolerance)
             write_polygons(found, wanted.path(scene, suffix=wanted.vector), legend(info.classes))
     return path
 
 
-def tags(scene: Scene, model: ModelFile, info: ModelInfo) -> dict[str, str]:
-    """Return what a map says of where it comes from."""
+def tags(scene: Scene, model: ModelFile, blender: Blender, how: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a map says of where it comes from, and how it was made."""
+    info = blender.network.info
+    how = {
+        "version": version("landseg"),
+        "window": blender.size,
+        "overlap": blender.overlap,
+        "d4": blender.symmetries,
+        **how,
+        "computed": blender.network.where,
+    }
     return {
+        "LANDSEG_PREDICT": json.dumps(how),
         "LANDSEG_SCENE": scene.name,
         "LANDSEG_MODEL": model.digest,
         **({"LANDSEG_REVISION": model.revision} if model.revision else {}),
@@ -198,6 +218,6 @@ def _least(min_area: float | None, image: Imagery) -> int:
     if min_area is None:
         return _PATCH
     wide = gsd(image.grid)
-    if wide is None:
+    if wide is None or isnan(wide):
         raise LandsegError(f"{image.name}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
     return ceil(min_area / wide**2)

@@ -1,12 +1,13 @@
 """What predicting asks of a network, whichever library computes it."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from landseg.model_info import ModelInfo
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Pixels = npt.NDArray[np.uint8]
 #: An array of the library that computes: NumPy's, or torch's on its device.
 Array = Any
@@ -38,7 +39,7 @@ class Network(Protocol):
         ...
 
     def turned(self, values: Array, quarters: int, mirrored: bool) -> Array:
-        """Return (..., H, W) turned by so many quarters, counterclockwise, and then mirrored left to right if wanted."""
+        """Return (..., H, W) turned by so many quarters, counterclockwise, then mirrored if wanted."""
         ...
 
     def likeliest(self, probabilities: Array) -> tuple[Array, Array]:

@@ -10,20 +10,24 @@ from pydantic import ValidationError
 
 from landseg.errors import LandsegError
 from landseg.model_info import KEY, ModelInfo
-from landseg.predict.network import Pixels, too_many
+from landseg.predict.network import Device, Pixels, too_many
 
 
 class OnnxNetwork:
     """A model that `landseg export` wrote (see landseg.predict.network.Network)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: Device = "auto") -> None:
         """Open a model file.
 
+        Args:
+            path: the file.
+            device: where to compute; auto: on a GPU if this build of ONNX Runtime knows of one.
+
         Raises:
-            LandsegError: it is no ONNX model, or none that landseg exported.
+            LandsegError: it is no ONNX model, or none that landseg exported, or the device is not there.
         """
         self.batch = 2
-        self.session = _opened(path)
+        self.session = _opened(path, _providers(device))
         try:
             self.info = ModelInfo.model_validate_json(self.session.get_modelmeta().custom_metadata_map[KEY])
         except (KeyError, ValidationError):
@@ -70,11 +74,17 @@ class OnnxNetwork:
         return values.astype(np.uint8)
 
 
-def _opened(path: Path) -> Any:
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    have = onnxruntime.get_available_providers()
+def _providers(device: Device) -> list[str]:
+    """Return what ONNX Runtime is to compute with, the first that can first."""
+    gpu = [name for name in onnxruntime.get_available_providers() if name == "CUDAExecutionProvider"]
+    if device == "mps" or (device == "cuda" and not gpu):
+        raise LandsegError(f"--device {device}: this build of ONNX Runtime has none; say auto or cpu")
+    return [*(gpu if device != "cpu" else []), "CPUExecutionProvider"]
+
+
+def _opened(path: Path, providers: list[str]) -> Any:
     try:
-        return onnxruntime.InferenceSession(path, providers=[name for name in wanted if name in have])
+        return onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
         if not path.is_file():
             raise LandsegError(f"{path}: not there; correct the path") from None

@@ -1,17 +1,15 @@
 """Loading a network: the one place that decides which library computes, and imports torch only where it is needed."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from landseg.errors import LandsegError
 from landseg.model_info import ModelInfo, read_info
 from landseg.predict.model_file import ModelFile
-from landseg.predict.network import Network
+from landseg.predict.network import Device, Network
 from landseg.predict.onnx_network import OnnxNetwork
 
 if TYPE_CHECKING:
     from landseg.models import Segmenter
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def opened_network(model: ModelFile, device: Device) -> Network:
@@ -19,13 +17,13 @@ def opened_network(model: ModelFile, device: Device) -> Network:
 
     Args:
         model: its file.
-        device: where to compute; ONNX Runtime chooses by itself.
+        device: where to compute.
 
     Raises:
         LandsegError: it is no landseg model, the device is not there, or the library is not installed.
     """
     if model.path.suffix == ".onnx":
-        return OnnxNetwork(model.path)
+        return OnnxNetwork(model.path, device)
     segmenter = load_model(model)
     from landseg.devices import accelerator, mixed
     from landseg.predict.torch_network import TorchNetwork

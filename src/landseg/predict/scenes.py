@@ -1,5 +1,6 @@
 """Scenes to map: any raster that GDAL reads, or one of a data set's scene table, as a model wants to see it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from rasterio.enums import ColorInterp
 
 from landseg.datasets.card import Card, read_card
 from landseg.errors import LandsegError
-from landseg.imagery import Imagery, opened_image
+from landseg.imagery import BAND, Imagery, opened_image
 from landseg.model_info import ModelInfo
 from landseg.paths import Paths
 from landseg.rasters import opened, raster
 from landseg.tables import read_csv
+
+# What programs write where a band has no name.
+_NUMBER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,14 @@ class Scene:
     #: Of the data set, where it is one's.
     card: Card | None = None
 
+    @property
+    def files(self) -> list[Path]:
+        """The files on disk that are read, as far as they are known."""
+        if not isinstance(self.location, Path):
+            return []
+        codes = self.card.band_files.values() if self.card and BAND in str(self.location) else [""]
+        return [Path(str(self.location).replace(BAND, code)) for code in codes]
+
 
 def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
     """Find scenes by path or address or, where a data set is named, by their names in its scene table.
@@ -39,6 +51,8 @@ def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
     by_name: dict[str, Scene] = {}
     for scene in found:
         other = by_name.setdefault(scene.name, scene)
+        if other.location == scene.location and other is not scene:
+            raise LandsegError(f"{scene.location}: is named twice; name it once")
         if other is not scene:
             raise LandsegError(
                 f"{scene.location}: its map would be called {scene.name}, as that of {other.location}; map one of them "
@@ -81,7 +95,11 @@ def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> It
             image = stack.enter_context(opened_image(Path(), str(scene.location), info.picture.bands, scene.card))
         else:
             source = stack.enter_context(opened(scene.location, threads="ALL_CPUS"))
-            image = Imagery(source.name, [(source, _indexes(source, info, bands))], bands=source.count)
+            if not source.crs and source.gcps[0]:
+                raise LandsegError(
+                    f"{source.name}: is placed by ground control points alone; warp it first, by gdalwarp"
+                )
+            image = Imagery(source.name, [(source, _indexes(source, info, bands))], info.nodata, len(info.image_bands))
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: holds {image.dtype.name}, and the model was trained on {' and '.join(info.dtypes)}; "
@@ -111,20 +129,23 @@ def _indexes(source: Any, info: ModelInfo, asked: Sequence[str]) -> list[int]:
         if len(asked) != len(wanted):
             raise LandsegError(f"--bands: names {len(asked)}, and the model wants {len(wanted)}: {', '.join(wanted)}")
         return [_index(source, names, of) for of in asked]
-    for known in (names, _colours(source)):
+    # Bands that have names are what their names say, whatever colours a program showed them in.
+    for known in (names, {} if names else _colours(source)):
         if all(band.lower() in known for band in wanted):
             return [known[band.lower()] for band in wanted]
-    count = sum(colour != ColorInterp.alpha for colour in source.colorinterp)
-    if count == len(info.image_bands):
-        return [info.image_bands.index(band) + 1 for band in wanted]
+    bands = [n for n, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != ColorInterp.alpha]
+    if not names and len(bands) == len(info.image_bands):
+        return [bands[info.image_bands.index(band)] for band in wanted]
+    count = len(bands)
     has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
     remedy = "say which they are by --bands, such as --bands 3,2,1" if count >= len(set(wanted)) else "choose another"
     raise LandsegError(f"{source.name}: has {has}, and the model wants {', '.join(wanted)}; {remedy}")
 
 
 def _names(source: Any) -> dict[str, int]:
-    """Return the numbers of a raster's bands by their names in it, in lower case."""
-    return {name.lower(): index for index, name in zip(source.indexes, source.descriptions, strict=True) if name}
+    """Return the numbers of a raster's bands by their names in it, in lower case; 'Band 1' is none."""
+    named = zip(source.indexes, source.descriptions, strict=True)
+    return {name.lower(): index for index, name in named if name and not _NUMBER.fullmatch(name)}
 
 
 def _colours(source: Any) -> dict[str, int]:
