@@ -95,6 +95,15 @@ class TestFiles:
         assert tags["LANDSEG_SCENE"] == "scene"
         assert tags["LANDSEG_MODEL"] == hashlib.sha256(Path("model.safetensors").read_bytes()).hexdigest()
         assert json.loads(tags["LANDSEG_PARAMS"]) == model.info.params
+        how = json.loads(tags["LANDSEG_PREDICT"])
+        assert {key: how[key] for key in ("window", "overlap", "d4", "bands", "resampled", "computed")} == {
+            "window": 64,
+            "overlap": 0.25,
+            "d4": False,
+            "bands": [],
+            "resampled": False,
+            "computed": "cpu in 32 bit",
+        }
         assert "LANDSEG_REVISION" not in tags  # no pipeline is known to have made this file
 
     @pytest.mark.usefixtures("folder")
@@ -174,6 +183,31 @@ class TestRefused:
         assert Path("maps/scene.tif").read_bytes() == before
         assert predict("scene.tif", "--overwrite", "--window", 32).exit_code == 0
         assert Path("maps/scene.tif").read_bytes() != before
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_scene_is_never_written_over(self) -> None:
+        Path("maps").mkdir()
+        Path("scene.tif").rename("maps/scene.tif")
+        before = Path("maps/scene.tif").read_bytes()
+        done = predict("maps/scene.tif", "--overwrite")
+        assert done.stderr == (
+            "error: maps/scene.tif: is a scene itself, which its map would replace; name another --out\n"
+        )
+        assert Path("maps/scene.tif").read_bytes() == before
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_style_of_the_users_own(self) -> None:
+        Path("maps").mkdir()
+        Path("maps/scene.qml").write_text("mine")
+        done = predict("scene.tif")
+        assert done.stderr.startswith("error: maps/scene.qml: is already there; ")
+        assert Path("maps/scene.qml").read_text() == "mine"
+
+    @pytest.mark.usefixtures("folder")
+    def test_options_that_would_do_nothing(self) -> None:
+        refused(
+            predict("scene.tif", "--min-area", 10), "--min-area and --tolerance: are of polygons; say --vector, too"
+        )
 
     @pytest.mark.usefixtures("folder")
     def test_options_that_do_not_suit_the_model(self) -> None:

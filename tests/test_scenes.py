@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from servers import Cut, FileServer, Status
@@ -55,6 +57,15 @@ class TestBands:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4])
         assert seen(path, model_info(image_bands=("blue", "green", "red", "nir"))) == [3, 2, 1]
 
+    def test_numbers_for_names_are_none(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.tif", [7, 8, 9], ["Band 1", "Band 2", "Band 3"], photometric="RGB")
+        assert seen(path, model_info()) == [7, 8, 9]
+
+    def test_names_say_more_than_colours(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.tif", [7, 8, 9], ["nir", "red", "green"], photometric="RGB")
+        with pytest.raises(LandsegError, match="say which they are by --bands"):
+            seen(path, model_info())
+
     def test_as_asked(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4], ["B02", "B03", "B04", "B08"])
         assert seen(path, model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
@@ -64,6 +75,13 @@ class TestBands:
         ("values", "names", "asked", "sentence"),
         [
             ([1], [], [], "has 1 band(s) without names, and the model wants red, green, blue; choose another"),
+            (
+                [1, 2, 3],
+                ["nir", "red", "green"],
+                [],
+                "has 3 band(s) (nir, red, green), and the model wants red, green, blue; "
+                "say which they are by --bands, such as --bands 3,2,1",
+            ),
             (
                 [1, 2, 3, 4],
                 ["B02", "B03", "B04", "B08"],
@@ -123,6 +141,35 @@ class TestLocations:
         assert str(error.value) == (
             f"{other}: its map would be called a, as that of {one}; map one of them into another folder"
         )
+
+    def test_one_twice(self, tmp_path: Path) -> None:
+        path = str(write(tmp_path / "a.tif", [1, 2, 3]))
+        with pytest.raises(LandsegError, match=r"a\.tif: is named twice; name it once"):
+            scenes([path, path], None)
+
+    def test_what_lies_within_a_file_is_left_to_gdal(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.tif", [5, 6, 7], photometric="RGB")
+        assert seen(f"GTIFF_DIR:1:{path}", model_info()) == [5, 6, 7]
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        [scene] = scenes([str(tmp_path)], None)
+        with pytest.raises(LandsegError, match=r"cannot be read as an image .*; name a raster that GDAL reads"):
+            opened_scene(scene, model_info()).__enter__()
+
+    def test_one_that_control_points_place(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tif"
+        points = [GroundControlPoint(row, col, 20 + col / 1e4, 50 - row / 1e4) for row in (0, 20) for col in (0, 30)]
+        with unplaced(), rasterio.open(path, "w", "GTiff", 30, 20, 3, dtype="uint8", photometric="RGB") as target:
+            target.gcps = points, CRS.from_epsg(4326)
+        with pytest.raises(LandsegError, match="is placed by control points alone; warp it first, by gdalwarp"):
+            seen(path, model_info())
+
+    def test_a_value_without_data_that_the_data_set_had(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.tif", [0, 0, 0])
+        for nodata, expected in ((0, False), (None, True), (7, True)):
+            with opened_scene(Scene("a", path), model_info(nodata=nodata)) as image:
+                _, present = image.read(Window(0, 0, 30, 20))
+            assert (present is None or present.all()) == expected
 
     def test_a_picture_without_a_place(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.png", [5, 6, 7], driver="PNG", photometric="RGB", crs=None, transform=None)
@@ -243,6 +290,17 @@ class TestResampled:
         assert not present[:, :14].any()
         assert present[:, 16:].all()
         assert (pixels[:, :, 16:] == 200).all()
+
+    def test_an_alpha_band_says_where_data_are(self, tmp_path: Path) -> None:
+        pixels = np.full((4, 40, 60), 200, np.uint8)
+        pixels[3, :, :30] = 0
+        path = tmp_path / "a.tif"
+        options = {"photometric": "RGB", "alpha": "yes", **PLACE}
+        with rasterio.open(path, "w", "GTiff", 60, 40, 4, dtype="uint8", **options) as target:
+            target.write(pixels)
+        _, present, _ = self.whole(path, 2)
+        assert not present[:, :14].any()
+        assert present[:, 16:].all()
 
     def test_without_a_crs_there_is_no_resolution(self, tmp_path: Path) -> None:
         path = self.halves(tmp_path / "a.tif", crs=None, transform=None)

@@ -167,7 +167,7 @@ def _creation(overviews: str) -> dict[str, Any]:
     """Return the options of GDAL's COG driver; differences of neighbours compress quantities, not names."""
     predictor = "YES" if overviews == "average" else "NO"
     threads = {"num_threads": "all_cpus"}  # all else is done by now
-    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, "num_threads": "all_cpus", **_COMPRESSED, **threads}
+    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_COMPRESSED, **threads}
 
 
 @contextmanager
