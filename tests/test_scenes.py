@@ -161,7 +161,7 @@ class TestLocations:
         points = [GroundControlPoint(row, col, 20 + col / 1e4, 50 - row / 1e4) for row in (0, 20) for col in (0, 30)]
         with unplaced(), rasterio.open(path, "w", "GTiff", 30, 20, 3, dtype="uint8", photometric="RGB") as target:
             target.gcps = points, CRS.from_epsg(4326)
-        with pytest.raises(LandsegError, match="is placed by control points alone; warp it first, by gdalwarp"):
+        with pytest.raises(LandsegError, match="is placed by ground control points alone; warp it first, by gdalwarp"):
             seen(path, model_info())
 
     def test_a_value_without_data_that_the_data_set_had(self, tmp_path: Path) -> None:
