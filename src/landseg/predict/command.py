@@ -1,10 +1,7 @@
 """Map scenes one after another: what `landseg predict` does."""
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +14,6 @@ from landseg.predict.model_file import model_file
 from landseg.predict.network import Device, Network
 from landseg.predict.opening import opened_network
 from landseg.predict.scenes import scenes
-
-# Freed arrays go back to the system from this size on, bytes. glibc would keep those of up to 32 MB for later, in
-# pieces that fit ever less: 0.7 GB over one orthophoto.
-_GIVEN_BACK = 1 << 20
-_M_MMAP_THRESHOLD = -3  # as malloc.h has it
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,6 @@ def predict_scenes(
     Raises:
         LandsegError: see landseg.predict.mapping.map_scene; or the model is not there, or has other classes.
     """
-    _steady_memory()
     found = scenes(given, dataset)
     require_safe(found, wanted)
     with model_file(look.model) as model:
@@ -76,12 +67,6 @@ def map_one(given: str, dataset: str | None, look: Look, wanted: Wanted, say: Ca
     for sentence in predict_scenes([given], dataset, look, wanted, say):
         say(sentence)
     return wanted.path(scenes([given], dataset)[0])
-
-
-def _steady_memory() -> None:
-    if sys.platform == "linux":
-        with suppress(AttributeError, OSError):  # of another C library
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK)
 
 
 def _blender(network: Network, look: Look) -> Blender:
