@@ -9,8 +9,11 @@ import rasterio
 from mapmakers import CLASSES, make_map, patches
 from test_blending import photograph, unet, write
 from test_predict import landseg
+from tilemakers import CARD, PATHS
 
+from landseg.datasets.card import write_card
 from landseg.models import save
+from landseg.tables import scene_table, write_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,6 +100,23 @@ class TestChange:
         assert done.exit_code == 0, done.output
         for path in ("before/scene.tif", "after/scene.tif", "change.tif"):
             assert Path("change", path).is_file()
+
+    def test_of_two_dates_of_a_place_in_the_scene_table(self) -> None:
+        save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
+        bands = {"band_files": {"red": "B04", "green": "B03", "blue": "B02"}}
+        write_card(CARD.model_copy(update=bands), PATHS.table("card.json"))
+        dates = ("chip_2018", "chip_2019")
+        table = [{"scene": date, "place": "chip", "image": f"{date}/{{band}}.tif"} for date in dates]
+        write_csv(scene_table(table), PATHS.table("scenes.csv"))
+        for seed, date in enumerate(dates):
+            (PATHS.raw / date).mkdir(parents=True)
+            for code, band in zip(("B04", "B03", "B02"), photograph(64, 64, seed).transpose(2, 0, 1), strict=True):
+                write(PATHS.raw / date / f"{code}.tif", band[..., None], photometric="MINISBLACK")
+        arguments = ("--dataset", "tiny", "-m", "model.safetensors", "--device", "cpu", "--out", "change")
+        done = landseg("change", *dates, *arguments)
+        assert done.exit_code == 0, done.output
+        assert "4,096 pixels with a class on both" in done.stdout
+        assert Path("change/before/chip_2018.tif").is_file()
 
     def test_what_would_fail_later_fails_before_scenes_are_mapped(self) -> None:
         for option, sentence in (
