@@ -10,7 +10,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from landseg.errors import LandsegError
-from landseg.studies.running import _override, digest
+from landseg.studies.running import _CLASH, _override, digest
 
 VALUES = [
     "resnet18",
@@ -90,3 +90,11 @@ def test_files_that_cannot_be_read_are_one_sentence(project: Path) -> None:
     (project / "dvc.yaml").unlink()
     with pytest.raises(LandsegError, match=r"^dvc\.yaml: not there; run landseg where"):
         digest()
+
+
+def test_what_dvc_says_of_a_run_cache_that_another_cell_writes_to() -> None:
+    """Said by DVC 3.67.1 of two cells that kept the result of `split` at once."""
+    folder = "/a/.dvc/cache/runs/b1/b1a2128dff36eceaaa64ce60e9ef719ea58580fe34512b452088e8c2c38f5614"
+    said = f"ERROR: failed to reproduce 'split': [Errno 2] No such file or directory: '{folder}/.V_VdAze9J-TxeCW.tmp'"
+    assert _CLASH.search(said)
+    assert not _CLASH.search("ERROR: [Errno 2] No such file or directory: '/a/data/raw/runs/b.tif'")

@@ -60,7 +60,8 @@ def test_numbers_are_those_of_the_official_split_py() -> None:
 def test_plan(tmp_path: Path) -> None:
     tiles = plan(scene_table(make(tmp_path, "b", 64, 70), make(tmp_path, "a", 32, 32)), tmp_path, card(), 32, "drop")
     assert tiles.columns.tolist() == [
-        "tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width", "geometry",
+        "tile", "archive", "scene", "place", "group", "image", "mask", "row", "col", "height", "width",
+        "gsd", "dtype", "geometry",
     ]  # fmt: skip
     assert tiles["tile"].tolist() == ["b_0", "b_1", "b_3", "b_4", "a_0"]
     assert tiles["archive"].tolist() == ["b.zip"] * 4 + ["a.zip"]

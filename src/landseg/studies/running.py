@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,10 @@ from landseg.studies.plan import Cell, Plan
 _LAST = "evaluate"
 
 _DVC = (sys.executable, "-m", "dvc")
+
+
+# DVC 3.67 does not lock its run-cache: of two runs that keep the same result of a stage, one may find its file gone.
+_CLASH = re.compile(r"No such file or directory: '.*[/\\]cache[/\\]runs[/\\]")
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,25 @@ def _run(cell: Cell, name: str, begun: tuple[str, dict[str, Any]], jobs: int, sa
         command.append("--allow-missing")
     # A folder of its own, outside the checkout, so that training can resume, and no cell clears away another's.
     state = section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
-    with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
-        command, env=_environment(state, jobs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    ) as process:
-        lines = [line.rstrip() for line in _told(cast(IO[str], process.stdout), say)]
-    if process.returncode:
+    code, lines = _process(command, _environment(state, jobs), say)
+    if code and any(_CLASH.search(line) for line in lines):
+        say("another cell kept the result of the same stage at the same moment; once more")
+        code, lines = _process(command, _environment(state, jobs), say)
+    if code:
         return Outcome(cell, _why(lines))
     shutil.rmtree(state, ignore_errors=True)
     return Outcome(cell, None)
+
+
+def _process(
+    command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[int, list[str]]:
+    """Run a command, tell its lines as they come, and return its exit code and them."""
+    with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    ) as process:
+        lines = [line.rstrip() for line in _told(cast(IO[str], process.stdout), say)]
+    return process.returncode, lines
 
 
 def _environment(state: Path, jobs: int) -> dict[str, str]:
