@@ -110,25 +110,28 @@ def train(params: TrainParams) -> None:
 
     arithmetic = how_to_compute(model, device, bf16, params, compute.micro_batch, tiles["train"])
     run = Run(model, loss, schedule, params.seed, arithmetic, say)
-    with Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None) as live:
+    # No context manager: on its way out it waits for a thread of its own, and for ever where Ctrl-C came while it woke
+    # that. A run that ends early tells its epochs again when it goes on.
+    live = Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None)
 
-        def report(scores: dict[str, float], fresh: bool) -> None:
-            for name, value in scores.items():
-                live.log_metric(name, value)
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items() if "speed/" not in name)
-            say(f"epoch {live.step + 1}/{params.epochs}  {shown}  {pace(scores) if fresh else '(from the checkpoint)'}")
-            live.next_step()
+    def report(scores: dict[str, float], fresh: bool) -> None:
+        for name, value in scores.items():
+            live.log_metric(name, value)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items() if "speed/" not in name)
+        say(f"epoch {live.step + 1}/{params.epochs}  {shown}  {pace(scores) if fresh else '(from the checkpoint)'}")
+        live.next_step()
 
-        keeper = Keeper(checkpoints, params.monitor, params.early_stopping, report)
-        changes = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed)
-        order = Order(len(tiles["train"]), params.batch_size, params.seed, lambda: keeper.epoch)
-        dealt = dealt_batches(tiles, order, changes, params, device, compute.workers or cores())
-        fit(run, *dealt, keeper, params.epochs, device)
-        best = keeper.best_epoch
-        live.summary["best_epoch"] = best + 1
-        live.summary["parameters"] = sum(weights.numel() for weights in model.parameters())
-        live.summary["micro_batch"] = run.micro_batch or params.batch_size
-        live.summary["speed"] = whole_run(keeper.history)
+    keeper = Keeper(checkpoints, params.monitor, params.early_stopping, report)
+    changes = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed)
+    order = Order(len(tiles["train"]), params.batch_size, params.seed, lambda: keeper.epoch)
+    dealt = dealt_batches(tiles, order, changes, params, device, compute.workers or cores())
+    fit(run, *dealt, keeper, params.epochs, device)
+    best = keeper.best_epoch
+    live.summary["best_epoch"] = best + 1
+    live.summary["parameters"] = sum(weights.numel() for weights in model.parameters())
+    live.summary["micro_batch"] = run.micro_batch or params.batch_size
+    live.summary["speed"] = whole_run(keeper.history)
+    live.end()
 
     with atomic(paths.model("best")) as temporary:
         shutil.copyfile(checkpoints.best(best), temporary)

@@ -315,30 +315,30 @@ def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
 
 def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
     write_study(project, "long", set={"train.epochs": 12}, seeds=[5])
+    run = ["study", "run", "long"]
+    process = subprocess.Popen(
+        command(*run),
+        cwd=project,
+        env=environment(project),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's Ctrl-C goes to all processes of its foreground group
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
+    )
+    assert process.stdout is not None
     try:
-        run = ["study", "run", "long"]
-        process = subprocess.Popen(
-            command(*run),
-            cwd=project,
-            env=environment(project),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # a terminal's Ctrl-C goes to all processes of its foreground group
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "epoch 2/12" in line:
-                break
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert errors.endswith("interrupted\n")
-        assert not any(name.startswith("long-") for name in experiments(project))
-        said = landseg(project, *run)
-        assert "resuming from" in said
-        assert "epoch 12/12" in said
-        assert any(name.startswith("long-") for name in experiments(project))
-    finally:
-        (project / "studies/long.yaml").unlink()
+        with process:
+            next(line for line in process.stdout if "epoch 2/12" in line)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 130
+    assert errors.endswith("interrupted\n")
+    assert not any(name.startswith("long-") for name in experiments(project))
+    said = landseg(project, *run)
+    assert "resuming from" in said
+    assert "epoch 12/12" in said
+    assert any(name.startswith("long-") for name in experiments(project))

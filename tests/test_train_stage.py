@@ -32,10 +32,37 @@ class BrokenOffError(Exception):
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def start(project: Path, threads: int = 1) -> "subprocess.Popen[str]":
+#: Ctrl-C while dvclive wakes its thread, but has not yet crossed it off those that sleep: it is never woken again.
+INTERRUPTED = """
+import os, queue, runpy, signal, sys
+from collections import deque
+from types import SimpleNamespace
+from dvclive import live
+
+class Sleepers(deque):
+    interrupted = False
+
+    def remove(self, one):
+        if not self.interrupted:
+            self.interrupted = True
+            os.kill(os.getpid(), signal.SIGINT)
+        super().remove(one)
+
+class Interrupted(queue.Queue):
+    def __init__(self):
+        super().__init__()
+        self.not_empty._waiters = Sleepers()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+live.queue = SimpleNamespace(Queue=Interrupted)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def start(project: Path, threads: int = 1, code: str | None = None) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
     return subprocess.Popen(
-        [sys.executable, ROOT / "pipeline/train.py"],
+        [sys.executable, *([] if code is None else ["-c", code]), ROOT / "pipeline/train.py"],
         cwd=project,
         env=environment | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE,
@@ -263,6 +290,19 @@ class TestStageInProcess:
             stage.run()
         assert raised.value.code == 128 + signal.SIGTERM
         assert not (stage.folder / "models").exists()
+
+
+def test_interrupted_at_the_worst_moment_it_ends_and_goes_on(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "project")
+    write_params(folder, {"train": {"epochs": 3}})
+    with start(folder, code=INTERRUPTED) as process:
+        try:
+            output, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert re.match("epoch [12]/3", output.splitlines()[-1])
+    assert finish(start(folder))[0].startswith("resuming from")
 
 
 def test_deterministic_gives_the_same_bits_twice(project: Path, tmp_path: Path) -> None:
