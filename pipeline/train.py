@@ -112,7 +112,7 @@ def train(params: TrainParams) -> None:
     run = Run(model, loss, schedule, params.seed, arithmetic, say)
     # No context manager: on its way out it waits for a thread of its own, and for ever where Ctrl-C came while it woke
     # that. A run that ends early tells its epochs again when it goes on.
-    live = Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None)
+    live: Any = Live(str(RESULTS / "train"), dvcyaml=False, save_dvc_exp=False, report=None)
 
     def report(scores: dict[str, float], fresh: bool) -> None:
         for name, value in scores.items():

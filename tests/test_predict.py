@@ -3,8 +3,10 @@
 import hashlib
 import json
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -296,6 +298,22 @@ class TestRefused:
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
         assert "error: maps/scene.tif: cannot be written whole, so it was not written; free some space" in done.stderr
+        assert left() == []
+
+    @pytest.mark.usefixtures("folder")
+    def test_asked_to_end_it_leaves_nothing(self) -> None:
+        with rasterio.open("scene.tif") as scene:
+            profile, values = scene.profile, scene.read()
+        with rasterio.open("large.tif", "w", **profile | {"width": 2048, "height": 2048}) as large:
+            large.write(np.resize(values, (len(values), 2048, 2048)))
+        command = [str(Path(sys.executable).parent / "landseg"), "predict", "large.tif", "-m", "model.safetensors"]
+        with subprocess.Popen([*command, "--out", "maps", "--confidence"], stderr=subprocess.DEVNULL) as process:
+            while not any(Path("maps").glob(".*")):  # what is being written has a hidden name
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.terminate()
+            process.wait(60)
+        assert process.returncode == 128 + signal.SIGTERM
         assert left() == []
 
 

@@ -210,7 +210,7 @@ def test_real_labels(project: Path, real_data: Path) -> None:
     tiny = TINY | {"download.source": "mlhub", "tile.size": 256, "dataset.chips": None, "convert.min_consensus": 67}
     with MLHubServer("ref_landcovernet_af_v1", items) as hub:
         set_params(project, tiny | {"split.ratios": [0.5, 0.25, 0.25]}, preset="landcovernet")
-        dvc(project, "repro", variables=hub.environment())
+        dvc(project, "repro", "evaluate", variables=hub.environment())
     tiles = pq.read_table(project / "data/tables/landcovernet/split.parquet").to_pandas()
     assert len(tiles) == len(labels) == 12
     for tile in tiles.itertuples():

@@ -1,7 +1,10 @@
 """The commands of `landseg` on maps: what a person does with a trained model."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -76,7 +79,7 @@ def predict(
     from landseg.predict.command import Look, predict_scenes
     from landseg.predict.mapping import Wanted
 
-    with reporting():
+    with _tidily():
         look = Look(model, _split(bands), _split(classes), resample, window, overlap, batch, d4, device)
         wanted = Wanted(out, overwrite, confidence, probability, vector, min_area, tolerance)
         for sentence in predict_scenes(scenes, dataset, look, wanted, _aside):
@@ -95,7 +98,7 @@ def area(
     from landseg.maps.area_report import report
     from landseg.rasters import raster
 
-    with reporting():
+    with _tidily():
         require_new([csv] if csv else [], overwrite)
         found = areas([raster(location) for location in maps], points, matrix)
         typer.echo(report(found))
@@ -125,7 +128,7 @@ def change(
     from landseg.maps.change_files import require_fit, write_change
     from landseg.rasters import raster
 
-    with reporting():
+    with _tidily():
         require_fit(out, points, matrix, overwrite)
         if model:
             from landseg.predict.command import Look, map_one
@@ -150,7 +153,7 @@ def export(
     """Write a model for other programs: ONNX, a program of torch.export, and the model card."""
     from landseg.predict.carrying import carry
 
-    with reporting():
+    with _tidily():
         for sentence in carry(model, out, program, overwrite):
             typer.echo(sentence)
 
@@ -166,7 +169,7 @@ def card(
     from landseg.predict.carrying import card_of
     from landseg.predict.model_file import model_file
 
-    with reporting():
+    with _tidily():
         require_new([out] if out else [], overwrite)
         with model_file(model) as file:
             text = card_of(file)
@@ -176,6 +179,21 @@ def card(
         with atomic(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         typer.echo(f"{out}: written")
+
+
+@contextmanager
+def _tidily() -> Iterator[None]:
+    """Report a user's mistake, and clear temporary files away where the process is asked to end, too (SIGTERM)."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with reporting():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _require_scenes(given: dict[str, object]) -> None:
