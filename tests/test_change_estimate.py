@@ -184,7 +184,7 @@ def test_less_change_than_error_is_said(tmp_path: Path) -> None:
 
 
 def test_intervals_are_those_of_the_sum_of_changes(tmp_path: Path) -> None:
-    from landseg.maps.estimator import clustered_transitions
+    from landseg.maps.transitions import clustered_transitions
     from landseg.metrics import interval
 
     seen, matrix = mapped_with_errors(0.05, 0.1)

@@ -9,8 +9,9 @@ from landseg.datasets.classes import names
 from landseg.errors import LandsegError
 from landseg.maps.change import Change, Pair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import clustered_transitions, stratified
+from landseg.maps.estimator import stratified
 from landseg.maps.reference import Matrices, Sampling, read_points
+from landseg.maps.transitions import clustered_transitions
 from landseg.metrics import Counts, Floats, interval
 
 #: Points on a change as mapped without which nothing can be said of it: two at least have a variance.
@@ -125,7 +126,7 @@ def by_matrices(change: Change, matrices: Matrices, *, resamples: int = 1000, se
     """Estimate areas of change between two maps of one model by what it mistook in its test part.
 
     It rests on an assumption that seldom holds: that errors at one date are independent of those at the other (see
-    `landseg.maps.estimator.transitions`).
+    `landseg.maps.transitions.transitions`).
 
     Args:
         change: what was measured of the maps.

@@ -129,8 +129,8 @@ def clustered(
     mapped = np.asarray(mapped, np.float64)
     filled = matrices[matrices.any(axis=(1, 2))]
     weights, whole = _weights(mapped, filled.sum(axis=0), names), filled.sum(axis=0)
-    drawn = np.concatenate(list(_drawn(filled, resamples, seed))) if len(filled) > 1 else filled[:0]
-    found, draws = _estimated(weights, whole[None]), _estimated(weights, drawn, whole)
+    samples = np.concatenate(list(drawn(filled, resamples, seed))) if len(filled) > 1 else filled[:0]
+    found, draws = _estimated(weights, whole[None]), _estimated(weights, samples, whole)
     held, true = (filled.any(axis=axis) for axis in (1, 2))  # (S, K)
     alone = [(of.sum(axis=0) < 2) for of in (held, true)]
     total, (overall_se, ends) = mapped.sum(), _spread(draws.overall)
@@ -143,89 +143,6 @@ def clustered(
         units=len(filled),
         held=held.sum(axis=0),
     )
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """True areas of every change from one class to another."""
-
-    #: (K, K), in the unit of those on the map; rows: class before, columns: class after.
-    areas: Floats
-    #: (R, K, K) the same in every resample of places, to take the quantiles of any sum of them; (0, K, K) where fewer
-    #: than two places were drawn from.
-    draws: Floats
-    #: How many places were drawn from.
-    units: int
-
-    @property
-    def interval(self) -> Floats:
-        """(K, K, 2) ends of the 95 % interval; NaN where there is none."""
-        return _ends(self.draws)
-
-
-def transitions(mapped: Floats, before: Counts, after: Counts, names: Sequence[str] | None = None) -> Floats:
-    """Estimate the true areas of changes from those on two maps, as if the maps erred independently of one another.
-
-    **Assumption.** How a pixel is mapped at one date depends on its true class at that date alone, so what is true of
-    one map's errors, P(mapped | true), gives by a Kronecker product what is true of pairs:
-
-        P(mapped i then j | true k then l) = P(mapped i | true k) · P(mapped j | true l).
-
-    Sought are the true areas, none below 0, whose expected map comes nearest to the one seen (least squares; where no
-    area is 0 that is the exact solution). In truth errors repeat themselves, for the same field looks like the same
-    wrong class in both years. Then fewer of the changes on the map are errors than is assumed here, and more of them
-    are true: what this estimate finds is the cautious end.
-
-    It must be P(mapped | true) and not P(true | mapped), by which `stratified` divides the classes of one map: the
-    product of the latter takes the two true classes of a pixel for independent of one another, though land mostly stays
-    what it is, and takes error for still more change.
-
-    Args:
-        mapped: (K, K) areas of pairs on the two maps; rows: class before, columns: class after.
-        before: (K, K) confusion matrix of the first map's classifier; rows: reference, columns: map.
-        after: that of the second's.
-        names: of the classes, for messages.
-
-    Returns:
-        (K, K) areas, of the same sum.
-
-    Raises:
-        LandsegError: a class on one of the maps is true of no pixel of the reference.
-    """
-    mapped = np.asarray(mapped, np.float64)
-    _require(mapped.sum(axis=1), before.sum(axis=1), "is", names)
-    _require(mapped.sum(axis=0), after.sum(axis=1), "is", names)
-    return _unmixed(mapped, _errors(before, before), _errors(after, after))
-
-
-def clustered_transitions(
-    mapped: Floats,
-    matrices: Counts,
-    names: Sequence[str] | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Transitions:
-    """Estimate the true areas of changes between two maps of one model (see `transitions`), with what places vary.
-
-    Args:
-        mapped: (K, K) areas of pairs on the two maps; rows: class before, columns: class after.
-        matrices: (S, K, K) pixels, one a place; rows: reference, columns: map.
-        names: of the classes, for messages.
-        resamples: R, how many draws of places; a thousand take 0.2 s of 4 classes and half a second of 10.
-        seed: seed of the draws.
-
-    Raises:
-        LandsegError: a class on one of the maps is true of no pixel of the places.
-    """
-    mapped = np.asarray(mapped, np.float64)
-    filled = matrices[matrices.any(axis=(1, 2))]
-    whole = filled.sum(axis=0)
-    areas = transitions(mapped, whole, whole, names)
-    sums = np.concatenate(list(_drawn(filled, resamples, seed))) if len(filled) > 1 else filled[:0]
-    errors = (_errors(each, whole) for each in sums)
-    draws = [_unmixed(mapped, of, of) for of in errors]
-    return Transitions(areas, np.reshape(draws, (-1, *mapped.shape)), len(filled))
 
 
 @dataclass(frozen=True)
@@ -252,12 +169,12 @@ def _estimated(weights: Floats, samples: Counts, default: Counts | None = None) 
 
 def _weights(mapped: Floats, sample: Counts, names: Sequence[str] | None) -> Floats:
     """Return the shares of the map that its classes take, and refuse those that nothing is known of."""
-    _require(mapped, sample.sum(axis=0), "is mapped as", names)
+    require_known(mapped, sample.sum(axis=0), "is mapped as", names)
     weights: Floats = mapped / mapped.sum()
     return weights
 
 
-def _require(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | None) -> None:
+def require_known(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | None) -> None:
     """Refuse classes that the map holds and the reference does not know."""
     if not mapped.sum() > 0:
         raise LandsegError("the map: holds no pixel of any class, so there is nothing to estimate; choose another")
@@ -271,7 +188,7 @@ def _require(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | No
         )
 
 
-def _drawn(matrices: Counts, resamples: int, seed: int) -> Iterator[Counts]:
+def drawn(matrices: Counts, resamples: int, seed: int) -> Iterator[Counts]:
     """Yield sums of resampled places, (R, K, K) in all: the draws of `landseg.metrics.resampled_iou`."""
     units, classes = matrices.shape[:2]
     # As float64, so that BLAS sums them; whole numbers stay exact up to 2^53 pixels.
@@ -279,26 +196,8 @@ def _drawn(matrices: Counts, resamples: int, seed: int) -> Iterator[Counts]:
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // max(flat.shape))
     for start in range(0, resamples, step):
-        drawn = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
-        yield (drawn.astype(np.float64) @ flat).astype(np.int64).reshape(-1, classes, classes)
-
-
-def _errors(sample: Counts, default: Counts) -> Floats:
-    """Return P(mapped | true), (K, K), rows of sum 1; those without a pixel are as in `default`, or without error."""
-    filled = np.where(sample.any(axis=1, keepdims=True), sample, default)
-    filled = np.where(filled.any(axis=1, keepdims=True), filled, np.eye(len(sample)))
-    errors: Floats = filled / filled.sum(axis=1, keepdims=True)
-    return errors
-
-
-def _unmixed(mapped: Floats, before: Floats, after: Floats) -> Floats:
-    """Return the areas, none below 0, whose expected map comes nearest to the one seen (see `transitions`)."""
-    from scipy.optimize import nnls  # a third of a second to import
-
-    total = mapped.sum()
-    found: Floats = nnls(np.kron(before, after).T, mapped.ravel() / total, maxiter=30 * mapped.size)[0]
-    areas: Floats = (total * found / found.sum()).reshape(mapped.shape)
-    return areas
+        counts = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
+        yield (counts.astype(np.float64) @ flat).astype(np.int64).reshape(-1, classes, classes)
 
 
 def _around(value: Floats, error: Floats) -> Floats:
@@ -311,10 +210,11 @@ def _spread(draws: Floats) -> tuple[Floats, Floats]:
     """Return what estimates vary by, (...), and the ends of their 95 % intervals, (..., 2), by resamples, (R, ...)."""
     columns = _columns(draws)
     errors = [np.nanstd(column) if np.isfinite(column).any() else np.nan for column in columns]
-    return np.reshape(errors, draws.shape[1:]), _ends(draws)
+    return np.reshape(errors, draws.shape[1:]), ends_of(draws)
 
 
-def _ends(draws: Floats) -> Floats:
+def ends_of(draws: Floats) -> Floats:
+    """Return the ends of 95 % intervals, (..., 2), by resamples, (R, ...)."""
     ends = [interval(column) or (np.nan, np.nan) for column in _columns(draws)]
     return np.reshape(np.array(ends, np.float64), (*draws.shape[1:], 2))
 
