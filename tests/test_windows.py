@@ -12,22 +12,31 @@ SIDES = [(length, size, overlap) for length in (64, 65, 500, 1031) for size in (
 @pytest.mark.parametrize(("length", "size", "overlap"), SIDES)
 def test_every_pixel_is_seen_and_what_is_said_of_it_sums_to_one(length: int, size: int, overlap: float) -> None:
     laid = windows(length, size, overlap, 32)
-    total = np.zeros(length)
+    total = np.zeros(laid.span)
     for start, weights in zip(laid.starts, laid.weights, strict=True):
         assert (weights > 0).all()
-        total[start : start + size] += weights
-    assert total == pytest.approx(np.ones(length), abs=1e-6)
+        total[laid.margin + start : laid.margin + start + size] += weights
+    assert total == pytest.approx(np.ones(laid.span), abs=1e-6)
+    assert length <= laid.span
 
 
 @pytest.mark.parametrize(("length", "size", "overlap"), SIDES)
-def test_windows_overlap_as_much_as_asked_and_the_last_ends_with_the_scene(
+def test_windows_overlap_as_much_as_asked_and_look_half_of_that_over_the_edges(
     length: int, size: int, overlap: float
 ) -> None:
     starts = windows(length, size, overlap, 32).starts
-    assert starts[0] == 0
-    assert starts[-1] + size == length
+    margin = int(size * overlap / 2) if length > size else 0
+    assert starts[0] == -margin
+    assert starts[-1] + size == length + margin
     assert all(0 < step <= size * (1 - overlap) for step in np.diff(starts))
-    assert len(starts) == 1 + -(-(length - size) // max(1, int(size * (1 - overlap))))
+    assert len(starts) == 1 + -(-(length + 2 * margin - size) // max(1, int(size * (1 - overlap))))
+
+
+@pytest.mark.parametrize(("length", "size", "overlap"), [(500, 64, 0.25), (1031, 512, 0.5), (70, 64, 0.9)])
+def test_every_pixel_is_half_an_overlap_from_the_edge_of_a_window(length: int, size: int, overlap: float) -> None:
+    pixels = np.arange(length) + 0.5
+    starts = np.array(windows(length, size, overlap, 32).starts)[:, None]
+    assert np.minimum(pixels - starts, starts + size - pixels).max(0).min() >= int(size * overlap / 2)
 
 
 def test_without_overlap_they_lie_where_tiles_do() -> None:
@@ -45,7 +54,9 @@ def test_a_scene_smaller_than_a_window_has_one_that_is_no_larger_than_need_be(le
 
 
 def test_the_middle_of_a_window_says_more_than_its_rim() -> None:
-    first, second = windows(96, 64, 0.5, 32).weights
+    first, second, third = windows(96, 64, 0.5, 32).weights
+    assert first[:32] == pytest.approx(np.ones(32))
     assert (np.diff(first[32:]) < 0).all()
     assert (np.diff(second[:32]) > 0).all()
-    assert first[:32] == pytest.approx(np.ones(32))
+    assert (np.diff(second[32:]) < 0).all()
+    assert third[32:] == pytest.approx(np.ones(32))

@@ -75,18 +75,22 @@ class Blender:
         down, across = self.grid(image)
         network = self.network
         columns = {start: network.array(share) for start, share in zip(across.starts, across.weights, strict=True)}
-        classes, width = len(network.info.classes), max(across.length, across.size)
-        blend = network.array(np.zeros((classes, down.size, width), np.float32))
+        classes, margin = len(network.info.classes), across.margin
+        blend = network.array(np.zeros((classes, down.size, across.span), np.float32))
         ends = [*down.starts[1:], down.length]
+        looked = 0
         with closing(self._rows(image, down)) as every_row:
             for rows, start, end, share in zip(every_row, down.starts, ends, down.weights, strict=True):
                 weights = network.array(share[:, None])
-                for column, found in self._look(rows, down.size, across):
-                    blend[:, :, column : column + across.size] += found * (weights * columns[column])
-                done = end - start
-                missing = None if rows.present is None else ~rows.present[:done]
-                finished = blend[:, :done, : across.length]
-                yield self._finished(finished, start, len(across.starts), missing, probabilities)
+                for column, found in self._look(rows, start, down, across):
+                    blend[:, :, column + margin : column + margin + across.size] += found * (weights * columns[column])
+                looked += len(across.starts)
+                done, beyond = end - start, max(0, -start)
+                if done > beyond:
+                    missing = None if rows.present is None else ~rows.present[: done - beyond]
+                    finished = blend[:, beyond:done, margin : margin + across.length]
+                    yield self._finished(finished, start + beyond, looked, missing, probabilities)
+                    looked = 0
                 kept = down.size - done
                 blend[:, :kept] = network.copied(blend[:, done:])
                 blend[:, kept:] = 0
@@ -94,12 +98,14 @@ class Blender:
     def _rows(self, image: Imagery, down: Windows) -> Generator[_Rows, None, None]:
         """Yield the rows of a scene that each row of windows sees; each is read once, while the network computes."""
         bottoms = [min(start + down.size, down.length) for start in down.starts]
-        fresh = (self._read(image, top, bottom) for top, bottom in pairwise([0, *bottoms]))
+        # The last rows of windows may differ in how far they look over the edge alone.
+        fresh = (self._read(image, top, bottom) if top < bottom else None for top, bottom in pairwise([0, *bottoms]))
         kept, first = _Rows(np.empty((0, image.grid.width, 3)), None), 0
         with closing(ahead(fresh)) as read:
             for start, rows in zip(down.starts, read, strict=True):
-                kept = _joined(kept, start - first, rows)
-                first = start
+                top = max(0, start)
+                kept = _joined(kept, top - first, rows)
+                first = top
                 yield kept
 
     def _read(self, image: Imagery, top: int, bottom: int) -> _Rows:
@@ -112,23 +118,26 @@ class Blender:
         """Say whether every window is stretched by its own darkest and brightest pixels, as every tile was."""
         return dtype != np.uint8 and self.network.info.picture.stretch == "per_chip_minmax"
 
-    def _look(self, rows: _Rows, height: int, across: Windows) -> Iterator[tuple[int, Array]]:
+    def _look(self, rows: _Rows, top: int, down: Windows, across: Windows) -> Iterator[tuple[int, Array]]:
         """Yield where windows begin, and what the network sees in each, (K, H, W), but where no data are."""
         see = partial(symmetric, self.network) if self.symmetries else self.network.probabilities
-        starts = [start for start in across.starts if _any(rows.present, start, across.size)]
+        starts = [start for start in across.starts if _any(rows.present, _columns(start, across))]
         batches = np.array_split(starts, -(-len(starts) // self.batch)) if starts else []
         for some in batches:
-            images = np.stack([self._picture(rows, start, height, across.size) for start in some])
+            images = np.stack([self._picture(rows, top, start, down, across) for start in some])
             yield from zip(some.tolist(), see(images), strict=True)
 
-    def _picture(self, rows: _Rows, start: int, height: int, width: int) -> Pixels:
-        """Return what a window sees, (H, W, 3), RGB; over the edge of a small scene its reflection."""
-        values = rows.values[:, start : start + width]
+    def _picture(self, rows: _Rows, top: int, left: int, down: Windows, across: Windows) -> Pixels:
+        """Return what a window sees, (H, W, 3), RGB; over the edges of the scene its reflection."""
+        columns = _columns(left, across)
+        values = rows.values[:, columns]
         if self._stretched_alone(values.dtype):
-            present = None if rows.present is None else rows.present[:, start : start + width]
+            present = None if rows.present is None else rows.present[:, columns]
             values = self.network.info.picture(values.transpose(2, 0, 1), present)[..., ::-1]
-        below, right = height - values.shape[0], width - values.shape[1]
-        return np.pad(values, ((0, below), (0, right), (0, 0)), "reflect") if below or right else values
+        height, width, _ = values.shape
+        above, before = max(0, -top), max(0, -left)
+        beyond = ((above, down.size - above - height), (before, across.size - before - width), (0, 0))
+        return np.pad(values, beyond, "reflect") if np.any(beyond) else values
 
     def _finished(
         self, blend: Array, row: int, looked: int, missing: npt.NDArray[np.bool_] | None, probabilities: bool
@@ -144,14 +153,21 @@ class Blender:
         return Band(row, looked, channels, confidence, every)
 
 
-def _joined(kept: _Rows, gone: int, fresh: _Rows) -> _Rows:
+def _joined(kept: _Rows, gone: int, fresh: _Rows | None) -> _Rows:
     """Return rows without the first ones, and with fresh ones below."""
-    if gone == len(kept.values):
+    if fresh is not None and gone == len(kept.values):
         return fresh
+    parts = [_Rows(kept.values[gone:], None if kept.present is None else kept.present[gone:])]
+    parts += [] if fresh is None else [fresh]
     # A source says of all its windows where data are, or of none.
-    present = None if fresh.present is None else np.concatenate([cast(Any, kept.present)[gone:], fresh.present])
-    return _Rows(np.concatenate([kept.values[gone:], fresh.values]), present)
+    present = None if parts[0].present is None else np.concatenate([cast(Any, part.present) for part in parts])
+    return _Rows(np.concatenate([part.values for part in parts]), present)
 
 
-def _any(present: Present, start: int, width: int) -> bool:
-    return present is None or bool(present[:, start : start + width].any())
+def _columns(start: int, across: Windows) -> slice:
+    """Return the columns of the scene that a window sees."""
+    return slice(max(0, start), start + across.size)
+
+
+def _any(present: Present, columns: slice) -> bool:
+    return present is None or bool(present[:, columns].any())

@@ -20,8 +20,10 @@ class Windows:
     length: int
     #: How long a window is: more than the scene where that must be filled up to a multiple of the network's stride.
     size: int
-    #: Where the windows begin.
+    #: Where the windows begin; less than 0 where they look over the edge of the scene.
     starts: tuple[int, ...]
+    #: How far they look over its edges, where they see its reflection.
+    margin: int = 0
 
     @property
     def weights(self) -> list[Floats]:
@@ -32,14 +34,25 @@ class Windows:
         pixel: at the rim of a scene, and everywhere without overlap, one window alone counts.
         """
         usual = np.sin(np.pi * (np.arange(self.size) + 0.5) / self.size) ** 2
-        total = np.zeros(max(self.length, self.size))
-        for start in self.starts:
-            total[start : start + self.size] += usual
-        return [(usual / total[start : start + self.size]).astype(np.float32) for start in self.starts]
+        seen = [slice(start + self.margin, start + self.margin + self.size) for start in self.starts]
+        total = np.zeros(self.span)
+        for window in seen:
+            total[window] += usual
+        return [(usual / total[window]).astype(np.float32) for window in seen]
+
+    @property
+    def span(self) -> int:
+        """How many pixels the windows see in all, those beyond the scene included."""
+        return max(self.length + 2 * self.margin, self.size)
 
 
 def windows(length: int, size: int, overlap: float, stride: int) -> Windows:
-    """Lay windows along one side of a scene; the last ends where the scene does.
+    """Lay windows along one side of a scene.
+
+    A network knows least of what lies at the edge of its window. Within the scene every pixel is at least half an
+    overlap away from the edge of some window; so that this holds at the rim, too, windows begin and end half an overlap
+    beyond the scene. Without overlap, the first begins and the last ends where the scene does, and so does the only one
+    of a scene that fits it.
 
     Args:
         length: of the scene, px.
@@ -50,4 +63,6 @@ def windows(length: int, size: int, overlap: float, stride: int) -> Windows:
     if length <= size:
         return Windows(length, min(size, max(ceil(length / stride) * stride, _LEAST)), (0,))
     step = max(1, int(size * (1 - overlap)))
-    return Windows(length, size, tuple(min(start, length - size) for start in range(0, length - size + step, step)))
+    margin = int(size * overlap / 2)
+    last = length + margin - size
+    return Windows(length, size, tuple(min(start, last) for start in range(-margin, last + step, step)), margin)
