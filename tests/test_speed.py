@@ -1,4 +1,3 @@
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,27 +9,44 @@ from landseg.batches import Batch
 from landseg.models import build
 
 
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
 class Slow:
-    """Batches that are made while one waits for them."""
+    """Batches that take half a second each to make."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
 
     def __len__(self) -> int:
         return 3
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(3):
-            time.sleep(0.05)
+            self.clock.now += 0.5
             yield torch.zeros(2), torch.zeros(2)
 
 
 class TestWatched:
-    def test_counts_the_time_until_a_batch_is_there_and_not_what_is_done_with_it(self) -> None:
-        watched = speed.Watched(Slow())
+    def test_counts_the_time_until_a_batch_is_there_and_not_what_is_done_with_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        monkeypatch.setattr(speed, "time", clock)
+        watched = speed.Watched(Slow(clock))
         for _ in range(2):  # anew every time
-            start = time.perf_counter()
+            start = clock.now
             for _ in watched:
-                time.sleep(0.1)
-            assert time.perf_counter() - watched.started == pytest.approx(time.perf_counter() - start, abs=0.02)
-            assert 0.15 <= watched.waited < 0.4
+                clock.now += 10
+            assert watched.started == start
+            assert watched.waited == 1.5
         assert len(watched) == 3
 
 

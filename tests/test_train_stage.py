@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -32,6 +31,21 @@ class BrokenOffError(Exception):
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+#: An end in the middle of an epoch, by nothing that a process could answer.
+KILLED = """
+import os, runpy, signal, sys
+from landseg.training import Run
+
+step = Run.training_step
+
+def killed(run, batch):
+    if (run.current_epoch + 1, len(run._losses) + 1) == ({epoch}, {batch}):
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(run, batch)
+
+Run.training_step = killed
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 #: Ctrl-C while dvclive wakes its thread, but has not yet crossed it off those that sleep: it is never woken again.
 INTERRUPTED = """
 import os, queue, runpy, signal, sys
@@ -73,24 +87,24 @@ def start(project: Path, threads: int = 1, code: str | None = None) -> "subproce
 
 def finish(process: "subprocess.Popen[str]") -> list[str]:
     """Return the lines of a run that ends well and says nothing on standard error."""
-    output, errors = process.communicate(timeout=300)
+    with process:
+        try:
+            output, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, ""), errors
     return output.splitlines()
 
 
-def kill_after(process: "subprocess.Popen[str]", line: str, seconds: float = 0) -> str:
-    """Kill a run so many seconds after it has printed a line that begins so; return what it printed."""
-    printed = [""]
-    with process:
-        assert process.stdout is not None
-        while not printed[-1].startswith(line):
-            printed.append(process.stdout.readline())
-            assert printed[-1], process.communicate()
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        printed += process.communicate()[0]
+def killed_in(project: Path, epoch: int, batch: int) -> str:
+    """Start a run that is killed before a batch of an epoch, both from 1; return what it printed."""
+    with start(project, code=KILLED.format(epoch=epoch, batch=batch)) as process:
+        try:
+            output, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGKILL
-    return "".join(printed)
+    return output
 
 
 def delete_outputs(project: Path) -> None:
@@ -115,10 +129,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], P
     broken = tmp_path_factory.mktemp("broken") / "project"
     shutil.copytree(whole, broken)
 
-    kill_after(start(broken), "epoch 2/4")
+    killed_in(broken, epoch=3, batch=1)
     delete_outputs(broken)
-    printed = kill_after(start(broken), "epoch 3/4", seconds=0.1)  # in the middle of epoch 4
-    assert "epoch 4/4" not in printed
+    assert "epoch 3/4" in killed_in(broken, epoch=4, batch=2)
     delete_outputs(broken)
     resumed = finish(start(broken))
     with pytest.MonkeyPatch.context() as patch:
