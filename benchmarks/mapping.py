@@ -63,10 +63,11 @@ print(json.dumps({"seconds": seconds, "peak": peak * 1024}))
 def forward_rate(net: TorchNetwork, images: np.ndarray, windows: int, synchronize: Callable[[], None]) -> float:
     """Return windows a second of the network alone, softmax included, on pixels in memory."""
     start = time.perf_counter()
-    for _ in range(windows // len(images)):
+    batches = max(1, windows // len(images))
+    for _ in range(batches):
         net.probabilities(images)
     synchronize()
-    return windows / (time.perf_counter() - start)
+    return batches * len(images) / (time.perf_counter() - start)
 
 
 def plain_rate(net: TorchNetwork, scene: Path, out: Path, batch: int) -> float:
