@@ -1,4 +1,5 @@
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import rasterio
 import runmakers
 from mapmakers import CLASSES, TEN_METRES, UTM, Ids, make_map, patches
-from pyproj import Transformer
+from pyproj import Geod, Transformer
 from rasterio.transform import Affine
 from shapely.geometry import LineString, MultiPoint
 
@@ -97,37 +98,12 @@ def test_a_map_without_crs_has_pixels_and_shares_alone(tmp_path: Path) -> None:
     assert "adjusted px" in report(by_points)
 
 
-def test_without_a_reference_it_says_that_and_how_to_give_one(tmp_path: Path) -> None:
-    found = areas([make_map(tmp_path / "a.tif", [[0, 0, 1, 4], [0, 0, 0, NODATA]])])
-    lines = report(found).splitlines()
-    assert lines[0].endswith("a.tif: 7 pixels with a class, 1 without")
-    assert lines[2:7] == [
-        "class        pixels    share  mapped ha",
-        "other             5   71.4 %     0.0500",
-        "building          1   14.3 %     0.0100",
-        "water & ice       1   14.3 %     0.0100",
-        "all               7  100.0 %     0.0701",
-    ]
-    assert lines[8].startswith("Pixel counts alone are biased, and nothing here says by how much")
-    assert "--points" in lines[8]
-    assert "--matrix" in lines[8]
-    assert len(lines) == 9
-
-
 def test_a_map_without_a_class_pixel_is_reported(tmp_path: Path) -> None:
     blank = make_map(tmp_path / "a.tif", np.full((20, 20), NODATA))
     assert "all               0      –     0.0000" in report(areas([blank]))
     points = table(tmp_path / "p.csv", "x,y,class", [(500_005, 5_799_995, 0)])
     with pytest.raises(LandsegError, match="none of its 1 points lies on a class of the map"):
         areas([blank], points)
-
-
-def test_a_little_is_not_said_to_be_nothing(tmp_path: Path) -> None:
-    ids = np.zeros((100, 100))
-    ids[0, 0] = 1
-    lines = report(areas([make_map(tmp_path / "a.tif", ids)])).splitlines()
-    assert lines[4] == "building          1   <0.1 %       0.01"
-    assert lines[5] == "water & ice       0    0.0 %       0.00"
 
 
 def test_maps_that_overlap_are_said_to_count_twice(tmp_path: Path) -> None:
@@ -288,15 +264,7 @@ def test_points_beside_the_maps_and_on_no_data_are_left_out_and_counted(tmp_path
     said = report(found)
     assert "91 points of" in said
     assert "(3 outside the map and 2 where it has no data left out)" in said
-    assert "mapped as other 30, building 31, water & ice 30: with fewer than 50, intervals are rough." in said
-
-
-def test_one_point_on_a_class_is_said_to_leave_no_interval(tmp_path: Path) -> None:
-    ids = patches(64, 64)
-    x, y, values = places(ids, 20)
-    rows = list(zip(x, y, values, strict=True))[:41]
-    said = report(areas([make_map(tmp_path / "a.tif", ids)], table(tmp_path / "p.csv", "x,y,class", rows)))
-    assert "One point alone lies on what is mapped as water & ice, so areas have no interval" in said
+    assert "mapped as other (30), building (31), water & ice (30): with fewer than 50, intervals are rough." in said
 
 
 @pytest.mark.parametrize(
@@ -400,10 +368,16 @@ def test_what_lies_off_the_globe_has_no_area(tmp_path: Path) -> None:
         areas([path])
 
 
+def units() -> npt.NDArray[np.int64]:
+    """Confusion matrices of 12 scenes, of which each has some class more than others."""
+    more = np.random.default_rng(0).integers(1, 9, (12, 3, 1))
+    return more * runmakers.matrices(np.linspace(0.7, 0.95, 12).tolist())
+
+
 @pytest.fixture
 def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A map, and in the workspace the results of the model that made it: 12 scenes."""
-    for name, content in runmakers.results(runmakers.matrices(np.linspace(0.7, 0.95, 12).tolist())).items():
+    for name, content in runmakers.results(units()).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
@@ -414,22 +388,23 @@ def test_a_models_test_part_gives_intervals_over_its_scenes(tested: Path) -> Non
     found = areas([tested], matrix="workspace")
     assert found.estimate is not None
     assert found.hectares is not None
-    right = np.linspace(0.7, 0.95, 12).mean()
-    shares = np.array([[right, 0, 1 - right], [1 - right, right, 0], [0, 1 - right, right]])  # of mapped, by true
-    assert found.estimate.areas == pytest.approx(shares.T @ found.hectares, rel=1e-6)
+    whole = units().sum(axis=0)
+    assert found.estimate.areas == pytest.approx(whole / whole.sum(axis=0) @ found.hectares)
     assert found.estimate.units == 12
     low, high = found.estimate.areas_interval.T
-    assert ((low < found.estimate.areas) & (found.estimate.areas < high)).all()
+    assert (low + 1 < found.estimate.areas).all()
+    assert (found.estimate.areas < high - 1).all()
     said = report(found)
-    assert "Reference: the test set of workspace, 36,000 pixels." in said
-    assert "Intervals are drawn over 12 scenes." in said
+    assert f"Reference: the test set of workspace, {whole.sum():,} pixels." in said
+    assert "how far off adjusted areas of these 12 scenes were, each adjusted by the others;" in said
     assert (
         "no random sample of the mapped area: the figures hold only as far as that resembles the test scenes." in said
     )
     by_table = areas([tested], matrix="results/scenes.csv")
     assert by_table.estimate is not None
     assert (by_table.estimate.areas_interval == found.estimate.areas_interval).all()
-    assert "Intervals are drawn over 12 places." in report(by_table)
+    assert "adjusted areas of these 12 places were" in report(by_table)
+    assert "How near the reference lies to training tiles is not known: errors may look too small." in report(by_table)
 
 
 def test_classes_in_another_order_than_the_models_are_no_matter(tested: Path) -> None:
@@ -442,13 +417,38 @@ def test_classes_in_another_order_than_the_models_are_no_matter(tested: Path) ->
     assert second.estimate.users_interval[::-1] == pytest.approx(first.estimate.users_interval)
 
 
-def test_few_places_and_leaks_are_said(tested: Path, tmp_path: Path) -> None:
-    for name, content in runmakers.results(runmakers.matrices([0.7, 0.9, 0.8])).items():
-        (tmp_path / name).write_bytes(content.replace(b'"edge": 0.0', b'"edge": 0.25'))
-    said = report(areas([tested], matrix="workspace"))
-    assert "Intervals are drawn over 3 scenes, too few to rely on them." in said
-    assert "25.0 % of its tiles share an edge with a training tile: errors look too small." in said
-    assert "chance" not in said
+@pytest.mark.parametrize(
+    ("part", "leak", "sentence"),
+    [
+        ("test", {}, ""),
+        ("test", {"edge": 0.25, "edge_or_corner": 0.5}, "50.0 % of the tiles of the reference touch a training tile: "),
+        ("test", {"same_scene": 1.0}, "100.0 % of the tiles of the reference lie in scenes that also train: errors "),
+        ("test", {"same_group": 0.5}, "50.0 % of the tiles of the reference lie in groups that also train: errors "),
+        (
+            "test",
+            {"edge": None, "edge_or_corner": None},
+            "How near the reference lies to training tiles is not known: ",
+        ),
+        ("test", None, "How near the reference lies to training tiles is not known: errors may look too small."),
+        ("val", {}, "The best epoch was chosen by the reference itself, which flatters it."),
+        ("val", {"same_scene": 1.0}, "chosen by the reference itself, which flatters it. 100.0 % of the tiles of the "),
+        ("train", None, "The model was trained on the tiles of the reference: errors look too small."),
+    ],
+)
+def test_why_errors_look_too_small_is_said(
+    tested: Path, tmp_path: Path, part: str, leak: dict[str, float | None] | None, sentence: str
+) -> None:
+    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
+    known = metrics["split"]["leakage"] | leak if leak is not None else None
+    metrics |= {"part": part, "split": metrics["split"] | {"leakage": known}}
+    (tmp_path / "results/metrics.json").write_text(json.dumps(metrics))
+    found = areas([tested], matrix="workspace")
+    assert found.matrices is not None
+    assert sentence in found.matrices.flattered
+    assert bool(found.matrices.flattered) == bool(sentence)
+    assert report(found).rstrip().endswith(found.matrices.flattered)
+    called = {"test": "test", "val": "validation", "train": "training"}[part]
+    assert f"resembles the {called} scenes." in report(found)
 
 
 def test_a_matrix_without_places_has_no_interval(tested: Path, tmp_path: Path) -> None:
@@ -464,15 +464,6 @@ def test_a_matrix_without_places_has_no_interval(tested: Path, tmp_path: Path) -
     assert "No interval can be given: pixels of one place are alike, and it does not say which are of one" in said
     assert "±" not in said
     assert " to " not in said.splitlines()[3]
-
-
-def test_a_class_mapped_in_one_place_alone_is_said(tested: Path, tmp_path: Path) -> None:
-    units = runmakers.matrices([0.8] * 12)
-    units[1:, :, 2] = 0
-    for name, content in runmakers.results(units).items():
-        (tmp_path / name).write_bytes(content)
-    said = report(areas([tested], matrix="workspace"))
-    assert "Only one of these scenes has pixels mapped as water: how that varies is in no interval." in said
 
 
 @pytest.mark.parametrize(
@@ -517,6 +508,41 @@ def test_a_model_of_other_classes_is_refused(tested: Path, tmp_path: Path) -> No
     (tmp_path / "results/metrics.json").write_text("{}")
     with pytest.raises(LandsegError, match=r"its results/metrics\.json holds no dataset; run `dvc repro` there"):
         areas([tested], matrix="workspace")
+
+
+def test_written_figures_are_ones_that_can_be(tmp_path: Path) -> None:
+    ids = np.zeros((100, 100), np.uint8)
+    ids[0] = 4
+    path = make_map(tmp_path / "a.tif", ids)
+    x, y, values = places(ids, 60)
+    values = [4, *values[1:]] if values[0] == 0 else [0, *values[1:]]
+    values[-1] = 0
+    found = areas([path], table(tmp_path / "p.csv", "x,y,class", list(zip(x, y, values, strict=True))))
+    write_csv(found, tmp_path / "areas.csv")
+    with (tmp_path / "areas.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["class"] != "building"]
+    whole = found.mapped.sum()
+    assert [float(row["adjusted_low"]) for row in rows][1] == 0
+    assert float(rows[1]["adjusted"]) < 1.96 * float(rows[1]["adjusted_se"])
+    assert all(0 <= float(row["adjusted_low"]) <= float(row["adjusted_high"]) <= whole for row in rows)
+    assert [float(row["users_high"]) for row in rows] == [1, 1]
+    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in report(found)  # not of an end that was clipped
+
+
+def test_a_map_wider_than_its_pixels_are_alike(tmp_path: Path) -> None:
+    """Six kilometres a pixel: a class along the rim of a window, where pixels are smaller than in its middle."""
+    ids = np.zeros((512, 512), np.uint8)
+    ids[:, 0] = 1
+    path = make_map(
+        tmp_path / "a.tif", ids, crs="EPSG:3413", transform=Affine(6000, 0, -3_850_000, 0, -6000, 5_850_000)
+    )
+    found = areas([path]).hectares
+    assert found is not None
+    to_degrees, row = Transformer.from_crs(3413, 4326, always_xy=True), np.arange(0, 513, 4)
+    outline = [(c, r) for c, rows in ((0, row), (1, row[::-1])) for r in rows]
+    x, y = np.array([(-3_850_000 + 6000 * c, 5_850_000 - 6000 * r) for c, r in outline]).T
+    true, _ = Geod(ellps="WGS84").polygon_area_perimeter(*to_degrees.transform(x, y))
+    assert found[1] == pytest.approx(abs(true) / 1e4, rel=5e-3)
 
 
 def test_the_figures_are_written_in_full(tested: Path, tmp_path: Path) -> None:

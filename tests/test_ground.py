@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from landseg.ground import gsd, row_areas
+from landseg.ground import gsd, row_areas, strips
 from landseg.rasters import Grid
 
 #: As that of LandCover.ai: no EPSG code, and no name of its own either.
@@ -96,6 +96,52 @@ def test_areas_are_those_between_geodesics(crs: str, transform: Affine, base: st
     assert areas is not None
     assert areas.shape == (512,)
     assert areas.sum() * 512 == pytest.approx(between_geodesics(of, window, base), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:3413", north_up(-3_850_000, 5_850_000, 6000)),
+        ("EPSG:3413", north_up(-1_536_000, 1_536_000, 6000)),
+        ("EPSG:32633", north_up(250_000, 5_800_000, 1000)),
+        ("EPSG:3035", Affine(800, -600, 4e6, -600, -800, 3.5e6)),
+        ("EPSG:4326", north_up(20, 60, 0.01)),
+    ],
+    ids=["polar", "over the pole", "utm", "rotated", "degrees"],
+)
+def test_areas_of_wide_rows_are_those_between_geodesics(crs: str, transform: Affine) -> None:
+    of, window = grid(crs, transform), Window(0, 0, 512, 512)
+    areas = row_areas(of, window)
+    assert areas is not None
+    assert areas.sum() * 512 == pytest.approx(between_geodesics(of, window, "EPSG:4326"), rel=1e-6)
+    assert areas[-1] * 512 == pytest.approx(between_geodesics(of, Window(0, 511, 512, 1), "EPSG:4326"), rel=1e-4)
+    slices = [columns for columns, _ in strips(of, window)]
+    assert np.concatenate([np.arange(512)[columns] for columns in slices]).tolist() == list(range(512))
+    for columns, strip in strips(of, window):
+        assert (strip.col_off, strip.width) == (columns.start, columns.stop - columns.start)
+        assert strip.width * np.hypot(transform.a, transform.d) <= 100_000
+
+
+def test_a_class_at_the_rim_of_a_wide_window_has_its_own_area() -> None:
+    """Six kilometres a pixel, up to 4000 km off the pole: along a row areas differ by a fifth."""
+    of = grid("EPSG:3413", north_up(-3_850_000, 5_850_000, 6000))
+    true = between_geodesics(of, Window(0, 0, 1, 512), "EPSG:4326")
+    whole, first = row_areas(of, Window(0, 0, 512, 512)), row_areas(of, next(strips(of, Window(0, 0, 512, 512)))[1])
+    assert whole is not None
+    assert first is not None
+    assert whole.sum() > 1.1 * true
+    assert first.sum() == pytest.approx(true, rel=5e-3)
+
+
+def test_an_ordinary_window_is_one_strip() -> None:
+    for of in (grid("EPSG:32633", north_up(300_000, 5_500_000, 10)), grid(None, Affine.identity())):
+        window = Window(512, 0, 512, 300)
+        assert list(strips(of, window)) == [(slice(0, 512), window)]
+
+
+def test_of_a_row_that_leaves_the_globe_the_area_is_that_of_the_rest() -> None:
+    areas = row_areas(grid("ESRI:54009", north_up(-18.2e6, 1e6, 10_000)), Window(0, 0, 512, 4))
+    assert areas == pytest.approx(1e8, rel=1e-2)
 
 
 def test_web_mercator_at_60_degrees_shows_four_times_too_much() -> None:

@@ -7,7 +7,7 @@ projection and wherever its poles. Against the area between geodesics this is ex
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 HECTARE = 1e4
 
 _REACH = 100.0  # m: derivatives are differences over so much ground to either side
+_NARROW = 20e3  # m: what one place in its middle speaks for
+_PART = 500e3  # m: what two places speak for, by Gauss's rule, to 1e-8
+_STRIP = 100e3  # m: what one area a row is true of, wherever in it a class lies
 # The latitude beyond which there is no ground, radians: that of a pole, and a millimetre for rounding.
 _POLE = np.pi / 2 * (1 + 1e-10)
 _ANGULAR = re.compile("degree|radian|^grad|^gon|^arc", re.IGNORECASE)
@@ -43,17 +46,54 @@ def gsd(grid: Grid) -> float | None:
 
 
 def row_areas(grid: Grid, window: Window) -> Floats | None:
-    """Return the ground area of a pixel, m², in every row of a window, at its centre column.
+    """Return the ground area of a pixel, m², in every row of a window: the mean along the row.
 
-    For a whole row that stands within 1e-6 as long as the window spans some kilometres: areas that grow along a row
-    grow past one side of the centre and fall short on the other.
+    Up to 20 km that is the area at the centre column, which stands within 1e-6 in a projection that is of use there.
+    Wider windows are integrated by Gauss's rule. A part of a row may be off its mean by more; see `strips`.
 
     Returns:
-        (H,) float64, NaN for rows that lie on no ground, as in the corners of a map of the world; None without a CRS,
-        or with one whose units are not known.
+        (H,) float64, of what lies on ground; NaN for rows that lie on none, as in the corners of a map of the world;
+        None without a CRS, or with one whose units are not known.
     """
     rows = window.row_off + np.arange(window.height) + 0.5
-    return _areas(grid, np.full(len(rows), window.col_off + window.width / 2), rows)
+    places, weights = _nodes(window.width * _width(grid))
+    columns = window.col_off + window.width * places
+    found = _areas(grid, np.tile(columns, len(rows)), np.repeat(rows, len(columns)))
+    if found is None or len(columns) == 1:
+        return found
+    areas = found.reshape(len(rows), -1)
+    there = weights * np.isfinite(areas)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = (weights * np.nan_to_num(areas)).sum(axis=1) / there.sum(axis=1)
+    return mean
+
+
+def strips(grid: Grid, window: Window) -> Iterator[tuple[slice, Window]]:
+    """Part a window into strips of columns so narrow, 100 km or a pixel, that one ground area a row is true of each.
+
+    Yields:
+        the columns, counted from the window's first, and the strip as a window of the grid.
+    """
+    size = _width(grid)
+    step = max(1, int(_STRIP / size)) if size * window.width > _STRIP else window.width
+    for left in range(0, window.width, step):
+        width = min(step, window.width - left)
+        yield slice(left, left + width), Window(window.col_off + left, window.row_off, width, window.height)
+
+
+def _width(grid: Grid) -> float:
+    """Return how many metres a pixel is wide, by the map, about as many on the ground; 0 where that is not known."""
+    surface = _surface(grid.crs.to_wkt()) if grid.crs else None
+    return 0 if surface is None else surface.unit * float(np.hypot(grid.transform.a, grid.transform.d))
+
+
+def _nodes(span: float) -> tuple[Floats, Floats]:
+    """Return where along a span, m, to look, 0 to 1, and how much each place counts, (N,); its centre if short."""
+    if span <= _NARROW:
+        return np.array([0.5]), np.array([1.0])
+    parts = int(np.ceil(span / _PART))
+    pair = (1 + np.array([-1, 1]) / np.sqrt(3)) / 2
+    return ((np.arange(parts)[:, None] + pair) / parts).ravel(), np.full(2 * parts, 0.5 / parts)
 
 
 def _areas(grid: Grid, columns: Floats, rows: Floats) -> Floats | None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from landseg.datasets.classes import ClassTable, LandClass, ids, names
 from landseg.errors import LandsegError
 from landseg.files import atomic
-from landseg.ground import HECTARE, row_areas
+from landseg.ground import HECTARE, row_areas, strips
 from landseg.maps.class_map import ClassMap, opened_map
 from landseg.maps.estimator import Estimate, clustered, stratified
 from landseg.maps.overlap import Overlap, overlap
@@ -115,20 +116,27 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sa
 def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats | None, int]:
     """Return pixels (K,) and ground area (K,), m², of every class of a map, and how many pixels are of none.
 
-    Every row of a window has a ground area of its own (see `landseg.ground`).
+    Every row of a strip has a ground area of its own (see `landseg.ground`).
     """
     own = ids(classes)
     pixels, ground, cells, placed = np.zeros(len(own), np.int64), np.zeros(len(own)), 0, True
     for window in class_map.windows():
         found = class_map.read(window)
-        bins = found + 256 * np.arange(len(found))[:, None]  # a row has 256 of its own
-        counts = np.bincount(bins.ravel(), minlength=256 * len(found)).reshape(-1, 256)[:, own]
-        pixels, cells = pixels + counts.sum(axis=0), cells + found.size
-        rows = row_areas(class_map.grid, window) if placed else None
-        placed = rows is not None
-        if rows is not None:
-            ground += _ground(class_map.name, counts, rows)
+        cells += found.size
+        for columns, strip in strips(class_map.grid, window):
+            counts = _by_row(found[:, columns], own)
+            pixels += counts.sum(axis=0)
+            rows = row_areas(class_map.grid, strip) if placed else None
+            placed = rows is not None
+            if rows is not None:
+                ground += _ground(class_map.name, counts, rows)
     return pixels, ground if placed else None, cells - int(pixels.sum())
+
+
+def _by_row(found: npt.NDArray[np.uint8], own: npt.NDArray[np.uint8]) -> Counts:
+    """Return the pixels of every class, given by its id, in every row: (H, W) to (H, K)."""
+    bins = found + 256 * np.arange(len(found))[:, None]  # a row has 256 of its own
+    return np.bincount(bins.ravel(), minlength=256 * len(found)).reshape(-1, 256)[:, own]
 
 
 def _ground(name: str, counts: Counts, rows: Floats) -> Floats:

@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Column, Table
 
 from landseg.comparison import FEW
 from landseg.datasets.classes import names
 from landseg.maps.area import Areas, over
-from landseg.maps.estimator import Estimate
+from landseg.maps.estimator import FEW_POINTS, Estimate, LeftOut, Z
 from landseg.maps.reference import Matrices, Sampling
 from landseg.maps.wording import digits, lines, share
 from landseg.metrics import Floats
 
-#: Reference points on a mapped class below which its intervals are rough: the rule of thumb of Congalton and Green
-#: ("Assessing the Accuracy of Remotely Sensed Data", 1999).
-FEW_POINTS = 50
+#: Share of the map above which it is said that so much may be wrong where all points agree.
+_NOTABLE = 0.01
 
+# What the places of a part are called.
+_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 _UNKNOWN = (
     "Pixel counts alone are biased, and nothing here says by how much: what is wrongly mapped as a class is seldom as "
     "much as what is wrongly left out. For the error give --points, a table of reference points, or --matrix, the "
@@ -48,12 +50,17 @@ def _table(found: Areas) -> Table:
     if of is not None:
         columns |= {
             f"adjusted {found.unit}": [area(each) for each in (*of.areas, of.areas.sum())],
-            "95 % interval": [_interval(of, ends, area) for ends in of.areas_interval],
+            "95 % interval": [
+                _interval(of, margin, ends, area)
+                for margin, ends in zip(Z * of.areas_se + of.taken.sum(), of.areas_interval, strict=True)
+            ],
             f"bias {found.unit}": [area(bias, "+") for bias in of.bias],
             "bias": [share(over(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
-            "user's accuracy": [_accuracy(of, *each) for each in zip(of.users, of.users_interval, strict=True)],
+            "user's accuracy": [
+                _accuracy(of, *each) for each in zip(of.users, of.users_se, of.users_interval, strict=True)
+            ],
             "producer's accuracy": [
-                _accuracy(of, *each) for each in zip(of.producers, of.producers_interval, strict=True)
+                _accuracy(of, *each) for each in zip(of.producers, of.producers_se, of.producers_interval, strict=True)
             ],
         }
     table = Table("class", *(Column(title, justify="right") for title in columns), box=None, pad_edge=False)
@@ -64,47 +71,69 @@ def _table(found: Areas) -> Table:
 
 def _sentences(found: Areas, of: Estimate) -> list[str]:
     """Say by how much pixel counts are off, what the reference is, and what its figures are not to be taken for."""
-    said = [_bias(found, of), f"Overall accuracy {_accuracy(of, of.overall, of.overall_interval)}."]
+    margins = "± is 1.96 standard errors, for 95 %" if of.units is None else "Intervals are for 95 %"
+    said = [f"{margins}; the bias in % is of the adjusted area.", _bias(found, of)]
+    said.append(f"Overall accuracy {_accuracy(of, of.overall, of.overall_se, of.overall_interval)}.")
     if found.points is not None:
-        said += _of_points(found, found.points)
+        said += _of_points(found, found.points, of)
     if found.matrices is not None:
         said += _of_places(found, found.matrices, of)
+    if of.taken.any():
+        stray = _listed(found, of.taken > 0, lambda k: share(of.taken[k] / of.mapped.sum()))
+        said.append(
+            f"Taken as mapped, for the reference has none: {stray}. Intervals of areas are wider by as much to either "
+            "side; accuracies are of the rest."
+        )
     return said
 
 
 def _bias(found: Areas, of: Estimate) -> str:
-    worst = int(np.abs(of.bias).argmax())
-    bias, (low, high) = of.bias[worst], of.areas_interval[worst]
-    if not bias:
-        return "Pixel counts alone are biased as a rule; this reference finds no bias."
-    chance = ""
-    if of.units is None or of.units >= FEW:
-        chance = ", which may be chance" if low <= of.mapped[worst] <= high else ", more than chance explains"
-    relative = np.array([over(*each) for each in zip(of.bias, of.areas, strict=True)])
-    largest = int(np.nan_to_num(np.abs(relative)).argmax())
-    other = f"; as a share most for {found.classes[largest].name} ({share(relative[largest], '+')})"
-    side = "much" if bias > 0 else "little"
+    """Say for which class pixel counts are off most: for sure where points were drawn on this map, else perhaps."""
+    like = found.matrices and f"If this area is like {_places(found.matrices)}, pixel counts alone"
+    if not of.bias.any():
+        return f"{like or 'Pixel counts alone are biased as a rule, but'} show no bias by this reference."
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = of.bias / of.areas
+    worst, largest = (int(np.abs(np.nan_to_num(each, posinf=np.inf)).argmax()) for each in (of.bias, relative))
+    percent = ["none by the reference" if np.isinf(each) else share(each, "+") for each in relative]
+    other = f"; as a share most for {found.classes[largest].name} ({percent[largest]})" if largest != worst else ""
+    side, amount = "much" if of.bias[worst] > 0 else "little", _area(found)(abs(of.bias[worst]))
     return (
-        f"Pixel counts alone are biased, most for {found.classes[worst].name}: {_area(found)(abs(bias))} {found.unit} "
-        f"too {side} ({share(relative[worst], '+')}){'' if np.isnan(low) else chance}"
-        f"{other if largest != worst else ''}."
+        f"{like or 'Pixel counts alone'} are biased, most for {found.classes[worst].name}: {amount} {found.unit} too "
+        f"{side} ({percent[worst]}){_chance(found, of, worst)}{other}."
     )
 
 
-def _of_points(found: Areas, sampling: Sampling) -> Iterator[str]:
+def _chance(found: Areas, of: Estimate, channel: int) -> str:
+    """Say whether a bias may be nothing; not where there is no interval, or one that nobody can rely on."""
+    if np.isnan(of.areas_se[channel]) or (of.units is not None and of.units < FEW):
+        return ""
+    beyond = of.beyond_chance[channel]
+    if found.matrices is None:
+        return ", more than chance explains" if beyond else ", which may be chance"
+    errors = f"the errors of such {found.matrices.noun}"
+    return f", more than {errors} explain" if beyond else f", which {errors} may explain"
+
+
+def _of_points(found: Areas, sampling: Sampling, of: Estimate) -> Iterator[str]:
     sample, where = sampling.sample, {"outside the map": sampling.outside, "where it has no data": sampling.blank}
     left = " and ".join(f"{count:,} {place}" for place, count in where.items() if count)
     yield (
         f"Reference: {sample.sum():,} points of {sampling.points.name}{left and f' ({left} left out)'}. The figures "
         "hold where these were drawn at random, from the whole map or from each mapped class (Olofsson et al. 2014)."
     )
-    on = dict(zip(names(found.classes), sample.sum(axis=0).tolist(), strict=True))
-    few = ", ".join(f"{name} {count}" for name, count in on.items() if 1 < count < FEW_POINTS)
+    on, mapped, area = sample.sum(axis=0), of.mapped > 0, _area(found)
+    few = _listed(found, mapped & (on > 1) & (on < FEW_POINTS), lambda k: str(on[k]))
     if few:
         yield f"Few points lie on what is mapped as {few}: with fewer than {FEW_POINTS}, intervals are rough."
-    alone = ", ".join(name for name, count in on.items() if count == 1)
+    alone = _listed(found, mapped & (on == 1))
     if alone:
         yield f"One point alone lies on what is mapped as {alone}, so areas have no interval; add points there."
+    unseen = np.zeros(len(on)) if of.unseen is None else of.unseen
+    told = (unseen > 0) & ((on < FEW_POINTS) | (unseen > _NOTABLE * of.mapped.sum()))
+    agree = _listed(found, told, lambda k: f"up to {area(unseen[k])} {found.unit}")
+    if agree:
+        yield f"Where all n points agree, up to 3/n may still be of another class, which no ± shows: {agree}."
 
 
 def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
@@ -115,20 +144,46 @@ def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
             "No interval can be given: pixels of one place are alike, and it does not say which are of one; "
             "results/scenes.csv does."
         )
-    elif units < 2 or of.held is None:
+    elif of.left_out is None or of.held is None:
         yield f"No interval can be given: it is of one of the {places} alone."
     else:
-        yield f"Intervals are drawn over {units:,} {places}{', too few to rely on them' if units < FEW else ''}."
-        held = zip(names(found.classes), of.held, found.pixels, strict=True)
-        alone = ", ".join(name for name, count, pixels in held if count == 1 and pixels)
-        if alone:
-            yield f"Only one of these {places} has pixels mapped as {alone}: how that varies is in no interval."
+        few = "; they are too few to rely on them" if units < FEW else ""
+        yield (
+            f"Intervals of areas say how far off adjusted areas of these {units:,} {places} were, each adjusted by the "
+            f"others; those of accuracies are of the average of such {places}{few}."
+        )
+        held = of.held
+        rare = (of.mapped > 0) & (held > 0) & (held < (FEW if units >= FEW else 2))
+        listed = _listed(found, rare, lambda k: str(held[k]))
+        if listed:
+            yield f"Few of these {places} have pixels mapped as {listed}: intervals hardly hold how that varies."
+        yield _tried(of.left_out, places)
     yield (
-        "The test part is no random sample of the mapped area: the figures hold only as far as that resembles the test "
-        f"{places or 'places'}."
+        "The reference is no random sample of the mapped area: the figures hold only as far as that resembles "
+        f"{_places(matrices)}."
     )
-    if matrices.leak:
-        yield f"{share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
+    if matrices.flattered:
+        yield matrices.flattered
+
+
+def _tried(left_out: LeftOut, places: str) -> str:
+    """Say whether adjusting helped where the truth is known."""
+    counted, adjusted = left_out.mapped, left_out.adjusted
+    helped = "helped" if adjusted.mean() < counted.mean() else "did not help"
+    return (
+        f"Adjusting {helped} on these {places} themselves: on average {share(adjusted.mean())} of the area of one went "
+        f"to the wrong class, {share(counted.mean())} by pixel counts; it came closer in "
+        f"{np.count_nonzero(adjusted < counted):,} of {len(counted):,}."
+    )
+
+
+def _places(matrices: Matrices) -> str:
+    return f"the {_ADJECTIVES[matrices.part]} {matrices.noun or 'part'}"
+
+
+def _listed(found: Areas, told: npt.NDArray[np.bool_], more: Callable[[int], str] | None = None) -> str:
+    """List classes by name, (K,) whether, each with more of it in brackets."""
+    return ", ".join(found.classes[k].name + (f" ({more(k)})" if more else "") for k in np.flatnonzero(told).tolist())
 
 
 def _area(found: Areas) -> Callable[..., str]:
@@ -141,16 +196,16 @@ def _area(found: Areas) -> Callable[..., str]:
     return written
 
 
-def _interval(of: Estimate, ends: Floats, written: Callable[..., str]) -> str:
+def _interval(of: Estimate, margin: float, ends: Floats, written: Callable[..., str]) -> str:
     """Write an interval: by points as ±, by places, where it may be lopsided, by its ends."""
     low, high = ends
     if np.isnan(low):
         return "–"
-    return f"± {written((high - low) / 2)}" if of.units is None else f"{written(low)} to {written(high)}"
+    return f"± {written(margin)}" if of.units is None else f"{written(low)} to {written(high)}"
 
 
-def _accuracy(of: Estimate, value: float, ends: Floats) -> str:
+def _accuracy(of: Estimate, value: float, error: float, ends: Floats) -> str:
     if np.isnan(value):
         return "–"
-    interval = _interval(of, ends, "{:.2f}".format)
+    interval = _interval(of, Z * error, ends, "{:.2f}".format)
     return f"{value:.2f}" + (f" {interval}" if of.units is None else f" ({interval})") * (interval != "–")

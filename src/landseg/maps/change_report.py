@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -13,8 +14,10 @@ from landseg.comparison import FEW
 from landseg.datasets.classes import names
 from landseg.files import atomic
 from landseg.maps.change import Change
-from landseg.maps.change_estimate import LEAST_POINTS, Adjusted, Points
+from landseg.maps.change_estimate import LEAST_POINTS, Adjusted, Places, Points
 from landseg.maps.change_patches import Patches
+from landseg.maps.estimator import FEW_POINTS
+from landseg.maps.transitions import off_diagonal
 from landseg.maps.wording import lines, share
 from landseg.metrics import Floats, pixel_accuracy
 
@@ -29,10 +32,11 @@ _UNKNOWN = (
     "--points, a table of reference points with their class before and after, or --matrix, the revision of the model "
     "that made the maps."
 )
-_INDEPENDENT = (
-    "The adjusted areas take errors at one date for independent of those at the other; mistakes at both dates are "
-    "usually alike in the same places, so change may be under- or overestimated."
+_AT_RANDOM = (
+    "That holds where points were drawn at random from the whole map; where they were drawn from "
+    "each change, add some there."
 )
+_AGREED = "– for an interval: all points agree, and that no error was seen does not mean that there is none."
 
 
 def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | None = None) -> str:
@@ -60,7 +64,8 @@ def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | 
 def write_csv(change: Change, adjusted: Adjusted | None, path: Path) -> None:
     """Write the figures in full, a row a change that occurs, unchanged ones too, the largest first.
 
-    Areas are in hectares, or in pixels where no ground area is known; cells are empty where something is not known.
+    Areas are in hectares, or in pixels where no ground area is known; cells are empty where something is not known,
+    adjusted_high where it has no upper end.
 
     Raises:
         LandsegError: the disk is full, or the folder cannot be written.
@@ -114,17 +119,17 @@ def _largest(change: Change, adjusted: Adjusted | None) -> Table:
     most = change.areas if adjusted is None else np.fmax(change.areas, adjusted.areas)
     found = _largest_first(most * ~np.eye(len(called), dtype=np.bool_))
     right = [f"mapped {change.unit}", "share"]
-    if adjusted is not None:
+    if adjusted is not None and adjusted.places is None:
         right += [f"adjusted {change.unit}", "95 % interval"]
+    elif adjusted is not None:
+        right += [f"{change.unit} if errors are independent", "95 % interval, if so"]
     title = "change" if len(found) <= _LISTED else f"the {_LISTED} largest of {len(found):,} changes"
     table = Table(title, *(Column(name, justify="right") for name in right), box=None, pad_edge=False)
     for before, after in found[:_LISTED]:
         area = change.areas[before, after]
         cells = [written(area), share(area / change.areas.sum())]
         if adjusted is not None:
-            ends = _ends(adjusted.intervals[before, after], written)
-            true = adjusted.areas[before, after]
-            cells += ["–" if np.isnan(true) else written(true), ends or "–"]
+            cells += _adjusted(adjusted, (before, after), written)
         table.add_row(escape(f"{called[before]} → {called[after]}"), *cells)
     return table
 
@@ -143,20 +148,31 @@ def _of_patches(change: Change, patches: Patches) -> Iterator[str]:
     )
 
 
+def _adjusted(adjusted: Adjusted, at: tuple[int, int], written: Callable[[float], str]) -> list[str]:
+    """Return an adjusted area and its interval, as they stand in the table."""
+    true, ends = adjusted.areas[at], _ends(adjusted.intervals[at], written) or "–"
+    if np.isnan(true):
+        return ["–", "–"]
+    least = "≥ " if adjusted.points is not None and adjusted.points.left_out[at] else ""
+    return [least + written(true), ends]
+
+
 def _of_reference(change: Change, adjusted: Adjusted) -> Iterator[str]:
-    ends = _ends(adjusted.changed_interval, change.written)
-    interval = f", 95 % interval {ends}" if ends else ""
-    yield (
-        f"Adjusted: {change.written(adjusted.changed)} {change.unit} changed{interval}; mapped are "
-        f"{change.written(change.changed)}."
-    )
     if adjusted.points is not None:
-        yield from _of_points(change, adjusted.points)
-    if adjusted.matrices is not None:
-        yield from _of_matrices(change, adjusted)
+        yield from _of_points(change, adjusted, adjusted.points)
+    if adjusted.places is not None:
+        yield from _of_places(change, adjusted, adjusted.places)
 
 
-def _of_points(change: Change, points: Points) -> Iterator[str]:
+def _of_points(change: Change, adjusted: Adjusted, points: Points) -> Iterator[str]:
+    written, unit = change.written, change.unit
+    ends = _ends(adjusted.changed_interval, written)
+    covered = np.where(points.left_out, 0, change.areas)
+    of = f", of the {written(covered.sum())} {unit} that points cover" if points.left_out.any() else ""
+    yield (
+        f"Adjusted: {written(adjusted.changed)} {unit} changed{ends and f', 95 % interval {ends}'}{of}; mapped "
+        f"{'there ' if of else ''}are {written(float(off_diagonal(covered)))}."
+    )
     where = {"outside the maps": points.outside, "where a map has no data": points.blank}
     left = " and ".join(f"{count:,} {place}" for place, count in where.items() if count)
     yield (
@@ -165,47 +181,136 @@ def _of_points(change: Change, points: Points) -> Iterator[str]:
         "where these were drawn at random, from the whole map or from each change (Olofsson et al. 2014)."
     )
     if points.left_out.any():
-        area = points.left_out.sum()
-        yield (
-            f"Fewer than {LEAST_POINTS} points lie on what is mapped as {_named(change, points.left_out)}: "
-            f"{change.written(area)} {change.unit}, {share(area / change.areas.sum())} of the map, are left out of "
-            "the adjusted areas."
-        )
+        yield _left_out(change, adjusted, points)
+    yield from _of_strata(change, points)
+    yield from _unseen(change, points)
+    if np.isnan(adjusted.intervals[(change.areas > 0) & ~points.left_out, 0]).any() or not ends:
+        yield _AGREED
 
 
-def _of_matrices(change: Change, adjusted: Adjusted) -> Iterator[str]:
-    matrices, units = adjusted.matrices, adjusted.units or 0
-    if matrices is None:
+def _left_out(change: Change, adjusted: Adjusted, points: Points) -> str:
+    area = change.areas[points.left_out].sum()
+    found = (adjusted.areas[points.left_out] > 0).any()
+    least = "; ≥ is what other points found of such a change, and there may be more" if found else ""
+    return (
+        f"Fewer than {LEAST_POINTS} points lie on what is mapped as {_named(change, points.left_out)}: "
+        f"{change.written(area)} {change.unit}, {share(area / change.areas.sum())} of the map, are left out of "
+        f"the adjusted areas{least}."
+    )
+
+
+def _of_strata(change: Change, points: Points) -> Iterator[str]:
+    """Say which strata are taken together, and on which points are few."""
+    count = len(change.classes)
+    pools = {"changes": points.strata == count**2, "unchanged classes": points.strata == count**2 + 1}
+    for kind, pool in pools.items():
+        if pool.any():
+            area, on = change.areas[pool].sum(), points.on[pool].sum()
+            yield (
+                f"Hardly a point lies on each of {_named(change, pool)}: these {kind}, {change.written(area)} "
+                f"{change.unit}, are taken together, with {on:,} points."
+            )
+    if any(pool.any() for pool in pools.values()):
+        yield _AT_RANDOM
+    few = (points.on < FEW_POINTS) & (points.strata >= 0) & (points.strata < count**2)
+    rough = [f"{name} ({points.on[at]:,})" for name, at in _strata_named(change, few)]
+    rough += [
+        f"the {kind} taken together ({points.on[pool].sum():,})"
+        for kind, pool in pools.items()
+        if 0 < points.on[pool].sum() < FEW_POINTS
+    ]
+    if rough:
+        yield f"With fewer than {FEW_POINTS} points intervals are rough; so few lie on {_listed(rough)}."
+
+
+def _unseen(change: Change, points: Points) -> Iterator[str]:
+    """Say how much may have changed where no point shows it."""
+    if points.unseen is None:
         return
+    stays = np.eye(len(change.classes), dtype=np.bool_) & (points.strata >= 0)
+    of = points.unseen / change.areas[stays].sum()
+    yield (
+        f"None of the {points.on[stays].sum():,} points on what is mapped as unchanged shows change: up to "
+        f"{change.written(points.unseen)} {change.unit} of it, {share(of)}, may have changed unseen (rule of three: "
+        "3/n), which no interval here holds."
+    )
+
+
+def _of_places(change: Change, adjusted: Adjusted, places: Places) -> Iterator[str]:
+    matrices, noun = places.matrices, places.matrices.noun
+    yield _refuted(change, places) if np.isnan(adjusted.changed) else _if_independent(change, adjusted, matrices.title)
     error, changed = 1 - pixel_accuracy(matrices.matrices.sum(axis=0)), change.changed / change.areas.sum()
     verdict = "less than the error of one map alone" if changed < error else "more than the error of one map"
     yield (
         f"A difference of two maps holds the errors of both. By {matrices.title}, {share(error)} of the pixels of one "
         f"map are wrong; {share(changed)} are mapped as changed, {verdict}."
     )
-    yield _INDEPENDENT
-    places = matrices.noun
-    if places is None:
+    if not np.isnan(adjusted.changed):
+        yield from _of_intervals(places)
+    if places.alike:
+        one, other = (names(change.classes)[k] for k in places.alike)
+        yield (
+            f"By its errors the model can hardly tell {one} and {other} from one another: what is said of either, and "
+            "of changes between them, may be far off."
+        )
+    yield (
+        "The reference is no random sample of the mapped area: the figures hold only as far as that resembles its "
+        f"{noun or 'places'}."
+    )
+    if matrices.flattered:
+        yield matrices.flattered
+
+
+def _if_independent(change: Change, adjusted: Adjusted, title: str) -> str:
+    ends = _ends(adjusted.changed_interval, change.written)
+    interval = f" (95 % interval, if so: {ends})" if ends else ""
+    return (
+        f"If errors at the two dates were independent, {change.written(adjusted.changed)} {change.unit} changed"
+        f"{interval}; mapped are {change.written(change.changed)}. Since errors usually repeat in the same places, "
+        f"more than that did, as far as the model errs here as in {title}."
+    )
+
+
+def _refuted(change: Change, places: Places) -> str:
+    return (
+        "How much changed cannot be told from the model's errors: were they independent at the two dates, they alone "
+        f"would show {change.written(places.by_errors)} {change.unit} of change where nothing changed, and mapped are "
+        f"{change.written(change.changed)}. So they repeat in the same places, or are fewer here than in "
+        f"{places.matrices.title}; --points can tell."
+    )
+
+
+def _of_intervals(places: Places) -> Iterator[str]:
+    noun, units = places.matrices.noun, places.units
+    if noun is None:
         yield "No interval can be given: pixels of one place are alike, and it does not say which are of one."
     elif units < LEAST_POINTS:
-        yield f"No interval can be given: it is of one of the {places} alone."
+        yield f"No interval can be given: it is of one of the {noun} alone."
     else:
-        yield f"Intervals are drawn over {units:,} {places}{', too few to rely on them' if units < FEW else ''}."
-    yield (
-        "The test part is no random sample of the mapped area: the figures hold only as far as that resembles the test "
-        f"{places or 'places'}."
-    )
-    if matrices.leak:
-        yield f"{share(matrices.leak)} of its tiles share an edge with a training tile: errors look too small."
+        few = ", too few to rely on them" if units < FEW else ""
+        yield f"Intervals are for one more place, by how {units:,} {noun} differ in their errors{few}."
 
 
-def _named(change: Change, areas: Floats) -> str:
-    """Name the largest of some changes, (K, K) areas, and count the others."""
-    called, pairs = names(change.classes), _largest_first(areas)
-    told = [f"unchanged {called[a]}" if a == b else f"{called[a]} → {called[b]}" for a, b in pairs[:_NAMED]]
-    return ", ".join(told) + (f" and {len(pairs) - _NAMED:,} more" if len(pairs) > _NAMED else "")
+def _named(change: Change, which: npt.NDArray[np.bool_]) -> str:
+    """Name the largest of some pairs of classes, (K, K), and count the others."""
+    return _listed([name for name, _ in _strata_named(change, which)])
+
+
+def _strata_named(change: Change, which: npt.NDArray[np.bool_]) -> list[tuple[str, tuple[int, int]]]:
+    """Return the names of some pairs of classes, (K, K), that are mapped, and where they stand; the largest first."""
+    called, pairs = names(change.classes), _largest_first(np.where(which, change.areas, 0))
+    return [(f"unchanged {called[a]}" if a == b else f"{called[a]} → {called[b]}", (a, b)) for a, b in pairs]
+
+
+def _listed(told: list[str]) -> str:
+    return ", ".join(told[:_NAMED]) + (f" and {len(told) - _NAMED:,} more" if len(told) > _NAMED else "")
 
 
 def _ends(ends: Floats, written: Callable[[float], str]) -> str:
+    """Write an interval; "" where there is none, or none of any width, and its lower end where it has no other."""
     low, high = ends
-    return "" if np.isnan(low) else f"{written(low)} to {written(high)}"
+    if np.isnan(low) or np.isclose(low, high):
+        return ""
+    if np.isnan(high):
+        return f"≥ {written(low)}" if low > 0 else ""
+    return f"{written(low)} to {written(high)}"

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from landseg.datasets.classes import ClassTable, channels, names
 from landseg.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
+from landseg.maps.wording import share
 from landseg.metrics import Counts, Floats
 from landseg.pairing import SETS, comparable
 from landseg.pairing import noun as drawn_over
@@ -162,6 +163,10 @@ class Matrices:
     title: str
     #: Share of its tiles that share an edge with a training tile; None where it is not known.
     leak: float | None = None
+    #: The part of the split that it is.
+    part: str = "test"
+    #: Why errors look, or may look, smaller in it than elsewhere, in a sentence; empty where nothing speaks for that.
+    flattered: str = ""
 
 
 def read_matrices(source: str, classes: ClassTable) -> Matrices:
@@ -189,10 +194,33 @@ def _from_run(name: str, classes: ClassTable) -> Matrices:
         raise LandsegError(f"{name}: knows the classes {listed[0]}, and the map has {listed[1]}; take the map's model")
     order = [own.index(each) for each in wanted]
     matrices = run.units[1][:, order][:, :, order]
-    part = str(run.metrics["part"])
-    leak = (run.metrics["split"]["leakage"] or {}).get("edge")
+    part, leak = str(run.metrics["part"]), run.metrics["split"]["leakage"] or {}
     called = name if name == run.revision else f"{name} ({run.revision})"
-    return Matrices(name, matrices, drawn_over(run), f"the {SETS[part]} of {called}", leak)
+    title = f"the {SETS[part]} of {called}"
+    return Matrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
+
+
+def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
+    """Say why errors look smaller in a part of a split than elsewhere: the cases that a model card tells of scores.
+
+    Args:
+        part: train, val or test.
+        leak: shares of its tiles, as `landseg.leakage.Leakage` names them; None, or absent, where they are not known.
+    """
+    if part == "train":
+        return "The model was trained on the tiles of the reference: errors look too small."
+    chosen = "The best epoch was chosen by the reference itself, which flatters it. " if part == "val" else ""
+    near = leak.get("edge_or_corner", leak.get("edge"))
+    also = {"touch a training tile": near} | {
+        f"lie in {places} that also train": leak.get(key)
+        for key, places in {"same_scene": "scenes", "same_group": "groups"}.items()
+    }
+    for what, known in also.items():
+        if known:
+            return f"{chosen}{share(known)} of the tiles of the reference {what}: errors look too small."
+    if near is None:
+        return f"{chosen}How near the reference lies to training tiles is not known: errors may look too small."
+    return chosen.rstrip()
 
 
 def _from_table(path: Path, classes: ClassTable) -> Matrices:
@@ -210,7 +238,7 @@ def _from_table(path: Path, classes: ClassTable) -> Matrices:
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
     noun = {"unit": "places", "scene": "scenes"}[key] if key else None
-    return Matrices(str(path), matrices, noun, f"the confusion matrices of {path}")
+    return Matrices(str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {}))
 
 
 def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
