@@ -245,6 +245,31 @@ def test_points_are_given_by_name_or_id_in_any_table(tmp_path: Path) -> None:
         assert found.points.outside == found.points.blank == 0
 
 
+def test_points_on_a_map_that_crosses_180_degrees(tmp_path: Path) -> None:
+    ids = patches(40, 40)
+    place = Affine(0.0001, 0, 179.998, 0, -0.0001, 10)
+    path = make_map(tmp_path / "a.tif", ids, crs="EPSG:4326", transform=place)
+    rows, cols = np.nonzero(ids != NODATA)
+    lon, lat = 179.998 + (cols + 0.5) * 0.0001, 10 - (rows + 0.5) * 0.0001
+    east = np.where(lon > 180, lon - 360, lon)
+    found = areas(
+        [path], table(tmp_path / "p.csv", "lon,lat,class", list(zip(east, lat, ids[rows, cols], strict=True)))
+    )
+    assert (east < 0).any()
+    assert found.points is not None
+    assert found.points.outside == 0
+    assert np.trace(found.points.sample) == len(rows)
+
+
+def test_points_named_twice_are_said_to_be(tmp_path: Path) -> None:
+    ids = patches(300, 700)
+    path = make_map(tmp_path / "a.tif", ids)
+    points = list(zip(*places(ids, 60), strict=True))
+    sentence = "180 of the points lie exactly where another does"
+    assert sentence not in report(areas([path], table(tmp_path / "p.csv", "x,y,class", points)))
+    assert sentence in report(areas([path], table(tmp_path / "q.csv", "x,y,class", points + points)))
+
+
 def test_points_beside_the_maps_and_on_no_data_are_left_out_and_counted(tmp_path: Path) -> None:
     ids = patches(64, 64)
     other = np.full((64, 64), NODATA, np.uint8)
@@ -303,12 +328,16 @@ def test_bad_files_of_points(tmp_path: Path) -> None:
     frame.rename(columns={"class": "kind"}).to_parquet(tmp_path / "kind.parquet")
     (tmp_path / "broken.gpkg").write_bytes(b"no package")
     (tmp_path / "latin.csv").write_bytes("x,y,class\n1,2,Gewässer\n".encode("latin-1"))
+    (tmp_path / "tabs.tsv").write_text("x\ty\tclass\n1\t2\tother\n")
+    (tmp_path / "quote.csv").write_text('x,y,class\n1,2,"other\n' + "1,2,other\n" * 20_000)
     for name, sentence in {
         "lines.gpkg": "lines.gpkg: holds other things than points; give a point a place",
         "many.geojson": "many.geojson: holds other things than points; give a point a place",
         "kind.parquet": "kind.parquet: has no column class; name that of its points' classes so",
         "broken.gpkg": "broken.gpkg: cannot be read as a table of points (",
         "latin.csv": "latin.csv: is no CSV in UTF-8; save it as one",
+        "tabs.tsv": "tabs.tsv: holds no places; give a layer of points, or a .csv file",
+        "quote.csv": "quote.csv: is no sound CSV (",
         "none.csv": "none.csv: not there; give a table of reference points",
     }.items():
         with pytest.raises(LandsegError) as error:

@@ -1,15 +1,20 @@
 """Scenes through networks, window by window, held against the same networks over the whole scene at once."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import rasterio
 import torch
+from onnx import TensorProto, helper
 from rasterio import Affine
 from rasterio.windows import Window
 from tilemakers import CLASSES, land, model_info
@@ -18,7 +23,7 @@ from torch import nn
 from landseg.errors import LandsegError
 from landseg.imagery import Imagery
 from landseg.maps.class_map import CERTAIN, NODATA
-from landseg.model_info import ModelInfo
+from landseg.model_info import KEY, ModelInfo
 from landseg.models import Segmenter, build
 from landseg.pictures import Picture
 from landseg.predict.blending import Band, Blender
@@ -91,6 +96,31 @@ def convolutions(reach: int) -> Segmenter:
 
 def blender(model: Segmenter, size: int, overlap: float = 0.25, batch: int = 3, symmetries: bool = False) -> Blender:
     return Blender(TorchNetwork(model, "cpu", bf16=False), size, overlap, batch, symmetries)
+
+
+def colours(path: Path) -> None:
+    """Write a network for ONNX Runtime, whose logits are the colours themselves."""
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, "h", "w"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    cast_them = helper.make_node("Cast", ["images"], ["logits"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([cast_them], "colours", [images], [logits])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {KEY: model_info().model_dump_json()})
+    onnx.save(model, path)
+
+
+def limited(program: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that can `leave` itself so many bytes of memory."""
+    leave = """
+        import resource
+        from pathlib import Path
+
+        def leave(size):
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + size, used + size))
+    """
+    text = dedent(leave) + dedent(program)
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
 
 
 def mapped(path: Path, how: Blender) -> tuple[Pixels, Pixels, Pixels]:
@@ -286,6 +316,23 @@ class TestStretch:
         for col in (0, 64):
             tile = picture(values[:, col : col + 64].transpose(2, 0, 1))[..., ::-1]
             np.testing.assert_array_equal(channels[:, col : col + 64], plain(model, tile).argmax(0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_want_of_memory_in_onnx_runtime_is_said_once(tmp_path: Path) -> None:
+    colours(tmp_path / "colours.onnx")
+    logits = 3 * 4096 * 4096 * 4  # bytes
+    done = limited(f"""
+        import numpy as np
+        from landseg.errors import reporting
+        from landseg.predict.onnx_network import OnnxNetwork
+        network = OnnxNetwork(Path("{tmp_path}/colours.onnx"))
+        images = np.ones((1, 4096, 4096, 3), np.uint8)
+        leave({logits // 4} + {logits // 2})
+        with reporting():
+            network.probabilities(images)
+    """)
+    assert done.stderr == "error: --window: memory does not suffice for a window of 4096x4096 px; choose less\n"
 
 
 def test_a_scene_that_breaks_half_way_ends_the_reading(tmp_path: Path) -> None:

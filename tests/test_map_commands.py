@@ -1,18 +1,24 @@
 """`landseg area`, `change`, `export` and `card`, as a person types them."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 from mapmakers import CLASSES, make_map, patches
+from rasterio import Affine
 from test_blending import photograph, unet, write
 from test_predict import landseg
 from tilemakers import CARD, PATHS
+from typer.main import get_command
+from typer.testing import Result
 
+from landseg.cli import app
 from landseg.datasets.card import write_card
 from landseg.models import save
+from landseg.rasters import unplaced
 from landseg.tables import scene_table, write_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,6 +30,19 @@ def maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for year in (2018, 2024):
         make_map(Path(f"{year}.tif"), patches(80, 100, seed=year))
+
+
+@pytest.fixture
+def scenes(maps: None) -> None:
+    """A model, too, and two scenes of one name."""
+    save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
+    for year in ("2018", "2024"):
+        Path(year).mkdir()
+        write(Path(year, "scene.tif"), photograph(64, 96, seed=int(year)))
+
+
+def mapped_first(*arguments: object) -> Result:
+    return landseg("change", *arguments, "-m", "model.safetensors", "--device", "cpu", "--out", "change")
 
 
 @pytest.mark.usefixtures("maps")
@@ -61,6 +80,12 @@ class TestArea:
         assert done.stderr == "error: areas.csv: is already there; name another --out, or say --overwrite\n"
         assert Path("areas.csv").read_text() == "mine"
 
+    def test_a_reference_is_never_written_over(self) -> None:
+        Path("points.csv").write_text("mine")
+        done = landseg("area", "2018.tif", "--points", "points.csv", "--csv", "points.csv", "--overwrite")
+        assert done.stderr.startswith("error: points.csv: is an input itself, ")
+        assert Path("points.csv").read_text() == "mine"
+
 
 @pytest.mark.usefixtures("maps")
 class TestChange:
@@ -81,25 +106,63 @@ class TestChange:
         again = landseg("change", "2018.tif", "2024.tif", "--out", "change")
         assert again.stderr == "error: change/change.tif: is already there; name another --out, or say --overwrite\n"
 
+    @pytest.mark.usefixtures("scenes")
     def test_of_two_scenes_of_one_name(self) -> None:
-        save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
-        for year in ("2018", "2024"):
-            Path(year).mkdir()
-            write(Path(year, "scene.tif"), photograph(64, 96, seed=int(year)))
-        arguments = (
-            "2018/scene.tif",
-            "2024/scene.tif",
-            "-m",
-            "model.safetensors",
-            "--device",
-            "cpu",
-            "--out",
-            "change",
-        )
-        done = landseg("change", *arguments)
+        done = mapped_first("2018/scene.tif", "2024/scene.tif")
         assert done.exit_code == 0, done.output
         for path in ("before/scene.tif", "after/scene.tif", "change.tif"):
             assert Path("change", path).is_file()
+
+    @pytest.mark.usefixtures("scenes")
+    def test_scenes_are_refused_before_the_first_is_mapped(self) -> None:
+        write(Path("deep.tif"), photograph(64, 96).astype(np.uint16))
+        with unplaced():
+            write(Path("flat.tif"), photograph(64, 96), crs=None, transform=Affine.identity())
+        Path("matrix.csv").write_text("actual,predicted,pixels\nbuilding,building,1\n")
+        Path("points.csv").write_text("x,y,before,after\n1,1,field,building\n")
+        for after, options, fault in (
+            ("no.tif", (), "no.tif: not there; correct the path"),
+            ("deep.tif", (), "deep.tif: holds uint16, "),
+            ("2024/scene.tif", ("--matrix", "matrix.csv"), "matrix.csv: line 2 names a class 'building', "),
+            ("2024/scene.tif", ("--points", "points.csv"), "points.csv: point 1 is of a class 'building', "),
+            ("flat.tif", ("--min-area", 10), "--min-area: a pixel of flat.tif has no known area, "),
+        ):
+            done = mapped_first("2018/scene.tif", after, *options)
+            assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+            assert done.stderr.startswith(f"error: {fault}")
+            assert not Path("change").exists()
+
+    @pytest.mark.usefixtures("scenes")
+    def test_a_second_map_that_is_there_is_said_before_the_first_is_made(self) -> None:
+        Path("change/after").mkdir(parents=True)
+        Path("change/after/scene.tif").touch()
+        done = mapped_first("2018/scene.tif", "2024/scene.tif")
+        assert done.stderr.startswith("error: change/after/scene.tif: is already there; ")
+        assert not Path("change/before").exists()
+
+    @pytest.mark.parametrize("taken", ["change/change.tif", "change/after/scene.tif", "change/before/scene.tif"])
+    @pytest.mark.usefixtures("scenes")
+    def test_a_scene_is_never_written_over(self, taken: str) -> None:
+        Path(taken).parent.mkdir(parents=True)
+        Path("2018/scene.tif").rename(taken)
+        before = Path(taken).read_bytes()
+        pair = ("2024/scene.tif", taken) if "before" in taken else (taken, "2024/scene.tif")
+        done = mapped_first(*pair, "--overwrite")
+        assert done.stderr == f"error: {taken}: is an input itself, which would be written over; name another --out\n"
+        assert Path(taken).read_bytes() == before
+
+    def test_inputs_are_never_written_over(self) -> None:
+        Path("change").mkdir()
+        Path("2018.tif").rename("change/change.tif")
+        Path("change/change.csv").write_text("mine")
+        reference = ("--points", "change/change.csv")
+        for first, options, taken in (
+            ("change/change.tif", (), "change/change.tif"),
+            ("2024.tif", reference, "change/change.csv"),
+        ):
+            done = landseg("change", first, "2024.tif", "--out", "change", "--overwrite", *options)
+            assert done.stderr.startswith(f"error: {taken}: is an input itself, ")
+        assert Path("change/change.csv").read_text() == "mine"
 
     def test_of_two_dates_of_a_place_in_the_scene_table(self) -> None:
         save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
@@ -125,11 +188,42 @@ class TestChange:
                 ("--points", "2018.tif", "--matrix", "HEAD"),
                 "2018.tif and HEAD: are two references; give points, or a matrix",
             ),
-            (("--d4",), "--d4: is of scenes, and without --model both are maps; say --model, or leave it out"),
         ):
             done = landseg("change", "2018.tif", "2024.tif", "--out", "change", *option)
             assert done.stderr == f"error: {sentence}\n"
             assert not Path("change").exists()
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            ("--bands", "3,2,1"),
+            ("--dataset", "tiny"),
+            ("--resample",),
+            ("--window", "512"),
+            ("--overlap", "0"),
+            ("--d4",),
+            ("--batch", "3"),
+            ("--device", "cpu"),
+        ],
+    )
+    def test_options_that_maps_have_no_use_for(self, option: tuple[str, ...]) -> None:
+        done = landseg("change", "2018.tif", "2024.tif", "--out", "change", *option)
+        assert done.stderr == (
+            f"error: {option[0]}: is of scenes, and without --model both are maps; say --model, or leave it out\n"
+        )
+        assert not Path("change").exists()
+
+    def test_bands_of_a_data_set_are_not_to_be_said(self) -> None:
+        bands = ("--dataset", "tiny", "--bands", "9,nir,banana")
+        sentence = "error: --bands: is of files, and the bands of scenes of a data set are known; leave it out\n"
+        for command in (("predict", "a"), ("change", "a", "b")):
+            done = landseg(*command, "-m", "model.safetensors", "--out", "new", *bands)
+            assert (done.exit_code, done.stderr) == (1, sentence)
+
+    def test_help_names_the_columns_of_points(self) -> None:
+        change = cast(Any, get_command(app)).commands["change"]
+        [points] = [option for option in change.params if option.name == "points"]
+        assert "before and after" in points.help
 
 
 @pytest.mark.usefixtures("maps")
@@ -138,7 +232,7 @@ class TestExport:
         save(unet(), Path("model.safetensors"))
         Path("model.onnx").touch()
         for out, sentence in (
-            ("model.pt", "model.pt: is to be an .onnx file; give it that suffix"),
+            ("model.pt", "model.pt: must end in .onnx; give it that suffix"),
             ("model.onnx", "model.onnx: is already there; name another --out, or say --overwrite"),
         ):
             done = landseg("export", "-m", "model.safetensors", "--out", out)

@@ -18,9 +18,10 @@ import rasterio
 import torch
 from clones import commit
 from rasterio import Affine
+from rasterio.shutil import copy
 from rasterio.windows import Window
 from servers import FileServer, Status
-from test_blending import blender, mapped, photograph, unet, write
+from test_blending import blender, colours, limited, mapped, photograph, unet, write
 from tilemakers import CLASSES, PATHS
 from typer.testing import CliRunner, Result
 
@@ -102,7 +103,7 @@ class TestFiles:
             "window": 64,
             "overlap": 0.25,
             "d4": False,
-            "bands": [],
+            "bands": [1, 2, 3],
             "resampled": False,
             "computed": "cpu in 32 bit",
         }
@@ -192,10 +193,37 @@ class TestRefused:
         Path("scene.tif").rename("maps/scene.tif")
         before = Path("maps/scene.tif").read_bytes()
         done = predict("maps/scene.tif", "--overwrite")
-        assert done.stderr == (
-            "error: maps/scene.tif: is a scene itself, which its map would replace; name another --out\n"
-        )
-        assert Path("maps/scene.tif").read_bytes() == before
+        over = "error: maps/scene.tif: is an input itself, which would be written over; name another --out\n"
+        assert done.stderr == over
+        assert predict(f"file://{Path.cwd()}/maps/scene.tif", "--overwrite").stderr == over
+        Path("maps/scene.tif").rename("maps/b.tif")
+        copy("maps/b.tif", "maps/b.vrt", driver="VRT")
+        assert predict("maps/b.vrt", "--overwrite").stderr == over.replace("scene", "b")
+        assert Path("maps/b.tif").read_bytes() == before
+
+    @pytest.mark.usefixtures("folder")
+    def test_two_of_one_name(self) -> None:
+        Path("far").mkdir()
+        for name in ("far/scene.tif", "scene_confidence.tif", "scene_probability.tif"):
+            write(Path(name), photograph(32, 32))
+        for other, option in (
+            ("far/scene.tif", "--d4"),
+            ("scene_confidence.tif", "--confidence"),
+            ("scene_probability.tif", "--probability"),
+        ):
+            refused(
+                predict("scene.tif", other, option),
+                f"maps/{Path(other).name}: would be written of scene.tif and of {other}; "
+                "map one of them into another folder",
+            )
+        assert predict("scene.tif", "scene_confidence.tif", "--probability").exit_code == 0
+
+    @pytest.mark.usefixtures("folder")
+    def test_one_that_does_not_suit_is_refused_before_the_first_is_mapped(self) -> None:
+        write(Path("deep.tif"), photograph(64, 64).astype(np.uint16))
+        done = predict("scene.tif", "deep.tif")
+        assert done.stderr.startswith("error: deep.tif: holds uint16")
+        assert left() == []
 
     @pytest.mark.usefixtures("folder")
     def test_a_style_of_the_users_own(self) -> None:
@@ -221,7 +249,7 @@ class TestRefused:
             predict("scene.tif", "--classes", "field,road"),
             "model.safetensors: knows the classes field, wood, water, not field, road; name another model",
         )
-        refused(predict("scene.tif", "--bands", "1,2,9"), "scene.tif: has no band '9' but 3; correct --bands")
+        refused(predict("scene.tif", "--bands", "1,2,9"), "scene.tif: has no band '9', but 3 in all; correct --bands")
         assert predict("scene.tif", "--classes", "water,wood,field").exit_code == 0
 
     @pytest.mark.usefixtures("folder")
@@ -288,6 +316,29 @@ class TestRefused:
         assert predict(server.url("/far.tif")).exit_code == 0
         assert left() == ["far.qml", "far.tif", "far.tif.aux.xml"]
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+    @pytest.mark.parametrize(("suffix", "library"), [("safetensors", "torch"), ("onnx", "onnx")])
+    @pytest.mark.usefixtures("folder")
+    def test_want_of_memory_for_a_row_of_windows(self, suffix: str, library: str) -> None:
+        colours(Path("model.onnx"))
+        place = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 500_000)}
+        options = {"dtype": "uint8", "photometric": "RGB", "sparse_ok": True, **place}
+        with rasterio.open("wide.tif", "w", "GTiff", 3_000_000, 32, 3, **options):
+            pass
+        needed = 3 * 32 * 3_000_000 * 4  # bytes: what is blended of all classes
+        done = limited(f"""
+            import landseg.predict.command, landseg.predict.{library}_network
+            from landseg.cli import app
+            leave({needed * 3 // 4})
+            app("predict wide.tif -m model.{suffix} --out maps --window 512 --device cpu".split())
+        """)
+        assert done.returncode == 1
+        assert done.stderr == (
+            "error: --window: memory does not suffice for a row of windows of 512 px across the 3,000,000 px of "
+            "wide.tif; choose less, or cut the scene\n"
+        )
+        assert left() == []
+
     @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
     @pytest.mark.usefixtures("folder")
     def test_a_full_disk_leaves_no_map(self) -> None:
@@ -300,20 +351,26 @@ class TestRefused:
         assert "error: maps/scene.tif: cannot be written whole, so it was not written; free some space" in done.stderr
         assert left() == []
 
+    @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
     @pytest.mark.usefixtures("folder")
-    def test_asked_to_end_it_leaves_nothing(self) -> None:
+    def test_asked_to_end_it_leaves_nothing(self, sent: signal.Signals) -> None:
         with rasterio.open("scene.tif") as scene:
             profile, values = scene.profile, scene.read()
         with rasterio.open("large.tif", "w", **profile | {"width": 2048, "height": 2048}) as large:
             large.write(np.resize(values, (len(values), 2048, 2048)))
         command = [str(Path(sys.executable).parent / "landseg"), "predict", "large.tif", "-m", "model.safetensors"]
-        with subprocess.Popen([*command, "--out", "maps", "--confidence"], stderr=subprocess.DEVNULL) as process:
-            while not any(Path("maps").glob(".*")):  # what is being written has a hidden name
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.terminate()
-            process.wait(60)
-        assert process.returncode == 128 + signal.SIGTERM
+        with subprocess.Popen([*command, "--out", "maps"], stderr=subprocess.DEVNULL) as process:
+            try:
+                until = time.monotonic() + 120
+                while not any(Path("maps").glob(".large.tif.*")):  # what is being written has a hidden name
+                    assert process.poll() is None
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+                process.send_signal(sent)
+                process.wait(60)
+            finally:
+                process.kill()
+        assert process.returncode == 128 + sent
         assert left() == []
 
 

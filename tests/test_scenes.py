@@ -18,7 +18,7 @@ from tilemakers import CARD, CLASSES, PATHS, model_info
 from landseg.datasets.card import write_card
 from landseg.errors import LandsegError
 from landseg.model_info import ModelInfo
-from landseg.predict.scenes import Scene, opened_scene, scenes
+from landseg.predict.scenes import Scene, bands_seen, opened_scene, scenes
 from landseg.rasters import Image, unplaced
 from landseg.tables import scene_table, write_csv
 
@@ -69,6 +69,7 @@ class TestBands:
     def test_as_asked(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4], ["B02", "B03", "B04", "B08"])
         assert seen(path, model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
+        assert bands_seen(Scene("a", path), model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
         assert seen(path, model_info(), ["1", "1", "1"]) == [1, 1, 1]
 
     @pytest.mark.parametrize(
@@ -89,8 +90,8 @@ class TestBands:
                 "has 4 band(s) (b02, b03, b04, b08), and the model wants red, green, blue; "
                 "say which they are by --bands, such as --bands 3,2,1",
             ),
-            ([1, 2, 3], [], ["4", "1", "1"], "has no band '4' but 3; correct --bands"),
-            ([1, 2], ["x", "y"], ["x", "y", "z"], "has no band 'z' but 2 named x, y; correct --bands"),
+            ([1, 2, 3], [], ["4", "1", "1"], "has no band '4', but 3 in all; correct --bands"),
+            ([1, 2], ["x", "y"], ["x", "y", "z"], "has no band 'z', but 2 in all: x, y; correct --bands"),
         ],
     )
     def test_refused(
@@ -133,14 +134,20 @@ class TestLocations:
         with pytest.raises(LandsegError, match=r"^nowhere/a\.tif: not there; correct the path$"):
             scenes(["nowhere/a.tif"], None)
 
-    def test_two_of_one_name(self, tmp_path: Path) -> None:
-        (tmp_path / "b").mkdir()
-        one, other = (write(tmp_path / name, [1, 2, 3]) for name in ("a.tif", "b/a.tif"))
-        with pytest.raises(LandsegError) as error:
-            scenes([str(one), str(other)], None)
-        assert str(error.value) == (
-            f"{other}: its map would be called a, as that of {one}; map one of them into another folder"
-        )
+    @pytest.mark.parametrize(
+        ("given", "name"),
+        [
+            ("GTIFF_DIR:1:over/north.tif", "north_1"),
+            ('NETCDF:"over/a.nc":red', "a_red"),
+            ('NETCDF:"over/a.nc":blue', "a_blue"),
+            ("HDF5:a.h5://group/red", "a_group_red"),
+            ('HDF4_EOS:EOS_GRID:"a.hdf":Grid 1:b', "a_EOS_GRID_Grid_1_b"),
+            ("file:///over/south%20west.tif", "south_20west"),
+        ],
+    )
+    def test_what_is_no_path_is_named_in_plain_letters(self, given: str, name: str) -> None:
+        [scene] = scenes([given], None)
+        assert scene.name == name
 
     def test_one_twice(self, tmp_path: Path) -> None:
         path = str(write(tmp_path / "a.tif", [1, 2, 3]))
@@ -241,6 +248,12 @@ class TestSceneTable:
         with opened_scene(scene, model_info()) as image:
             pixels, _ = image.read(Window(0, 0, 1, 1))
         assert (scene.name, pixels.ravel().tolist()) == ("one_2018", [4, 3, 2])
+
+    @pytest.mark.usefixtures("table")
+    def test_its_files_and_bands(self) -> None:
+        [scene] = scenes(["one_2018"], "tiny")
+        assert sorted(file.name for file in scene.files) == ["B02.tif", "B03.tif", "B04.tif"]
+        assert bands_seen(scene, model_info()) == ["red", "green", "blue"]
 
     @pytest.mark.usefixtures("table")
     def test_one_that_it_has_not(self) -> None:

@@ -1,8 +1,9 @@
 """The commands of `landseg` on maps: what a person does with a trained model."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -24,12 +25,18 @@ Points = Annotated[
     Path | None,
     typer.Option(help="Reference points: x, y (or lon, lat) and class, as CSV or anything that geopandas reads."),
 ]
+PointsOfChange = Annotated[
+    Path | None,
+    typer.Option(help="Reference points: x, y (or lon, lat), before and after, as CSV or what geopandas reads."),
+]
 Matrix = Annotated[
     str | None,
     typer.Option(help="Test confusion matrices of the model: a git revision, a DVC experiment, `workspace`, or a CSV."),
 ]
 Out = Annotated[Path, typer.Option(help="The folder to write into.")]
-Bands = Annotated[str, typer.Option(help="Which bands are the model's three, by number or name: 3,2,1 or B04,B03,B02.")]
+Bands = Annotated[
+    str | None, typer.Option(help="Which bands are the model's three, by number or name: 3,2,1 or B04,B03,B02.")
+]
 Dataset = Annotated[str | None, typer.Option(help="A data set whose scene table has the scenes, such as landcovernet.")]
 Resample = Annotated[
     bool, typer.Option("--resample", help="Bring scenes to the resolution that the model was trained on.")
@@ -37,14 +44,20 @@ Resample = Annotated[
 Window = Annotated[
     int | None, typer.Option(min=32, help="Height and width of a window, px; by default that of the model's tiles.")
 ]
-Overlap = Annotated[float, typer.Option(min=0, max=0.9, help="Share of a window that the next sees, too.")]
+Overlap = Annotated[
+    float | None, typer.Option(min=0, max=0.9, help="Share of a window that the next sees, too; by default 0.25.")
+]
 Turned = Annotated[
     bool, typer.Option("--d4", help="Look at windows turned and mirrored in all eight ways; eight times slower.")
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Windows at a time; by default as suits the device.")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | None, typer.Option(help="Where to compute; by default auto.")
+]
 MinArea = Annotated[float | None, typer.Option(min=0, help="Smallest patch, m²; by default a few pixels.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+
+_OF_SCENES = ("--bands", "--dataset", "--resample", "--window", "--overlap", "--d4", "--batch", "--device")
 
 
 def predict(
@@ -53,17 +66,17 @@ def predict(
     ],
     model: ModelName,
     out: Out,
-    bands: Bands = "",
+    bands: Bands = None,
     dataset: Dataset = None,
     classes: Annotated[
         str | None, typer.Option(help="Classes that the map must have: water,road. Another model is refused.")
     ] = None,
     resample: Resample = False,
     window: Window = None,
-    overlap: Overlap = 0.25,
+    overlap: Overlap = None,
     d4: Turned = False,
     batch: Batch = None,
-    device: Device = "auto",
+    device: Device = None,
     confidence: Annotated[bool, typer.Option("--confidence", help="Write how likely the class of a pixel is.")] = False,
     probability: Annotated[bool, typer.Option("--probability", help="Write how likely every class is.")] = False,
     vector: Annotated[
@@ -71,7 +84,7 @@ def predict(
     ] = None,
     min_area: MinArea = None,
     tolerance: Annotated[
-        float | None, typer.Option(min=0, help="How far outlines may leave pixels' edges, px; by default 1.")
+        float | None, typer.Option(min=0, help="Corners that cut off less than this squared, px, go; by default 1.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -96,10 +109,13 @@ def area(
     """Measure the area of classes, with its error where a reference is given (Olofsson et al., 2014)."""
     from landseg.maps.area import areas, write_csv
     from landseg.maps.area_report import report
+    from landseg.maps.inputs import require_kept
     from landseg.rasters import raster
 
     with _tidily():
-        require_new([csv] if csv else [], overwrite)
+        written = [csv] if csv else []
+        require_kept([Path(name) for name in (*maps, points, matrix) if name], written)
+        require_new(written, overwrite)
         found = areas([raster(location) for location in maps], points, matrix)
         typer.echo(report(found))
         if csv:
@@ -111,37 +127,36 @@ def change(
     after: Annotated[str, typer.Argument(help="The later one.")],
     out: Out,
     model: OtherModel = None,
-    points: Points = None,
+    points: PointsOfChange = None,
     matrix: Matrix = None,
     min_area: MinArea = None,
-    bands: Bands = "",
+    bands: Bands = None,
     dataset: Dataset = None,
     resample: Resample = False,
     window: Window = None,
-    overlap: Overlap = 0.25,
+    overlap: Overlap = None,
     d4: Turned = False,
     batch: Batch = None,
-    device: Device = "auto",
+    device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Say what became what between two maps, or two scenes and a model, with its error where a reference is given."""
-    from landseg.maps.change_files import require_fit, write_change
+    from landseg.maps.change_files import outputs, require_fit, require_mappable, write_change
     from landseg.rasters import raster
 
     with _tidily():
-        require_fit(out, points, matrix, overwrite)
+        maps: Sequence[Path | str] = []
+        if not model:
+            _require_scenes(bands, dataset, resample, window, overlap, d4, batch, device)
+            maps = [raster(location) for location in (before, after)]
+        require_fit(maps, out, points, matrix, overwrite)
         if model:
-            from landseg.predict.command import Look, map_one
-            from landseg.predict.mapping import Wanted
+            from landseg.predict.command import Look, map_pair
 
             look = Look(model, _split(bands), (), resample, window, overlap, batch, d4, device)
-            # A folder each: two dates of a place are often called alike.
-            former: Path | str = map_one(before, dataset, look, Wanted(out / "before", overwrite), _aside)
-            latter: Path | str = map_one(after, dataset, look, Wanted(out / "after", overwrite), _aside)
-        else:
-            _require_scenes({"--bands": bands, "--dataset": dataset, "--resample": resample, "--d4": d4})
-            former, latter = raster(before), raster(after)
-        typer.echo(write_change(former, latter, out, points, matrix, min_area))
+            require = partial(require_mappable, points=points, matrix=matrix, min_area=min_area)
+            maps = map_pair((before, after), dataset, look, out, overwrite, outputs(out), require, _aside)
+        typer.echo(write_change(maps[0], maps[1], out, points, matrix, min_area))
 
 
 def export(
@@ -151,7 +166,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model for other programs: ONNX, a program of torch.export, and the model card."""
-    from landseg.predict.carrying import carry
+    from landseg.carrying import carry
 
     with _tidily():
         for sentence in carry(model, out, program, overwrite):
@@ -166,7 +181,7 @@ def card(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what is known of a model: data, split, scores with intervals, licence, intended use, limits."""
-    from landseg.predict.carrying import card_of
+    from landseg.carrying import card_of
     from landseg.predict.model_file import model_file
 
     with _tidily():
@@ -183,23 +198,29 @@ def card(
 
 @contextmanager
 def _tidily() -> Iterator[None]:
-    """Report a user's mistake, and clear temporary files away where the process is asked to end, too (SIGTERM)."""
+    """Report a user's mistake, and clear temporary files away where the process is asked to end, too."""
 
-    def end(*_: object) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    # SIGHUP comes when a terminal closes; where it is ignored (nohup), it stays so. Windows has none.
+    asked = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+    before = {number: signal.getsignal(number) for number in asked}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         with reporting():
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _require_scenes(given: dict[str, object]) -> None:
+def _require_scenes(*given: object) -> None:
     """Refuse options that say how to look at scenes, where there are none."""
-    for name, value in given.items():
-        if value:
+    for name, value in zip(_OF_SCENES, given, strict=True):
+        if value is not None and value is not False:
             raise LandsegError(f"{name}: is of scenes, and without --model both are maps; say --model, or leave it out")
 
 

@@ -27,7 +27,7 @@ _OPSET = 18
 _LARGEST = 2**31 - 2**20
 
 
-def export(model: Segmenter, path: Path, program: Path | None = None) -> float:
+def export(model: Segmenter, path: Path, program: Path | None = None, *, origin: Mapping[str, str] = {}) -> float:
     """Write a model as ONNX, and check that ONNX Runtime computes what PyTorch does.
 
     One file holds all: weights, normalisation, and in its metadata what the model says of itself, as JSON under
@@ -43,6 +43,7 @@ def export(model: Segmenter, path: Path, program: Path | None = None) -> float:
         model: the model; it stays as it is.
         path: of the ONNX file.
         program: of the program of torch.export, a .pt2 file; None: none.
+        origin: what the metadata of the ONNX file are to say of where the model comes from, by key.
 
     Returns:
         The largest difference between logits of the two, on noise of two sizes, alone and two at a time.
@@ -57,7 +58,7 @@ def export(model: Segmenter, path: Path, program: Path | None = None) -> float:
     with atomic(path) as temporary, atomic(program) if program else nullcontext() as beside:
         if beside:
             _write_program(exported, model.info, beside)
-        _write_onnx(exported, model.info, temporary)
+        _write_onnx(exported, model.info, temporary, origin)
         return _check(model, temporary)
 
 
@@ -80,7 +81,7 @@ def _write_program(exported: ExportedProgram, info: ModelInfo, path: Path) -> No
         torch.export.save(exported, file, extra_files={f"{KEY}.json": info.model_dump_json()})
 
 
-def _write_onnx(exported: ExportedProgram, info: ModelInfo, path: Path) -> None:
+def _write_onnx(exported: ExportedProgram, info: ModelInfo, path: Path, origin: Mapping[str, str]) -> None:
     with _quiet(), _failing(info):
         translated = torch.onnx.export(
             exported, input_names=["images"], output_names=["logits"], opset_version=_OPSET, dynamo=True, verbose=False
@@ -88,12 +89,12 @@ def _write_onnx(exported: ExportedProgram, info: ModelInfo, path: Path) -> None:
         if translated is None:
             raise TypeError("torch returned no program")
         model = translated.model_proto
-    _describe(model, info)
+    _describe(model, info, origin)
     onnx.save_model(model, path)
     onnx.checker.check_model(path, full_check=True)
 
 
-def _describe(model: onnx.ModelProto, info: ModelInfo) -> None:
+def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]) -> None:
     """Say in a file what it is, and drop what the exporter noted for itself."""
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
@@ -106,7 +107,7 @@ def _describe(model: onnx.ModelProto, info: ModelInfo) -> None:
     model.graph.input[0].doc_string = f"RGB, 0 to 255; height and width are multiples of {info.stride}"
     model.graph.output[0].doc_string = "one channel a class, in the order of the classes; argmax is the map"
     model.doc_string = f"Land-cover segmentation: {info.architecture} with {info.encoder}, trained on {info.dataset}"
-    onnx.helper.set_model_props(model, {KEY: info.model_dump_json(), **_in_words(info)})
+    onnx.helper.set_model_props(model, {KEY: info.model_dump_json(), **_in_words(info), **origin})
 
 
 def _in_words(info: ModelInfo) -> Mapping[str, str]:

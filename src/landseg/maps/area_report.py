@@ -122,6 +122,8 @@ def _of_points(found: Areas, sampling: Sampling, of: Estimate) -> Iterator[str]:
         f"Reference: {sample.sum():,} points of {sampling.points.name}{left and f' ({left} left out)'}. The figures "
         "hold where these were drawn at random, from the whole map or from each mapped class (Olofsson et al. 2014)."
     )
+    if sampling.repeats:
+        yield sampling.repeats
     on, mapped, area = sample.sum(axis=0), of.mapped > 0, _area(found)
     few = _listed(found, mapped & (on > 1) & (on < FEW_POINTS), lambda k: str(on[k]))
     if few:

@@ -54,6 +54,8 @@ class Points:
     strata: npt.NDArray[np.intp]
     #: Area that may have changed though no point on what is mapped as unchanged did; None where one did.
     unseen: float | None
+    #: A sentence on points that lie exactly where another does; '' where none do.
+    repeats: str = ""
 
     @property
     def left_out(self) -> npt.NDArray[np.bool_]:
@@ -98,7 +100,7 @@ def by_points(pair: Pair, change: Change, path: Path) -> Adjusted:
     mapped = before.mapped[used].astype(np.intp) * count + after.mapped[used]
     true = before.points.channels[used] * count + after.points.channels[used]
     blank = len(used) - int(used.sum()) - before.outside
-    return by_sample(change.areas, mapped, true, str(path), before.outside, blank)
+    return by_sample(change.areas, mapped, true, str(path), before.outside, blank, before.repeats)
 
 
 def by_sample(
@@ -108,6 +110,7 @@ def by_sample(
     name: str,
     outside: int = 0,
     blank: int = 0,
+    repeats: str = "",
 ) -> Adjusted:
     """Estimate areas of change by points whose change is known, each drawn by itself.
 
@@ -132,6 +135,7 @@ def by_sample(
         name: of the table, for messages and the report.
         outside: how many more points lie outside the maps, for the report.
         blank: how many where one of them has no data.
+        repeats: a sentence on those that lie where another does, for the report.
 
     Raises:
         LandsegError: too few points lie on the maps.
@@ -149,7 +153,7 @@ def by_sample(
     mapped, true = mapped[held], true[held]
     stays = np.arange(count) * (count + 1)
     seen = np.isin(mapped, stays) & ~np.isin(true, stays)
-    points = Points(name, on, outside, blank, strata, None if seen.any() else _unseen(areas, on, strata))
+    points = Points(name, on, outside, blank, strata, None if seen.any() else _unseen(areas, on, strata), repeats)
     return _stratified(areas, strata, mapped, true, points)
 
 

@@ -1,42 +1,82 @@
 """All that `landseg change` writes of two maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from landseg.datasets.classes import ClassTable
 from landseg.errors import LandsegError
 from landseg.files import require_new
+from landseg.ground import gsd
 from landseg.maps.change import legend, measured, opened_pair, write_raster
 from landseg.maps.change_estimate import by_matrices, by_points
 from landseg.maps.change_patches import patches
 from landseg.maps.change_report import report, write_csv
 from landseg.maps.class_map import map_files
 from landseg.maps.flow import write_flow
-from landseg.maps.reference import read_matrices
+from landseg.maps.inputs import files, require_kept
+from landseg.maps.reference import read_matrices, read_points
 from landseg.maps.vectors import write_polygons
+from landseg.rasters import Grid
 from landseg.revisions import load
 
 #: What is written, in the folder.
 RASTER, TABLE, POLYGONS, FIGURE = "change.tif", "change.csv", "change.gpkg", "change.png"
 
 
-def require_fit(folder: Path, points: Path | None, matrix: str | None, overwrite: bool) -> None:
-    """Refuse what would fail later, before scenes are mapped.
+def outputs(folder: Path) -> list[Path]:
+    """Return all that is written."""
+    return [*map_files(folder / RASTER), *(folder / name for name in (TABLE, POLYGONS, FIGURE))]
+
+
+def require_fit(
+    locations: Sequence[Path | str], folder: Path, points: Path | None, matrix: str | None, overwrite: bool
+) -> None:
+    """Refuse what would fail later.
 
     Args:
+        locations: of the maps, as far as they are there already.
         folder: where the files are to go.
         points: of a reference, or None.
         matrix: of the other kind of reference, or None.
         overwrite: whether files that are there are to be replaced.
 
     Raises:
-        LandsegError: a file is there, two references are given, or one is not there.
+        LandsegError: a file is there, or is an input; two references are given, or one is not there.
     """
-    require_new([*map_files(folder / RASTER), *(folder / name for name in (TABLE, POLYGONS, FIGURE))], overwrite)
+    references = [Path(name) for name in (points, matrix) if name is not None]
+    require_kept([*references, *(file for location in locations for file in files(location))], outputs(folder))
+    require_new(outputs(folder), overwrite)
     if points is not None and matrix is not None:
         raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
     if points is not None and not points.is_file():
         raise LandsegError(f"{points}: not there; correct the path")
     if matrix is not None and not Path(matrix).is_file():
         load(matrix)
+
+
+def require_mappable(
+    classes: ClassTable, grids: Sequence[Grid], points: Path | None, matrix: str | None, min_area: float | None
+) -> None:
+    """Refuse maps that are still to be made, where `write_change` would refuse them.
+
+    Args:
+        classes: they will have.
+        grids: they will lie on.
+        points: see `write_change`.
+        matrix: likewise.
+        min_area: likewise.
+
+    Raises:
+        LandsegError: a reference is of other classes or cannot be read, or areas are wanted and cannot be known.
+    """
+    if matrix is not None:
+        read_matrices(matrix, classes)
+    if points is not None:
+        for column in ("before", "after"):
+            read_points(points, classes, column)
+    lacking = [grid.name for grid in grids if gsd(grid) is None]
+    if min_area is not None and lacking:
+        raise LandsegError(f"--min-area: a pixel of {lacking[0]} has no known area, for want of a CRS; leave it out")
 
 
 def write_change(

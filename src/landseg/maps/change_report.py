@@ -180,6 +180,8 @@ def _of_points(change: Change, adjusted: Adjusted, points: Points) -> Iterator[s
         f"Reference: {points.on.sum():,} points of {points.name}{left and f' ({left} left out)'}. The figures hold "
         "where these were drawn at random, from the whole map or from each change (Olofsson et al. 2014)."
     )
+    if points.repeats:
+        yield points.repeats
     if points.left_out.any():
         yield _left_out(change, adjusted, points)
     yield from _of_strata(change, points)

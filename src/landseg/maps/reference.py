@@ -26,6 +26,7 @@ from landseg.revisions import load
 _DEGREES = "EPSG:4326"
 _BLOCK = 512  # px: points within one are read together
 _CSV = (".csv", ".txt")
+_DIGITS = 15  # of a count of pixels: no place has more
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,19 @@ class Sampling:
         return int((~self._inside).sum())
 
     @property
+    def repeats(self) -> str:
+        """A sentence on points that lie exactly where another does; '' where none do."""
+        used = self._mapped != NODATA
+        places = np.stack([self.points.x[used], self.points.y[used]])
+        repeated = places.shape[1] - np.unique(places, axis=1).shape[1]
+        if not repeated:
+            return ""
+        return (
+            f"{repeated:,} of the points lie exactly where another does: if they are the same, remove them, for "
+            "intervals look too small."
+        )
+
+    @property
     def blank(self) -> int:
         """How many points lie on maps where these have no data."""
         return int((self._inside & (self._mapped == NODATA)).sum())
@@ -143,6 +157,9 @@ class Sampling:
                 f"{class_map.name}: has no CRS, so {points.name} cannot be placed on it; give its points as x and y"
             )
         x, y = (points.x, points.y) if points.crs is None else _moved(points, class_map)
+        if points.crs is not None and grid.crs.is_geographic:  # -179° and 181° are one place, where a map crosses 180°
+            middle = (grid.transform @ (grid.width / 2, grid.height / 2))[0]
+            x = x + 360 * np.round((middle - x) / 360)
         inverse = np.linalg.inv(np.reshape(grid.transform, (3, 3)))
         with np.errstate(invalid="ignore"):
             col, row = np.floor(inverse[:2, :2] @ np.stack([x, y]) + inverse[:2, 2:])
@@ -233,7 +250,7 @@ def _from_table(path: Path, classes: ClassTable) -> Matrices:
         for name in (row["actual"], row["predicted"]):
             if name not in channel:
                 raise LandsegError(f"{path}: line {line} names a class {name!r}, {_none_of(name, list(channel))}")
-        if not row["pixels"].isdecimal():
+        if not row["pixels"].isdecimal() or len(row["pixels"]) > _DIGITS:
             raise LandsegError(f"{path}: line {line} has {row['pixels']!r} pixels; give a whole number")
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
@@ -261,6 +278,10 @@ def _from_vectors(path: Path, column: str) -> tuple[Floats, Floats, Any, list[st
     except Exception as error:  # of what a file can be, the readers raise all sorts
         reason = " ".join(str(error).split()).rstrip(".")
         raise LandsegError(f"{path}: cannot be read as a table of points ({reason}); replace it") from None
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise LandsegError(
+            f"{path}: holds no places; give a layer of points, or a .csv file with x and y or lon and lat"
+        )
     if column not in frame:
         raise LandsegError(f"{path}: has no column {column}; name that of its points' classes so")
     if len(frame) and ((frame.geom_type != "Point") | frame.geometry.is_empty).any():
@@ -280,7 +301,10 @@ def _rows(path: Path, columns: Sequence[str], asked: str) -> list[dict[str, str]
         raise LandsegError(f"{path}: is no CSV in UTF-8; save it as one") from None
     reader = csv.DictReader(io.StringIO(text))
     reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-    rows = [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
+    try:
+        rows = [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
+    except csv.Error as error:
+        raise LandsegError(f"{path}: is no sound CSV ({error}); look for a quote that is not closed") from None
     missing = [column for column in columns if column not in reader.fieldnames]
     if missing or not rows:
         fault = f"has no column {missing[0]}" if missing else "has no rows"

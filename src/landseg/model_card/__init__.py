@@ -37,19 +37,20 @@ _NEEDED = {
 }
 
 
-def model_card(run: Run, info: ModelInfo | None = None, digest: str | None = None) -> str:
+def model_card(run: Run, info: ModelInfo, digest: str, source: str | None = None) -> str:
     """Return the card of a model as Markdown.
 
     Args:
         run: the run that trained and scored it.
-        info: what its file says of it; None: what params.yaml says.
+        info: what its file says of it.
         digest: SHA-256 of its file, in hex.
+        source: that of the file that it was exported from; None: it is none, or that is not known.
 
     Raises:
         LandsegError: a result is missing, or the results are of another model.
     """
     _check(run, info)
-    card, params = _data_card(run), _params(run, info)
+    card, params = _data_card(run), {**run.params, **info.params}
     said = dict(facts([run]))
     environment = Environment(
         loader=PackageLoader("landseg.model_card", "assets"),
@@ -67,8 +68,9 @@ def model_card(run: Run, info: ModelInfo | None = None, digest: str | None = Non
         title=card.title if card else run.metrics["dataset"],
         headline=_headline(run),
         run="the workspace" if run.name == "workspace" else run.name,
+        revision_name=run.revision,
         revision="not committed" if run.revision == "workspace" else f"git revision {run.revision}",
-        model=list(_model(run, info, params, digest)),
+        model=[*_model(run, info, params), *_hashes(digest, source)],
         classes=_classes(run),
         data=list(_data(run, info, card, said)),
         meaning=_meaning(run),
@@ -76,30 +78,30 @@ def model_card(run: Run, info: ModelInfo | None = None, digest: str | None = Non
         scored=said["Scored on"],
         scores=list(_scores(run)),
         intervals=_intervals(run),
-        imagery=_imagery(info, params, card),
+        imagery=_imagery(info, card),
         generated=run.metrics["dataset"] == "sample",
-        gsd=info.gsd if info else None,
+        gsd=info.gsd,
         few=_few(run),
         class_limits=list(_class_limits(run)),
         part=SETS[run.metrics["part"]],
         bias=_bias(run),
         training=_training(run, params),
         params=_yaml({name: of for name, of in params.items() if name not in _ELSEWHERE}),
-        licence=_licence(info, card, params),
-        spdx=_spdx(_licence(info, card, params)),
+        licence=info.licence,
+        spdx=_spdx(info.licence),
         citation=card.citation if card else "",
         imagenet=params["model"]["encoder_weights"] == "imagenet",
     )
 
 
-def _check(run: Run, info: ModelInfo | None) -> None:
+def _check(run: Run, info: ModelInfo) -> None:
     for what, keys in _NEEDED.items():
         for key in keys:
             if key not in getattr(run, what):
                 raise LandsegError(
                     f"{run.name}: its results hold no {key}; run `dvc repro` there, and commit what it writes"
                 )
-    if info and (info.dataset != run.metrics["dataset"] or names(info.classes) != names(run.classes)):
+    if info.dataset != run.metrics["dataset"] or names(info.classes) != names(run.classes):
         raise LandsegError(
             f"{run.name}: its results are of {run.metrics['dataset']} with {', '.join(names(run.classes))}, but the "
             f"model was trained on {info.dataset} with {', '.join(names(info.classes))}; name the run that trained it"
@@ -112,11 +114,6 @@ def _data_card(run: Run) -> Card | None:
         return Card.model_validate_json(run.read(Paths(run.metrics["dataset"]).table("card.json").as_posix()))
     except (FileNotFoundError, LandsegError, ValidationError):
         return None
-
-
-def _params(run: Run, info: ModelInfo | None) -> dict[str, Any]:
-    """Return params.yaml, with what the model's own file says in its place."""
-    return {**run.params, **(info.params if info else {})}
 
 
 def _headline(run: Run) -> str:
@@ -133,23 +130,21 @@ def _over(run: Run) -> str:
     return f"95 % interval {_score(low)} to {_score(high)} over {units:,} {noun(run)}{few}"
 
 
-def _model(
-    run: Run, info: ModelInfo | None, params: Mapping[str, Any], digest: str | None
-) -> Iterator[tuple[str, str]]:
-    convert = params["convert"]
+def _model(run: Run, info: ModelInfo, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{run.training['parameters']:,}"
-    yield "bands", ", ".join(info.picture.bands if info else convert["bands"])
-    if info is None or info.dtypes != ("uint8",):
-        yield "values that are not uint8", _stretch(convert)
-    if info:
-        yield (
-            "ground sampling distance",
-            f"{info.gsd:g} m" if info.gsd else "not known: the scenes have no place on earth",
-        )
-        yield "sides of an image", f"multiples of {info.stride} px"
-    yield "trained on tiles of", f"{info.tile if info else params['tile']['size']} px"
-    if digest:
-        yield "SHA-256 of the file", digest
+    yield "bands", ", ".join(info.picture.bands)
+    if info.dtypes != ("uint8",):
+        yield "values that are not uint8", _stretch(params["convert"])
+    ground = f"{info.gsd:g} m" if info.gsd else "not known: the scenes have no place on earth"
+    yield "ground sampling distance", ground
+    yield "sides of an image", f"multiples of {info.stride} px"
+    yield "trained on tiles of", f"{info.tile} px"
+
+
+def _hashes(digest: str, source: str | None) -> Iterator[tuple[str, str]]:
+    yield "SHA-256 of the file", digest
+    if source:
+        yield "SHA-256 of the file that it was exported from", source
 
 
 def _stretch(convert: Mapping[str, Any]) -> str:
@@ -180,9 +175,9 @@ def _classes(run: Run) -> list[dict[str, object]]:
     return rows
 
 
-def _data(run: Run, info: ModelInfo | None, card: Card | None, said: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _data(run: Run, info: ModelInfo, card: Card | None, said: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     yield "data set", f"{card.title} ({card.name})" if card else f"{run.metrics['dataset']} (its data card is not here)"
-    yield "licence", _licence(info, card, run.params)
+    yield "licence", info.licence
     if card and card.citation:
         yield "cite", card.citation
     if card and card.url:
@@ -259,12 +254,10 @@ def _intervals(run: Run) -> str:
     )
 
 
-def _imagery(info: ModelInfo | None, params: Mapping[str, Any], card: Card | None) -> str:
-    bands = ", ".join(info.picture.bands if info else params["convert"]["bands"])
-    ground = f" at about {info.gsd:g} m" if info and info.gsd else ""
-    return (
-        f"{bands}{ground}, of landscapes and seasons like those of {card.title if card else params['dataset']['name']}"
-    )
+def _imagery(info: ModelInfo, card: Card | None) -> str:
+    ground = f" at about {info.gsd:g} m" if info.gsd else ""
+    what = card.title if card else info.dataset
+    return f"{', '.join(info.picture.bands)}{ground}, of landscapes and seasons like those of {what}"
 
 
 def _few(run: Run) -> str:
@@ -323,11 +316,6 @@ def _training(run: Run, params: Mapping[str, Any]) -> str:
         f"{_md(train['monitor'])} was number {training['best_epoch']:,}; scored are the weights of the {which}. "
         "The parameters that it depends on:"
     )
-
-
-def _licence(info: ModelInfo | None, card: Card | None, params: Mapping[str, Any]) -> str:
-    found = info.licence if info else card.licence if card else params["dataset"].get("licence")
-    return found or "not stated"
 
 
 def _spdx(licence: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
+from landseg.errors import LandsegError
 from landseg.imagery import Imagery, Present
 from landseg.maps.class_map import CERTAIN, NODATA
 from landseg.parallel import ahead
@@ -70,8 +71,19 @@ class Blender:
             probabilities: whether those of all classes are wanted, too.
 
         Raises:
-            LandsegError: the scene is truncated or damaged, or memory is short.
+            LandsegError: the scene is truncated or damaged, or memory does not suffice.
         """
+        try:
+            yield from self._bands(image, probabilities)
+        except Exception as error:  # of every library's own kind
+            if not self.network.exhausted(error):
+                raise
+            raise LandsegError(
+                f"--window: memory does not suffice for a row of windows of {self.size} px across the "
+                f"{image.grid.width:,} px of {image.name}; choose less, or cut the scene"
+            ) from None
+
+    def _bands(self, image: Imagery, probabilities: bool) -> Generator[Band, None, None]:
         down, across = self.grid(image)
         network = self.network
         columns = {start: network.array(share) for start, share in zip(across.starts, across.weights, strict=True)}

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from landseg.datasets.classes import names
+from landseg.datasets.classes import ClassTable, names
 from landseg.errors import LandsegError
 from landseg.model_info import ModelInfo
 from landseg.predict.blending import Blender
-from landseg.predict.mapping import Wanted, map_scene, require_safe
-from landseg.predict.model_file import model_file
+from landseg.predict.mapping import Job, Wanted, map_scene, require_fit, require_safe
+from landseg.predict.model_file import ModelFile, model_file
 from landseg.predict.network import Device, Network
 from landseg.predict.opening import opened_network
-from landseg.predict.scenes import scenes
+from landseg.predict.scenes import Scene, scenes
+from landseg.rasters import Grid
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Look:
     resample: bool = False
     #: Height and width of a window, px; None: those of the tiles that the model was trained on.
     window: int | None = None
-    overlap: float = 0.25
+    #: Share of a window that the next sees, too; None: a quarter.
+    overlap: float | None = None
     #: Windows at a time; None: what suits the device.
     batch: int | None = None
     symmetries: bool = False
-    device: Device = "auto"
+    #: Where to compute; None: on a GPU where there is one.
+    device: Device | None = None
 
 
 def predict_scenes(
@@ -50,30 +54,87 @@ def predict_scenes(
     Raises:
         LandsegError: see landseg.predict.mapping.map_scene; or the model is not there, or has other classes.
     """
-    found = scenes(given, dataset)
-    require_safe(found, wanted)
+    jobs = [(scene, wanted) for scene in _scenes(given, dataset, look)]
+    require_safe(jobs)
+    with _opened(look) as (model, blender):
+        _grids(jobs, look, blender)
+        yield from _maps(jobs, look, model, blender, say)
+
+
+def map_pair(
+    given: tuple[str, str],
+    dataset: str | None,
+    look: Look,
+    folder: Path,
+    overwrite: bool,
+    beside: Sequence[Path],
+    require: Callable[[ClassTable, Sequence[Grid]], None],
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Map two dates of a place, often called alike, into before/ and after/, and return the paths of the maps.
+
+    Args:
+        given: the two (see `predict_scenes`).
+        dataset: a data set, or None.
+        look: model and manner.
+        folder: where both folders go.
+        overwrite: whether maps that are there are to be replaced.
+        beside: what else will be written, none of which is to be a scene.
+        require: refuses the model's classes or the grids of the maps, before the first is made.
+        say: is told what a person should know.
+
+    Raises:
+        LandsegError: as `predict_scenes`, and what `require` raises.
+    """
+    folders = [folder / "before", folder / "after"]
+    jobs = [
+        (scene, Wanted(into, overwrite))
+        for one, into in zip(given, folders, strict=True)
+        for scene in _scenes([one], dataset, look)
+    ]
+    require_safe(jobs, beside)
+    with _opened(look) as (model, blender):
+        require(blender.network.info.classes, _grids(jobs, look, blender))
+        for sentence in _maps(jobs, look, model, blender, say):
+            say(sentence)
+    return [wanted.path(scene) for scene, wanted in jobs]
+
+
+def _scenes(given: Sequence[str], dataset: str | None, look: Look) -> list[Scene]:
+    if dataset and look.bands:
+        raise LandsegError("--bands: is of files, and the bands of scenes of a data set are known; leave it out")
+    return scenes(given, dataset)
+
+
+@contextmanager
+def _opened(look: Look) -> Iterator[tuple[ModelFile, Blender]]:
     with model_file(look.model) as model:
-        network = opened_network(model, look.device)
+        network = opened_network(model, look.device or "auto")
         _require_classes(network.info, model.name, look.classes)
-        blender = _blender(network, look)
-        for scene in found:
-            start = time.perf_counter()
-            path = map_scene(scene, blender, model, wanted, look.bands, look.resample, say)
-            yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {network.where}"
+        yield model, _blender(network, look)
 
 
-def map_one(given: str, dataset: str | None, look: Look, wanted: Wanted, say: Callable[[str], None]) -> Path:
-    """Map one scene, tell what `predict_scenes` yields, and return the path of the map."""
-    for sentence in predict_scenes([given], dataset, look, wanted, say):
-        say(sentence)
-    return wanted.path(scenes([given], dataset)[0])
+def _grids(jobs: Sequence[Job], look: Look, blender: Blender) -> list[Grid]:
+    """Return the grids of all maps, before hours go into the first."""
+    info = blender.network.info
+    return [require_fit(scene, wanted, info, look.bands, look.resample) for scene, wanted in jobs]
+
+
+def _maps(
+    jobs: Sequence[Job], look: Look, model: ModelFile, blender: Blender, say: Callable[[str], None]
+) -> Iterator[str]:
+    for scene, wanted in jobs:
+        start = time.perf_counter()
+        path = map_scene(scene, blender, model, wanted, look.bands, look.resample, say)
+        yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {blender.network.where}"
 
 
 def _blender(network: Network, look: Look) -> Blender:
     stride, size = network.info.stride, look.window or network.info.tile
     if size % stride:
         raise LandsegError(f"--window: {size} px is no multiple of {stride}, which this model needs; choose one")
-    return Blender(network, size, look.overlap, look.batch or network.batch, look.symmetries)
+    overlap = 0.25 if look.overlap is None else look.overlap
+    return Blender(network, size, overlap, look.batch or network.batch, look.symmetries)
 
 
 def _require_classes(info: ModelInfo, model: str, wanted: Sequence[str]) -> None:

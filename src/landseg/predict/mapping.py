@@ -20,10 +20,12 @@ from landseg.ground import gsd
 from landseg.imagery import Imagery
 from landseg.maps.class_map import CERTAIN, NODATA, map_files, opened_map, written_map
 from landseg.maps.cog import Cog, cog
+from landseg.maps.inputs import require_kept
 from landseg.maps.style import legend
+from landseg.model_info import ModelInfo
 from landseg.predict.blending import Band, Blender
 from landseg.predict.model_file import ModelFile
-from landseg.predict.scenes import Scene, opened_scene
+from landseg.predict.scenes import Scene, bands_seen, opened_scene
 from landseg.progress import track
 from landseg.rasters import Grid
 
@@ -46,7 +48,7 @@ class Wanted:
     vector: str | None = None
     #: Smaller patches go to their largest neighbour, m²; None: those of fewer than ten pixels.
     min_area: float | None = None
-    #: How far outlines may leave the pixels' edges, px; None: one.
+    #: The root of the largest area that outlines may cut off at a corner, px; None: one.
     tolerance: float | None = None
 
     def path(self, scene: Scene, kind: str = "", suffix: str = "tif") -> Path:
@@ -63,21 +65,45 @@ class Wanted:
         ]
 
 
-def require_safe(scenes: Sequence[Scene], wanted: Wanted) -> None:
-    """Refuse to write over scenes, and over maps unless that is wanted, before the first scene is mapped.
+#: A scene, and what is to be written of it.
+Job = tuple[Scene, Wanted]
+
+
+def require_safe(jobs: Sequence[Job], beside: Sequence[Path] = ()) -> None:
+    """Refuse to write over scenes, over maps unless that is wanted, and twice, before the first scene is mapped.
+
+    Args:
+        jobs: what is to be mapped.
+        beside: what else will be written.
 
     Raises:
-        LandsegError: an output is there, and is not to be replaced, or is a scene itself; or nothing would be done by
-            an option.
+        LandsegError: an output is there, and is not to be replaced, is read, or is that of two scenes; or nothing would
+            be done by an option.
     """
-    if not wanted.vector and (wanted.min_area is not None or wanted.tolerance is not None):
-        raise LandsegError("--min-area and --tolerance: are of polygons; say --vector, too")
-    sources = {file.resolve() for scene in scenes for file in scene.files}
-    paths = [path for scene in scenes for path in wanted.paths(scene)]
-    for path in paths:
-        if path.resolve() in sources:
-            raise LandsegError(f"{path}: is a scene itself, which its map would replace; name another --out")
-    require_new(paths, wanted.overwrite)
+    writers: dict[Path, Scene] = {}
+    for scene, wanted in jobs:
+        if not wanted.vector and (wanted.min_area is not None or wanted.tolerance is not None):
+            raise LandsegError("--min-area and --tolerance: are of polygons; say --vector, too")
+        for path in wanted.paths(scene):
+            if (other := writers.setdefault(path, scene)) is not scene:
+                raise LandsegError(
+                    f"{path}: would be written of {other.location} and of {scene.location}; map one of them into "
+                    "another folder"
+                )
+    require_kept((file for scene, _ in jobs for file in scene.files), [*writers, *beside])
+    for scene, wanted in jobs:
+        require_new(wanted.paths(scene), wanted.overwrite)
+
+
+def require_fit(scene: Scene, wanted: Wanted, info: ModelInfo, bands: Sequence[str], resample: bool) -> Grid:
+    """Return the grid of a scene's map; no pixel is read (see `map_scene` for the arguments).
+
+    Raises:
+        LandsegError: the scene does not suit the model, or what is wanted.
+    """
+    with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, lambda _: None) as image:
+        _least(wanted.min_area, image)
+        return image.grid
 
 
 def map_scene(
@@ -114,9 +140,9 @@ def map_scene(
         with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, say) as image:
             if not image.grid.crs:
                 say(f"{image.name}: has no CRS; its map has none either, and no areas in hectares")
-            how = {"bands": list(bands), "resampled": image is not given}
+            how = {"bands": bands_seen(scene, info, bands), "resampled": image is not given}
             about = tags(scene, model, blender, how)
-            least = _least(wanted.min_area, image) if wanted.vector else 0
+            least = _least(wanted.min_area, image)
             files = {
                 "confidence": confidence if wanted.confidence or wanted.vector else None,
                 "probability": wanted.path(scene, "_probability") if wanted.probability else None,
@@ -148,6 +174,7 @@ def tags(scene: Scene, model: ModelFile, blender: Blender, how: Mapping[str, Any
         "LANDSEG_PREDICT": json.dumps(how),
         "LANDSEG_SCENE": scene.name,
         "LANDSEG_MODEL": model.digest,
+        **({"LANDSEG_SOURCE": model.source} if model.source else {}),
         **({"LANDSEG_REVISION": model.revision} if model.revision else {}),
         "LANDSEG_DATASET": info.dataset,
         "LANDSEG_LICENCE": info.licence,
@@ -220,4 +247,4 @@ def _least(min_area: float | None, image: Imagery) -> int:
     wide = gsd(image.grid)
     if wide is None or isnan(wide):
         raise LandsegError(f"{image.name}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
-    return ceil(min_area / wide**2)
+    return ceil(min(min_area / wide**2, image.grid.width * image.grid.height))

@@ -50,6 +50,10 @@ class Network(Protocol):
         """Return an array of whole numbers from 0 to 255 as NumPy's, in main memory."""
         ...
 
+    def exhausted(self, error: Exception) -> bool:
+        """Say whether an error means that memory does not suffice."""
+        ...
+
 
 def too_many(windows: int, height: int, width: int) -> str:
     """Say that memory does not suffice for so many windows at once."""

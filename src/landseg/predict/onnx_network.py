@@ -37,15 +37,11 @@ class OnnxNetwork:
     def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
         try:
-            logits = self.logits(images)
-        except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
-            if "alloc" not in str(error).lower():
+            return _softmax(self.logits(images))
+        except Exception as error:
+            if not self.exhausted(error):
                 raise
             raise LandsegError(too_many(*images.shape[:3])) from None
-        logits -= logits.max(axis=1, keepdims=True)
-        found = np.exp(logits, out=logits)
-        found /= found.sum(axis=1, keepdims=True)
-        return found
 
     def logits(self, images: Pixels) -> npt.NDArray[np.float32]:
         """Return what the model says: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
@@ -73,6 +69,19 @@ class OnnxNetwork:
         """Return whole numbers from 0 to 255 as bytes."""
         return values.astype(np.uint8)
 
+    def exhausted(self, error: Exception) -> bool:
+        """Say whether an error means that memory does not suffice; ONNX Runtime's own kinds share no parent."""
+        told = not isinstance(error, LandsegError) and "alloc" in str(error).lower()
+        return told or isinstance(error, MemoryError)
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the softmax over channels, in place of the logits."""
+    logits -= logits.max(axis=1, keepdims=True)
+    found = np.exp(logits, out=logits)
+    found /= found.sum(axis=1, keepdims=True)
+    return found
+
 
 def _providers(device: Device) -> list[str]:
     """Return what ONNX Runtime is to compute with, the first that can first."""
@@ -83,8 +92,10 @@ def _providers(device: Device) -> list[str]:
 
 
 def _opened(path: Path, providers: list[str]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is raised, too, and need not be told twice
     try:
-        return onnxruntime.InferenceSession(path, providers=providers)
+        return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
         if not path.is_file():
             raise LandsegError(f"{path}: not there; correct the path") from None

@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 from landseg.datasets.card import Card, read_card
 from landseg.errors import LandsegError
 from landseg.imagery import BAND, Imagery, opened_image
+from landseg.maps.inputs import files
 from landseg.model_info import ModelInfo
 from landseg.paths import Paths
 from landseg.rasters import opened, raster
@@ -19,6 +20,10 @@ from landseg.tables import read_csv
 
 # What programs write where a band has no name.
 _NUMBER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
+# What GDAL calls a part of a file begins with its driver.
+_DRIVER = re.compile(r"[A-Z][A-Z0-9_]+:(?!//)")
+# What does not belong in the name of a map.
+_OTHER = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -34,36 +39,39 @@ class Scene:
 
     @property
     def files(self) -> list[Path]:
-        """The files on disk that are read, as far as they are known."""
-        if not isinstance(self.location, Path):
-            return []
-        codes = self.card.band_files.values() if self.card and BAND in str(self.location) else [""]
-        return [Path(str(self.location).replace(BAND, code)) for code in codes]
+        """The files that are read; a LandsegError where there is no raster."""
+        codes = self.card.band_files.values() if self.card and BAND in str(self.location) else []
+        return [Path(str(self.location).replace(BAND, code)) for code in codes] or files(self.location)
 
 
 def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
     """Find scenes by path or address or, where a data set is named, by their names in its scene table.
 
     Raises:
-        LandsegError: one is not there, or two would have maps of the same name.
+        LandsegError: one is not there, or is named twice.
     """
     found = _of_dataset(given, dataset) if dataset else [_located(location) for location in given]
-    by_name: dict[str, Scene] = {}
-    for scene in found:
-        other = by_name.setdefault(scene.name, scene)
-        if other.location == scene.location and other is not scene:
+    for number, scene in enumerate(found):
+        if scene in found[:number]:
             raise LandsegError(f"{scene.location}: is named twice; name it once")
-        if other is not scene:
-            raise LandsegError(
-                f"{scene.location}: its map would be called {scene.name}, as that of {other.location}; map one of them "
-                "into another folder"
-            )
     return found
 
 
 def _located(given: str) -> Scene:
     location = raster(given)
-    return Scene(PurePosixPath(str(location).partition("?")[0]).stem, location)
+    return Scene(location.stem if isinstance(location, Path) else _name(location), location)
+
+
+def _name(location: str) -> str:
+    """Name the map of what is no path, in letters, digits, '_', '.' and '-': by the file, and by what is within it."""
+    driver = _DRIVER.match(location)
+    if driver is None:
+        words = [PurePosixPath(location.partition("?")[0]).stem]
+    else:  # NETCDF:"a.nc":band, GTIFF_DIR:1:a.tif
+        parts = [part for part in re.split('[":]+', location[driver.end() :]) if part]
+        file = next((part for part in parts if PurePosixPath(part).suffix), "")
+        words = [PurePosixPath(file).stem, *(part for part in parts if part != file)]
+    return "_".join(filter(None, (_OTHER.sub("_", word).strip("_") for word in words)))
 
 
 def _of_dataset(names: Sequence[str], dataset: str) -> list[Scene]:
@@ -106,6 +114,18 @@ def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> It
                 "convert it to the same scale and type of numbers"
             )
         yield image
+
+
+def bands_seen(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:
+    """Return which bands of a scene a model sees as red, green and blue: by name in a data set, in a file by number.
+
+    Raises:
+        LandsegError: it cannot be read, or lacks bands.
+    """
+    if scene.card:
+        return list(info.picture.bands)
+    with opened(scene.location) as source:
+        return list(_indexes(source, info, bands))
 
 
 def _require_classes(scene: Scene, card: Card, info: ModelInfo) -> None:
@@ -155,6 +175,6 @@ def _colours(source: Any) -> dict[str, int]:
 def _index(source: Any, names: dict[str, int], asked: str) -> int:
     index = int(asked) if asked.isdecimal() else names.get(asked.lower(), 0)
     if index not in source.indexes:
-        has = f" named {', '.join(names)}" if names else ""
-        raise LandsegError(f"{source.name}: has no band {asked!r} but {source.count}{has}; correct --bands")
+        has = f": {', '.join(names)}" if names else ""
+        raise LandsegError(f"{source.name}: has no band {asked!r}, but {source.count} in all{has}; correct --bands")
     return index

@@ -32,7 +32,7 @@ class TorchNetwork:
         try:
             return self._softmax(torch.from_numpy(images).permute(0, 3, 1, 2))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not self.exhausted(error):
                 raise
             release_memory(self.device)
             raise LandsegError(too_many(*images.shape[:3])) from None
@@ -62,3 +62,7 @@ class TorchNetwork:
     def as_bytes(self, values: torch.Tensor) -> Pixels:
         """Return whole numbers from 0 to 255 in main memory."""
         return cast(Pixels, values.to(torch.uint8).cpu().numpy())
+
+    def exhausted(self, error: Exception) -> bool:
+        """Say whether an error means that memory does not suffice."""
+        return out_of_memory(error)
