@@ -233,7 +233,8 @@ with cog(Path({str(tmp_path)!r}) / "a.tif", grid, "uint8", nodata=255) as target
         target.write(row, rows)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 """
+    # GDAL's cache is full at the smaller height.
     small, large = (
-        int(subprocess.check_output([sys.executable, "-c", script, height], text=True)) for height in ("1024", "10240")
+        int(subprocess.check_output([sys.executable, "-c", script, height], text=True)) for height in ("5120", "20480")
     )
-    assert large - small < 50 << 10  # KB; the raster has 80 MB
+    assert large - small < 40 << 10  # KB; the rasters have 40 and 160 MB
