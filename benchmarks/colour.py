@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg import metrics
-from landseg.datasets.card import read_card
-from landseg.datasets.classes import IGNORE, ClassTable, channels
-from landseg.params.base import dataset_name
-from landseg.paths import RESULTS, Paths
-from landseg.tiles import part, read_image, read_mask
+from landseg.core.classes import IGNORE, ClassTable, channels
+from landseg.core.data_card import read_card
+from landseg.core.params import dataset_name
+from landseg.core.paths import RESULTS, Paths
+from landseg.core.tile_archive import read_image, read_mask
+from landseg.loader.tile_set import split_tiles
 
 BITS = 5
 Channels = npt.NDArray[np.uint8]
@@ -27,7 +28,7 @@ Channels = npt.NDArray[np.uint8]
 def pixels(paths: Paths, classes: ClassTable, name: str) -> Iterator[tuple[npt.NDArray[np.int64], Channels]]:
     """Yield, of every tile of a part, the colour bins (n,) and the channels (n,) of its labelled pixels."""
     to_channel = channels(classes)
-    for row in part(paths.table("split.parquet"), name, classes).itertuples():
+    for row in split_tiles(paths.table("split.parquet"), name, classes).itertuples():
         member = paths.tiles / str(row.archive), str(row.tile)
         red, green, blue = (read_image(*member) >> (8 - BITS)).astype(np.int64).transpose(2, 0, 1)
         target = to_channel[read_mask(*member)]

@@ -1,6 +1,6 @@
 """What clear dates and composites are worth: LandCoverNet's real labels under invented weather.
 
-The published label chips are real, their Sentinel-2 imagery is not: tests/satellite.py paints every class with a
+The published label chips are real, their Sentinel-2 imagery is not: helpers/satellite.py paints every class with a
 spectrum and a season of its own, under light, haze, clouds, shadows and veils that the cloud layers miss. Three ways
 go through the whole pipeline, with the same chips and seeds, about as many steps, and a split by Sentinel-2 tile (which
 deals parts by numbers of tiles, and so not quite alike):
@@ -32,8 +32,8 @@ from rich.table import Table
 from benchmarks.common import ROOT, console, machine, save, spread, versions
 
 sys.path.insert(0, str(ROOT / "tests"))
-from clones import clone, dvc, set_params
-from satellite import coop_landcovernet, landcovernet
+from helpers.clones import clone, dvc, set_params
+from helpers.satellite import coop_landcovernet, landcovernet
 
 DATES = 12
 ALL: dict[str, Any] = {"dataset.dates_per_chip": None, "filter.max_cloud_share": 1.0, "filter.max_nodata_share": 1.0}
@@ -83,7 +83,7 @@ def run(project: Path, way: str, seed: int) -> dict[str, Any]:
     set_params(project, {**WAYS[way], "train.seed": seed})
     dvc(project, "repro", "--quiet", variables={"OMP_NUM_THREADS": "1"})  # a busy second core costs more than it brings
     scores: Mapping[str, Any] = json.loads((project / "results/metrics.json").read_text())
-    parts = json.loads((project / "results/split.json").read_text())["parts"]
+    parts = json.loads((project / "results/split.json").read_text())["splits"]
     command = [sys.executable, str(ROOT / "benchmarks/colour.py")]
     printed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
     return {

@@ -19,10 +19,11 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from landseg.datasets.classes import palette
-from landseg.datasets.landcoverai import CARD
-from landseg.parallel import cores
-from landseg.pictures import Pixels, coloured, map_png, palette_png, photograph_png
+from landseg.core.arrays import Pixels
+from landseg.core.classes import palette
+from landseg.core.parallel import cores
+from landseg.datasets.landcoverai.fetch import CARD
+from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
 
 Triple = tuple[Pixels, Pixels, Pixels]
 
@@ -46,13 +47,13 @@ def _of_scene(image: Path, mask: Path, count: int) -> Iterator[Triple]:
             window = Window(col * _SIZE, row * _SIZE, _SIZE, _SIZE)
             picture = np.ascontiguousarray(pixels.read(window=window)[::-1].transpose(1, 2, 0))
             ids = labels.read(1, window=window)
-            yield picture, ids, coloured(ids, _COLOURS)
+            yield picture, ids, colour_mask(ids, _COLOURS)
 
 
 def encode(triple: Triple) -> int:
     """Encode a tile as convert does; return how many bytes it takes."""
     picture, ids, shown = triple
-    return len(photograph_png(picture)) + len(palette_png(ids, _COLOURS)) + len(map_png(shown))
+    return len(encode_image(picture)) + len(encode_mask(ids, _COLOURS)) + len(encode_rgb_mask(shown))
 
 
 def by_threads(tiles: Sequence[Triple], turns: int) -> float:

@@ -28,19 +28,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.tile_set import tile_set
-from landseg import speed
-from landseg.augment import Augmentation
-from landseg.batches import Order, Tier, batches
-from landseg.checkpoints import Checkpoints
-from landseg.datasets.landcoverai import CARD
-from landseg.devices import Accelerator, deterministic, mixed
-from landseg.keeper import Keeper
-from landseg.losses import Focal
-from landseg.model_info import ModelInfo
-from landseg.models import Segmenter, build
-from landseg.parallel import cores
-from landseg.pictures import Picture
-from landseg.training import Arithmetic, Run, Schedule, fit
+from landseg.core.parallel import cores
+from landseg.core.rendering import Rendering
+from landseg.datasets.landcoverai.fetch import CARD
+from landseg.loader.batches import Tier, batches
+from landseg.loader.sampler import TileBatchSampler
+from landseg.model.device import Accelerator, deterministic, mixed
+from landseg.model.info import ModelInfo
+from landseg.model.segmenter import Segmenter, build
+from landseg.train import throughput as speed
+from landseg.train.augmentation import Augmentation
+from landseg.train.callback import BestCheckpoint
+from landseg.train.checkpoints import Checkpoints
+from landseg.train.losses import Focal
+from landseg.train.module import ComputeOptions, OptimizerConfig, SegmentationModule, fit
 
 # What a step is made of, by the names that torch gives its operations; the first that fits.
 _PARTS = {
@@ -62,7 +63,7 @@ def network(encoder: str) -> Segmenter:
         encoder=encoder,
         encoder_depth=5,
         classes=CARD.classes,
-        picture=Picture(("red", "green", "blue"), "fixed", (0, 255), 1),
+        rendering=Rendering(("red", "green", "blue"), "fixed", (0, 255), 1),
         image_bands=CARD.bands,
         dtypes=("uint8",),
         gsd=0.25,
@@ -97,8 +98,8 @@ def trained(
     model, bf16 = network(encoder), mixed(precision, device)
     train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
     rate = speed.convolution_rate(device, bf16)
-    arithmetic = Arithmetic(bf16, compiled, None, speed.flops(model, train.size), rate)
-    run = Run(model, Focal(2.0, None), Schedule("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
+    arithmetic = ComputeOptions(bf16, compiled, None, speed.flops(model, train.size), rate)
+    run = SegmentationModule(model, Focal(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
     found = defaultdict[str, list[float]](list)
     parts: dict[str, float] = {}
 
@@ -113,20 +114,20 @@ def trained(
         if keeper.epoch == epochs + 1:  # not later, for Lightning then takes the network off the device
             parts.update(profile(run, train, batch, device))
 
-    keeper = Keeper(Checkpoints(state, {}), "val/loss", None, report)
-    order = Order(tiles, batch, 0, lambda: keeper.epoch)
+    keeper = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
+    order = TileBatchSampler(tiles, batch, 0, lambda: keeper.epoch)
     changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
     start = time.perf_counter()
     dealt = batches(train, order, tier, device, cores(), changes)
     decoding = time.perf_counter() - start
-    fit(run, dealt, batches(val, Order(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
+    fit(run, dealt, batches(val, TileBatchSampler(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
     told = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": arithmetic.tile_flops / 1e9, "tflops": rate / 1e12}
     return {**found, "told": told, "profile": parts}
 
 
-def rate_on_one_batch(run: Run, tiles: Any, batch: int, steps: int, device: Accelerator) -> float:
+def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: int, device: Accelerator) -> float:
     """Take steps on a batch that lies on the device already; return images/s."""
-    one = next(iter(batches(tiles, Order(batch, batch), "stream", "cpu", 1)))
+    one = next(iter(batches(tiles, TileBatchSampler(batch, batch), "stream", "cpu", 1)))
     resident = one[0].to(device), one[1].to(device)
     optimizer: Any = run.trainer.optimizers[0]
     run.train()
@@ -146,7 +147,7 @@ def synchronised(device: str) -> float:
     return time.perf_counter()
 
 
-def profile(run: Run, tiles: Any, batch: int, device: Accelerator) -> dict[str, float]:
+def profile(run: SegmentationModule, tiles: Any, batch: int, device: Accelerator) -> dict[str, float]:
     """Return what share of a step's time each part takes, on the device."""
     activity = torch.profiler.ProfilerActivity
     kinds = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]

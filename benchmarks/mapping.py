@@ -33,26 +33,26 @@ from rasterio.windows import Window
 from benchmarks.common import ROOT, Figure, console, report
 from benchmarks.loops import network
 from benchmarks.scene import REAL_SIZE, write_pair
-from landseg.devices import accelerator, mixed
-from landseg.models import save
+from landseg.model.device import accelerator, mixed
+from landseg.model.segmenter import save
 from landseg.predict.blending import Blender
-from landseg.predict.mapping import Wanted, map_scene
 from landseg.predict.model_file import ModelFile
+from landseg.predict.outputs import OutputOptions, map_scene
 from landseg.predict.scenes import Scene, opened_scene
-from landseg.predict.torch_network import TorchNetwork
+from landseg.predict.torch_backend import TorchBackend
 
 _WINDOW = 512
 
 # Maps one scene, and says how much memory that took at most, bytes.
 _CHILD = """
 import json, sys, time
-from landseg.predict.command import Look, predict_scenes
-from landseg.predict.mapping import Wanted
+from landseg.predict.command import PredictOptions, predict_scenes
+from landseg.predict.outputs import OutputOptions
 from pathlib import Path
 job = json.loads(sys.argv[1])
 start = time.perf_counter()
-wanted = Wanted(Path(job["out"]), overwrite=True)
-list(predict_scenes([job["scene"]], None, Look(job["model"], device=job["device"]), wanted, print))
+wanted = OutputOptions(Path(job["out"]), overwrite=True)
+list(predict_scenes([job["scene"]], None, PredictOptions(job["model"], device=job["device"]), wanted, print))
 seconds = time.perf_counter() - start
 # Not ru_maxrss, which is never less than what the process that started this one held.
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -60,7 +60,7 @@ print(json.dumps({"seconds": seconds, "peak": peak * 1024}))
 """
 
 
-def forward_rate(net: TorchNetwork, images: np.ndarray, windows: int, synchronize: Callable[[], None]) -> float:
+def forward_rate(net: TorchBackend, images: np.ndarray, windows: int, synchronize: Callable[[], None]) -> float:
     """Return windows a second of the network alone, softmax included, on pixels in memory."""
     start = time.perf_counter()
     batches = max(1, windows // len(images))
@@ -70,7 +70,7 @@ def forward_rate(net: TorchNetwork, images: np.ndarray, windows: int, synchroniz
     return batches * len(images) / (time.perf_counter() - start)
 
 
-def plain_rate(net: TorchNetwork, scene: Path, out: Path, batch: int) -> float:
+def plain_rate(net: TorchBackend, scene: Path, out: Path, batch: int) -> float:
     """Return windows a second of the loop that every tutorial has: read, predict, write, next to one another."""
     start = time.perf_counter()
     with rasterio.open(scene) as source:
@@ -94,11 +94,11 @@ def plain_rate(net: TorchNetwork, scene: Path, out: Path, batch: int) -> float:
     return len(cells) / (time.perf_counter() - start)
 
 
-def our_rate(net: TorchNetwork, model: ModelFile, scene: Path, out: Path, overlap: float) -> float:
+def our_rate(net: TorchBackend, model: ModelFile, scene: Path, out: Path, overlap: float) -> float:
     """Return windows a second of landseg predict, from opening the scene until its map stands there, whole."""
     blender = Blender(net, _WINDOW, overlap, net.batch)
     start = time.perf_counter()
-    map_scene(Scene("map", scene), blender, model, Wanted(out, overwrite=True), (), False, console.print)
+    map_scene(Scene("map", scene), blender, model, OutputOptions(out, overwrite=True), (), False, console.print)
     seconds = time.perf_counter() - start
     with opened_scene(Scene("map", scene), net.info) as image:
         down, across = blender.grid(image)
@@ -126,7 +126,7 @@ def main(
     used = accelerator(device, "--device")
     lightning.seed_everything(0, verbose=False)
     segmenter = network(encoder)
-    net = TorchNetwork(segmenter, used, mixed("auto", used))
+    net = TorchBackend(segmenter, used, mixed("auto", used))
     synchronize = torch.cuda.synchronize if used == "cuda" else lambda: None
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:

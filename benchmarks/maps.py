@@ -24,29 +24,20 @@ from rasterio.windows import Window
 
 from benchmarks.common import console
 from landseg import metrics
-from landseg.canvas import (
-    DPI,
-    INK,
-    Pixels,
-    flow,
-    legend_height,
-    put_legend,
-    put_picture,
-    stripes,
-    whole_page,
-)
-from landseg.datasets.classes import IGNORE, channels, names, palette
-from landseg.devices import Accelerator, accelerator, mixed
-from landseg.evaluation import predict_ids
+from landseg.core.arrays import Counts, Pixels
+from landseg.core.classes import IGNORE, channels, names, palette
+from landseg.core.params import dataset_name
+from landseg.core.paths import Paths
+from landseg.core.tables import read_parquet
+from landseg.core.tile_archive import read_image, read_mask
+from landseg.evaluate.predict import predict_ids
 from landseg.maps.class_map import CERTAIN, opened_map
-from landseg.models import Segmenter, load
-from landseg.params.base import dataset_name
-from landseg.paths import Paths
-from landseg.predict.command import Look, predict_scenes
-from landseg.predict.mapping import Wanted
+from landseg.model.device import Accelerator, accelerator, mixed
+from landseg.model.segmenter import Segmenter, load
+from landseg.plotting import DPI, INK, flow, legend_height, put_legend, put_picture, stripes, whole_page
+from landseg.predict.command import PredictOptions, predict_scenes
+from landseg.predict.outputs import OutputOptions
 from landseg.predict.windows import windows
-from landseg.tables import read_parquet
-from landseg.tiles import read_image, read_mask
 
 _RIM = 16
 # What a picture of scenes looks like: inches, and height as a share of width of one.
@@ -74,8 +65,8 @@ class Tile(NamedTuple):
 class Scored:
     """What became of the test part, (S, K, K) pixels a scene each."""
 
-    whole: metrics.Counts
-    rim: metrics.Counts
+    whole: Counts
+    rim: Counts
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ class Bench:
     def by_tile(self, tile: Tile) -> Pixels:
         """Return what evaluation sees in a tile."""
         image = read_image(self.paths.tiles / tile.archive, tile.tile)
-        [found] = predict_ids(self.model, image[None], self.device, bf16=mixed("auto", self.device))
+        [found] = predict_ids(self.model, image[None], bf16=mixed("auto", self.device))
         seen: Pixels = found[: tile.height, : tile.width]
         return seen
 
@@ -127,8 +118,10 @@ def _near_edge(tile: Tile, height: int, width: int) -> npt.NDArray[np.bool_]:
 
 def mapped(bench: Bench, out: Path, window: int, overlap: float, confidence: bool = False) -> dict[str, Pixels]:
     """Map all scenes by `landseg predict`; return their maps, ids (H, W)."""
-    look = Look(str(bench.paths.model("best")), window=window, overlap=overlap, device=bench.device)
-    for _ in predict_scenes(bench.scenes(), bench.paths.dataset, look, Wanted(out, True, confidence), lambda _: None):
+    look = PredictOptions(str(bench.paths.model("best")), window=window, overlap=overlap, device=bench.device)
+    for _ in predict_scenes(
+        bench.scenes(), bench.paths.dataset, look, OutputOptions(out, True, confidence), lambda _: None
+    ):
         pass
     maps = {}
     for scene in bench.scenes():
@@ -213,7 +206,7 @@ def main(
     """Print what each way of looking at the test scenes scores."""
     paths = Paths(dataset_name())
     table = read_parquet(paths.table("split.parquet"))
-    rows = table.loc[table["part"] == "test", list(Tile._fields)].itertuples(index=False)
+    rows = table.loc[table["split"] == "test", list(Tile._fields)].itertuples(index=False)
     tiles = [Tile(*row) for row in rows]
     bench = Bench(paths, load(paths.model("best")).eval(), tiles, accelerator("auto", "--device"))
     size = bench.model.info.tile

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.common import console, machine, print_facts, save, versions
 from benchmarks.scene import Pixels, mask_like, orthophoto, test_data
-from landseg.datasets.classes import palette
-from landseg.datasets.landcoverai import CLASSES
+from landseg.core.classes import palette
+from landseg.datasets.landcoverai.fetch import CLASSES
 
 Encoder = Callable[[Pixels], bytes]
 

@@ -15,11 +15,11 @@ import rasterio
 import shapely
 from rasterio.io import MemoryFile
 
-from landseg.datasets.card import Card, CloudLayer, write_card
-from landseg.datasets.classes import LandClass
-from landseg.paths import Paths
-from landseg.tables import PARTS, extend_parquet, pixel_column, scene_table, write_csv
-from landseg.tiling import write_plan
+from landseg.core.classes import LandClass
+from landseg.core.data_card import Card, CloudLayer, write_card
+from landseg.core.paths import Paths
+from landseg.core.tables import SPLITS, extend_parquet, pixel_column, scene_table, write_csv
+from landseg.tile.plan import write_plan
 
 NAME = "many"
 CLASSES = tuple(LandClass(id=k, name=f"class {k}", color=(k, k, k)) for k in range(1, 8))
@@ -91,7 +91,7 @@ def _plan(
         "tile": scenes + "_" + cell.astype(str).astype(object),
         "archive": places + ".zip",
         "scene": scenes,
-        "place": places,
+        "location": places,
         "group": groups,
         "image": "raw/many/images/" + scenes + ".tif",
         "mask": "raw/many/masks/" + places + ".tif",
@@ -108,17 +108,17 @@ def write_tiles(root: Path, shape: str, rows: int) -> None:
     """Write a project with a tile table of a shape, and the lists that its publisher would have."""
     paths = _project(root, CloudLayer())
     tiles = SHAPES[shape](rows)
-    write_plan(tiles, root / paths.table("plan.parquet"))
+    write_plan(tiles, int(tiles["height"].max()), root / paths.table("plan.parquet"))
     rng = np.random.default_rng(0)
     area = int(tiles["height"].iloc[0]) ** 2
     pixels = np.diff(np.sort(rng.integers(0, area, (rows, len(CLASSES)))), prepend=0)
     added = {pixel_column(each.id): pixels[:, k] for k, each in enumerate(CLASSES)}
     added["pixels_ignored"] = area - pixels.sum(axis=1)
     extend_parquet(root / paths.table("plan.parquet"), root / paths.table("tiles.parquet"), added)
-    unit = "tile" if shape == "orthophotos" else "place"  # LandCover.ai lists tiles, Ghana's set lists places
+    unit = "tile" if shape == "orthophotos" else "location"  # LandCover.ai lists tiles, Ghana's set lists places
     listed = tiles[unit].unique()
-    parts = np.resize([*PARTS, "train", "train", "train"], len(listed))
-    write_csv(pd.DataFrame({unit: rng.permutation(listed), "part": parts}), root / paths.table("official.csv"))
+    parts = np.resize([*SPLITS, "train", "train", "train"], len(listed))
+    write_csv(pd.DataFrame({unit: rng.permutation(listed), "split": parts}), root / paths.table("official.csv"))
 
 
 def write_clouds(root: Path, layers: int) -> None:
@@ -135,7 +135,7 @@ def write_clouds(root: Path, layers: int) -> None:
     rows = (
         {
             "scene": scene,
-            "place": scene[:9],
+            "location": scene[:9],
             "image": f"images/{scene}.tif",
             "date": f"{scene[10:14]}-{scene[14:16]}-01",
         }

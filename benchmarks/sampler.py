@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 #: What of a file's path says to which part it belongs.
-PARTS = {
+SPLITS = {
     "starting: imports": ("<frozen importlib",),
     "reading and writing YAML": ("/ruamel/yaml/", "/dvc/utils/serialize/", "/dvc/utils/strictyaml"),
     "${...} in dvc.yaml": ("/dvc/parsing/", "/pyparsing/"),
@@ -36,7 +36,7 @@ def part(frame: FrameType | None) -> str:
     """Return the part that the innermost known frame of a stack belongs to."""
     while frame is not None:
         path = frame.f_code.co_filename
-        for name, marks in PARTS.items():
+        for name, marks in SPLITS.items():
             if any(mark in path for mark in marks):
                 return name
         frame = frame.f_back

@@ -19,11 +19,11 @@ from rasterio.crs import CRS
 
 from benchmarks.common import ROOT
 from benchmarks.scene import CRS_TEXT, Pixels, mask_like, orthophoto, test_data
-from landseg.datasets.card import write_card
-from landseg.datasets.landcoverai import CARD
-from landseg.parallel import cores
-from landseg.paths import Paths
-from landseg.tables import IMAGERY_COLUMNS, scene_table, write_csv
+from landseg.core.data_card import write_card
+from landseg.core.parallel import cores
+from landseg.core.paths import Paths
+from landseg.core.tables import IMAGERY_COLUMNS, scene_table, write_csv
+from landseg.datasets.landcoverai.fetch import CARD
 
 Kind = Literal["jpeg", "deflate"]
 

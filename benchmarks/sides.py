@@ -61,17 +61,17 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     counts the pixels of every class, checks that every id has a class, and waits until the archive is on the disk,
     none of which the official way does. One scene is not worth a second process: all is done in this one.
     """
-    from landseg.convert import PLAN_COLUMNS, convert_plan
-    from landseg.datasets.card import read_card
-    from landseg.parallel import cores
-    from landseg.pictures import Picture
-    from landseg.tables import read_arrow
+    from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+    from landseg.core.data_card import read_card
+    from landseg.core.parallel import cores
+    from landseg.core.rendering import Rendering
+    from landseg.core.tables import read_arrow
 
     start = clock()
     card = read_card(pair / "card.json")
     plan = read_arrow(pair / "plan.parquet", ["archive", *PLAN_COLUMNS])
     out.mkdir()
-    shown = Picture(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
+    shown = Rendering(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
     convert_plan(plan, pair, out, card, shown, 512, masks_rgb, cores())
     return since(start)
 
@@ -79,17 +79,17 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     """Write the scene pair, its card and its tile plan; return what they are, and the seconds that planning took."""
     from benchmarks.scene import write_pair
-    from landseg.datasets.card import write_card
-    from landseg.datasets.landcoverai import CARD
-    from landseg.tables import scene_table
-    from landseg.tiling import plan, write_plan
+    from landseg.core.data_card import write_card
+    from landseg.core.tables import scene_table
+    from landseg.datasets.landcoverai.fetch import CARD
+    from landseg.tile.plan import plan, write_plan
 
     origin = write_pair(pair, (size[0], size[1]) if size else None, seed)
     write_card(CARD, pair / "card.json")
     scenes = scene_table([{"scene": "scene", "image": "image.tif", "mask": "mask.tif"}])
     start = clock()
     tiles = plan(scenes, pair, CARD, 512, "drop")
-    write_plan(tiles, pair / "plan.parquet")
+    write_plan(tiles, 512, pair / "plan.parquet")
     seconds = since(start)["seconds"]
     megabytes = (pair / "image.tif").stat().st_size / 1e6
     return {"mask": origin, "tiles": len(tiles), "plan_seconds": seconds, "image_mb": megabytes}

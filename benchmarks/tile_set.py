@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scene import Pixels, mask_like, orthophoto
-from landseg.datasets.classes import palette
-from landseg.datasets.landcoverai import CARD
-from landseg.pictures import coloured, map_png, palette_png, photograph_png
-from landseg.tiles import TileSet
+from landseg.core.classes import palette
+from landseg.datasets.landcoverai.fetch import CARD
+from landseg.loader.tile_set import TileSet
+from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
 
 _ABREAST = 16
 
@@ -22,12 +22,12 @@ def write(folder: Path, tiles: int, size: int) -> None:
     for kind in ("images", "masks_rgb"):
         (folder / "loose" / kind).mkdir(parents=True)
     for number, (image, ids) in enumerate(pictures(tiles, size)):
-        name, encoded = f"t_{number}", photograph_png(np.ascontiguousarray(image[..., ::-1]))
+        name, encoded = f"t_{number}", encode_image(image)
         with zipfile.ZipFile(folder / f"{number // 64}.zip", "a") as archive:
             archive.writestr(f"images/{name}.png", encoded)
-            archive.writestr(f"masks/{name}.png", palette_png(ids, colours))
+            archive.writestr(f"masks/{name}.png", encode_mask(ids, colours))
         (folder / "loose/images" / f"{name}.png").write_bytes(encoded)
-        (folder / "loose/masks_rgb" / f"{name}.png").write_bytes(map_png(coloured(ids, colours)))
+        (folder / "loose/masks_rgb" / f"{name}.png").write_bytes(encode_rgb_mask(colour_mask(ids, colours)))
 
 
 def pictures(tiles: int, size: int) -> Iterator[tuple[Pixels, Pixels]]:

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.common import ROOT, Figure, console, report
 from benchmarks.tile_set import write
-from landseg.devices import accelerator
+from landseg.model.device import accelerator
 
 #: What is measured on a kind of device: (encoder, tile size px, batch size, tiles, epochs a turn).
 SETTINGS = {"cuda": ("resnet34", 512, 32, 1024, 4), "cpu": ("resnet18", 256, 8, 64, 2)}

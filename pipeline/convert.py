@@ -1,38 +1,36 @@
-"""Convert: tile plan and rasters → PNG tiles in one stored ZIP an archive, and the tile table with class counts."""
+"""Convert: encode the planned tiles as PNG, one stored ZIP per scene, and count the pixels of each class."""
 
-from landseg.convert import PLAN_COLUMNS, convert_plan
-from landseg.datasets.card import read_card
-from landseg.errors import reporting
-from landseg.files import atomic
-from landseg.parallel import cores
-from landseg.params.base import dataset_name, section
-from landseg.params.compute import ComputeParams
-from landseg.params.convert import ConvertParams
-from landseg.params.tile import TileParams
-from landseg.paths import DATA, Paths
-from landseg.pictures import Picture
-from landseg.tables import extend_parquet, read_arrow
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+
+from landseg.convert.convert import convert_plan, read_plan
+from landseg.convert.params import ConvertParams
+from landseg.core.compute import ComputeParams
+from landseg.core.data_card import read_card
+from landseg.core.errors import reporting
+from landseg.core.files import atomic
+from landseg.core.parallel import cores
+from landseg.core.params import dataset_name, section
+from landseg.core.paths import DATA, Paths
+from landseg.core.rendering import Rendering
+from landseg.core.tables import extend_parquet
 
 
 def main() -> None:
-    paths = Paths(dataset_name())
-    params = section(ConvertParams, "convert")
+    paths, params = Paths(dataset_name()), section(ConvertParams, "convert")
+    workers = section(ComputeParams, "compute").workers or cores()
+    card = read_card(paths.table("card.json"))
+    plan, size = read_plan(paths.table("plan.parquet"))
+    rendering = Rendering(params.bands, params.stretch, params.range, params.gamma)
 
-    plan = read_arrow(paths.table("plan.parquet"), ["archive", *PLAN_COLUMNS])
     with atomic(paths.tiles) as folder:
         folder.mkdir()
-        pixels = convert_plan(
-            plan,
-            root=DATA,
-            folder=folder,
-            card=read_card(paths.table("card.json")),
-            picture=Picture(params.bands, params.stretch, params.range, params.gamma),
-            size=section(TileParams, "tile").size,
-            masks_rgb=params.masks_rgb,
-            min_consensus=params.min_consensus,
-            workers=section(ComputeParams, "compute").workers or cores(),
-        )
-        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), pixels)
+        options = (size, params.masks_rgb, workers, params.min_consensus)
+        pixels = convert_plan(plan, DATA, folder, card, rendering, *options)
+        metadata = {"rendering": rendering.to_json()}
+        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), pixels, metadata)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
 
 

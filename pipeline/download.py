@@ -1,34 +1,36 @@
-"""Download: raw scenes with labels and cloud layers, a table of them, and the data card."""
+"""Download: raw scenes with labels and cloud layers, the scene table, and the data card."""
 
-import importlib
+import sys
+from pathlib import Path
 
-from landseg.datasets.base import Fetched
-from landseg.datasets.card import write_card
-from landseg.errors import reporting
-from landseg.files import atomic
-from landseg.parallel import cores
-from landseg.params.base import section
-from landseg.params.compute import ComputeParams
-from landseg.params.dataset import DatasetParams, DownloadParams
-from landseg.paths import Paths
-from landseg.tables import write_csv
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+
+from landseg.core.compute import ComputeParams
+from landseg.core.data_card import write_card
+from landseg.core.errors import reporting
+from landseg.core.files import atomic
+from landseg.core.parallel import cores
+from landseg.core.params import dataset_name, section
+from landseg.core.paths import Paths
+from landseg.core.tables import write_csv
+from landseg.download.params import DownloadParams
+from landseg.download.raw_dataset import dataset_module
 
 
 def main() -> None:
-    dataset = section(DatasetParams, "dataset")
+    paths = Paths(dataset_name())
+    module = dataset_module(paths.dataset)
+    dataset = section(module.Params, "dataset")
     download = section(DownloadParams, "download")
     compute = section(ComputeParams, "compute")
-    paths = Paths(dataset.name)
 
-    # Only the module of the data set in use is imported, so only that one is a dependency in dvc.yaml.
-    module = importlib.import_module(f"landseg.datasets.{dataset.name}")
-    with atomic(paths.raw) as raw:
-        fetched: Fetched = module.fetch(dataset, download, raw, compute.state, compute.workers or cores())
-    write_csv(fetched.scenes, paths.table("scenes.csv"))
-    write_csv(fetched.official, paths.table("official.csv"))
-    write_csv(fetched.files, paths.table("manifest.csv"))
-    write_card(fetched.card, paths.table("card.json"))
-    print(f"{fetched.card.title}: {len(fetched.scenes)} scenes")
+    with atomic(paths.raw) as folder:
+        raw = module.fetch(dataset, download, folder, compute.state, compute.workers or cores())
+    write_csv(raw.scenes, paths.table("scenes.csv"))
+    write_csv(raw.official, paths.table("official.csv"))
+    write_csv(raw.files, paths.table("manifest.csv"))
+    write_card(raw.card, paths.table("card.json"))
+    print(f"{raw.card.title}: {len(raw.scenes)} scenes")
 
 
 if __name__ == "__main__":

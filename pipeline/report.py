@@ -1,20 +1,26 @@
-"""Report: the results of the current run → one HTML page that opens from disk."""
+"""Report: the results of the current run as figures and as one HTML page that opens offline."""
 
+import sys
 from pathlib import Path
 
-from landseg.datasets.card import read_card
-from landseg.errors import reporting
-from landseg.files import atomic
-from landseg.page import page
-from landseg.params.base import dataset_name
-from landseg.paths import RESULTS, Paths
-from landseg.results import Run
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+
+from landseg.core.data_card import read_card
+from landseg.core.errors import reporting
+from landseg.core.files import atomic
+from landseg.core.params import dataset_name
+from landseg.core.paths import RESULTS, Paths
+from landseg.report.page import page
+from landseg.report.panel import write_figures
+from landseg.results.run import workspace_run
 
 
 def main() -> None:
-    run = Run("this run", "workspace", lambda path: Path(path).read_bytes())
     card = read_card(Paths(dataset_name()).table("card.json"))
+    run = workspace_run()
     model = run.params["model"]
+
+    write_figures(run, RESULTS / "figures")
     text = page(f"{card.title or card.name}: {model['architecture']} {model['encoder']}", [run])
     with atomic(RESULTS / "report.html") as temporary:
         temporary.write_text(text, encoding="utf-8")

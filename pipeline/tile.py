@@ -1,22 +1,25 @@
-"""Tile: a plan of windows over the imagery, from headers alone."""
+"""Tile: plan windows over the imagery from raster headers; no pixel is read."""
 
-from landseg.datasets.card import read_card
-from landseg.errors import reporting
-from landseg.params.base import dataset_name, section
-from landseg.params.tile import TileParams
-from landseg.paths import DATA, Paths
-from landseg.tables import read_csv
-from landseg.tiling import plan, write_plan
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+
+from landseg.core.data_card import read_card
+from landseg.core.errors import reporting
+from landseg.core.params import dataset_name, section
+from landseg.core.paths import DATA, Paths
+from landseg.core.tables import read_csv
+from landseg.tile.params import TileParams
+from landseg.tile.plan import plan, write_plan
 
 
 def main() -> None:
-    paths = Paths(dataset_name())
-    params = section(TileParams, "tile")
+    paths, params = Paths(dataset_name()), section(TileParams, "tile")
+    card, imagery = read_card(paths.table("card.json")), read_csv(paths.imagery / "imagery.csv")
 
-    card = read_card(paths.table("card.json"))
-    imagery = read_csv(paths.imagery / "imagery.csv")
     tiles = plan(imagery, DATA, card, params.size, params.edge)
-    write_plan(tiles, paths.table("plan.parquet"))
+    write_plan(tiles, params.size, paths.table("plan.parquet"))
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")
 
 

@@ -5,15 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import FileServer
-
-ROOT = Path(__file__).parents[1]
+from helpers.root import ROOT
+from helpers.servers import FileServer
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # every core has a process of tests already
 
 #: Files that take minutes: begun last, one process would work on them while all others are done.
-_LONG = ("test_studies.py", "test_pipeline.py", "test_mlhub.py", "test_train_stage.py")
+_LONG = ("test_studies.py", "test_dependencies.py", "test_mlhub.py", "test_train_stage.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +32,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny project, ready to train on. Whoever changes anything takes a copy."""
-    from tilemakers import make_project  # it leans on this module
+    from helpers.tiles import make_project  # it leans on this module
 
     folder = tmp_path_factory.mktemp("tiny")
     make_project(folder)

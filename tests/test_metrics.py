@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from landseg import metrics
-from landseg.datasets.classes import IGNORE
+from landseg.core.arrays import Counts
+from landseg.core.classes import IGNORE
 
 # rows = target, columns = prediction
 #        water wood road
@@ -19,11 +20,11 @@ SMALL = [[6, 2, 0],
 NAMES = ("water", "wood", "road")
 
 
-def matrix(rows: list[list[int]]) -> metrics.Counts:
+def matrix(rows: list[list[int]]) -> Counts:
     return np.array(rows, np.int64)
 
 
-def summary(total: metrics.Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> dict[str, Any]:
+def summary(total: Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> dict[str, Any]:
     return metrics.summary(total, total[None], names, background, resamples=100, seed=0)
 
 
@@ -237,7 +238,7 @@ def test_one_hot_iou_is_that_of_segmentation_models() -> None:
     assert metrics.one_hot_iou(0, 0) == 1
 
 
-def scenes(generator: np.random.Generator, count: int) -> metrics.Counts:
+def scenes(generator: np.random.Generator, count: int) -> Counts:
     """Scenes whose accuracy varies from one to the next: (count, 3, 3)."""
     accuracy = generator.beta(16, 4, (count, 3))
     pixels = generator.integers(500, 1500, (count, 3))

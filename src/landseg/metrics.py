@@ -21,10 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landseg.datasets.classes import IGNORE
-
-Counts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from landseg.core.arrays import Counts, Floats
+from landseg.core.classes import IGNORE
 
 _CHUNK = 2_000_000  # numbers drawn at a time: 16 MB as int64, and as much again as float64
 

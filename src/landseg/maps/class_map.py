@@ -13,12 +13,13 @@ from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from landseg.datasets.classes import IGNORE, ClassTable, LandClass
-from landseg.errors import LandsegError
-from landseg.files import atomic
+from landseg.core.classes import IGNORE, ClassTable, LandClass
+from landseg.core.errors import LandsegError
+from landseg.core.files import atomic
 from landseg.maps.cog import Cog, cog
 from landseg.maps.style import Legend, aux_xml, legend, qml
-from landseg.rasters import Grid, opened, read, valid
+from landseg.raster.grid import Grid
+from landseg.raster.io import opened, read, valid
 
 #: The value of pixels that have no class.
 NODATA = IGNORE

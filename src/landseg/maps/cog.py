@@ -13,19 +13,18 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from landseg.datasets.classes import Colour
-from landseg.errors import LandsegError
-from landseg.files import atomic
-from landseg.rasters import Grid, unplaced
-
-Pixels = npt.NDArray[Any]
+from landseg.core.arrays import Image
+from landseg.core.classes import Colour
+from landseg.core.errors import LandsegError
+from landseg.core.files import atomic
+from landseg.raster.grid import Grid
+from landseg.raster.io import unplaced
 
 # Height and width of blocks, px, and how many rows are held until they are whole blocks.
 _BLOCK = 512
@@ -49,7 +48,7 @@ class Cog:
         #: Of all pixels so far, block row by block row.
         self.checksum = 0
 
-    def write(self, row: int, pixels: Pixels) -> None:
+    def write(self, row: int, pixels: Image) -> None:
         """Write the rows that follow those already written.
 
         Args:

@@ -19,8 +19,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from landseg.errors import LandsegError
-from landseg.metrics import Counts, Floats, interval
+from landseg.core.arrays import Counts, Floats
+from landseg.core.errors import LandsegError
+from landseg.metrics import interval
 
 #: Standard errors to either side of an estimate that a 95 % interval spans, as in the paper.
 Z = 1.96

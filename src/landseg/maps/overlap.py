@@ -8,7 +8,7 @@ import shapely
 from rasterio.warp import transform_geom
 from shapely.geometry.base import BaseGeometry
 
-from landseg.rasters import Grid
+from landseg.raster.grid import Grid
 
 # How far within its rim the outline of a map is, px: half a pixel, so that maps which share a rim of one do not meet,
 # and a hair, for rounding.

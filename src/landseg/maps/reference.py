@@ -14,14 +14,14 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from landseg.datasets.classes import ClassTable, channels, names
-from landseg.errors import LandsegError
+from landseg.core.arrays import Counts, Floats
+from landseg.core.classes import ClassTable, channels, names
+from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
-from landseg.maps.wording import share
-from landseg.metrics import Counts, Floats
-from landseg.pairing import SETS, comparable
-from landseg.pairing import noun as drawn_over
-from landseg.revisions import load
+from landseg.maps.formatting import share
+from landseg.results.comparable import SETS, comparable
+from landseg.results.comparable import noun as drawn_over
+from landseg.results.revisions import load
 
 _DEGREES = "EPSG:4326"
 _BLOCK = 512  # px: points within one are read together
@@ -211,7 +211,7 @@ def _from_run(name: str, classes: ClassTable) -> Matrices:
         raise LandsegError(f"{name}: knows the classes {listed[0]}, and the map has {listed[1]}; take the map's model")
     order = [own.index(each) for each in wanted]
     matrices = run.units[1][:, order][:, :, order]
-    part, leak = str(run.metrics["part"]), run.metrics["split"]["leakage"] or {}
+    part, leak = str(run.metrics["split"]), run.metrics["leakage"] or {}
     called = name if name == run.revision else f"{name} ({run.revision})"
     title = f"the {SETS[part]} of {called}"
     return Matrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
@@ -222,7 +222,7 @@ def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
 
     Args:
         part: train, val or test.
-        leak: shares of its tiles, as `landseg.leakage.Leakage` names them; None, or absent, where they are not known.
+        leak: shares of its tiles, named as in `split.leakage.Leakage`; None, or absent, where they are not known.
     """
     if part == "train":
         return "The model was trained on the tiles of the reference: errors look too small."
@@ -230,7 +230,7 @@ def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
     near = leak.get("edge_or_corner", leak.get("edge"))
     also = {"touch a training tile": near} | {
         f"lie in {places} that also train": leak.get(key)
-        for key, places in {"same_scene": "scenes", "same_group": "groups"}.items()
+        for key, places in {"same_location": "scenes", "same_group": "groups"}.items()
     }
     for what, known in also.items():
         if known:
@@ -254,7 +254,7 @@ def _from_table(path: Path, classes: ClassTable) -> Matrices:
             raise LandsegError(f"{path}: line {line} has {row['pixels']!r} pixels; give a whole number")
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
-    noun = {"unit": "places", "scene": "scenes"}[key] if key else None
+    noun = {"unit": "locations", "scene": "scenes"}[key] if key else None
     return Matrices(str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {}))
 
 

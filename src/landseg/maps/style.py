@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from landseg.datasets.classes import ClassTable, Colour, as_hex
+from landseg.core.classes import ClassTable, Colour, as_hex
 
 #: What the values of a raster mean: value, name, colour.
 Legend = Sequence[tuple[int, str, Colour]]

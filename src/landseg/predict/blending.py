@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
-from landseg.errors import LandsegError
-from landseg.imagery import Imagery, Present
+from landseg.core.arrays import Image, Pixels, Present
+from landseg.core.errors import LandsegError
+from landseg.core.parallel import ahead
 from landseg.maps.class_map import CERTAIN, NODATA
-from landseg.parallel import ahead
-from landseg.predict.network import Array, Network, Pixels, symmetric
+from landseg.predict.backend import Array, Backend, symmetric
 from landseg.predict.windows import Windows, windows
-from landseg.rasters import Image
+from landseg.raster.image import Imagery
 
 
 class Band(NamedTuple):
@@ -47,7 +47,7 @@ class _Rows(NamedTuple):
 class Blender:
     """How a scene is looked at."""
 
-    network: Network
+    network: Backend
     #: Height and width of a window, px; a multiple of the network's stride.
     size: int
     #: Least share of a window that its neighbour sees, too.
@@ -124,11 +124,11 @@ class Blender:
         values, present = image.read(Window(0, top, image.grid.width, bottom - top))
         if self._stretched_alone(values.dtype):
             return _Rows(values.transpose(1, 2, 0), present)
-        return _Rows(self.network.info.picture(values, present)[..., ::-1], present)
+        return _Rows(self.network.info.rendering(values, present), present)
 
     def _stretched_alone(self, dtype: np.dtype[Any]) -> bool:
         """Say whether every window is stretched by its own darkest and brightest pixels, as every tile was."""
-        return dtype != np.uint8 and self.network.info.picture.stretch == "per_chip_minmax"
+        return dtype != np.uint8 and self.network.info.rendering.stretch == "per_chip_minmax"
 
     def _look(self, rows: _Rows, top: int, down: Windows, across: Windows) -> Iterator[tuple[int, Array]]:
         """Yield where windows begin, and what the network sees in each, (K, H, W), but where no data are."""
@@ -145,7 +145,7 @@ class Blender:
         values = rows.values[:, columns]
         if self._stretched_alone(values.dtype):
             present = None if rows.present is None else rows.present[:, columns]
-            values = self.network.info.picture(values.transpose(2, 0, 1), present)[..., ::-1]
+            values = self.network.info.rendering(values.transpose(2, 0, 1), present)
         height, width, _ = values.shape
         above, before = max(0, -top), max(0, -left)
         beyond = ((above, down.size - above - height), (before, across.size - before - width), (0, 0))

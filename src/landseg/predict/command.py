@@ -6,20 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from landseg.datasets.classes import ClassTable, names
-from landseg.errors import LandsegError
-from landseg.model_info import ModelInfo
+from landseg.core.classes import ClassTable, names
+from landseg.core.errors import LandsegError
+from landseg.model.info import ModelInfo
+from landseg.predict.backend import Backend, Device
 from landseg.predict.blending import Blender
-from landseg.predict.mapping import Job, Wanted, map_scene, require_fit, require_safe
+from landseg.predict.load import opened_network
 from landseg.predict.model_file import ModelFile, model_file
-from landseg.predict.network import Device, Network
-from landseg.predict.opening import opened_network
+from landseg.predict.outputs import Job, OutputOptions, map_scene, require_fit, require_safe
 from landseg.predict.scenes import Scene, scenes
-from landseg.rasters import Grid
+from landseg.raster.grid import Grid
 
 
 @dataclass(frozen=True)
-class Look:
+class PredictOptions:
     """With which model scenes are looked at, and how."""
 
     model: str
@@ -40,7 +40,7 @@ class Look:
 
 
 def predict_scenes(
-    given: Sequence[str], dataset: str | None, look: Look, wanted: Wanted, say: Callable[[str], None]
+    given: Sequence[str], dataset: str | None, look: PredictOptions, wanted: OutputOptions, say: Callable[[str], None]
 ) -> Iterator[str]:
     """Map scenes, and yield a sentence on each.
 
@@ -52,7 +52,7 @@ def predict_scenes(
         say: is told what a person should know beside.
 
     Raises:
-        LandsegError: see landseg.predict.mapping.map_scene; or the model is not there, or has other classes.
+        LandsegError: see landseg.predict.outputs.map_scene; or the model is not there, or has other classes.
     """
     jobs = [(scene, wanted) for scene in _scenes(given, dataset, look)]
     require_safe(jobs)
@@ -64,7 +64,7 @@ def predict_scenes(
 def map_pair(
     given: tuple[str, str],
     dataset: str | None,
-    look: Look,
+    look: PredictOptions,
     folder: Path,
     overwrite: bool,
     beside: Sequence[Path],
@@ -88,7 +88,7 @@ def map_pair(
     """
     folders = [folder / "before", folder / "after"]
     jobs = [
-        (scene, Wanted(into, overwrite))
+        (scene, OutputOptions(into, overwrite))
         for one, into in zip(given, folders, strict=True)
         for scene in _scenes([one], dataset, look)
     ]
@@ -100,28 +100,28 @@ def map_pair(
     return [wanted.path(scene) for scene, wanted in jobs]
 
 
-def _scenes(given: Sequence[str], dataset: str | None, look: Look) -> list[Scene]:
+def _scenes(given: Sequence[str], dataset: str | None, look: PredictOptions) -> list[Scene]:
     if dataset and look.bands:
         raise LandsegError("--bands: is of files, and the bands of scenes of a data set are known; leave it out")
     return scenes(given, dataset)
 
 
 @contextmanager
-def _opened(look: Look) -> Iterator[tuple[ModelFile, Blender]]:
+def _opened(look: PredictOptions) -> Iterator[tuple[ModelFile, Blender]]:
     with model_file(look.model) as model:
         network = opened_network(model, look.device or "auto")
         _require_classes(network.info, model.name, look.classes)
         yield model, _blender(network, look)
 
 
-def _grids(jobs: Sequence[Job], look: Look, blender: Blender) -> list[Grid]:
+def _grids(jobs: Sequence[Job], look: PredictOptions, blender: Blender) -> list[Grid]:
     """Return the grids of all maps, before hours go into the first."""
     info = blender.network.info
     return [require_fit(scene, wanted, info, look.bands, look.resample) for scene, wanted in jobs]
 
 
 def _maps(
-    jobs: Sequence[Job], look: Look, model: ModelFile, blender: Blender, say: Callable[[str], None]
+    jobs: Sequence[Job], look: PredictOptions, model: ModelFile, blender: Blender, say: Callable[[str], None]
 ) -> Iterator[str]:
     for scene, wanted in jobs:
         start = time.perf_counter()
@@ -129,7 +129,7 @@ def _maps(
         yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {blender.network.where}"
 
 
-def _blender(network: Network, look: Look) -> Blender:
+def _blender(network: Backend, look: PredictOptions) -> Blender:
     stride, size = network.info.stride, look.window or network.info.tile
     if size % stride:
         raise LandsegError(f"--window: {size} px is no multiple of {stride}, which this model needs; choose one")

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from landseg.errors import LandsegError
-from landseg.paths import Paths
-from landseg.results import Run
-from landseg.revisions import WORKSPACE, git, load, resolve
+from landseg.core.errors import LandsegError
+from landseg.core.paths import Paths
+from landseg.results.revisions import WORKSPACE, git, load, resolve
+from landseg.results.run import Run
 
 #: What landseg opens: neither format holds anything but numbers and text.
 SUFFIXES = (".safetensors", ".onnx")
@@ -30,7 +30,7 @@ class ModelFile:
     name: str
     #: The git commit whose pipeline made it, None where none is known.
     revision: str | None
-    #: By what landseg.revisions.load knows the results of the run that made and scored it; None where none is known.
+    #: The name by which `revisions.load` finds the run that made and scored it; None: not known.
     run: str | None
     #: SHA-256 of the file.
     digest: str
@@ -93,9 +93,9 @@ def _local(path: Path) -> ModelFile:
 
 def _exported(path: Path) -> ModelFile:
     """Return what an .onnx file is, by its own words."""
-    from landseg.predict.onnx_network import OnnxNetwork
+    from landseg.predict.onnx_backend import OnnxBackend
 
-    said = OnnxNetwork(path, "cpu").session.get_modelmeta().custom_metadata_map
+    said = OnnxBackend(path, "cpu").session.get_modelmeta().custom_metadata_map
     source, revision = _hash(said.get(SOURCE, ""), 64), _hash(said.get(REVISION, ""), 40)
     run = _here(revision) if SCORED in said else None
     return ModelFile(path, str(path), revision, run, digest(path), source)

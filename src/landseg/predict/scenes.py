@@ -9,14 +9,14 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
-from landseg.datasets.card import Card, read_card
-from landseg.errors import LandsegError
-from landseg.imagery import BAND, Imagery, opened_image
-from landseg.maps.inputs import files
-from landseg.model_info import ModelInfo
-from landseg.paths import Paths
-from landseg.rasters import opened, raster
-from landseg.tables import read_csv
+from landseg.core.data_card import Card, read_card
+from landseg.core.errors import LandsegError
+from landseg.core.paths import Paths
+from landseg.core.tables import read_csv
+from landseg.maps.sources import files
+from landseg.model.info import ModelInfo
+from landseg.raster.image import BAND, Imagery, opened_image
+from landseg.raster.io import opened, raster
 
 # What programs write where a band has no name.
 _NUMBER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
@@ -100,7 +100,7 @@ def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> It
     with ExitStack() as stack:
         if scene.card:
             _require_classes(scene, scene.card, info)
-            image = stack.enter_context(opened_image(Path(), str(scene.location), info.picture.bands, scene.card))
+            image = stack.enter_context(opened_image(Path(), str(scene.location), info.rendering.bands, scene.card))
         else:
             source = stack.enter_context(opened(scene.location, threads="ALL_CPUS"))
             if not source.crs and source.gcps[0]:
@@ -123,7 +123,7 @@ def bands_seen(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> list
         LandsegError: it cannot be read, or lacks bands.
     """
     if scene.card:
-        return list(info.picture.bands)
+        return list(info.rendering.bands)
     with opened(scene.location) as source:
         return list(_indexes(source, info, bands))
 
@@ -142,7 +142,7 @@ def _listed(classes: Any) -> str:
 
 def _indexes(source: Any, info: ModelInfo, asked: Sequence[str]) -> list[int]:
     """Return which bands of a raster the model wants, from 1, in its order."""
-    wanted, names = info.picture.bands, _names(source)
+    wanted, names = info.rendering.bands, _names(source)
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
     if asked:

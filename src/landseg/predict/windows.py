@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from landseg.core.arrays import Floats32
 
 # Height and width of the smallest window, px: encoders of transformers take no less.
 _LEAST = 32
@@ -26,7 +25,7 @@ class Windows:
     margin: int = 0
 
     @property
-    def weights(self) -> list[Floats]:
+    def weights(self) -> list[Floats32]:
         """What each window says of each of its pixels, (size,) each: positive, and 1 in all at every pixel.
 
         Hann's window, taken at the middle of pixels, where it is nowhere 0 (at their edges it would be, and the rim of

@@ -15,15 +15,15 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from landseg.errors import LandsegError
-from landseg.params.base import Section, read, validate
-from landseg.params.everything import Params, check
+from landseg.core.errors import LandsegError
+from landseg.core.params import Section, read, validate
+from landseg.schema import Params, check
 
 STUDIES = Path("studies")
 
 #: What can be drawn of a study.
 Drawing = Literal["curves", "classes", "panel", "differences", "leakage", "seeds"]
-Changes = dict[str, Any]
+Overrides = dict[str, Any]
 
 
 class Paper(Section):
@@ -44,9 +44,9 @@ class Study(Section):
     """Its question, in a line."""
     about: str = ""
     """What a reader has to know; blank lines part paragraphs."""
-    sets: Changes = Field({}, alias="set")
+    sets: Overrides = Field({}, alias="set")
     """Parameters that every cell sets, `section.key: value`."""
-    cells: dict[str, Changes] = Field({})
+    cells: dict[str, Overrides] = Field({})
     """Cells by their label, each with what it sets."""
     grid: dict[str, list[Any]] = Field({})
     """Values of parameters: every combination, of every one of `cells` where there are any."""
@@ -146,7 +146,7 @@ def plan(name: str, settings: Sequence[str], code: str) -> Plan:
     return Plan(_slug(path.stem), path, study, _cells(study, path, _parsed(settings), code), name, tuple(settings))
 
 
-def _parsed(settings: Sequence[str]) -> Changes:
+def _parsed(settings: Sequence[str]) -> Overrides:
     changes = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -159,7 +159,7 @@ def _parsed(settings: Sequence[str]) -> Changes:
     return changes
 
 
-def _cells(study: Study, path: Path, extra: Changes, code: str) -> list[Cell]:
+def _cells(study: Study, path: Path, extra: Overrides, code: str) -> list[Cell]:
     params = read()
     dataset = check().dataset.name  # params.yaml itself is in order, so that what is not is the study's
     planned = []
@@ -197,7 +197,7 @@ def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
             raise LandsegError(f"{path}: cells {twin.title!r} and {cell.title!r} set the same; remove one")
 
 
-def _settings(study: Study) -> Iterator[tuple[str, Changes]]:
+def _settings(study: Study) -> Iterator[tuple[str, Overrides]]:
     """Yield the label of every cell, without its seed, and what it sets."""
     named = study.cells or {"": {}}
     keys = list(study.grid)

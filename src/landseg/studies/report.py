@@ -8,21 +8,21 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from landseg.comparison import TITLES, Difference
-from landseg.comparison import differences as paired
-from landseg.errors import LandsegError
-from landseg.files import atomic
-from landseg.page import Figure as PageFigure
-from landseg.page import page
-from landseg.results import Run
-from landseg.revisions import load
-from landseg.score_table import PAPER, Column, Value, as_csv, as_markdown, columns, values
-from landseg.studies import drawing
-from landseg.studies.forest import forest
-from landseg.studies.gaps import ends, gap_sentence, leakage
-from landseg.studies.panels import panel
+from landseg.core.errors import LandsegError
+from landseg.core.files import atomic
+from landseg.report.page import Figure as PageFigure
+from landseg.report.page import page
+from landseg.results.comparison import TITLES, Difference
+from landseg.results.comparison import differences as paired
+from landseg.results.revisions import load
+from landseg.results.run import Run
+from landseg.results.score_table import PAPER, Column, Value, as_csv, as_markdown, columns, values
+from landseg.studies import figures as drawing
+from landseg.studies.forest_plot import forest
+from landseg.studies.leakage_figure import ends, gap_sentence, leakage
+from landseg.studies.panel import panel
 from landseg.studies.plan import Cell, Plan
-from landseg.studies.running import finished
+from landseg.studies.runner import finished
 
 Runs = Mapping[str, Sequence[Run]]
 

@@ -1,0 +1,13 @@
+"""Check: the whole of params.yaml, before the first stage runs. No stage depends on this script."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+
+from landseg.core.errors import reporting
+from landseg.schema import check
+
+if __name__ == "__main__":
+    with reporting():
+        check()

@@ -1,0 +1,1 @@
+"""Convert raster windows to PNG tiles."""

@@ -1,0 +1,1 @@
+"""Shared by every stage: files, tables, parameters, classes."""

@@ -1,0 +1,163 @@
+"""Evaluation: one confusion matrix a tile; every score but the one-hot IoU of batches is a function of their sums."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from landseg import metrics
+from landseg.core.arrays import Counts, Pixels
+from landseg.core.classes import IGNORE, ids
+from landseg.core.data_card import Card
+from landseg.core.errors import LandsegError
+from landseg.core.progress import track
+from landseg.core.tile_archive import read_image, read_mask
+from landseg.evaluate.examples import ExampleTile
+from landseg.loader.batches import Batch, batches
+from landseg.loader.sampler import TileBatchSampler
+from landseg.loader.tile_set import TileSet
+from landseg.model.confusion import count
+from landseg.model.device import accelerator, mixed, out_of_memory
+from landseg.model.segmenter import Segmenter, load
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What evaluation counts."""
+
+    #: (N, K, K) int64, a confusion matrix per tile.
+    matrices: Counts
+    #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
+    paper_iou: float
+
+
+def load_scored(path: Path, card: Card, device: Literal["auto", "cpu", "cuda", "mps"]) -> tuple[Segmenter, bool]:
+    """Load a model to be scored, on its device in evaluation mode; and whether to compute in bf16, as in training.
+
+    Raises:
+        LandsegError: the file is no model, was trained on other classes than the card's, or the device is not there.
+    """
+    model, where = load(path), accelerator(device)
+    if model.info.classes != card.classes:
+        raise LandsegError(f"{path}: was trained on other classes than those of the data card; re-run the train stage")
+    return model.to(where).eval(), mixed(model.info.params["train"]["precision"], where)
+
+
+def count_tiles(
+    model: Segmenter, bf16: bool, tiles: pd.DataFrame, folder: Path, batch_size: int, workers: int
+) -> Counted:
+    """Predict tiles and count their confusion matrices, and show progress.
+
+    Args:
+        model: the model, in evaluation mode on its device.
+        bf16: whether to compute in bf16 mixed precision.
+        tiles: columns archive, tile.
+        folder: the folder of the archives.
+        batch_size: tiles in a batch.
+        workers: processes that decode.
+
+    Raises:
+        TileError: a tile cannot be read.
+        LandsegError: memory does not suffice for a batch.
+    """
+    order = TileBatchSampler(len(tiles), batch_size)
+    # Every tile is read once, so keeping decoded tiles would gain nothing.
+    loader = batches(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
+    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, loader, bf16))
+    matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles"), strict=True)
+    return Counted(np.concatenate(matrices), float(np.mean(ious)))
+
+
+def count_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iterator[tuple[Counts, float]]:
+    """Predict a part; yield, of every batch, the matrices of its tiles, (N, K, K) int64, and its one-hot IoU.
+
+    Args:
+        model: the model, in evaluation mode on the device.
+        loader: the batches, in the order of the tile table.
+        bf16: whether to compute in bf16 where that is safe, as in training.
+
+    Raises:
+        TileError: a tile cannot be read.
+        LandsegError: memory does not suffice for a batch.
+    """
+    for images, targets in loader:
+        try:
+            counted = _counted(model, images, targets, bf16)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise _too_many(*images.shape[::2]) from None
+        yield counted
+
+
+@torch.inference_mode()
+def _counted(model: Segmenter, images: torch.Tensor, targets: torch.Tensor, bf16: bool) -> tuple[Counts, float]:
+    logits = model.logits(images, bf16).float()
+    channels = targets.to(logits.device).long()
+    matrices = count(logits.argmax(1), channels, len(model.info.classes))
+    return matrices.cpu().numpy(), _one_hot_iou(logits, channels)
+
+
+def _too_many(tiles: int, size: int) -> LandsegError:
+    if tiles == 1:
+        return LandsegError(f"params.yaml: tile.size: memory does not suffice for a tile of {size} px; choose less")
+    return LandsegError(
+        f"params.yaml: evaluate.batch_size: memory does not suffice for {tiles} tiles at once; set it to {tiles // 2}"
+    )
+
+
+def _one_hot_iou(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    """Return micro IoU over all one-hot channels where softmax > 0.5, ignored pixels left out."""
+    labelled = targets != IGNORE
+    confidence, channel = logits.softmax(1).max(1)  # at most one channel is over 0.5, and it is this one
+    predicted = (confidence > 0.5) & labelled
+    hits = (predicted & (channel == targets)).sum()
+    return metrics.one_hot_iou(int(hits), int(predicted.sum() + labelled.sum() - hits))
+
+
+def by_group(matrices: Counts, groups: Sequence[str]) -> tuple[list[str], Counts]:
+    """Sum tile matrices (n, K, K) by group; return the G group names in order, and (G, K, K)."""
+    names, positions = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), *matrices.shape[1:]), np.int64)
+    np.add.at(sums, positions, matrices)
+    return [str(name) for name in names], sums
+
+
+@torch.inference_mode()
+def predict_ids(model: Segmenter, images: Pixels, bf16: bool) -> Pixels:
+    """Return the class ids that a model sees in images: (N, H, W, 3) uint8 to (N, H, W) uint8.
+
+    They pass one by one: tiles are chosen to be looked at, however large.
+    """
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    channels = [model.logits(picture[None], bf16).float()[0].argmax(0).cpu().numpy() for picture in pictures]
+    predicted: Pixels = ids(model.info.classes)[np.stack(channels)]
+    return predicted
+
+
+def predict_examples(
+    model: Segmenter, bf16: bool, folder: Path, tiles: pd.DataFrame, matrices: Counts, chosen: Mapping[int, str]
+) -> list[ExampleTile]:
+    """Read and predict chosen tiles.
+
+    Args:
+        model: the model, in evaluation mode on its device.
+        bf16: whether to compute in bf16 mixed precision.
+        folder: the folder of the archives.
+        tiles: columns archive, tile, scene.
+        matrices: (N, K, K) int64, one per tile.
+        chosen: reasons by position, as `choose_examples` returns them.
+    """
+    examples = []
+    for position, why in chosen.items():
+        tile, archive = tiles["tile"][position], folder / tiles["archive"][position]
+        image, target = read_image(archive, tile), read_mask(archive, tile)
+        accuracy = metrics.pixel_accuracy(matrices[position])
+        miou = float(np.nanmean(metrics.iou(matrices[position])))
+        prediction = predict_ids(model, image[None], bf16)[0]
+        examples.append(ExampleTile(tile, tiles["scene"][position], why, accuracy, miou, image, target, prediction))
+    return examples

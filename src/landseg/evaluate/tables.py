@@ -1,0 +1,129 @@
+"""Scores of a split as metrics.json, and the tables behind plots and comparisons."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from landseg import metrics
+from landseg.core.arrays import Counts
+from landseg.core.classes import as_hex, names
+from landseg.core.data_card import Card
+from landseg.core.files import atomic
+from landseg.core.tables import write_csv
+from landseg.evaluate.params import EvaluateParams
+from landseg.evaluate.predict import Counted, by_group
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a split, and what they were computed from."""
+
+    #: As `metrics.summary` returns them.
+    scores: dict[str, Any]
+    #: The paper's 'mean IoU': micro over one-hot channels at 0.5, averaged over batches.
+    paper_iou: float
+    #: (K, K) int64, of the whole split.
+    matrix: Counts
+    #: (S, K, K) int64 of every scene, in the order of their names.
+    scene_matrices: Counts
+    #: The scenes, and the unit of the bootstrap to which each belongs.
+    scenes: list[str]
+    scene_units: list[str]
+    #: Counts of tiles, scenes and locations.
+    counts: dict[str, int]
+    #: What intervals are drawn over: locations, or groups.
+    interval_over: str
+
+
+def score(counted: Counted, tiles: pd.DataFrame, card: Card, params: EvaluateParams) -> Scored:
+    """Score a split from the confusion matrices of its tiles.
+
+    Args:
+        counted: the matrices, in the order of the tiles.
+        tiles: columns tile, scene, location, group.
+        card: the data card.
+        params: the section `evaluate`.
+    """
+    total = counted.matrices.sum(axis=0)
+    # Dates of a location show the same ground, and locations of a group share weather and light, so neither are
+    # independent.
+    unit = "location" if (tiles["group"] == "").any() else "group"
+    _, unit_matrices = by_group(counted.matrices, list(tiles[unit]))
+    scenes, scene_matrices = by_group(counted.matrices, list(tiles["scene"]))
+    units = dict(zip(tiles["scene"], tiles[unit], strict=True))
+    return Scored(
+        scores=metrics.summary(
+            total, unit_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
+        ),
+        paper_iou=counted.paper_iou,
+        matrix=total,
+        scene_matrices=scene_matrices,
+        scenes=scenes,
+        scene_units=[units[scene] for scene in scenes],
+        counts={f"{each}s": tiles[each].nunique() for each in ("tile", "scene", "location")},
+        interval_over=f"{unit}s",
+    )
+
+
+def write_results(scored: Scored, card: Card, params: EvaluateParams, results: Path) -> None:
+    """Write metrics.json, and the tables behind plots and comparisons: classes.csv, confusion.csv, scenes.csv."""
+    _write_metrics(scored, card, params, results)
+    _write_tables(scored, card, results)
+
+
+def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: Path) -> None:
+    """Write metrics.json: the scores, the split and leakage they were scored under, and baselines."""
+    split = json.loads((results / "split.json").read_text())
+    shares = split["splits"]["train"]["share"]
+    majority = max(shares, key=lambda name: shares[name] or 0)
+    content = {
+        "dataset": card.name,
+        "split": params.split,
+        "weights": params.weights,
+        **scored.counts,
+        "interval_over": scored.interval_over,
+        "strategy": split["strategy"],
+        "leakage": split["leakage"].get(params.split),
+        **scored.scores,
+        "paper_iou": round(scored.paper_iou, 6),
+        "paper_iou_batch_size": params.batch_size,
+        # The majority-class baseline: the commonest class of the training split, everywhere.
+        "majority": {
+            "class": majority,
+            "macro_miou": metrics.majority_miou(scored.matrix, names(card.classes).index(majority)),
+        },
+        "warnings": split["warnings"],
+    }
+    with atomic(results / "metrics.json") as temporary:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_tables(scored: Scored, card: Card, results: Path) -> None:
+    """Write the tables behind the plots: a row per class, and confusion matrices as rows."""
+    rows = zip(card.classes, scored.scores["per_class"].values(), strict=True)
+    classes = [{"class": each.name, "id": each.id, "color": as_hex(each.color), **values} for each, values in rows]
+    write_csv(pd.DataFrame(classes), results / "classes.csv")
+    write_csv(_long_form(scored.matrix[None], [""], card).drop(columns="scene"), results / "confusion.csv")
+    scenes = _long_form(scored.scene_matrices, scored.scenes, card)
+    scenes.insert(1, "unit", scenes["scene"].map(dict(zip(scored.scenes, scored.scene_units, strict=True))))
+    write_csv(scenes[scenes["pixels"] > 0], results / "scenes.csv")
+
+
+def print_scores(scored: Scored, split: str) -> None:
+    """Print the macro mIoU with its interval."""
+    low, high = scored.scores["macro_miou_low"], scored.scores["macro_miou_high"]
+    interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
+    units = f"{scored.scores['interval_units']} {scored.interval_over}"
+    print(f"macro mIoU on {split}: {scored.scores['macro_miou']:.4f}, {interval} over {units}")
+
+
+def _long_form(matrices: Counts, scenes: list[str], card: Card) -> pd.DataFrame:
+    """Return matrices (S, K, K) as rows scene, actual, predicted, pixels."""
+    index = pd.MultiIndex.from_product(
+        [scenes, names(card.classes), names(card.classes)], names=["scene", "actual", "predicted"]
+    )
+    return pd.DataFrame({"pixels": matrices.ravel()}, index=index).reset_index()

@@ -1,0 +1,1 @@
+"""Select scenes by cloud cover; median composites."""

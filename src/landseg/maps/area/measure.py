@@ -1,0 +1,204 @@
+"""How much ground each class takes: pixels and hectares of maps, and true areas with their error where it is known."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from landseg.core.arrays import Counts, Floats
+from landseg.core.classes import ClassTable, LandClass, ids, names
+from landseg.core.errors import LandsegError
+from landseg.core.files import atomic
+from landseg.maps.class_map import ClassMap, opened_map
+from landseg.maps.estimator import Estimate, clustered, stratified
+from landseg.maps.overlap import Overlap, overlap
+from landseg.maps.reference import Matrices, Sampling, read_matrices, read_points
+from landseg.raster.grid import Grid
+from landseg.raster.pixel_area import HECTARE, row_areas, strips
+
+
+@dataclass(frozen=True)
+class Areas:
+    """What maps say of areas, and what a reference makes of it."""
+
+    #: Locations of the maps.
+    maps: tuple[str, ...]
+    classes: tuple[LandClass, ...]
+    #: (K,) int64 pixels of every class.
+    pixels: Counts
+    #: Pixels without a class.
+    blank: int
+    #: (K,) ground area of every class, ha; None where a map has no CRS.
+    hectares: Floats | None
+    #: The maps that have none, or none with known units.
+    unplaced: tuple[str, ...]
+    #: The first two that cover the same ground, where it counts twice; None where none do.
+    overlap: Overlap | None
+    #: True areas, in ha, or in pixels where there are no hectares; None without a reference.
+    estimate: Estimate | None = None
+    #: The reference, where it is points, and where it is a model's test part.
+    points: Sampling | None = None
+    matrices: Matrices | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the areas of the estimate are in: ha, or px where no ground area is known."""
+        return "px" if self.hectares is None else "ha"
+
+    @property
+    def mapped(self) -> Floats:
+        """(K,) areas as mapped, in that unit."""
+        return self.pixels.astype(np.float64) if self.hectares is None else self.hectares
+
+
+def areas(
+    locations: Sequence[Path | str],
+    points: Path | None = None,
+    matrix: str | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Areas:
+    """Measure the classes of one or several maps, block by block, and put the areas right by a reference.
+
+    Args:
+        locations: the maps; none is to overlap another.
+        points: a table of reference points (see `read_points`).
+        matrix: where the confusion matrices of a model's test part are (see `read_matrices`).
+        resamples: draws of places behind the intervals by `matrix`.
+        seed: seed of the draws.
+
+    Raises:
+        LandsegError: a map cannot be read, the maps have different classes, a reference is not fit for them, or there
+            are two.
+    """
+    if not locations:
+        raise LandsegError("no map is given; name at least one")
+    if points is not None and matrix is not None:
+        raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
+    with opened_map(locations[0]) as first:
+        classes = first.classes
+    matrices = None if matrix is None else read_matrices(matrix, classes)
+    sampling = None if points is None else Sampling(read_points(points, classes), classes)
+    found = _measured(locations, classes, sampling)
+    estimate = None
+    if matrices is not None:
+        estimate = clustered(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
+    elif sampling is not None:
+        estimate = stratified(found.mapped, _known(sampling), names(classes))
+    return replace(found, estimate=estimate, points=sampling, matrices=matrices)
+
+
+def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sampling | None) -> Areas:
+    pixels, hectares, blank = np.zeros(len(classes), np.int64), np.zeros(len(classes)), 0
+    grids: list[Grid] = []
+    unplaced: list[str] = []
+    for location in locations:
+        with opened_map(location) as class_map:
+            class_map.require_classes(classes, str(locations[0]), "measure them one by one")
+            counts, square_metres, without = _counted(class_map, classes)
+            if sampling is not None:
+                sampling.add(class_map)
+        grids.append(class_map.grid)
+        pixels, blank = pixels + counts, blank + without
+        if square_metres is None:
+            unplaced.append(class_map.name)
+        else:
+            hectares += square_metres / HECTARE
+    maps, ground = tuple(grid.name for grid in grids), None if unplaced else hectares
+    return Areas(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), overlap(grids))
+
+
+def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats | None, int]:
+    """Return pixels (K,) and ground area (K,), m², of every class of a map, and how many pixels are of none.
+
+    Every row of a strip has a ground area of its own (see `landseg.raster.pixel_area`).
+    """
+    own = ids(classes)
+    pixels, ground, cells, placed = np.zeros(len(own), np.int64), np.zeros(len(own)), 0, True
+    for window in class_map.windows():
+        found = class_map.read(window)
+        cells += found.size
+        for columns, strip in strips(class_map.grid, window):
+            counts = _by_row(found[:, columns], own)
+            pixels += counts.sum(axis=0)
+            rows = row_areas(class_map.grid, strip) if placed else None
+            placed = rows is not None
+            if rows is not None:
+                ground += _ground(class_map.name, counts, rows)
+    return pixels, ground if placed else None, cells - int(pixels.sum())
+
+
+def _by_row(found: npt.NDArray[np.uint8], own: npt.NDArray[np.uint8]) -> Counts:
+    """Return the pixels of every class, given by its id, in every row: (H, W) to (H, K)."""
+    bins = found + 256 * np.arange(len(found))[:, None]  # a row has 256 of its own
+    return np.bincount(bins.ravel(), minlength=256 * len(found)).reshape(-1, 256)[:, own]
+
+
+def _ground(name: str, counts: Counts, rows: Floats) -> Floats:
+    """Return the ground area of every class, (K,), by its pixels in rows, (H, K), and the area of one in each, (H,)."""
+    nowhere = np.isnan(rows)
+    if counts[nowhere].any():
+        raise LandsegError(f"{name}: has classes where its CRS has no ground; cut the map to where it has")
+    ground: Floats = np.where(nowhere, 0, rows) @ counts
+    return ground
+
+
+def _known(sampling: Sampling) -> Counts:
+    """Return the points that lie on a class, of which there must be some."""
+    sample = sampling.sample
+    if not sample.any():
+        raise LandsegError(
+            f"{sampling.points.name}: none of its {len(sampling.points.x):,} points lies on a class of the map "
+            f"({sampling.outside:,} lie outside, {sampling.blank:,} where it has no data); check their coordinates"
+        )
+    return sample
+
+
+def write_csv(found: Areas, path: Path) -> None:
+    """Write the figures in full, a row a class; empty where something is not known."""
+    rows = [_row(found, channel) for channel in range(len(found.classes))]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _row(found: Areas, channel: int) -> dict[str, str | int | float | None]:
+    total, each = found.pixels.sum(), found.classes[channel]
+    row: dict[str, str | int | float | None] = {
+        "class_id": each.id,
+        "class": each.name,
+        "pixels": int(found.pixels[channel]),
+        "share": _finite(found.pixels[channel] / total) if total else None,
+        "unit": found.unit,
+        "mapped": float(found.mapped[channel]),
+    }
+    of = found.estimate
+    if of is None:
+        return row
+    bias = of.bias[channel]
+    sides = {
+        "adjusted": (of.areas, of.areas_se, of.areas_interval),
+        "users": (of.users, of.users_se, of.users_interval),
+        "producers": (of.producers, of.producers_se, of.producers_interval),
+    }
+    for name, (value, error, ends) in sides.items():
+        row[name], row[f"{name}_se"] = _finite(value[channel]), _finite(error[channel])
+        row[f"{name}_low"], row[f"{name}_high"] = (_finite(end) for end in ends[channel])
+    return row | {"bias": _finite(bias), "bias_share": _finite(over(bias, of.areas[channel]))}
+
+
+def over(part: float, whole: float) -> float:
+    """Divide, and give NaN for x / 0."""
+    return float(part / whole) if whole else np.nan
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,197 @@
+"""Pictures of a result: panels of tiles, and the confusion matrix.
+
+Made for a white page about 900 px wide, at one and a half times its resolution.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landseg import metrics
+from landseg.core.arrays import Counts, Pixels
+from landseg.core.classes import IGNORE, ClassTable, channels, names, palette
+from landseg.core.files import atomic
+from landseg.evaluate.examples import WRONG
+from landseg.plotting import (
+    DPI,
+    INK,
+    LINE,
+    PALE,
+    Entry,
+    flow,
+    legend_height,
+    put_legend,
+    put_picture,
+    stripes,
+    whole_page,
+    write_sideways,
+)
+from landseg.results.run import Run
+
+_HEADINGS = ("image", "target", "prediction", "errors")
+# The panel's measures, in inches: 1350 px wide.
+_WIDTH, _LEFT, _GAP, _HEAD = 9.0, 0.42, 0.06, 0.27
+
+
+def write_figures(run: Run, folder: Path) -> None:
+    """Draw the confusion matrix and the panel of example tiles of a run into a folder.
+
+    Raises:
+        LandsegError: results are missing, the disk is full, or the folder cannot be written.
+    """
+    confusion_figure(run.confusion, run.classes, folder / "confusion.png")
+    examples = [each for each in run.examples if "spread" in each.why.split()]
+    if examples:
+        panel(
+            np.stack([each.image for each in examples]),
+            np.stack([each.target for each in examples]),
+            np.stack([each.prediction for each in examples]),
+            [each.tile for each in examples],
+            run.classes,
+            folder / "panel.png",
+        )
+
+
+def panel(
+    images: Pixels, targets: Pixels, predictions: Pixels, titles: Sequence[str], classes: ClassTable, path: Path
+) -> None:
+    """Draw tiles, one a row, as image, target, prediction and errors, and write them as PNG.
+
+    Errors stand over a pale grey image; ignored pixels are hatched. Beside each row stand the tile's
+    name, its pixel accuracy, and its IoU as the mean over the classes that its target holds.
+
+    Args:
+        images: (N, H, W, 3) uint8, N at least 1.
+        targets: (N, H, W) uint8 class ids, or IGNORE.
+        predictions: (N, H, W) uint8 class ids.
+        titles: N names.
+        classes: the class table; the legend shows those of its classes that occur.
+        path: the PNG to write, whole or not at all.
+
+    Raises:
+        LandsegError: the disk is full, or the folder cannot be written.
+    """
+    rows, height, width = targets.shape
+    cell = (_WIDTH - _LEFT - 4 * _GAP) / 4
+    tall = cell * height / width
+    placed = flow(legend(targets, predictions, classes), _WIDTH - _LEFT)
+    foot = _GAP + legend_height(placed)
+    total = _HEAD + rows * (tall + _GAP) + foot
+    figure = Figure((_WIDTH, total), dpi=DPI)
+    page = whole_page(figure)
+    for row in range(rows):
+        top = _HEAD + row * (tall + _GAP)
+        pictures = tile_pictures(images[row], targets[row], predictions[row], classes)
+        for column, picture in enumerate(pictures):
+            put_picture(page, picture, _LEFT + column * (cell + _GAP), top, cell, tall)
+        write_sideways(page, titles[row], 0.13, top + tall / 2, tall, 8.5, INK)
+        scores = _scores(targets[row], predictions[row], classes)
+        write_sideways(page, scores, 0.31, top + tall / 2, tall, 8, PALE)
+    for column, heading in enumerate(_HEADINGS):
+        page.text(_LEFT + column * (cell + _GAP) + cell / 2, _HEAD - 0.07, heading, fontsize=10, ha="center", color=INK)
+    put_legend(page, placed, _LEFT, total - foot + 1.5 * _GAP)
+    _write(figure, path)
+
+
+def confusion_figure(matrix: Counts, classes: ClassTable, path: Path) -> None:
+    """Draw where the pixels of every target class went, and write it as PNG.
+
+    Colours and percentages are shares of a row, so the diagonal is the recall. The row of a class
+    without a target pixel is empty.
+
+    Args:
+        matrix: (K, K) int64 pixels, rows = target, columns = prediction.
+        classes: the K classes, in channel order.
+        path: the PNG to write, whole or not at all.
+
+    Raises:
+        LandsegError: the disk is full, or the folder cannot be written.
+    """
+    count = len(classes)
+    pixels = matrix.sum(axis=1)
+    shares = np.divide(matrix, pixels[:, None], out=np.zeros(matrix.shape), where=pixels[:, None] > 0)
+    roomy = count <= 10
+    side = count * (0.8 if roomy else 0.3)  # inches
+    figure = Figure((side, side), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = _cell(share, int(matrix[row, column]), roomy)
+        ink = "white" if share > 0.5 else INK
+        axes.text(column, row, text, ha="center", va="center", fontsize=8.5 if roomy else 7, color=ink)
+    for row, number in enumerate(pixels):
+        axes.text(count - 0.35, row, f"{_short(int(number))} px", va="center", fontsize=8.5, color=PALE)
+    _axes(axes, names(classes))
+    _write(figure, path, bbox_inches="tight", pad_inches=0.08)
+
+
+def tile_pictures(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
+    """Return image, target, prediction and errors as pictures, (H, W, 3) uint8 each; ignored pixels are hatched."""
+    colours = palette(classes)
+    ignored = channels(classes)[target] == IGNORE
+    grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
+    errors = np.repeat((150 + 0.4 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+    errors[target != prediction] = WRONG
+    shown = colours[target]
+    shown[ignored] = errors[ignored] = stripes(*target.shape)[ignored]
+    return [image, shown, colours[prediction], errors]
+
+
+def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
+    lookup = channels(classes)
+    matrix = metrics.confusion(lookup[target], lookup[prediction], len(classes))
+    if not matrix.any():
+        return "all ignored"
+    return f"accuracy {metrics.pixel_accuracy(matrix):.1%}   mIoU {np.nanmean(metrics.iou(matrix)):.2f}"
+
+
+def legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[Entry]:
+    """Return the names and colours of the classes that occur, of wrong and of ignored pixels (None: hatched)."""
+    ignored = channels(classes)[targets] == IGNORE
+    occurs = set(np.unique(targets)) | set(np.unique(predictions[~ignored]))
+    entries: list[Entry] = [(c.name, c.color) for c in classes if c.id in occurs]
+    return [*entries, ("wrong", WRONG), *([("ignored", None)] if ignored.any() else [])]
+
+
+def _axes(axes: Axes, labels: list[str]) -> None:
+    """Name rows and columns, and part the cells by white lines."""
+    count = len(labels)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    style: dict[str, Any] = {"color": INK, "fontsize": 9.5, "parse_math": False}
+    axes.set_xticks(range(count), labels, rotation=40, ha="left", rotation_mode="anchor", **style)
+    axes.set_yticks(range(count), labels, **style)
+    axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color(LINE)
+    axes.set_xlabel("predicted, % of the pixels of a target class", color=PALE, fontsize=9.5)
+    axes.set_ylabel("target", color=PALE, fontsize=9.5)
+
+
+def _cell(share: float, pixels: int, roomy: bool) -> str:
+    """Return a cell's text: percent and pixels, or whole percent alone where cells are small."""
+    if pixels == 0:
+        return ""
+    if roomy:
+        return f"{share:.1%}\n{_short(pixels)}" if share >= 0.001 else f"<0.1%\n{_short(pixels)}"
+    return f"{100 * share:.0f}" if share >= 0.005 else ""
+
+
+def _short(number: int) -> str:
+    """Return a count in three digits or so: 950, 48.2 k, 3.1 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}" if number < 999.5 * size else f"{number / size:.0f} {unit}"
+    return str(number)
+
+
+def _write(figure: Figure, path: Path, **options: Any) -> None:
+    with atomic(path) as temporary:
+        # Without the version of matplotlib in it, the same picture is the same file.
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)

@@ -1,0 +1,158 @@
+"""What a run left behind: its parameters, scores, curves and tables, from the workspace or from any revision.
+
+All of it is in git but for the tiles that are looked at, which are in DVC's cache.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from landseg.core.arrays import Counts
+from landseg.core.classes import ClassTable, LandClass
+from landseg.core.errors import LandsegError
+from landseg.core.paths import Paths
+from landseg.evaluate.examples import ExampleTile, read_examples
+
+#: Learning curves, by what is drawn of them: file under results/train/plots/metrics.
+CURVES = {
+    "train/loss": "train/loss.tsv",
+    "val/loss": "val/loss.tsv",
+    "val/macro_miou": "val/macro_miou.tsv",
+    "val/micro_iou": "val/micro_iou.tsv",
+    "val/fscore": "val/fscore.tsv",
+    "val/accuracy": "val/accuracy.tsv",
+}
+
+#: Returns the content of a file of the project, by its path; raises FileNotFoundError.
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results of one run."""
+
+    #: What a person calls it: a revision as typed, or a cell of a study.
+    name: str
+    #: Short hash of the git commit that holds it; 'workspace' where none does.
+    revision: str
+    read: Read
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """params.yaml."""
+        return self._mapping("params.yaml", YAML(typ="safe").load)
+
+    @cached_property
+    def lock(self) -> dict[str, Any]:
+        """dvc.lock: what its results came from."""
+        return self._mapping("dvc.lock", YAML(typ="safe").load)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """results/metrics.json: see docs/scores.md."""
+        return self._json("results/metrics.json")
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """results/split.json."""
+        return self._json("results/split.json")
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """results/train/metrics.json: parameters, best epoch, speed."""
+        return self._json("results/train/metrics.json")
+
+    @cached_property
+    def curves(self) -> dict[str, list[float]]:
+        """Learning curves, by the names in CURVES: a value an epoch."""
+        return {name: self._column(f"results/train/plots/metrics/{file}") for name, file in CURVES.items()}
+
+    @cached_property
+    def classes(self) -> ClassTable:
+        """The class table, in channel order."""
+        rows = self._rows("results/classes.csv")
+        return tuple(LandClass(id=int(row["id"]), name=row["class"], color=row["color"]) for row in rows)
+
+    @cached_property
+    def confusion(self) -> Counts:
+        """(K, K) int64 pixels of the whole part; rows: target, columns: prediction."""
+        matrix: Counts = self._matrices("results/confusion.csv", lambda _: "")[1][0]
+        return matrix
+
+    @cached_property
+    def units(self) -> tuple[list[str], Counts]:
+        """What the bootstrap draws, places or groups: their S names in order, and (S, K, K) int64 pixels."""
+        return self._matrices("results/scenes.csv", lambda row: row["unit"])
+
+    @cached_property
+    def examples(self) -> list[ExampleTile]:
+        """The tiles that are looked at, the worst first."""
+        path = Paths(self.metrics["dataset"]).examples.as_posix()
+        return read_examples(io.BytesIO(self._file(path)))
+
+    def score(self, key: str) -> float | None:
+        """Return a score of metrics.json by its key, such as macro_miou or per_class.road.iou.
+
+        Raises:
+            KeyError: there is none, or it is no number.
+        """
+        found: Any = self.metrics
+        for name in key.split("."):
+            if not isinstance(found, dict):
+                raise KeyError(key)
+            found = found[name]
+        if isinstance(found, bool | str | dict | list):
+            raise KeyError(key)
+        return None if found is None else float(found)
+
+    def _file(self, path: str) -> bytes:
+        try:
+            return self.read(path)
+        except FileNotFoundError:
+            raise LandsegError(
+                f"{self.name}: has no {path}; run `dvc repro` there, and commit what it writes"
+            ) from None
+
+    def _json(self, path: str) -> dict[str, Any]:
+        return self._mapping(path, json.loads)
+
+    def _mapping(self, path: str, load: Callable[[bytes], Any]) -> dict[str, Any]:
+        try:
+            content = load(self._file(path))
+        except (ValueError, YAMLError):
+            content = None
+        if not isinstance(content, dict):
+            raise LandsegError(
+                f"{self.name}: {path} cannot be read, perhaps for marks of a merge; mend it, or run `dvc repro` there"
+            )
+        return content
+
+    def _rows(self, path: str, delimiter: str = ",") -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self._file(path).decode()), delimiter=delimiter))
+
+    def _column(self, path: str) -> list[float]:
+        return [float([*row.values()][-1]) for row in self._rows(path, "\t")]
+
+    def _matrices(self, path: str, unit: Callable[[Mapping[str, str]], str]) -> tuple[list[str], Counts]:
+        rows = self._rows(path)
+        channel: dict[str, int] = {each.name: k for k, each in enumerate(self.classes)}
+        names = sorted({unit(row) for row in rows})
+        index = {name: n for n, name in enumerate(names)}
+        matrices = np.zeros((len(names), len(channel), len(channel)), np.int64)
+        for row in rows:
+            matrices[index[unit(row)], channel[row["actual"]], channel[row["predicted"]]] += int(row["pixels"])
+        return names, matrices
+
+
+def workspace_run() -> Run:
+    """Return the results in the working tree."""
+    return Run("this run", "workspace", lambda path: Path(path).read_bytes())

@@ -1,0 +1,96 @@
+"""The whole of params.yaml: what `landseg check` checks, and its JSON Schema."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from landseg.convert.params import ConvertParams
+from landseg.core.compute import ComputeParams
+from landseg.core.params import PARAMS, Section, read, validate
+from landseg.datasets.folder.params import FolderParams
+from landseg.datasets.ghana.params import GhanaParams
+from landseg.datasets.landcoverai.params import LandCoverAiParams
+from landseg.datasets.landcovernet.params import LandCoverNetParams
+from landseg.datasets.sample.params import SampleParams
+from landseg.download.params import DownloadParams
+from landseg.evaluate.params import EvaluateParams
+from landseg.filter.params import FilterParams
+from landseg.split.params import SplitParams
+from landseg.tile.params import TileParams
+from landseg.train.params import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
+
+#: Every data set: a new one is a line here, and a folder of its own (docs/add-a-dataset.md).
+AnyDataset = Annotated[
+    SampleParams | LandCoverAiParams | FolderParams | LandCoverNetParams | GhanaParams, Field(discriminator="name")
+]
+
+
+class Params(Section):
+    """Parameters of the landseg pipeline."""
+
+    dataset: AnyDataset
+    download: DownloadParams
+    filter: FilterParams
+    tile: TileParams
+    convert: ConvertParams
+    split: SplitParams
+    model: ModelParams
+    loss: LossParams
+    optimizer: OptimizerParams
+    scheduler: SchedulerParams
+    augment: AugmentParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    compute: ComputeParams
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Params":
+        """Check what one section says against what another does."""
+        data, tile = self.dataset, self.tile
+        faults = (
+            data.split_fault(self.split.strategy, tile.size, tile.edge, self.download.source),
+            self._bands_fault(),
+            self._clouds_fault(),
+            self._source_fault(),
+        )
+        for fault in filter(None, faults):
+            raise ValueError(fault)
+        return self
+
+    def _bands_fault(self) -> str | None:
+        data, known = self.dataset, self.dataset.band_names
+        for band in self.convert.bands:
+            if band not in known:
+                fetch = "; add it to dataset.bands" if data.chooses_bands else ""
+                return f"convert.bands: {band!r} is not a band of this dataset{fetch}; choose from {', '.join(known)}"
+        if self.convert.min_consensus and not data.has_consensus:
+            return "convert.min_consensus needs labels with a consensus score, which only landcovernet has; set it to 0"
+        return None
+
+    def _clouds_fault(self) -> str | None:
+        known = self.dataset.cloud_methods
+        if self.filter.method in known:
+            return None
+        return f"filter.method {self.filter.method}: the data set has no such cloud layer; choose {' or '.join(known)}"
+
+    def _source_fault(self) -> str | None:
+        if self.download.source == "source-coop" or self.dataset.has_sources:
+            return None
+        return f"download.source {self.download.source}: only landcovernet and ghana use it; remove the key"
+
+
+def check(path: Path = PARAMS) -> Params:
+    """Check a whole params file.
+
+    Raises:
+        LandsegError: a key is unknown or missing, or a value is wrong.
+    """
+    return validate(Params, read(path), "", path)
+
+
+def schema() -> str:
+    """Return the JSON Schema of params.yaml, as editors use it."""
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
+    return json.dumps(content, indent=2) + "\n"

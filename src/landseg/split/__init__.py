@@ -1,0 +1,1 @@
+"""Split tiles into train, val and test."""

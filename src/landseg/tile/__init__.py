@@ -1,0 +1,1 @@
+"""Plan tiles from raster headers."""

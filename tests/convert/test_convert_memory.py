@@ -1,0 +1,70 @@
+"""A little memory is enough to convert, however large the scenes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from helpers.converting import planned
+from helpers.rasters import PLACE, card, land, noise, painted, tif
+from rasterio.windows import Window
+
+from landseg.convert.convert import PLAN_COLUMNS
+from landseg.core.data_card import Card
+
+
+def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
+    """Write a scene strip by strip, as LandCover.ai lays its own out, with little to compress; return its plan."""
+    strip, ids = noise(1, width).repeat(64, axis=1) & 0xF0, land(64, width)
+    common: dict[str, Any] = {
+        "driver": "GTiff", "height": height, "width": width, "dtype": "uint8", "compress": "deflate", "zlevel": 1,
+        "crs": "EPSG:2180", "transform": PLACE,
+    }  # fmt: skip
+    for name, pixels in (("i", strip), ("m", ids[None])):
+        with rasterio.open(raw / f"{name}.tif", "w", count=len(pixels), interleave="pixel", **common) as raster:
+            for row in range(0, height, 64):
+                rows = min(64, height - row)
+                raster.write(pixels[:, :rows], window=Window(0, row, width, rows))
+    return planned(raw, raw / "i.tif", raw / "m.tif", size=512)
+
+
+def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: Card) -> float:
+    """Convert in a process of its own, with the four threads of a common machine; return its peak of memory."""
+    (raw / "plan.json").write_text(tiles[PLAN_COLUMNS].to_json(orient="values"))
+    (raw / "card.json").write_text(of.model_dump_json())
+    # Not getrusage: what it says starts from the peak of the process that started this one.
+    script = f"""
+import json, re, sys
+from pathlib import Path
+from landseg.convert.tile_archive import Archive, PlannedTile, write_archive
+from landseg.core.data_card import read_card
+from landseg.raster.png import Rendering
+raw = Path({str(raw)!r})
+tiles = [PlannedTile(*row) for row in json.loads((raw / "plan.json").read_text())]
+write_archive(Archive(raw / "s.zip", tiles), raw, read_card(raw / "card.json"),
+              Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True, 4)
+assert not {{"pandas", "pyarrow", "geopandas"}} & set(sys.modules)
+print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (raw / "s.zip").stat().st_size > 0
+    return int(done.stdout) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_bounded_by_windows(tmp_path: Path) -> None:
+    """As wide as a real scene, in what takes most memory, and two rows of tiles: more rows take no more."""
+    tiles = big_scene(tmp_path, 1024, 9000)
+    tif(tmp_path / "m.tif", painted(land(1024, 9000)).transpose(2, 0, 1), compress="deflate", zlevel=1)
+    tif(tmp_path / "i.tif", noise(1, 9000).repeat(1024, axis=1).astype(np.uint16), compress="deflate", zlevel=1)
+    assert peak_megabytes(tmp_path, tiles, card(mask={"values": "rgb"})) < 340
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_a_real_size_scene(tmp_path: Path) -> None:
+    assert peak_megabytes(tmp_path, big_scene(tmp_path, 9500, 9000), card()) < 260

@@ -1,0 +1,88 @@
+"""The class table, the palette and the data card."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.rasters import CLASSES, card
+from pydantic import TypeAdapter, ValidationError
+
+from landseg.core.classes import IGNORE, ClassTable, Colour, channels, ids, names, palette
+from landseg.core.data_card import read_card, write_card
+from landseg.core.errors import LandsegError
+from landseg.datasets.ghana import fetch as ghana
+from landseg.datasets.landcovernet import fetch as landcovernet
+
+
+def test_palette() -> None:
+    colours = palette(CLASSES)
+    assert colours.shape == (256, 3)
+    assert colours.dtype == np.uint8
+    assert [tuple(colours[each.id]) for each in CLASSES] == [each.color for each in CLASSES]
+    assert not colours[IGNORE].any()
+
+
+def test_channels_and_ids_are_each_others_inverse() -> None:
+    assert channels(CLASSES)[ids(CLASSES)].tolist() == [0, 1, 2, 3]
+    assert (channels(CLASSES) == IGNORE).sum() == 256 - len(CLASSES)
+    assert channels(CLASSES)[IGNORE] == IGNORE
+    assert names(CLASSES) == ["background", "building", "woodland", "water"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([(0, "a", "#000000")], "at least 2"),
+        ([(0, "a", "#000000"), (0, "b", "#ffffff")], "id 0 occurs 2 times"),
+        ([(0, "a", "#000000"), (1, "a", "#ffffff")], "name 'a' occurs 2 times"),
+        ([(0, "a", "#000000"), (1, "b", (0, 0, 0))], "color .* occurs 2 times"),
+        ([(0, "a", "#000000"), (1, "", "#ffffff")], "at least 1 character"),
+        ([(0, "a", "#000000"), (-1, "b", "#ffffff")], "greater than or equal to 0"),
+        ([(0, "a", "#000000"), (255, "b", "#ffffff")], "less than 255"),
+    ],
+)
+def test_bad_tables(rows: list[tuple[int, str, object]], fault: str) -> None:
+    table = [{"id": number, "name": name, "color": colour} for number, name, colour in rows]
+    with pytest.raises(ValidationError, match=fault):
+        TypeAdapter(ClassTable).validate_python(table)
+
+
+def test_card_survives_its_file(tmp_path: Path) -> None:
+    written = card(title="Łąki", mask={"values": "rgb", "ignore": (9, "#ff0000")}, background="background")
+    write_card(written, tmp_path / "card.json")
+    assert read_card(tmp_path / "card.json") == written
+
+
+def test_no_card(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    with pytest.raises(LandsegError, match=f"^{path}: not there; run the download stage first"):
+        read_card(path)
+    path.write_text('{"name": "x"')
+    with pytest.raises(LandsegError, match=f"^{path}: Invalid JSON.*run the download stage again"):
+        read_card(path)
+    path.write_text(card().model_dump_json().replace('"bands"', '"band"'))
+    with pytest.raises(LandsegError, match=f"^{path}: bands: Field required; run the download stage again"):
+        read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "some"),
+    [
+        (
+            landcovernet.CLASSES,
+            {
+                1: ("water", (0, 0, 255)),
+                6: ("cultivated vegetation", (24, 104, 24)),  # 7 in one paper's table: a misprint
+                7: ("(semi) natural vegetation", (0, 255, 0)),
+            },
+        ),
+        (
+            ghana.CLASSES,
+            {1: ("ground nut", (80, 0, 165)), 24: ("pepper", (204, 255, 153))},
+        ),
+    ],
+)
+def test_tables_of_the_publishers(table: ClassTable, some: dict[int, tuple[str, Colour]]) -> None:
+    assert [each.id for each in table] == list(range(1, len(table) + 1))
+    assert {each.id: (each.name, each.color) for each in table if each.id in some} == some
+    TypeAdapter(ClassTable).validate_python(table)

@@ -1,0 +1,353 @@
+"""params.yaml: strict, and each fault one sentence that names the key and what to do."""
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.root import ROOT
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from landseg.core.errors import LandsegError
+from landseg.core.params import dataset_name, section
+from landseg.datasets.folder.params import FolderParams
+from landseg.datasets.sample.params import SampleParams
+from landseg.schema import AnyDataset, Params, check, schema
+from landseg.split.params import SplitParams
+from landseg.tile.params import TileParams
+
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+FOLDER = (ROOT / "presets/folder.yaml").read_text()
+
+
+def fault(folder: Path, was: str, now: str) -> str:
+    """Check presets/folder.yaml with one change; return the complaint without the file's name."""
+    assert was in FOLDER
+    path = folder / "params.yaml"
+    path.write_text(FOLDER.replace(was, now, 1))
+    with pytest.raises(LandsegError) as caught:
+        check(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "unknown", "nearest"),
+    [
+        ("masks_rgb: true", "mask_rgb: true", "convert.mask_rgb", "convert.masks_rgb"),
+        ("encoder: resnet34", "encoder_name: resnet34", "model.encoder_name", "model.encoder"),
+        ("model:", "modell:", "modell", "model"),
+        ("edge: pad", "edge: pad\n  max_cloud_share: 0.1", "tile.max_cloud_share", "filter.max_cloud_share"),
+        ("licence: not", "license: not", "dataset.license", "dataset.licence"),
+        ("color: [80", "colour: [80", "dataset.classes.1.colour", "dataset.classes.color"),
+        ("seed: 0", "sede: 0", "split.sede", "split.seed"),
+    ],
+)
+def test_unknown_key(tmp_path: Path, was: str, now: str, unknown: str, nearest: str) -> None:
+    assert fault(tmp_path, was, now).startswith(f"{unknown} is not a known key; did you mean {nearest}?")
+
+
+def test_unknown_key_like_no_other(tmp_path: Path) -> None:
+    message = fault(tmp_path, "edge: pad", "edge: pad\n  quux: 1")
+    assert message == "tile.quux is not a known key; remove it, or see params.schema.json for the known keys"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        ("size: 512", "size: 500", "tile.size = 500: input should be a multiple of 32"),
+        ("size: 512", "size: large", "tile.size = 'large': input should be a valid integer, unable to parse"),
+        ("edge: pad", "edge: padd", "tile.edge = 'padd': must be 'drop' or 'pad'; did you mean pad?"),
+        ("background: background", "background: backgrund", "dataset.background = 'backgrund': no class has that name"),
+        ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore holds a colour, and dataset.mask_values = ids has none"),
+        ("max_cloud_share: 0.2", "max_cloud_share: 0.2\n  method: scl", "filter.method scl: the data set has no such"),
+        ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus needs labels with a consensus score"),
+        ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, which only landcovernet"),
+        ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: input should be greater than 0"),
+        ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: input should be less than or"),
+        ("workers: null", "workers: 0", "compute.workers = 0: input should be greater than or equal to 1"),
+        ("range: [0, 3000]", "range: [3000, 0]", "convert.range must rise"),
+        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.1, 0.2]", "split.ratios sum to 1.1; write three shares"),
+        ("ratios: [0.8, 0.1, 0.1]", "ratios: [1.2, -0.1, -0.1]", "split.ratios"),
+        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.2]", "split.ratios has too few values; it needs at least 3"),
+        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.7, 0.1, 0.1, 0.1]", "split.ratios = [0.7, 0.1, 0.1, 0.1]: list should"),
+        ("{id: 1,", "{id: 0,", "dataset.classes: id 0 occurs 2 times; every class needs its own"),
+        ("name: building", "name: road", "dataset.classes: name 'road' occurs 2 times"),
+        ("[80, 0, 165]", "[0, 0, 0]", "dataset.classes: color (0, 0, 0) occurs 2 times"),
+        ("{id: 4,", "{id: 255,", "dataset.classes.4.id = 255: input should be less than 255"),
+        ("[80, 0, 165]", "[80, 0, 265]", "dataset.classes.1.color.2 = 265: input should be less than or equal to 255"),
+        ("[80, 0, 165]", "'#5000ag'", "dataset.classes.1.color = '#5000ag': input should be a valid list"),
+        ("ignore: []", "ignore: [[0, 0, 300]]", "dataset.ignore.0.2 = 300: input should be less than or equal to 255"),
+        ("ignore: []", "ignore: 0", "dataset.ignore = 0: input should be a valid list"),
+        ("class_weights: null", "class_weights: [1, a]", "loss.class_weights.1 = 'a': input should be a valid number"),
+        ("  name: folder", "  name: foldr", "dataset.name = 'foldr': must be one of 'sample', 'landcoverai', 'folder'"),
+        ("  name: folder", "  # name", "dataset.name is missing; add it"),
+        ("  edge: pad", "  # edge", "tile.edge is missing; add it, or copy its section from one of presets/*.yaml"),
+        ("filter:\n  max", "filter:\n  # max", "filter = None: needs keys of its own; copy its section"),
+        ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
+        ("edge: pad", "edge: pad\n  edge: drop", 'line 31: found duplicate key "edge"'),
+        ("edge: pad", "edge: [pad", "line 32: expected ',' or ']'"),
+        ("edge: pad", "\tedge: pad", "line 30: found character '\\t' that cannot start any token; mend it"),
+        ("edge: pad", "edge: \0", "not valid YAML; mend it, or copy one of presets/*.yaml"),
+    ],
+)
+def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
+    assert fault(tmp_path, was, now).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("preset", "was", "now", "message"),
+    [
+        (
+            "landcovernet",
+            "region: af",
+            "region: asia",
+            "dataset.region = 'asia': must be one of af (Africa), as (Asia)",
+        ),
+        ("landcovernet", "region: af", "region: asia", "; did you mean as?"),
+        ("landcovernet", "region: af", "region: EU", "; did you mean eu?"),
+        ("landcovernet", "region: af", "region: oceania", "; did you mean au?"),
+        ("landcovernet", "name: landcovernet", "name: landcovernett", "; did you mean landcovernet?"),
+        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: must be a number from 1, a list of ids such as"),
+        (
+            "landcovernet",
+            "chips: 120",
+            "chips: []",
+            "dataset.chips = []: must be a number from 1, a list of ids such as",
+        ),
+        ("landcovernet", "chips: 120", "chips: true", "dataset.chips = True: must be a number from 1"),
+        (
+            "landcovernet",
+            "chips: 120",
+            "chips: [29NMG21]",
+            "dataset.chips: '29NMG21' is no id of a chip; write it in quo",
+        ),
+        ("ghana", "chips: 400", 'chips: "002990"', "dataset.chips = '002990': must be a number from 1, a list of ids"),
+        (
+            "ghana",
+            "chips: 400",
+            "chips: [2990]",
+            'dataset.chips: 2990 is no id of a chip; write it in quotes, as in ["0',
+        ),
+        (
+            "landcoverai",
+            "  url: null",
+            "  source: mlhub\n  url: null",
+            "download.source mlhub: only landcovernet and gha",
+        ),
+        ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
+        ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates must rise from the first to the last"),
+        (
+            "landcovernet",
+            '"2018-12-31"]',
+            '"2018-31-12"]',
+            "dataset.dates.1 = '2018-31-12': input should be a valid date",
+        ),
+        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [red, red]  # c", "dataset.bands: names one thing"),
+        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
+        (
+            "landcovernet",
+            "bands: [red, green, blue]  # what",
+            "bands: [nir, green, blue]  # what",
+            "convert.bands names 'nir', which the data set has not; add it to dataset.bands; choose from red,",
+        ),
+        (
+            "landcovernet",
+            "method: scl",
+            "method: mask",
+            "filter.method mask: the data set has no such cloud layer; choose",
+        ),
+        (
+            "landcovernet",
+            "scl: [3, 8, 9, 10]",
+            "scl: [12]",
+            "filter.scl.0 = 12: input should be less than or equal to 11",
+        ),
+        ("landcovernet", "source: source-coop", "source: mlhup", "; did you mean mlhub?"),
+        (
+            "landcovernet",
+            "strategy: group",
+            "strategy: official",
+            "split.strategy official needs the publisher's tiles",
+        ),
+        (
+            "ghana",
+            "strategy: official",
+            "strategy: random",
+            "split.strategy random: the positions of this data set are",
+        ),
+        (
+            "ghana",
+            "  lists: ",
+            "  lists: null #",
+            "split.strategy official needs the publisher's lists; set dataset.lists",
+        ),
+        ("ghana", "  seed: 0               # seed of the draw", "  bbox: null #", "dataset.bbox is not a known key"),
+    ],
+)
+def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, message: str) -> None:
+    text = (ROOT / f"presets/{preset}.yaml").read_text()
+    assert was in text
+    (tmp_path / "params.yaml").write_text(text.replace(was, now, 1))
+    with pytest.raises(LandsegError) as caught:
+        check(tmp_path / "params.yaml")
+    assert message in str(caught.value)
+
+
+def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
+    text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(LandsegError, match=r"dataset\.ignore holds an id, and dataset\.mask_values = rgb has none"):
+        check(tmp_path / "params.yaml")
+
+
+def test_missing_section(tmp_path: Path) -> None:
+    begin, end = FOLDER.index("tile:"), FOLDER.index("convert:")
+    message = fault(tmp_path, FOLDER[begin:end], "")
+    assert message == "tile is missing; add it, or copy its section from one of presets/*.yaml"
+    with pytest.raises(LandsegError, match=r"^.*params.yaml: section tile is missing; copy it"):
+        section(TileParams, "tile", tmp_path / "params.yaml")
+
+
+def test_several_faults_are_counted(tmp_path: Path) -> None:
+    message = fault(
+        tmp_path,
+        "size: 512             # height and width of a tile, px; a multiple of 32\n  edge: pad",
+        "size: 500\n  edge: x",
+    )
+    assert message.endswith("(1 more after this one)")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not there; copy one of presets/"),
+        (b"", "holds no sections; copy one of presets/"),
+        (b"- 1\n", "holds no sections"),
+        (b"\xff\xfe\x00", "is not text in UTF-8"),
+    ],
+)
+def test_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LandsegError, match=f"^{path}: {message}"):
+        check(path)
+
+
+def test_a_folder_is_no_params_file(tmp_path: Path) -> None:
+    with pytest.raises(LandsegError, match=f"^{tmp_path}: is a folder"):
+        check(tmp_path)
+
+
+def test_sections_alone(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "dataset: {name: landcoverai, and: more}\nsplit: {strategy: block, ratios: [.5, .25, .25], seed: 1, block: 3, "
+        "train_tiles: null, skew: {class: null, share: 1, over: 0.5, control: false}}"
+    )
+    assert dataset_name(path) == "landcoverai"
+    assert section(SplitParams, "split", path).ratios == (0.5, 0.25, 0.25)
+    with pytest.raises(LandsegError, match=r"dataset\.and is not a known key"):
+        section(AnyDataset, "dataset", path)
+
+
+def test_cloudy_scenes_leave_enough_clear_ones(tmp_path: Path) -> None:
+    text = (ROOT / "presets/sample.yaml").read_text()
+    scenes = check(ROOT / "presets/sample.yaml").dataset
+    assert isinstance(scenes, SampleParams)
+    (tmp_path / "params.yaml").write_text(text.replace(f"cloudy: {scenes.cloudy}", f"cloudy: {scenes.scenes}"))
+    with pytest.raises(LandsegError, match=r"dataset\.cloudy leaves fewer than three clear scenes"):
+        check(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_in_order(path: Path) -> None:
+    assert check(path).dataset.name == path.stem
+
+
+def test_the_sample_ships() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "presets/sample.yaml").read_bytes()
+
+
+def test_colours_in_hex(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(
+        FOLDER.replace("[80, 0, 165]", "'#5000A5'")
+        .replace("ignore: []", "ignore: [9, '#ffffff']")
+        .replace("mask_values: ids", "mask_values: palette")
+    )
+    dataset = check(tmp_path / "params.yaml").dataset
+    assert isinstance(dataset, FolderParams)
+    assert dataset.classes[1].color == (80, 0, 165)
+    assert dataset.ignore == (9, (255, 255, 255))
+
+
+def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield every section, key and the comments that stand beside or above it."""
+    content: CommentedMap = YAML().load(path.read_text())
+    lines = path.read_text().splitlines()
+    for name, values in content.items():
+        for key in values:
+            line = values.lc.key(key)[0]
+            yield name, key, [lines[line], lines[line - 1]]
+
+
+# Keys with defaults, which say something of some data sets alone, and those that each must show.
+FETCH = ["url", "timeout", "attempts"]
+CHIPS = {
+    "download": ["source", "max_gb", *FETCH],
+    "filter": ["method", "max_nodata_share", "keep", "one_per_quarter", "composite"],
+}
+NEEDED: dict[str, dict[str, list[str]]] = {
+    "sample": {},
+    "folder": {},
+    "landcoverai": {"download": ["sha256", *FETCH]},
+    "landcovernet": {**CHIPS, "filter": [*CHIPS["filter"], "scl", "cld"], "convert": ["min_consensus"]},
+    "ghana": CHIPS,
+}
+OPTIONAL = {(section, key) for needed in NEEDED.values() for section, keys_of in needed.items() for key in keys_of}
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
+    there = {(name, key): lines for name, key, lines in keys(path)}
+    params = check(path)
+    left_out = OPTIONAL - {(name, key) for name, keys in NEEDED[params.dataset.name].items() for key in keys}
+    for name in Params.model_fields:
+        for key in type(getattr(params, name)).model_fields:
+            if (name, key) in left_out:
+                continue
+            assert (name, key) in there, f"{path.name} lacks {name}.{key}"
+            assert any("#" in line for line in there[name, key]), f"{path.name}: {name}.{key} has no comment"
+
+
+def test_schema_is_fresh() -> None:
+    assert (ROOT / "params.schema.json").read_text() == schema(), "run `landseg schema`"
+
+
+def test_schema_describes_every_key() -> None:
+    def bare(node: Any, path: str) -> Iterator[str]:
+        for name, child in node.get("properties", {}).items():
+            # A section is described where it is defined; so is a key that only says which model it belongs to.
+            if "description" not in child and "$ref" not in child and "oneOf" not in child:
+                yield f"{path}.{name}"
+        for name, child in node.get("$defs", {}).items():
+            yield from bare(child, name)
+
+    assert list(bare(json.loads(schema()), "")) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jsonschema") is None, reason="jsonschema is not installed")
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_schema_takes_the_presets(path: Path) -> None:
+    import jsonschema  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    validator = jsonschema.Draft202012Validator(json.loads(schema()))
+    content: Mapping[str, Any] = YAML(typ="safe").load(path.read_text())
+    assert list(validator.iter_errors(content)) == []
+    assert list(validator.iter_errors({**content, "modle": {}}))

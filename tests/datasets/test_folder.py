@@ -1,0 +1,285 @@
+"""One's own images and masks: paired by name, copied with what lies beside them, taken through the stages."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from helpers.converting import counted
+from helpers.rasters import CLASSES, PLACE, Project, land, noise, painted, picture, tif
+from PIL import Image as PILImage
+
+from landseg.core.data_card import MaskEncoding
+from landseg.core.errors import LandsegError
+from landseg.core.rendering import Rendering
+from landseg.datasets.folder import fetch as folder
+from landseg.datasets.folder.fetch import matches
+from landseg.datasets.folder.params import FolderParams
+from landseg.download.params import DownloadParams
+from landseg.download.raw_dataset import RawDataset
+from landseg.tile.plan import plan
+
+
+def fill(at: Path, *files: str) -> Path:
+    for file in files:
+        (at / file).parent.mkdir(parents=True, exist_ok=True)
+        (at / file).write_text(file)
+    return at
+
+
+def fetch(local: Path, raw: Path, **changes: Any) -> RawDataset:
+    plain: dict[str, Any] = {
+        "name": "folder", "images": "images/*", "masks": "masks/*", "bands": ["red", "green", "blue"],
+        "mask_values": "ids", "classes": CLASSES, "ignore": [], "unlisted": "error",
+    }  # fmt: skip
+    return folder.fetch(
+        FolderParams.model_validate(plain | changes), DownloadParams(folder=local), raw, raw.parent / "state", workers=1
+    )
+
+
+def scenes(fetched: RawDataset) -> list[list[str]]:
+    assert (fetched.scenes["location"] == fetched.scenes["scene"]).all()
+    assert (fetched.scenes["archive"] == fetched.scenes["scene"]).all()
+    return fetched.scenes[["scene", "image", "mask", "cloud"]].to_numpy().tolist()
+
+
+def test_any_extension(tmp_path: Path) -> None:
+    local = fill(
+        tmp_path / "l",
+        "images/b.tif",
+        "images/a.v2.JPG",
+        "images/c.png",
+        "masks/a.v2.png",
+        "masks/b.tif",
+        "masks/c.tif",
+    )
+    assert scenes(fetch(local, tmp_path / "raw")) == [
+        ["a.v2", "images/a.v2.JPG", "masks/a.v2.png", ""],
+        ["b", "images/b.tif", "masks/b.tif", ""],
+        ["c", "images/c.png", "masks/c.tif", ""],
+    ]
+    assert (tmp_path / "raw/images/a.v2.JPG").read_text() == "images/a.v2.JPG"
+
+
+def test_names_that_differ_around_the_star(tmp_path: Path) -> None:
+    local = fill(
+        tmp_path / "l",
+        "images/image0001.jpg",
+        "images/image02.jpg",
+        "masks/mask0001.png",
+        "masks/mask02.png",
+        "masks/x.txt",
+    )
+    fetched = fetch(local, tmp_path / "raw", images="images/image*.jpg", masks="masks/mask*.png")
+    assert scenes(fetched) == [
+        ["0001", "images/image0001.jpg", "masks/mask0001.png", ""],
+        ["02", "images/image02.jpg", "masks/mask02.png", ""],
+    ]
+
+
+def test_one_folder_a_scene(tmp_path: Path) -> None:
+    """All files have the same name; none may take another's place."""
+    local = fill(tmp_path / "l", "x/image.tif", "x/mask.tif", "y/image.tif", "y/mask.tif", "z/other.tif")
+    fetched = fetch(local, tmp_path / "raw", images="*/image.tif", masks="*/mask.tif")
+    assert scenes(fetched) == [["x", "x/image.tif", "x/mask.tif", ""], ["y", "y/image.tif", "y/mask.tif", ""]]
+    assert (tmp_path / "raw/y/image.tif").read_text() == "y/image.tif"
+
+
+def test_images_and_masks_in_one_folder(tmp_path: Path) -> None:
+    local = fill(tmp_path / "l", "a_rgb.tif", "a_label.tif", "b_rgb.tif", "b_label.tif")
+    fetched = fetch(local, tmp_path / "raw", images="*_rgb.tif", masks="*_label.tif")
+    assert scenes(fetched) == [["a", "a_rgb.tif", "a_label.tif", ""], ["b", "b_rgb.tif", "b_label.tif", ""]]
+
+
+def test_side_cars_come_along(tmp_path: Path) -> None:
+    beside = ("images/a.tfw", "images/a.tif.aux.xml", "images/b.JGW", "images/b.wld", "masks/a.tif.ovr", "masks/b.prj")
+    local = fill(
+        tmp_path / "l", "images/a.tif", "images/b.jpg", "masks/a.tif", "masks/b.png", *beside, "images/.hidden.tif"
+    )
+    assert [row[0] for row in scenes(fetch(local, tmp_path / "raw"))] == ["a", "b"]
+    copied = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*") if path.is_file()}
+    assert copied == {"images/a.tif", "images/b.jpg", "masks/a.tif", "masks/b.png", *beside}
+
+
+def test_a_world_file_places_its_image(tmp_path: Path) -> None:
+    local = tmp_path / "l"
+    picture(local / "images/a.jpg", noise(64, 64).transpose(1, 2, 0))
+    picture(local / "masks/a.png", land(64, 64))
+    (local / "images/a.jgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n399999.75\n")
+    fetch(local, tmp_path / "raw")
+    with rasterio.open(tmp_path / "raw/images/a.jpg") as image:
+        assert image.transform == PLACE
+
+
+def test_cloud_layers(tmp_path: Path) -> None:
+    local = fill(tmp_path / "l", "images/a.tif", "images/b.tif", "masks/a.tif", "masks/b.tif", "clouds/b.tif")
+    fetched = fetch(local, tmp_path / "raw", clouds="clouds/*.tif")
+    assert fetched.scenes["cloud"].tolist() == ["", "clouds/b.tif"]
+    assert (tmp_path / "raw/clouds/b.tif").is_file()
+
+
+def test_names_with_glob_characters(tmp_path: Path) -> None:
+    local = fill(tmp_path / "my [data]*", "im[1]/a b#1.tif", "masks/a b#1.tif")
+    fetched = fetch(local, tmp_path / "raw", images="im[1]/*.tif")
+    assert scenes(fetched) == [["a b#1", "im[1]/a b#1.tif", "masks/a b#1.tif", ""]]
+
+
+def test_card(tmp_path: Path) -> None:
+    local = fill(tmp_path / "village", "images/a.tif", "masks/a.tif")
+    colours = {
+        "mask_values": "rgb",
+        "ignore": [[155, 155, 155], "#000001"],
+        "unlisted": "ignore",
+        "background": "background",
+    }
+    of = fetch(local, tmp_path / "raw", licence="CC0-1.0", **colours).card
+    assert (of.name, of.title, of.licence, of.bands) == (
+        "folder",
+        "Images and masks of village",
+        "CC0-1.0",
+        ("red", "green", "blue"),
+    )
+    assert (of.classes, of.background) == (CLASSES, "background")
+    assert of.mask == MaskEncoding(values="rgb", ignore=((155, 155, 155), (0, 0, 1)), unlisted="ignore")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"images": "images/a.tif"}, r"dataset\.images = 'images/a\.tif': needs exactly one \*"),
+        ({"masks": "*/*.tif"}, r"dataset\.masks = '\*/\*\.tif': needs exactly one \*"),
+        ({"images": "../*.tif"}, r"dataset\.images = '\.\./\*\.tif': leads out of download\.folder"),
+        ({"images": "/images/*.tif"}, r"dataset\.images = '/images/\*\.tif': leads out of download\.folder"),
+        (
+            {"images": "image/*"},
+            r"l: no file matches 'image/\*'; put files there, or correct dataset\.images in params\.yaml",
+        ),
+        ({"clouds": "clouds/*"}, r"no file matches 'clouds/\*'; .* dataset\.clouds"),
+    ],
+)
+def test_params_that_cannot_be(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    local = fill(tmp_path / "l", "images/a.tif", "masks/a.tif")
+    with pytest.raises(LandsegError, match=fault):
+        fetch(local, tmp_path / "raw", **changes)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(LandsegError, match=rf"download\.folder = '{tmp_path}/l': is no folder; name the one with"):
+        matches(tmp_path / "l", "*.tif", "dataset.images")
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("masks/b.tif", r"images/b\.tif: this image has no mask; add it, or remove the image"),
+        ("images/c.tif", r"masks/c\.tif: this mask has no image; add it, or remove the mask"),
+    ],
+)
+def test_unpaired(tmp_path: Path, missing: str, sentence: str) -> None:
+    local = fill(tmp_path / "l", *(f"{kind}/{name}.tif" for kind in ("images", "masks") for name in "abc"))
+    (local / missing).unlink()
+    with pytest.raises(LandsegError, match=sentence):
+        fetch(local, tmp_path / "raw")
+
+
+def test_several_unpaired_are_counted(tmp_path: Path) -> None:
+    local = fill(tmp_path / "l", "images/a.tif", "images/b.tif", "images/c.tif", "masks/b.tif")
+    with pytest.raises(LandsegError, match=r"images/a\.tif: this image has no mask \(and 1 more\); add it"):
+        fetch(local, tmp_path / "raw")
+    fill(tmp_path / "l", "masks/a.tif", "masks/c.tif", "clouds/d.tif")
+    with pytest.raises(LandsegError, match=r"clouds/d\.tif: this cloud layer has no image"):
+        fetch(local, tmp_path / "raw", clouds="clouds/*")
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    local = fill(tmp_path / "l", "images/a.tif", "images/a.jpg", "masks/a.png")
+    with pytest.raises(LandsegError, match=r"images/a\.tif: a\.jpg has the same name 'a'; rename or remove one"):
+        fetch(local, tmp_path / "raw")
+
+
+def test_all_the_stages_before_training(tmp_path: Path) -> None:
+    """Mixed formats, colours in masks, a cloud layer, pixels without data: through the real stage scripts."""
+    project = Project(tmp_path)
+    project.change(
+        dataset={"clouds": "clouds/*", "mask_values": "rgb", "ignore": [[155, 155, 155]]},
+        split={"strategy": "random", "ratios": [0.5, 0.25, 0.25]},
+    )
+    ids, image = land(64, 96), noise(64, 96).clip(1)
+    colours = painted(ids)
+    colours[:5] = (155, 155, 155)
+    image[:, :, -7:] = 0
+    tif(project.local / "images/a.tif", image, nodata=0)
+    picture(project.local / "masks/a.png", colours)
+    picture(project.local / "images/b.png", noise(70, 50, 1).transpose(1, 2, 0))
+    picture(project.local / "masks/b.png", painted(land(70, 50, 1)))
+    project.add("c", mask=painted(ids).transpose(2, 0, 1), cloud=np.ones((64, 96), np.uint8))
+
+    project.run("download", "filter", "tile", "convert", "split")
+
+    kept = pd.read_csv(project / "data/tables/folder/kept.csv")
+    assert kept["kept"].tolist() == [True, True, False]
+    assert kept["reason"].tolist() == [
+        "no cloud layer",
+        "no cloud layer",
+        "cloud share 100.0% is over the limit of 20.0%",
+    ]
+    tiles = pd.read_parquet(project / "data/tables/folder/split.parquet")
+    assert tiles["tile"].tolist() == [*(f"a_{k}" for k in range(6)), "b_0", "b_2"]
+    assert sorted(path.name for path in (project / "data/tiles/folder").iterdir()) == ["a.zip", "b.zip"]
+    counts = tiles.filter(like="pixels_")
+    assert (counts.sum(axis=1) == 32 * 32).all()
+    assert tiles.loc[tiles["scene"] == "a", "pixels_ignored"].sum() == 5 * 96 + 7 * 64 - 5 * 7
+    assert set(tiles["split"]) == {"train", "val", "test"}
+
+
+MULTISOURCE: dict[str, Any] = {
+    "images": "images/image*.jpg",
+    "masks": "masks/mask*.png",
+    "mask_values": "rgb",
+    "classes": [
+        {"id": 0, "name": "building", "color": [60, 16, 152]},
+        {"id": 1, "name": "land", "color": [132, 41, 246]},
+        {"id": 2, "name": "road", "color": [110, 193, 228]},
+        {"id": 3, "name": "vegetation", "color": [254, 221, 58]},
+        {"id": 4, "name": "water", "color": [226, 169, 41]},
+    ],
+    "ignore": [[155, 155, 155], [0, 0, 0]],
+}
+
+
+@pytest.fixture
+def multisource(real_data: Path) -> Path:
+    if not (real_data / "multisource").is_dir():
+        pytest.skip("no multisource pairs")
+    return real_data / "multisource"
+
+
+def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
+    """Five of the pairs, through fetch, tile and convert; masks compared with the pictures that Pillow reads."""
+    for mask in sorted((multisource / "masks").glob("*.png"))[::22]:
+        image = f"images/{mask.stem.replace('mask', 'image')}.jpg"
+        for source in (mask.relative_to(multisource).as_posix(), image):
+            (tmp_path / "l" / source).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(multisource / source, tmp_path / "l" / source)
+    fetched = fetch(tmp_path / "l", tmp_path / "raw", **MULTISOURCE)
+    tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
+    for _, rows in tiles.groupby("archive"):
+        counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
+        colours = np.asarray(PILImage.open(tmp_path / "raw" / str(rows["mask"].iloc[0])).convert("RGB")).reshape(-1, 3)
+        expected = [int((colours == each.color).all(axis=1).sum()) for each in fetched.card.classes]
+        assert counts.sum().tolist() == [*expected, len(colours) - sum(expected)]
+
+
+@pytest.mark.slow
+def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
+    fetched = fetch(multisource, tmp_path / "raw", **MULTISOURCE)
+    assert len(fetched.scenes) == 110
+    tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
+    for _, rows in tiles.groupby("archive"):
+        counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)

@@ -1,0 +1,372 @@
+"""What each pixel of a sky is, counted, and which scenes follow from it."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.rasters import PLACE, card, picture, tif, truncate
+from rasterio import Affine
+from rasterio.windows import Window
+
+from landseg.core.data_card import CloudLayer
+from landseg.core.errors import LandsegError
+from landseg.core.tables import scene_table
+from landseg.datasets.ghana import fetch as ghana
+from landseg.datasets.ghana.params import GhanaParams
+from landseg.filter.select import NO_LAYER, select
+from landseg.raster.clouds import CloudRule, Coverage, Method, cloud_rule, coverage, opened_sky
+from landseg.raster.image import opened_image
+
+SENTINEL = CloudLayer(layers=("scl", "cld"))
+MASK = CloudRule(method="mask", clear=(0,), nodata=255, scl=(), cld=1)
+
+
+def by(method: Method, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> CloudRule:
+    return cloud_rule(method, scl, cld, SENTINEL)
+
+
+def layer(*counts: tuple[float, int], dtype: str = "uint8") -> np.ndarray:
+    """A row of pixels: (value, how many) each."""
+    return np.concatenate([np.full(count, value, dtype) for value, count in counts])[None]
+
+
+def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8", **of_cld: Any) -> str:
+    """Write the two layers of Sentinel-2; return their path, as scene tables hold it."""
+    tif(folder / "s_SCL.tif", np.array(scl, dtype))
+    tif(folder / "s_CLD.tif", np.array(cld, dtype), **of_cld)
+    return "s_{layer}.tif"
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "nodata_share"),
+    [
+        ([(0, 10)], 0.0, 0.0),
+        ([(1, 10)], 1.0, 0.0),
+        ([(0, 6), (1, 1), (3, 1), (255, 92)], 0.25, 0.92),
+        ([(255, 10)], None, 1.0),
+    ],
+)
+def test_share_among_pixels_with_data(
+    tmp_path: Path, counts: list[tuple[int, int]], share: float | None, nodata_share: float
+) -> None:
+    tif(tmp_path / "c.tif", layer(*counts))
+    found = coverage(tmp_path, "c.tif", MASK)
+    assert (found.cloud_share, found.nodata_share) == (share, nodata_share)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
+def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
+    """What is clear, and what is no data, is the card's to say."""
+    tif(tmp_path / "c.tif", layer((0, 10), (4, 30), (5, 30), (9, 40), dtype=dtype))
+    rule = cloud_rule("mask", (), 50, CloudLayer(clear=(4, 5), nodata=0))
+    assert coverage(tmp_path, "c.tif", rule) == Coverage(pixels=110, nodata=10, cloudy=40)
+    no_gap = cloud_rule("mask", (), 50, CloudLayer(clear=(4, 5), nodata=None))
+    assert coverage(tmp_path, "c.tif", no_gap) == Coverage(pixels=110, nodata=0, cloudy=50)
+
+
+@pytest.mark.parametrize("method", ["mask", "scl", "cld", "both"])
+def test_bytes_are_judged_as_other_numbers_are(method: Method) -> None:
+    rule = CloudRule(method, clear=(4, 5), nodata=0, scl=(3, 8, 9, 10), cld=50)
+    values = [np.random.default_rng(seed).integers(0, 256, (40, 50)) for seed in range(len(rule.layers) or 1)]
+    small, large = (rule.codes([of.astype(dtype) for of in values]) for dtype in ("uint8", "int16"))
+    assert set(np.unique(small)) == {0, 1, 2}
+    np.testing.assert_array_equal(small, large)
+
+
+def test_nan_is_no_data(tmp_path: Path) -> None:
+    tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
+    assert coverage(tmp_path, "c.tif", MASK) == Coverage(pixels=11, nodata=2, cloudy=3)
+
+
+# Six pixels. By SCL: no data, clear, cloud, clear, cloud, shadow. By CLD, from 50: clear, no data, clear, cloud, cloud,
+# clear.
+SCL, CLD = [[0, 4, 9, 5, 8, 3]], [[0, 255, 49, 50, 100, 10]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+@pytest.mark.parametrize(
+    ("rule", "codes"),
+    [
+        (by("scl"), [2, 0, 1, 0, 1, 1]),
+        (by("scl", scl=(9,)), [2, 0, 1, 0, 0, 0]),
+        (by("cld"), [0, 2, 0, 1, 1, 0]),
+        (by("cld", cld=10), [0, 2, 1, 1, 1, 1]),
+        (by("both"), [2, 2, 1, 1, 1, 1]),
+    ],
+)
+def test_layers_of_sentinel_2(tmp_path: Path, dtype: str, rule: CloudRule, codes: list[int]) -> None:
+    cloud = layers(tmp_path, SCL, CLD, dtype)
+    with opened_sky(tmp_path, cloud, rule) as sky:
+        assert sky.shape == (1, 6)
+        assert sky.read(Window(0, 0, 6, 1)).tolist() == [codes]
+        assert sky.read(Window(1, 0, 3, 1)).tolist() == [codes[1:4]]
+    found = coverage(tmp_path, cloud, rule)
+    assert found == Coverage(pixels=6, nodata=codes.count(2), cloudy=codes.count(1))
+
+
+def test_layers_larger_than_a_block(tmp_path: Path) -> None:
+    pixels = (np.random.default_rng(0).random((600, 500)) < 0.3).astype(np.uint8)
+    tif(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=128, compress="deflate")
+    picture(tmp_path / "a.png", pixels)
+    for cloud in ("a.tif", "a.png"):
+        assert coverage(tmp_path, cloud, MASK) == Coverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
+
+
+def test_bad_layers(tmp_path: Path) -> None:
+    odd = tif(tmp_path / "odd.tif", layer((0, 3), (1.5, 2), dtype="float32"))
+    with pytest.raises(LandsegError, match=f"^{odd}: the pixel at row 0, column 3 has the value 1.5, .* convert it$"):
+        coverage(tmp_path, "odd.tif", MASK)
+    waves = tif(tmp_path / "waves.tif", np.zeros((4, 4), np.complex64))
+    with pytest.raises(LandsegError, match=f"^{waves}: a cloud layer holds whole numbers, this one complex64; convert"):
+        coverage(tmp_path, "waves.tif", MASK)
+    cut = truncate(tif(tmp_path / "t.tif", np.zeros((99, 99), np.uint8)))
+    with pytest.raises(LandsegError, match=f"^{cut}: .*truncated"):
+        coverage(tmp_path, "t.tif", MASK)
+    with pytest.raises(LandsegError, match=rf"^{tmp_path}/gone_SCL\.tif: not there"):
+        coverage(tmp_path, "gone_{layer}.tif", by("both"))
+
+
+def test_layers_of_different_sizes(tmp_path: Path) -> None:
+    cloud = layers(tmp_path, SCL, [[0, 0, 0]])
+    with pytest.raises(
+        LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: is 3x1 px and the layer s_SCL\.tif is 6x1 px; ma"
+    ):
+        coverage(tmp_path, cloud, by("both"))
+    assert coverage(tmp_path, cloud, by("cld")).pixels == 3
+
+
+# Beside PLACE in EPSG:2180: where else a raster may lie, and what is said of it.
+ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
+    "location": (
+        {"transform": PLACE @ Affine.translation(64, 0)},
+        r"lies 64\.0 px off {}, by the coordinates of both; make them the same grid",
+    ),
+    "zone": ({"crs": "EPSG:32634"}, r"is in EPSG:32634 and {} is in EPSG:2180; make them the same grid"),
+}
+NOWHERE: dict[str, dict[str, Any]] = {"no CRS": {"crs": None}, "no place": {"crs": None, "transform": None}}
+
+
+@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_layers_of_different_places(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    cloud = layers(tmp_path, SCL, CLD, **change)
+    with pytest.raises(LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: {fault.format('the layer s_SCL.tif')}$"):
+        coverage(tmp_path, cloud, by("both"))
+    assert coverage(tmp_path, cloud, by("cld")).pixels == 6
+
+
+@pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
+def test_a_layer_without_a_place(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert coverage(tmp_path, layers(tmp_path, SCL, CLD, **change), by("both")).pixels == 6
+
+
+# Ten pixels of an image of three bands: the first three have no data, the fourth is black in two bands.
+PIXELS = np.full((3, 1, 10), 7, np.uint16)
+PIXELS[:, :, :3] = 0
+PIXELS[:2, :, 3] = 0
+# Its mask, which has no code for that: of the seven pixels with data, two are cloud.
+MUTE = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+SKY = np.array([[0, 0, 1, 0, 0, 0, 0, 0, 1, 3]], np.uint8)
+
+
+def beside(folder: Path, nodata: float | None = 0) -> Coverage:
+    """The coverage of i.tif under c.tif."""
+    of = card(nodata=nodata)
+    with opened_image(folder, "i.tif", of.bands, of) as image:
+        return coverage(folder, "c.tif", MUTE, image)
+
+
+def test_an_image_without_data(tmp_path: Path) -> None:
+    tif(tmp_path / "i.tif", PIXELS)
+    tif(tmp_path / "c.tif", SKY)
+    assert coverage(tmp_path, "c.tif", MUTE) == Coverage(pixels=10, nodata=0, cloudy=3)
+    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=0, cloudy=3)
+    found = beside(tmp_path)
+    assert found == Coverage(pixels=10, nodata=3, cloudy=2)
+    assert (found.cloud_share, found.nodata_share) == (2 / 7, 0.3)
+    tif(tmp_path / "i.tif", PIXELS, nodata=0)  # which says so itself
+    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=3, cloudy=2)
+    tif(tmp_path / "i.tif", PIXELS * 0)
+    assert (beside(tmp_path).cloud_share, beside(tmp_path).nodata_share) == (None, 1)
+
+
+def test_an_image_without_data_in_ghana(tmp_path: Path) -> None:
+    """Its files have no nodata value, no place on earth, and masks of 0 where images have no data."""
+    days = (date(2016, 1, 1), date(2017, 12, 31))
+    of = ghana.card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
+    tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
+    tif(tmp_path / "c.tif", SKY, crs=None, transform=None)
+    rule = cloud_rule("mask", (), 50, of.clouds)
+    with opened_image(tmp_path, "i.tif", of.bands, of) as image:
+        assert coverage(tmp_path, "c.tif", rule, image) == Coverage(pixels=10, nodata=4, cloudy=2)
+
+
+def test_an_image_without_data_block_by_block(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cloudy, lacks = rng.random((600, 500)) < 0.3, rng.random((600, 500)) < 0.2
+    tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
+    tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
+    assert beside(tmp_path) == Coverage(pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum())
+
+
+@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_layer_beside_its_image(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    tif(tmp_path / "i.tif", PIXELS)
+    path = tif(tmp_path / "c.tif", SKY, **change)
+    with pytest.raises(LandsegError, match=rf"^{path}: {fault.format('its image i.tif')}$"):
+        beside(tmp_path)
+    for nowhere in NOWHERE.values():
+        tif(tmp_path / "c.tif", SKY, **nowhere)
+        assert beside(tmp_path).pixels == 10
+
+
+def test_which_layers_know_what_has_no_data() -> None:
+    rules = (MASK, MUTE, by("scl"), by("cld"), by("both"))
+    assert [rule.knows_nodata for rule in rules] == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("method", "card", "sentence"),
+    [
+        (
+            "mask",
+            SENTINEL,
+            "filter.method = mask needs mask, and the cloud layers of this data set are scl, cld; choose",
+        ),
+        ("scl", CloudLayer(), "filter.method = scl needs scl, and the cloud layers of this data set are mask; choose"),
+        (
+            "both",
+            CloudLayer(layers=("cld",)),
+            "filter.method = both needs scl, and the cloud layers .* are cld; choose",
+        ),
+        ("cld", CloudLayer(layers=()), "filter.method = cld needs cld, and the cloud layers .* are none; choose"),
+    ],
+)
+def test_layers_that_a_data_set_lacks(method: Method, card: CloudLayer, sentence: str) -> None:
+    with pytest.raises(LandsegError, match=rf"^params\.yaml: {sentence} another method$"):
+        cloud_rule(method, (3,), 50, card)
+
+
+Rows = Sequence[tuple[str, str, str, Coverage | None]]
+
+
+def judged(rows: Rows, **limits: Any) -> pd.DataFrame:
+    """Judge scenes of (name, place, date, coverage)."""
+    scenes = scene_table(
+        {"scene": scene, "location": place, "date": day, "cloud": f"{scene}.tif" if of else ""}
+        for scene, place, day, of in rows
+    )
+    table = select(scenes, {scene: of for scene, *_, of in rows if of}, **{"max_cloud_share": 0.1} | limits)
+    assert "kept" not in scenes
+    pd.testing.assert_frame_equal(table[scenes.columns], scenes)
+    return table
+
+
+def cloudy(share: float, nodata: int = 0) -> Coverage:
+    """1000 pixels with data, and some without."""
+    return Coverage(1000 + nodata, nodata, round(1000 * share))
+
+
+def test_judge() -> None:
+    table = judged(
+        [
+            ("a", "a", "", cloudy(0.1)),
+            ("b", "b", "", cloudy(0.123, nodata=3000)),
+            ("c", "c", "", Coverage(10, 10, 0)),
+            ("d", "d", "", None),
+            ("e", "e", "", cloudy(0.05, nodata=1000)),
+            ("f", "f", "", cloudy(0.05, nodata=1001)),
+        ],
+        max_nodata_share=0.5,
+    )
+    assert table["kept"].tolist() == [True, False, False, True, True, False]
+    assert table["reason"].tolist() == [
+        "clear enough", "cloud share 12.3% is over the limit of 10.0%", "no data", NO_LAYER, "clear enough",
+        "no-data share 50.02% is over the limit of 50.00%",
+    ]  # fmt: skip
+    assert table["cloud_share"].tolist() == [0.1, 0.123, pd.NA, pd.NA, 0.05, 0.05]
+    assert table["nodata_share"].tolist() == [0, 0.75, 1, pd.NA, 0.5, 1001 / 2001]
+
+
+DATES = [
+    ("a1", "a", "2018-01-05", cloudy(0.05)),
+    ("b1", "b", "2018-01-05", cloudy(0.09)),
+    ("a2", "a", "2018-03-31", cloudy(0.01, nodata=10)),
+    ("a3", "a", "2018-02-01", cloudy(0.01)),  # as many clouds as a2, but with data everywhere
+    ("a4", "a", "2018-04-01", cloudy(0.02)),
+    ("a5", "a", "2018-12-31", cloudy(0.5)),
+    ("a6", "a", "2019-02-02", cloudy(0.03)),
+    ("a7", "a", "2018-06-30", cloudy(0.02)),  # as clear as a4, but later
+]
+OVER = "cloud share 50.0% is over the limit of 10.0%"
+
+
+def test_some_dates_of_a_place() -> None:
+    table = judged(DATES, keep=2).set_index("scene")
+    assert table.index[table["kept"]].tolist() == ["b1", "a2", "a3"]
+    fallen = table.loc[~table["kept"], "reason"]
+    two = "the 2 clearest of its place are kept"
+    assert fallen.to_dict() == {"a1": two, "a4": two, "a5": OVER, "a6": two, "a7": two}
+    one = judged(DATES, keep=1).set_index("scene")
+    assert one.index[one["kept"]].tolist() == ["b1", "a3"]
+    assert one.loc["a4", "reason"] == "the clearest of its place is kept: a3"
+
+
+def test_one_date_in_a_quarter() -> None:
+    table = judged(DATES, one_per_quarter=True).set_index("scene")
+    assert table.index[table["kept"]].tolist() == ["b1", "a3", "a4", "a6"]
+    assert table.loc[~table["kept"], "reason"].to_dict() == {
+        "a1": "the clearest of its quarter is kept: a3",
+        "a2": "the clearest of its quarter is kept: a3",
+        "a5": OVER,
+        "a7": "the clearest of its quarter is kept: a4",
+    }
+
+
+def test_quarters_come_before_numbers() -> None:
+    table = judged(DATES, one_per_quarter=True, keep=2).set_index("scene")
+    assert table.index[table["kept"]].tolist() == ["b1", "a3", "a4"]
+    assert table.loc["a6", "reason"] == "the 2 clearest of its place are kept"
+
+
+def test_scenes_without_a_layer_rank_last() -> None:
+    rows = [("x", "p", "2018-01-01", None), ("y", "p", "2018-01-02", cloudy(0.1)), ("z", "p", "2018-01-03", None)]
+    assert judged(rows)["kept"].all()
+    assert judged(rows, keep=1)["kept"].tolist() == [False, True, False]
+    assert judged(rows, keep=2)["kept"].tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(("day", "fault"), [("", "no date"), ("spring", "the date 'spring', which is none")])
+def test_quarters_need_dates(day: str, fault: str) -> None:
+    with pytest.raises(LandsegError, match=rf"filter\.one_per_quarter needs .* scene b has {fault}.*; set it to false"):
+        judged([("a", "p", "2018-01-01", None), ("b", "p", day, None)], one_per_quarter=True)
+
+
+def test_nothing_kept() -> None:
+    rows: Rows = [(f"s{n:02}", "p", "", cloudy(0.9 - n / 100)) for n in range(12)]
+    with pytest.raises(LandsegError) as caught:
+        judged([*rows, ("empty", "p", "", Coverage(10, 10, 0))])
+    said = ", then ".join(f"0.{90 - n}0 (s{n:02})" for n in range(11, 1, -1))
+    assert str(caught.value) == (
+        "params.yaml: filter.max_cloud_share = 0.1 keeps none of 13 scenes, the clearest of which has a cloud share of "
+        f"{said}; raise the limit or get clearer scenes"
+    )
+    with pytest.raises(LandsegError, match="keeps none of 1 scenes, none of which has data; raise"):
+        judged([("empty", "p", "", Coverage(10, 10, 0))])
+
+
+def test_nothing_kept_for_want_of_data() -> None:
+    rows: Rows = [
+        ("a", "p", "", cloudy(0.05, nodata=3000)),
+        ("b", "p", "", cloudy(0.2)),
+    ]
+    with pytest.raises(LandsegError) as caught:
+        judged(rows, max_nodata_share=0.5)
+    assert str(caught.value) == (
+        "params.yaml: filter.max_cloud_share = 0.1 with filter.max_nodata_share = 0.5 keeps none of 2 scenes, the "
+        "clearest of which has a cloud share of 0.050 (a, 0.750 without data), then 0.200 (b, 0.000 without data); "
+        "raise the limit or get clearer scenes"
+    )

@@ -1,0 +1,222 @@
+"""Small rasters, and a small project around them, for tests."""
+
+import copy
+import io
+import os
+import runpy
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import rasterio
+from helpers.root import ROOT
+from joblib.externals.loky import get_reusable_executor
+from PIL import Image
+from rasterio import Affine
+from rasterio.errors import NotGeoreferencedWarning
+from ruamel.yaml import YAML
+
+from landseg.core import tables
+from landseg.core.classes import LandClass
+from landseg.core.data_card import Card
+
+PLACE = Affine(0.5, 0, 500_000, 0, -0.5, 400_000)
+CLASSES = (
+    LandClass(id=0, name="background", color=(0, 0, 0)),
+    LandClass(id=1, name="building", color=(80, 0, 165)),
+    LandClass(id=2, name="woodland", color=(255, 204, 0)),
+    LandClass(id=7, name="water", color=(0, 244, 244)),
+)
+IDS = np.array([each.id for each in CLASSES], np.uint8)
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+
+def card(**changes: Any) -> Card:
+    plain: dict[str, Any] = {
+        "name": "test", "title": "Test", "licence": "CC0-1.0", "classes": CLASSES, "bands": ("red", "green", "blue"),
+    }  # fmt: skip
+    return Card(**plain | changes)
+
+
+def noise(height: int, width: int, seed: int = 0) -> Bytes:
+    """A picture (3, H, W) in which no two windows are alike."""
+    return np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
+
+
+def land(height: int, width: int, seed: int = 0, patch: int = 16) -> Bytes:
+    """Class ids (H, W) in square patches."""
+    rows, cols = -(-height // patch), -(-width // patch)
+    chosen = np.random.default_rng(seed).choice(IDS, (rows, cols))
+    return chosen.repeat(patch, axis=0).repeat(patch, axis=1)[:height, :width]
+
+
+def painted(ids: Bytes) -> Bytes:
+    """Class ids (H, W) in the class colours: (H, W, 3)."""
+    picture = np.zeros((*ids.shape, 3), np.uint8)
+    for each in CLASSES:
+        picture[ids == each.id] = each.color
+    return picture
+
+
+def tif(
+    path: Path,
+    pixels: Array,
+    crs: str | None = "EPSG:2180",
+    transform: Affine | None = PLACE,
+    colormap: Mapping[int, tuple[int, ...]] | None = None,
+    **options: Any,
+) -> Path:
+    """Write (bands, H, W) or (H, W) of any dtype as a GeoTIFF."""
+    bands = pixels[None] if pixels.ndim == 2 else pixels
+    count, height, width = bands.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = {"crs": crs, "transform": transform} if transform else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", **shape, **place, **options) as raster:
+            raster.write(bands)
+            if colormap:
+                raster.write_colormap(1, colormap)
+    return path
+
+
+def picture(path: Path, pixels: Array, colours: Bytes | None = None) -> Path:
+    """Write (H, W) or (H, W, 3) as a PNG or JPEG, by the suffix; colours (256, 3) make a palette."""
+    image = Image.fromarray(pixels)
+    if colours is not None:
+        image.putpalette(colours.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return path
+
+
+def truncate(path: Path, share: float = 0.6) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def scene_table(*scenes: tuple[str, str, str]) -> pd.DataFrame:
+    """A scene table of (scene, image, mask)."""
+    return tables.scene_table(dict(zip(("scene", "image", "mask"), scene, strict=True)) for scene in scenes)
+
+
+class Project:
+    """A folder with a params.yaml of its own, in which stages run as `dvc repro` would run them."""
+
+    def __init__(self, folder: Path, preset: str = "folder") -> None:
+        self.folder = folder
+        self.local = folder / "data/local"
+        self.local.mkdir(parents=True)
+        self.params: dict[str, Any] = YAML(typ="safe").load((ROOT / f"presets/{preset}.yaml").read_text())
+        self.change(
+            dataset={"classes": [each.model_dump(mode="json") for each in CLASSES]},
+            tile={"size": 32, "edge": "drop"},
+            compute={"workers": 1},
+        )
+
+    def at(self, folder: Path) -> "Project":
+        """Return the same project, copied to another folder."""
+        other = copy.deepcopy(self)
+        other.folder, other.local = folder, folder / "data/local"
+        return other
+
+    def only(self, scene: str) -> None:
+        """Leave one row of the scene table."""
+        path = self.folder / f"data/tables/{self.params['dataset']['name']}/scenes.csv"
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(row for row in rows if row.startswith(f"{scene},"))]) + "\n")
+
+    def change(self, **sections: dict[str, Any]) -> None:
+        for name, values in sections.items():
+            self.params[name].update(values)
+        with (self.folder / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump(self.params, file)
+
+    def add(
+        self, scene: str, image: Array | None = None, mask: Array | None = None, cloud: Array | None = None
+    ) -> None:
+        """Lay a scene of 64 × 96 px, or of the arrays given, into data/local."""
+        tif(self.local / f"images/{scene}.tif", noise(64, 96) if image is None else image)
+        tif(self.local / f"masks/{scene}.tif", land(64, 96) if mask is None else mask)
+        if cloud is not None:
+            tif(self.local / f"clouds/{scene}.tif", cloud)
+
+    def __truediv__(self, path: str) -> Path:
+        return self.folder / path
+
+    def run(self, *stages: str) -> None:
+        """Run stages that are to succeed; in this process, since starting Python anew takes longer than they do."""
+        for stage in stages:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(self.folder)
+                runpy.run_path(str(ROOT / f"pipeline/{stage}.py"), run_name="__main__")
+
+    def fails(self, stage: str, limit: int | None = None) -> str:
+        """Run a stage that is to fail, see that it leaves nothing behind, and return its one line on standard error.
+
+        Args:
+            stage: its name.
+            limit: size in bytes over which no file may grow: the nearest thing to a full disk.
+        """
+        before = self.files()
+        with _no_file_over(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
+            self.run(stage)
+        complaint = errors.getvalue()
+        assert ended.value.code == 1, complaint
+        self.has_one_line(complaint)
+        assert self.files() == before
+        return complaint
+
+    @staticmethod
+    def has_one_line(complaint: str) -> None:
+        assert complaint.startswith("error: "), complaint
+        assert complaint.count("\n") == 1, complaint
+
+    def files(self) -> set[str]:
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def _no_file_over(size: int | None) -> Iterator[None]:
+    """Let no file of this process, or of those that it starts, grow over a size in bytes."""
+    if size is None:
+        yield
+        return
+    import resource  # only where there are such limits
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    get_reusable_executor().shutdown()  # joblib keeps its processes: none is to come or to go with another limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with redirect_stdout(io.StringIO()):  # pytest would catch it in a file
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        get_reusable_executor().shutdown()
+
+
+@contextmanager
+def _standard_error() -> Iterator[io.StringIO]:
+    """Catch what Python writes to standard error, and then what libraries in C and other processes do."""
+    caught, kept = io.StringIO(), os.dup(2)
+    with tempfile.TemporaryFile("w+") as errors:
+        os.dup2(errors.fileno(), 2)
+        try:
+            with redirect_stderr(caught):
+                yield caught
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            errors.seek(0)
+            caught.write(errors.read())

@@ -1,0 +1,219 @@
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pytest
+from helpers.changes import many
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from PIL import Image
+
+from landseg.core.classes import ClassTable, LandClass, as_hex
+from landseg.core.errors import LandsegError
+from landseg.datasets.landcoverai import fetch as landcoverai
+from landseg.datasets.landcovernet import fetch as landcovernet
+from landseg.maps.change.pair import Change
+from landseg.maps.change.sankey import flow_figure, write_flow
+from landseg.maps.style import pale, strong
+
+# Three classes of 600, 300 and 100 ha before, of which 140 ha changed.
+AREAS = [[500, 80, 20], [30, 270, 0], [10, 0, 90]]
+CLASSES = landcoverai.CLASSES[1:4]
+
+
+def change_of(areas: npt.ArrayLike, classes: ClassTable = CLASSES, hectares: bool = True) -> Change:
+    pixels = np.asarray(areas, np.int64)
+    return Change("before.tif", "after.tif", classes, pixels, pixels.astype(float) if hectares else None, 0, 0, None)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def bars(figure: Figure) -> list[tuple[float, float, str]]:
+    """x, height in inches, colour."""
+    found = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    return [(bar.get_x(), bar.get_height(), to_hex(bar.get_facecolor())) for bar in found]
+
+
+def ribbons(figure: Figure) -> list[tuple[str, float, float]]:
+    """Colour, height in inches on the left and on the right."""
+    found = []
+    for patch in figure.axes[0].patches:
+        if isinstance(patch, PathPatch):
+            corners: Any = patch.get_path().vertices
+            colour = to_hex(patch.get_facecolor())
+            found.append((colour, corners[7, 1] - corners[0, 1], corners[4, 1] - corners[3, 1]))
+    return found
+
+
+def random_change(classes: ClassTable, share: float, seed: int = 0) -> Change:
+    chance, count = np.random.default_rng(seed), len(classes)
+    moved = chance.gamma(0.5, 1, (count, count))
+    np.fill_diagonal(moved, 0)
+    areas = np.diag(chance.dirichlet(np.full(count, 0.8))) * (1 - share) + share * moved / moved.sum()
+    return change_of(np.ceil(areas * 1e6), classes)
+
+
+def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
+    areas = np.array(AREAS) * np.array([[1], [1], [1]])
+    areas[0, 1] = 380  # much changed, so that there is one panel
+    figure = flow_figure(change_of(areas))
+    found = bars(figure)
+    scale = found[0][1] / areas[0].sum()
+    by_side = {x: [(height / scale, colour) for at, height, colour in found if at == x] for x, _, _ in found}
+    assert len(by_side) == 2
+    expected = [as_hex(each.color) for each in CLASSES]
+    left, right = (by_side[x] for x in sorted(by_side))
+    assert [colour for _, colour in left] == [colour for _, colour in right] == expected
+    assert [area for area, _ in left] == pytest.approx(areas.sum(axis=1))
+    assert [area for area, _ in right] == pytest.approx(areas.sum(axis=0))
+    drawn = {colour: (one / scale, other / scale) for colour, one, other in ribbons(figure)}
+    for (before, after), area in np.ndenumerate(areas):
+        start, end = CLASSES[before].color, CLASSES[after].color
+        colour = as_hex(pale(start) if before == after else strong(start, end))
+        assert (colour in drawn) == (area > 0)
+        if area:
+            assert drawn[colour] == pytest.approx((area, area))
+    assert "What changed" not in " ".join(texts(figure))
+
+
+def test_ribbons_fill_the_bars_that_they_leave_and_reach() -> None:
+    figure = flow_figure(random_change(landcovernet.CLASSES, 0.6))
+    found: list[Any] = [p.get_path().vertices for p in figure.axes[0].patches if isinstance(p, PathPatch)]
+    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    for side, ends in enumerate(((0, 7), (3, 4))):
+        spans = sorted(tuple(corners[ends, 1]) for corners in found)
+        covered: list[tuple[float, float]] = []  # what ribbons that touch cover together
+        for top, bottom in spans:
+            if covered and top == pytest.approx(covered[-1][1]):
+                covered[-1] = (covered[-1][0], bottom)
+            else:
+                covered.append((top, bottom))
+        bars_there = sorted((b.get_y(), b.get_y() + b.get_height()) for b in boxes if (b.get_x() > 4.5) == bool(side))
+        assert np.array(covered) == pytest.approx(np.array(bars_there))
+
+
+def test_names_areas_and_shares_stand_beside_bars() -> None:
+    said = texts(flow_figure(change_of(AREAS)))
+    for text in ("before.tif", "after.tif", "600.0 ha, 60.0 %", "540.0 ha, 54.0 %", "110.0 ha, 11.0 %"):
+        assert said.count(text) == 1
+    assert said.count("woodland") == 4  # twice in either panel
+    assert texts(flow_figure(change_of(AREAS, hectares=False))).count("600 px, 60.0 %") == 1
+
+
+def test_little_change_is_drawn_once_more_by_itself_and_says_how_much_larger() -> None:
+    figure = flow_figure(change_of(AREAS))
+    found = bars(figure)
+    assert len(found) == 12
+    whole, alone = found[0][1] / 600, found[6][1] / 100  # lost by building
+    said = next(text for text in texts(figure) if text.startswith("What changed"))
+    assert said == f"What changed, by itself: 140.0 ha, 14.0 % of all, {alone / whole:.1f} times as high as above"
+    assert {"lost by", "gained by", "100.0 ha, 71.4 %"} <= set(texts(figure))
+    pale_ones = {as_hex(pale(each.color)) for each in CLASSES}
+    assert sum(colour in pale_ones for colour, _, _ in ribbons(figure)) == 3  # in the first panel alone
+
+
+def test_no_change_is_said() -> None:
+    figure = flow_figure(change_of(np.diag([500, 300, 100])))
+    assert len(bars(figure)) == 6
+    assert texts(figure)[-1] == "Nothing changed. Heights are areas."
+
+
+def test_what_is_thinner_than_a_hairline_is_said() -> None:
+    notes = " ".join(texts(flow_figure(change_of(AREAS))))
+    assert "hairline" not in notes
+    rare = np.diag([600_000, 300_000, 100_000])
+    rare[0, 1] = 10
+    figure = flow_figure(change_of(rare))
+    assert "What would be thinner than a hairline is drawn as one." in " ".join(texts(figure))
+    thin = ribbons(figure)[3]
+    assert thin[1] == pytest.approx(bars(figure)[0][1] * 10 / 600_010)  # no higher than it is
+
+
+def test_small_classes_of_many_share_a_bar_and_are_named() -> None:
+    classes = many(25)
+    areas = np.diag(np.arange(100, 2600, 100))
+    areas[0, 1], areas[1, 20], areas[24, 23] = 70, 40, 30  # the first two classes are among the smallest
+    figure = flow_figure(change_of(areas, classes))
+    left = [bar for bar in bars(figure) if bar[0] == bars(figure)[0][0]]
+    assert len(left[:12]) == 12
+    said = " ".join(texts(figure))
+    assert "14 others: " in said
+    small = said.partition("14 others: ")[2].partition(".")[0].replace("\n", " ").split(", ")
+    assert small == [f"class {k}" for k in reversed(range(14))]
+    # What stayed among the others is pale, and what changed among them is not.
+    scale = left[0][1] / areas[24].sum()
+    others = (150, 150, 150)
+    drawn = {colour: height / scale for colour, height, _ in ribbons(figure)[: 12 + 3]}
+    assert drawn[as_hex(pale(others))] == pytest.approx(np.trace(areas[:14, :14]))
+    assert drawn[as_hex(strong(others, others))] == pytest.approx(70)
+    assert drawn[as_hex(strong(others, classes[20].color))] == pytest.approx(40)
+
+
+def test_a_class_that_went_or_came_has_one_bar() -> None:
+    figure = flow_figure(change_of([[0, 500, 0], [0, 400, 100], [0, 0, 0]]))
+    assert [colour for _, _, colour in bars(figure)] == [
+        as_hex(CLASSES[k].color)
+        for k in (1, 0, 1, 2)  # the largest first
+    ]
+
+
+LONG = tuple(LandClass(id=k, name=f"a $long$ name of {k} " * 4, color=(k, 0, 0)) for k in range(14))
+
+
+@pytest.mark.parametrize(
+    ("classes", "share"), [(landcovernet.CLASSES, 0.1), (many(25), 0.001), (many(25), 0.6), (LONG, 0.1)]
+)
+def test_all_text_is_on_the_page_and_none_on_another(classes: ClassTable, share: float) -> None:
+    figure = flow_figure(random_change(classes, share))
+    canvas: Any = figure.canvas
+    renderer = canvas.get_renderer() if hasattr(canvas, "get_renderer") else None
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    for box in boxes:
+        assert box.x0 >= 0 <= box.y0
+        assert box.x1 <= width
+        assert box.y1 <= height
+    for side in (0, 1):  # labels of either side, from the top
+        column = sorted((box for box in boxes if (box.x0 < 280) != side and box.width < 300), key=lambda box: -box.y1)
+        assert len(column) > 10
+        for upper, lower in pairwise(column):
+            assert upper.y0 >= lower.y1 - 1 or upper.x1 < lower.x0 or lower.x1 < upper.x0
+
+
+def test_bars_of_a_side_do_not_meet() -> None:
+    figure = flow_figure(random_change(many(25), 0.1))
+    found = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    left = sorted((bar.get_y(), bar.get_height()) for bar in found if bar.get_x() == found[0].get_x())
+    assert len(left) == 24
+    assert all(y + height < below for (y, height), (below, _) in pairwise(left))
+
+
+def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    change = change_of(AREAS)
+    for folder in ("one", "two"):
+        for suffix in ("png", "svg"):
+            write_flow(change, tmp_path / folder / f"flow.{suffix}")
+    for name in ("flow.png", "flow.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    page = np.asarray(Image.open(tmp_path / "one" / "flow.png").convert("RGB"))
+    assert page.shape[1] == 1350
+    assert {tuple(page[y, x].tolist()) for y in (0, -1) for x in (0, -1)} == {(255, 255, 255)}
+    svg = (tmp_path / "one" / "flow.svg").read_text(encoding="utf-8")
+    assert ">woodland</text>" in svg
+    assert "<dc:date>" not in svg
+    assert mpl.__version__ not in svg
+    assert dict(mpl.rcParams) == before
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["flow.png", "flow.svg"]
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LandsegError, match=r"flow\.pdf: a figure goes into \.png or \.svg"):
+        write_flow(change_of(AREAS), tmp_path / "flow.pdf")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,247 @@
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import shapely
+from helpers.maps import CLASSES, TEN_METRES, UTM, gdal, make_map, no_file_over, patches
+from rasterio.transform import Affine
+from rasterio.windows import Window
+from scipy import ndimage
+
+from landseg.core.errors import LandsegError
+from landseg.maps.class_map import CERTAIN, NODATA, opened_map
+from landseg.maps.polygons import polygons, write_polygons
+from landseg.maps.style import legend
+from landseg.raster.grid import Grid
+from landseg.raster.pixel_area import row_areas
+
+Ids = npt.NDArray[np.uint8]
+
+
+def vectors(
+    path: Path, ids: Any, min_pixels: int = 1, tolerance: float = 0, confidence: Path | None = None, **place: Any
+) -> Any:
+    with opened_map(make_map(path, ids, **place)) as classes_map:
+        return polygons(classes_map, confidence, min_pixels, tolerance)
+
+
+def regions(ids: Ids) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+    """Class and pixels of every region, by another hand."""
+    found = []
+    for land_class in CLASSES:
+        labels, count = ndimage.label(ids == land_class.id)
+        found += [(land_class.id, labels == number) for number in range(1, count + 1)]
+    return found
+
+
+def inside(frame: Any, height: int, width: int) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+    """Class and pixels of every polygon, by the centres that lie in it."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    x, y = TEN_METRES @ (columns.ravel(), rows.ravel())
+    return [
+        (value, shapely.contains_xy(geometry, x, y).reshape(height, width))
+        for value, geometry in zip(frame["class_id"], frame.geometry, strict=True)
+    ]
+
+
+def keys(found: list[tuple[int, npt.NDArray[np.bool_]]]) -> list[tuple[int, bytes]]:
+    return sorted((value, pixels.tobytes()) for value, pixels in found)
+
+
+def gray(path: Path, pixels: Ids, transform: Affine = TEN_METRES) -> Path:
+    shape = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", **shape, crs=UTM, transform=transform) as target:
+        target.write(pixels, 1)
+    return path
+
+
+def sums(ids: Ids, values: npt.NDArray[Any]) -> list[tuple[int, float]]:
+    """Class of every region and the sum of values over its pixels, by another hand, in order."""
+    found = []
+    for land_class in CLASSES:
+        labels, count = ndimage.label(ids == land_class.id)
+        found += [(land_class.id, total) for total in ndimage.sum_labels(values, labels, range(1, count + 1))]
+    return sorted(found)
+
+
+class TestRegions:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_are_those_of_the_pixels(self, seed: int, tmp_path: Path) -> None:
+        ids = patches(37, 41, seed, cell=5)
+        frame = vectors(tmp_path / "a.tif", ids)
+        assert keys(inside(frame, 37, 41)) == keys(regions(ids))
+        assert frame.columns.tolist() == ["class_id", "class", "area_m2", "confidence", "geometry"]
+        names = {land_class.id: land_class.name for land_class in CLASSES}
+        assert frame["class"].tolist() == [names[value] for value in frame["class_id"]]
+        assert frame.crs == UTM
+
+    def test_neighbours_share_the_corner_where_three_meet(self, tmp_path: Path) -> None:
+        frame = vectors(tmp_path / "a.tif", [[0, 0], [1, 4]])
+        above = frame.geometry[frame["class_id"] == 0].item()
+        middle = (TEN_METRES.c + 10, TEN_METRES.f - 10)
+        assert middle in above.exterior.coords
+        assert shapely.get_num_coordinates(above) == 6  # four corners, that one, and the first again
+
+    @pytest.mark.parametrize("tolerance", [0, 1.5, 20])
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (70, 90)])
+    def test_are_a_coverage(self, shape: tuple[int, int], tolerance: float, tmp_path: Path) -> None:
+        ids = patches(*shape, seed=5, cell=8)
+        ids[ndimage.binary_dilation(ids == NODATA, iterations=3) & (np.indices(shape).sum(axis=0) % 3 > 0)] = NODATA
+        ids[-1, -1] = 1
+        geometries = vectors(tmp_path / "a.tif", ids, 3, tolerance).geometry.to_numpy()
+        assert shapely.is_valid(geometries).all()
+        assert shapely.coverage_is_valid(geometries)
+        pixels = np.argwhere(ids != NODATA)[:, ::-1]
+        left, top = TEN_METRES @ pixels.T.astype(float)
+        data = shapely.union_all(shapely.box(left, top - 10, left + 10, top))
+        assert shapely.area(geometries).sum() == pytest.approx(100 * len(pixels), rel=1e-12)
+        assert shapely.union_all(geometries).symmetric_difference(data).area == pytest.approx(0, abs=1e-6)
+
+    def test_are_simplified(self, tmp_path: Path) -> None:
+        rows, columns = np.mgrid[:200, :200]
+        ids = np.where(rows + columns // 3 > 120, 1, 4)
+        exact, simple = (vectors(tmp_path / "a.tif", ids, tolerance=tolerance) for tolerance in (0, 2))
+        assert shapely.get_num_coordinates(exact.geometry).sum() > 250
+        assert shapely.get_num_coordinates(simple.geometry).sum() < 20
+        assert (simple["area_m2"] == exact["area_m2"]).all()  # that of the pixels
+
+    def test_a_turned_map(self, tmp_path: Path) -> None:
+        turned = Affine(6, 8, 500_000, 8, -6, 5_000_000)
+        frame = vectors(tmp_path / "a.tif", [[NODATA, 1], [NODATA, NODATA]], transform=turned)
+        corners = {turned @ corner for corner in [(1, 0), (2, 0), (2, 1), (1, 1)]}
+        assert set(frame.geometry.item().exterior.coords) == corners
+
+    def test_no_data_at_all(self, tmp_path: Path) -> None:
+        frame = vectors(tmp_path / "a.tif", np.full((5, 6), NODATA), 4, 1)
+        assert frame.empty
+        for suffix in (".gpkg", ".parquet"):
+            write_polygons(frame, tmp_path / f"a{suffix}")
+
+
+class TestSieve:
+    def test_small_regions_go_to_the_largest_neighbour(self, tmp_path: Path) -> None:
+        ids = np.zeros((30, 40), np.uint8)
+        ids[:, 30:] = 4
+        ids[10:13, 28:31] = 1  # 9 pixels: between both
+        ids[20:24, 5:9] = 1
+        frame = vectors(tmp_path / "a.tif", ids, 10)
+        assert frame["class_id"].value_counts().to_dict() == {0: 1, 4: 1, 1: 1}
+        ids[10:13, 28:31] = 0
+        assert keys(inside(frame, 30, 40)) == keys(regions(ids))
+
+    def test_noise_leaves_no_small_region(self, tmp_path: Path) -> None:
+        """GDAL's sieve by itself leaves tens of thousands: a small region beside none that is large."""
+        ids = np.random.default_rng(0).choice(np.array([0, 1, 4], np.uint8), (150, 150))
+        frame = vectors(tmp_path / "a.tif", ids, 50)
+        assert shapely.area(frame.geometry).min() >= 50 * 100
+
+    def test_no_data_neither_give_nor_take(self, tmp_path: Path) -> None:
+        ids = patches(60, 70, 2, cell=3)
+        ids[np.random.default_rng(1).random(ids.shape) < 0.1] = NODATA
+        ids[30:33, 30:33] = NODATA
+        ids[31, 31] = 4  # alone
+        frame = vectors(tmp_path / "a.tif", ids, 20)
+        covered = np.any([pixels for _, pixels in inside(frame, 60, 70)], axis=0)
+        assert (covered == (ids != NODATA)).all()
+        assert any(value == 4 and pixels[31, 31] and pixels.sum() == 1 for value, pixels in inside(frame, 60, 70))
+
+    @pytest.mark.parametrize("min_pixels", [2, 11, 12, 1000])
+    def test_more_than_the_map_has(self, min_pixels: int, tmp_path: Path) -> None:
+        assert shapely.area(vectors(tmp_path / "a.tif", np.ones((3, 4)), min_pixels).geometry).tolist() == [1200]
+
+
+class TestColumns:
+    @pytest.mark.parametrize("transform", [TEN_METRES, Affine(300, 0, 200_000, 0, -400, 9_000_000)])
+    def test_area_is_that_of_the_ground(self, transform: Affine, tmp_path: Path) -> None:
+        ids = patches(530, 540, 7, cell=60)
+        frame = vectors(tmp_path / "a.tif", ids, tolerance=3, transform=transform)
+        with rasterio.open(tmp_path / "a.tif") as source:
+            grid = Grid.of(source)
+        ground = np.empty(ids.shape)
+        for left, right in ((0, 512), (512, 540)):
+            areas = row_areas(grid, Window(left, 0, right - left, 530))
+            assert areas is not None
+            ground[:, left:right] = areas[:, None]
+        found = sorted(zip(frame["class_id"], frame["area_m2"], strict=True))
+        np.testing.assert_allclose(found, sums(ids, ground), rtol=1e-9)
+
+    def test_no_area_without_a_place(self, tmp_path: Path) -> None:
+        frame = vectors(tmp_path / "a.tif", patches(30, 30), crs=None, transform=Affine.identity())
+        assert frame["area_m2"].isna().all()
+        assert frame.crs is None
+        assert frame.geometry.total_bounds.tolist() == [0, 0, 30, 30]
+        for suffix in (".gpkg", ".parquet"):
+            write_polygons(frame, tmp_path / f"a{suffix}")
+
+    def test_confidence_is_the_mean_over_the_pixels(self, tmp_path: Path) -> None:
+        ids = patches(530, 540, 3, cell=60)
+        pixels = np.random.default_rng(3).integers(0, 256, ids.shape).astype(np.uint8)
+        frame = vectors(tmp_path / "a.tif", ids, tolerance=2, confidence=gray(tmp_path / "c.tif", pixels))
+        total = frame["confidence"] * CERTAIN * shapely.area(vectors(tmp_path / "a.tif", ids).geometry) / 100
+        found = sorted(zip(frame["class_id"], total, strict=True))
+        np.testing.assert_allclose(found, sums(ids, pixels), rtol=1e-9)
+        assert vectors(tmp_path / "a.tif", ids)["confidence"].isna().all()
+
+    def test_confidence_of_another_place(self, tmp_path: Path) -> None:
+        ids = patches(30, 30)
+        elsewhere = gray(tmp_path / "c.tif", ids, TEN_METRES @ Affine.translation(3, 0))
+        with pytest.raises(LandsegError, match=r"c\.tif: lies 3\.0 px off the map .*a\.tif"):
+            vectors(tmp_path / "a.tif", ids, confidence=elsewhere)
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("map")
+    return vectors(folder / "a.tif", patches(200, 200, cell=6), confidence=gray(folder / "c.tif", patches(200, 200)))
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "A.GPKG"])
+    def test_hold_what_was_written(self, name: str, frame: Any, tmp_path: Path) -> None:
+        write_polygons(frame, tmp_path / name)
+        found = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(tmp_path / name)
+        assert found.crs == UTM
+        assert found.columns.tolist() == frame.columns.tolist()
+        for column in ("class_id", "class", "area_m2", "confidence"):
+            assert found[column].tolist() == frame[column].tolist()
+        assert shapely.equals_exact(found.geometry.to_numpy(), frame.geometry.to_numpy()).all()
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    def test_gdal_reads_a_geopackage(self, frame: Any, tmp_path: Path) -> None:
+        write_polygons(frame, tmp_path / "a.gpkg", legend(CLASSES))
+        report = gdal("ogrinfo", "-so", tmp_path / "a.gpkg", "a")
+        assert f"Feature Count: {len(frame)}" in report
+        assert "Geometry: Polygon" in report
+        assert 'ID["EPSG",32633]' in report
+        assert "area_m2: Real" in report
+        counted = gdal("ogrinfo", "-q", "-sql", "SELECT count(*) AS n FROM rtree_a_geom", tmp_path / "a.gpkg")
+        assert f"= {len(frame)}\n" in counted
+
+    def test_qgis_finds_a_style(self, frame: Any, tmp_path: Path) -> None:
+        write_polygons(frame, tmp_path / "a.gpkg", legend(CLASSES))
+        style = gpd.read_file(tmp_path / "a.gpkg", layer="layer_styles")
+        assert style[["f_table_name", "f_geometry_column"]].to_numpy().tolist() == [["a", "geom"]]
+        assert style["useAsDefault"].tolist() == [True]
+        assert 'attr="class_id"' in style["styleQML"].item()
+        assert 'label="water &amp; ice"' in style["styleQML"].item()
+        assert len(gpd.read_file(tmp_path / "a.gpkg", layer="a")) == len(frame)
+
+    def test_another_suffix(self, frame: Any, tmp_path: Path) -> None:
+        with pytest.raises(LandsegError, match=r"a\.shp: polygons go into \.gpkg or \.parquet; give it one of"):
+            write_polygons(frame, tmp_path / "a.shp")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
+    @pytest.mark.parametrize("short", [1, 5000, 30_000])
+    def test_a_full_disk(self, suffix: str, short: int, frame: Any, tmp_path: Path) -> None:
+        path = tmp_path / f"a{suffix}"
+        write_polygons(frame, path)
+        before = path.read_bytes()
+        with no_file_over(len(before) - short), pytest.raises(LandsegError, match=rf"^{path}: "):
+            write_polygons(frame, path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,296 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from helpers.tiles import model_info
+from safetensors.torch import save_file
+from torch import nn
+
+from landseg.core.classes import LandClass
+from landseg.core.errors import LandsegError
+from landseg.model.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
+from landseg.model.segmenter import build, check_size, load, save, weights_fingerprint
+
+ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
+# DPT decodes vision transformers alone, which take no other size than the one they were made for.
+CONVOLUTIONAL = [name for name in ARCHITECTURES if name != "DPT"]
+
+
+def info(architecture: str = "Unet", encoder: str = "resnet18", depth: int = 3) -> ModelInfo:
+    return model_info(
+        architecture=architecture, encoder=encoder, encoder_depth=depth, params={"loss": {"class_weights": None}}
+    )
+
+
+def images(count: int = 2, size: int = 64) -> torch.Tensor:
+    return torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).byte()
+
+
+class TestFile:
+    def test_round_trip(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        model = build(info(), None)
+        model(images())  # moves the running means
+        save(model.eval(), tmp_path / "model.safetensors")
+        loaded = load(tmp_path / "model.safetensors").eval()
+        assert loaded.info == model.info
+        with torch.inference_mode():
+            assert torch.equal(loaded(images()), model(images()))
+        assert loaded.state_dict().keys() == model.state_dict().keys()
+        assert not [name for name in model.state_dict() if name.startswith(("mean", "std"))]  # the file's info has them
+
+    def test_says_what_it_is_without_this_package(self, tmp_path: Path) -> None:
+        save(build(info(), None), tmp_path / "model.safetensors")
+        content = (tmp_path / "model.safetensors").read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described = json.loads(header["__metadata__"]["landseg"])
+        assert described["classes"][1] == {"id": 3, "name": "wood", "color": [20, 80, 30]}
+        assert described["picture"]["bands"] == ["red", "green", "blue"]
+        assert described["mean"] == pytest.approx(IMAGENET_MEAN)
+
+    def test_same_weights_are_the_same_file(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            torch.manual_seed(0)
+            save(build(info(), None), tmp_path / name)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_refuses_what_it_did_not_write(self, tmp_path: Path) -> None:
+        model = build(info(), None)
+        save(model, tmp_path / "whole")
+        (tmp_path / "garbage").write_bytes(b"\x00" * 100)
+        (tmp_path / "empty").touch()
+        (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-1000])
+        torch.save(model.network.state_dict(), tmp_path / "pickle")
+        save_file({"weight": torch.zeros(3)}, tmp_path / "other")
+        save_file({"weight": torch.zeros(3)}, tmp_path / "keyless", {"landseg": "{}"})
+        save_file({"weight": torch.zeros(3)}, tmp_path / "weightless", {"landseg": info().model_dump_json()})
+        for name in ("garbage", "empty", "cut", "pickle", "other", "keyless", "weightless"):
+            with pytest.raises(LandsegError) as raised:
+                load(tmp_path / name)
+            assert str(raised.value) == f"{tmp_path}/{name}: is no landseg model; train it again, or name another file"
+        with pytest.raises(LandsegError, match="missing: not there; run the train stage first"):
+            load(tmp_path / "missing")
+
+
+class TestSegmenter:
+    def test_normalises_as_imagenet_does(self) -> None:
+        model = build(info(), None)
+        seen: list[torch.Tensor] = []
+        model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        model(images())
+        mean, std = (np.array(of).reshape(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
+        np.testing.assert_allclose(seen[0].numpy(), (images().numpy() / 255 - mean) / std, rtol=1e-4, atol=1e-5)
+
+    def test_weights_and_values_are_channels_last(self, tmp_path: Path) -> None:
+        save(build(info(), None), tmp_path / "model")
+        for model in (build(info(), None), load(tmp_path / "model")):
+            kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+            assert len(kernels) > 10
+            assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+            values: list[torch.Tensor] = []
+            for module in model.network.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    module.register_forward_pre_hook(lambda _, given, kept=values: kept.append(given[0]))
+            model(images())
+            assert all(value.is_contiguous(memory_format=torch.channels_last) for value in values)
+
+
+class TestBuild:
+    @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
+    def test_every_convolutional_architecture(self, architecture: str) -> None:
+        with torch.device("meta"):  # shapes alone: no weight is drawn
+            model = build(info(architecture, depth=5), None)
+            check_size(model, 128)
+        assert model.training
+
+    @pytest.mark.parametrize("depth", [3, 4])
+    @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus", "MAnet", "FPN", "PSPNet", "DeepLabV3Plus"])
+    def test_shallow_encoders(self, architecture: str, depth: int) -> None:
+        with torch.device("meta"):
+            check_size(build(info(architecture, depth=depth), None), 64)
+
+    def test_timm_encoders(self) -> None:
+        with torch.device("meta"):
+            check_size(build(info(encoder="tu-resnet18"), None), 64)
+
+    @pytest.mark.parametrize(
+        ("given", "sentence"),
+        [
+            (info(encoder="resnet81"), "params.yaml: model.encoder = resnet81 is not known; did you mean resnet18?"),
+            (info(encoder="ResNet34"), "params.yaml: model.encoder = ResNet34 is not known; did you mean resnet34?"),
+            (info("unet"), "params.yaml: model.architecture = unet is not known; did you mean Unet?"),
+            (info("Unet++"), "params.yaml: model.architecture = Unet++ is not known; did you mean Unet?"),
+            (info("DeepLab3+"), "model.architecture = DeepLab3+ is not known; did you mean DeepLabV3"),
+            (info(encoder="qqq"), "model.encoder = qqq is not known; choose from resnet18, "),
+            (info(encoder="tu-nothing"), r"model.encoder = tu-nothing .*\(Unknown model \(nothing\)\); choose others"),
+            (
+                info("DPT", depth=4),
+                "params.yaml: model.architecture = DPT cannot be built with model.encoder = resnet18",
+            ),
+        ],
+    )
+    def test_what_there_is_not(self, given: ModelInfo, sentence: str) -> None:
+        with pytest.raises(LandsegError, match=sentence.replace("+", r"\+").replace("?", r"\?")) as raised:
+            build(given, None)
+        assert "\n" not in str(raised.value)
+
+    def test_tiles_that_are_too_small(self) -> None:
+        with torch.device("meta"):
+            model = build(info("PAN", depth=5), None)
+        with (
+            torch.device("meta"),
+            pytest.raises(LandsegError, match=r"model.architecture = PAN .* does not take tiles of 64 px .* tile.size"),
+        ):
+            check_size(model, 64)
+        assert model.training
+
+
+class TestEncoderWeights:
+    @pytest.fixture
+    def published(self) -> dict[str, torch.Tensor]:
+        """A ResNet18 as torchvision publishes it, with the head that encoders do without."""
+        torch.manual_seed(5)
+        encoder = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+        return {**encoder, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    def test_local_file_is_really_loaded(self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"resnet18{suffix}"
+        torch.save(published, path) if suffix == ".pth" else save_file(published, path)
+        torch.manual_seed(0)
+        network = cast(nn.Module, build(info(depth=5), str(path)).network.encoder)
+        encoder = network.state_dict()
+        assert encoder.keys() == published.keys() - {"fc.weight", "fc.bias"}
+        assert all(torch.equal(encoder[name], published[name]) for name in encoder)
+
+    def test_other_file_is_one_sentence(self, published: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
+        torch.save({name: value for name, value in published.items() if name != "conv1.weight"}, tmp_path / "lacks.pth")
+        torch.save(LandClass(id=0, name="x", color=(0, 0, 0)), tmp_path / "object.pth")
+        (tmp_path / "text.safetensors").write_text("weights")
+        for name in ("other.pth", "lacks.pth", "object.pth", "text.safetensors"):
+            with pytest.raises(LandsegError, match=f"{name}: is no weights file for this encoder") as raised:
+                build(info(depth=5), str(tmp_path / name))
+            assert "\n" not in str(raised.value)
+        with pytest.raises(LandsegError, match=r"model.encoder_weights = .*gone.pth: is no file; correct the path"):
+            build(info(), str(tmp_path / "gone.pth"))
+
+    def test_fingerprint_follows_the_content_of_a_local_file(self, tmp_path: Path) -> None:
+        assert weights_fingerprint(None) is weights_fingerprint("imagenet") is None
+        (tmp_path / "a").write_bytes(b"1")
+        before = weights_fingerprint(str(tmp_path / "a"))
+        (tmp_path / "a").write_bytes(b"2")
+        assert before != weights_fingerprint(str(tmp_path / "a"))
+
+    def test_encoder_that_has_no_imagenet_weights(self) -> None:
+        with pytest.raises(LandsegError, match="imagenet: there are none for resnext101_32x16d; set it to null"):
+            build(info(encoder="resnext101_32x16d"), "imagenet")
+
+
+# Builds with weights from the hub, then, when told that the hub is gone, again, and with others.
+FETCH = """
+import sys, time, torch
+from landseg.model.segmenter import ModelInfo, build
+from landseg.core.errors import LandsegError
+def fetch(encoder):
+    info = ModelInfo.model_validate_json(sys.argv[1]).model_copy(update={"encoder": encoder})
+    return build(info, "imagenet").network.encoder.state_dict()
+torch.save(fetch("resnet18"), sys.argv[2])
+print("fetched", flush=True)
+sys.stdin.readline()
+fetch("resnet18")
+print("cached", flush=True)
+start = time.perf_counter()
+try:
+    fetch("resnet34")
+except LandsegError as error:
+    print(round(time.perf_counter() - start), error)
+"""
+
+
+class MlhubInventory(BaseHTTPRequestHandler):
+    """Answers as Hugging Face's hub does for a file of a repository at a commit."""
+
+    body = b""
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        self.send_response(200)
+        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("X-Repo-Commit", self.path.split("/")[4])
+        self.send_header("Content-Length", str(len(self.body)))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+@contextmanager
+def hub(weights: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Serve one file at every address; yield the server's own address and what it was asked for."""
+    asked: list[str] = []
+    handler = type("Handler", (MlhubInventory,), {"body": weights, "asked": asked})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_imagenet_weights_come_from_the_hub_once(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    served = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    save_file(served, tmp_path / "served.safetensors")
+    environment = os.environ | {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    command = [sys.executable, "-c", FETCH, info(depth=5).model_dump_json(), str(tmp_path / "got.pth")]
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    with hub((tmp_path / "served.safetensors").read_bytes()) as (address, asked):
+        child = subprocess.Popen(command, env=environment | {"HF_ENDPOINT": address}, **pipes)
+        assert child.stdout is not None
+        first = child.stdout.readline()
+    output, errors = child.communicate("the hub is gone\n", timeout=120)
+    assert (first, output.splitlines()[:1]) == ("fetched\n", ["cached"]), errors
+
+    got = torch.load(tmp_path / "got.pth")
+    assert all(torch.equal(got[name], served[name]) for name in served)
+    settings = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    file = f"/{settings['repo_id']}/resolve/{settings['revision']}/model.safetensors"
+    assert set(asked) == {f"HEAD {file}", f"GET {file}"}
+
+    seconds, _, sentence = output.splitlines()[1].partition(" ")
+    assert int(seconds) <= 15
+    assert sentence.startswith(
+        "params.yaml: model.encoder_weights = imagenet: the weights of resnet34 could not be fetched ("
+    )
+    assert sentence.endswith("; connect to the network, or set it to null or to a local file")
+    assert not [path for path in (tmp_path / "hf").rglob("*") if "resnet34" in str(path) and path.is_file()]
+    assert not list((tmp_path / "hf").rglob("*.incomplete"))

@@ -1,0 +1,162 @@
+"""What depends on what, asked of DVC itself: in a clone, with real runs of a tiny setting."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.clones import STAGES, clone, commit, dvc, set_params, stages_run
+from helpers.closure import closure, is_docstring_only
+from helpers.root import ROOT
+from ruamel.yaml import YAML
+
+from landseg.schema import Params
+
+TINY = {
+    "dataset.scenes": 5,
+    "dataset.size": 256,
+    "dataset.cloudy": 1,
+    "tile.size": 64,
+    "split.ratios": [0.5, 0.25, 0.25],
+    "train.epochs": 1,
+    "evaluate.bootstrap": 100,
+    "evaluate.n_examples": 1,
+}
+
+# A changed parameter, and the stages up to the split that must run again because of it: no fewer, no more. A stage
+# whose inputs come out the same does not run, though one before it did. And then, whether training must.
+DATA = [
+    ("compute.workers=1", [], False),
+    ("split.seed=1", ["split"], True),
+    ("convert.masks_rgb=false", ["convert"], True),
+    ("tile.size=128", ["tile", "convert", "split"], True),
+    # The same scenes are clear enough, so the imagery stays the same.
+    ("filter.max_cloud_share=0.21", ["filter"], False),
+    ("dataset.seed=8", ["download", "filter", "tile", "convert", "split"], True),
+    # Nothing is in either folder, so the raw files stay the same.
+    ("download.folder=presets", ["download"], False),
+]
+# A changed parameter, and the stages whose own list names it: quicker to ask than to run.
+NAMED = [
+    ("model.encoder=resnet34", ["train", "report"]),
+    ("compute.device=cpu", []),
+    ("loss.name=dice", ["train", "report"]),
+    ("optimizer.lr=0.003", ["train"]),
+    ("scheduler.factor=0.5", ["train"]),
+    ("augment.d4=false", ["train"]),
+    ("train.batch_size=4", ["train"]),
+    ("train.precision=bf16", ["train"]),
+    ("evaluate.bootstrap=101", ["evaluate"]),
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the working tree with a tiny setting, run once."""
+    folder = clone(tmp_path_factory.mktemp("clone") / "landseg")
+    set_params(folder, TINY)
+    commit(folder)
+    assert stages_run(dvc(folder, "repro")) == STAGES
+    commit(folder)
+    return folder
+
+
+def restore(project: Path) -> None:
+    """Bring parameters and outputs back to what the first run left."""
+    subprocess.run(["git", "checkout", "-q", "--", "."], cwd=project, check=True)
+    dvc(project, "checkout", "-q")
+
+
+def change(project: Path, row: str) -> None:
+    """Change a key of params.yaml, `section.key=value`."""
+    key, _, value = row.partition("=")
+    set_params(project, {key: YAML(typ="safe").load(value)})
+
+
+def test_every_section_of_params_has_a_row() -> None:
+    rows = [row for row, _, _ in DATA] + [row for row, _ in NAMED]
+    assert {row.split(".")[0] for row in rows} == set(Params.model_fields)
+
+
+@pytest.mark.parametrize(("row", "expected", "trains"), DATA, ids=[row for row, _, _ in DATA])
+def test_a_changed_parameter_makes_data_anew(project: Path, row: str, expected: list[str], trains: bool) -> None:
+    restore(project)
+    change(project, row)
+    # The run-cache would bring back what an earlier row already made, which is not the question here.
+    assert stages_run(dvc(project, "repro", "--no-run-cache", "split")) == expected
+    assert ("train" in json.loads(dvc(project, "status", "--json"))) == trains
+
+
+def test_what_only_scores_depend_on_does_not_train(project: Path) -> None:
+    restore(project)
+    change(project, "evaluate.n_examples=2")
+    assert stages_run(dvc(project, "repro")) == ["evaluate", "report"]
+
+
+@pytest.mark.parametrize(("row", "expected"), NAMED, ids=[row for row, _ in NAMED])
+def test_a_changed_parameter_is_named_by_what_depends_on_it(project: Path, row: str, expected: list[str]) -> None:
+    restore(project)
+    change(project, row)
+    assert list(json.loads(dvc(project, "status", "--json"))) == expected
+
+
+def test_nothing_runs_twice(project: Path) -> None:
+    restore(project)
+    assert "Data and pipelines are up to date" in dvc(project, "repro")
+
+
+def test_an_experiment_changes_the_encoder_alone_and_shows_what_changed(project: Path) -> None:
+    restore(project)
+    assert stages_run(dvc(project, "exp", "run", "-S", "model.encoder=resnet101")) == STAGES[-3:]
+    assert "macro_miou" in dvc(project, "metrics", "diff")
+    assert "model.encoder" in dvc(project, "params", "diff")
+    assert "resnet101" in dvc(project, "exp", "show", "--csv")
+    dvc(project, "plots", "diff", "HEAD", "workspace", "-o", "plots")
+    page = (project / "plots" / "index.html").read_text()
+    for drawn in ("loss.tsv", "macro_miou.tsv", "confusion.csv", "classes.csv", "panel.png"):
+        assert drawn in page, drawn
+    assert (project / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+
+
+def listed(stage: str) -> list[str]:
+    """The code that dvc.yaml lists for a stage, data sets by their template."""
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    return [path for path in stages[stage]["deps"] if path.startswith(("src/", "pipeline/"))]
+
+
+def imported(stage: str, dataset: str = "sample") -> set[str]:
+    """The code that a stage imports, without packages that hold a docstring alone."""
+    more = [f"landseg.datasets.{dataset}.fetch"] if stage == "download" else []
+    files = closure(ROOT / f"pipeline/{stage}.py", *more)
+    return {file for file in files if not is_docstring_only(file)}
+
+
+def covers(path: str, file: str) -> bool:
+    return file == path or file.startswith(f"{path}/")
+
+
+@pytest.mark.parametrize("dataset", ["sample", "landcoverai", "folder", "landcovernet", "ghana"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_what_it_imports(stage: str, dataset: str) -> None:
+    paths = [path.replace("${dataset.name}", dataset) for path in listed(stage)]
+    assert {file for file in imported(stage, dataset) if not any(covers(path, file) for path in paths)} == set()
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_what_is_costly_lists_nothing_else(stage: str) -> None:
+    unused = {path for path in listed(stage) if not any(covers(path, file) for file in imported(stage))}
+    assert unused == set()
+
+
+@pytest.mark.parametrize("package", ["landseg", "landseg/datasets"])
+def test_packages_in_no_listed_folder_hold_nothing(package: str) -> None:
+    assert is_docstring_only(f"src/{package}/__init__.py")
+
+
+def test_the_committed_results_belong_to_the_code_and_parameters() -> None:
+    assert stages_run(dvc(ROOT, "repro", "--allow-missing", "--dry")) == [], "run `uv run dvc repro` and commit"
+
+
+def test_stages_list_no_machine_settings() -> None:
+    assert not re.search(r"params:.*compute", (ROOT / "dvc.yaml").read_text())

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from helpers.tiles import SIZE, Pixels, land
+
+from landseg.core.classes import IGNORE
+from landseg.train.augmentation import Augmentation
+
+
+def changed(augmentation: Augmentation, image: Pixels, target: Pixels, tiles: int) -> list[tuple[Pixels, Pixels]]:
+    """What an epoch does to so many equal tiles."""
+    draws = augmentation.draws(0, tiles)
+    return [augmentation.pixels(image, target, draws, position) for position in range(tiles)]
+
+
+class TestDraws:
+    def test_follow_seed_epoch_and_position_alone(self) -> None:
+        def draw(seed: int, epoch: int) -> tuple[bytes, bytes, bytes]:
+            draws = Augmentation(True, 0.2, 0.2, seed).draws(epoch, 50)
+            return draws.symmetry.tobytes(), draws.contrast.tobytes(), draws.brightness.tobytes()
+
+        assert draw(0, 0) == draw(0, 0)
+        for kind in range(3):
+            assert len({draw(seed, epoch)[kind] for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+    def test_turning_one_kind_off_leaves_the_others(self) -> None:
+        both = Augmentation(True, 0.2, 0.1, 0).draws(3, 50)
+        np.testing.assert_array_equal(Augmentation(True, 0, 0, 0).draws(3, 50).symmetry, both.symmetry)
+        lights = Augmentation(False, 0.2, 0.1, 0).draws(3, 50)
+        np.testing.assert_array_equal(lights.contrast, both.contrast)
+        assert not lights.symmetry.any()
+
+    def test_nothing_to_do_is_idle(self) -> None:
+        assert Augmentation(False, 0, 0, 0).idle
+        assert not any(Augmentation(*kinds, 0).idle for kinds in [(True, 0, 0), (False, 0.1, 0), (False, 0, 0.1)])
+
+
+class TestPixels:
+    def test_d4_gives_all_eight_symmetries_and_moves_image_and_mask_together(self) -> None:
+        row, col = np.mgrid[:SIZE, :SIZE].astype(np.uint8)
+        image = np.stack([row, col, row ^ col], axis=-1)
+        mask = (row * 2 + col // 32).astype(np.uint8)  # 128 ids, each a half row
+        symmetries = [np.rot90(turned, k) for turned in (image, image[:, ::-1]) for k in range(4)]
+        seen = set()
+        for turned, ids in changed(Augmentation(True, 0, 0, 0), image, mask, 80):
+            np.testing.assert_array_equal(ids, turned[..., 0] * 2 + turned[..., 1] // 32)
+            seen.add(next(k for k, symmetry in enumerate(symmetries) if np.array_equal(symmetry, turned)))
+        assert seen == set(range(8))
+
+    def test_photometric_changes_leave_the_mask_alone(self) -> None:
+        image, mask = land(0)
+        mask[0] = IGNORE
+        for lit, ids in changed(Augmentation(False, 0.3, 0.3, 0), image, mask, 20):
+            np.testing.assert_array_equal(ids, mask)
+            assert lit.dtype == np.uint8
+            assert not np.array_equal(lit, image)
+
+    def test_changes_stay_within_their_share_of_the_range(self) -> None:
+        grey = np.full((8, 8, 3), 100, np.uint8)
+        brighter = [int(of[0, 0, 0]) for of, _ in changed(Augmentation(False, 0.1, 0, 0), grey, grey[..., 0], 200)]
+        assert (74 <= min(brighter) < 80, 120 < max(brighter) <= 126) == (True, True)
+        stronger = [int(of[0, 0, 0]) for of, _ in changed(Augmentation(False, 0, 0.2, 0), grey, grey[..., 0], 200)]
+        assert (79 <= min(stronger) < 84, 116 < max(stronger) <= 120) == (True, True)
+
+
+@pytest.mark.parametrize("kinds", [(True, 0.2, 0.2), (True, 0, 0), (False, 0.4, 0), (False, 0, 0.5)])
+def test_tensors_become_what_pixels_become(kinds: tuple[bool, float, float]) -> None:
+    augmentation, tiles = Augmentation(*kinds, seed=3), 64
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (tiles, SIZE, SIZE, 3), dtype=np.uint8)
+    targets = generator.integers(0, 5, (tiles, SIZE, SIZE), dtype=np.uint8)
+    draws, positions = augmentation.draws(7, tiles), generator.permutation(tiles)[:40]
+    batch = augmentation.tensors(torch.from_numpy(images), torch.from_numpy(targets), draws, positions)
+    expected = [augmentation.pixels(images[n], targets[n], draws, n) for n in positions.tolist()]
+    for found, wanted in zip(batch, zip(*expected, strict=True), strict=True):
+        assert found.dtype == torch.uint8
+        np.testing.assert_array_equal(found.numpy(), np.stack(wanted))
