@@ -78,7 +78,7 @@ def test_summary_of_a_matrix_worked_out_by_hand() -> None:
 
 def test_class_without_target_is_null_though_its_false_positives_count() -> None:
     scores = summary(matrix([[6, 2, 0], [0, 8, 4], [0, 0, 0]]))
-    assert scores["per_class"]["road"] == {
+    assert scores.per_class["road"] == {
         "iou": None,
         **NO_INTERVAL,
         "precision": None,
@@ -86,7 +86,7 @@ def test_class_without_target_is_null_though_its_false_positives_count() -> None
         "f1": None,
         "pixels": 0,
     }
-    assert scores["per_class"]["wood"]["iou"] == round(8 / 14, 6)
+    assert scores.per_class["wood"]["iou"] == round(8 / 14, 6)
     assert scores["classes_scored"] == 2
     assert scores["macro_miou"] == round((6 / 8 + 8 / 14) / 2, 6)
     assert scores["macro_recall"] == round((6 / 8 + 8 / 12) / 2, 6)
@@ -95,7 +95,7 @@ def test_class_without_target_is_null_though_its_false_positives_count() -> None
 
 def test_class_never_predicted_has_no_precision_and_lowers_every_macro_score() -> None:
     scores = summary(matrix([[6, 0, 0], [0, 8, 0], [2, 0, 0]]))
-    road = scores["per_class"]["road"]
+    road = scores.per_class["road"]
     assert road == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
     assert scores["classes_scored"] == 3
     assert scores["macro_precision"] == round((6 / 8 + 1 + 0) / 3, 6)
@@ -186,7 +186,7 @@ def test_confusion_refuses_unknown_channels_and_other_shapes() -> None:
 def test_counts_beyond_32_bits_lose_nothing() -> None:
     large = matrix(SMALL) * 2**40
     scores, small = summary(large), summary(matrix(SMALL))
-    assert scores["per_class"]["wood"]["pixels"] == 10 * 2**40
+    assert scores.per_class["wood"]["pixels"] == 10 * 2**40
     for key in ("macro_miou", "micro_iou", "pixel_accuracy", "macro_f1"):
         assert scores[key] == small[key]
     scenes = np.stack([matrix(SMALL), matrix(SMALL).T + 3]) * 2**30
@@ -300,12 +300,12 @@ def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
     resampled = metrics.resampled_iou(drawn, 400, 9)
     assert resampled.shape == (400, 3)
     assert 0 < np.isnan(resampled[:, 2]).sum() < 400
-    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9)["per_class"]
+    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
     low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
     assert (scores["a"]["iou_low"], scores["a"]["iou_high"]) == (round(low, 6), round(high, 6))
     assert scores["a"]["iou_low"] < scores["a"]["iou"] < scores["a"]["iou_high"]
     assert scores["c"]["iou_low"] < scores["c"]["iou_high"]
     drawn[1, 2] = 0  # in one: every resample that holds it says the same, which is no certainty
-    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9)["per_class"]
+    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
     assert scores["c"]["iou"] is not None
     assert (scores["c"]["iou_low"], scores["c"]["iou_high"]) == (None, None)

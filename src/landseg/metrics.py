@@ -15,7 +15,8 @@ them. A class that has target pixels but is never predicted has no precision (No
 macro precision as 0, as in scikit-learn: leaving a class out must not raise a score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -162,16 +163,56 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def bootstrap_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
-    """Return a percentile bootstrap interval of the macro mIoU (see `resampled_iou`).
+@dataclass(frozen=True)
+class ClassScores:
+    """The scores of one class; None where there is none (see the module)."""
 
-    A class without a target pixel in a resample leaves the mean of that resample. With few units the
-    interval is too narrow rather than too wide.
+    iou: float | None
+    #: Ends of the 95 % interval of the IoU; None where fewer than two units hold the class.
+    iou_low: float | None
+    iou_high: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    #: Target pixels.
+    pixels: int
 
-    Returns:
-        The lower and the upper end, or None where fewer than two units hold a counted pixel.
-    """
-    return interval(np.nanmean(resampled_iou(matrices, resamples, seed), axis=-1), level)
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of a split, rounded to six digits; None where there is none (see the module)."""
+
+    macro_miou: float | None
+    #: Ends of the 95 % interval of the macro mIoU.
+    macro_miou_low: float | None
+    macro_miou_high: float | None
+    #: Units with a counted pixel, over which the intervals are drawn.
+    interval_units: int
+    #: None where no class is the background.
+    macro_miou_without_background: float | None
+    micro_iou: float | None
+    pixel_accuracy: float | None
+    macro_precision: float | None
+    macro_recall: float | None
+    macro_f1: float | None
+    #: Classes with a target pixel, over which the macro means are taken.
+    classes_scored: int
+    #: By class name, in channel order.
+    per_class: dict[str, ClassScores]
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> "Scores":
+        """Read the scores from the content of metrics.json.
+
+        Raises:
+            KeyError: a score is missing.
+        """
+        values = {field.name: content[field.name] for field in fields(cls) if field.name != "per_class"}
+        names = [field.name for field in fields(ClassScores)]
+        per_class = {
+            name: ClassScores(**{key: scores[key] for key in names}) for name, scores in content["per_class"].items()
+        }
+        return cls(**values, per_class=per_class)
 
 
 def summary(
@@ -182,23 +223,16 @@ def summary(
     *,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
-    """Return every score, as it stands in metrics.json: rounded to six digits, None where there is none.
+) -> Scores:
+    """Compute every score.
 
     Args:
-        matrix: (K, K) int64, of the whole part.
-        unit_matrices: (S, K, K) int64, one a place or group; they sum to `matrix`.
+        matrix: (K, K) int64, of the whole split.
+        unit_matrices: (S, K, K) int64, one per location or group; they sum to `matrix`.
         names: the K class names, in channel order.
         background: name of the class that `macro_miou_without_background` leaves out, or None.
-        resamples: draws behind the 95 % interval (see `bootstrap_interval`).
+        resamples: draws behind the 95 % intervals (see `resampled_iou`).
         seed: seed of the draws.
-
-    Returns:
-        macro_miou with its interval macro_miou_low to macro_miou_high over interval_units of these,
-        macro_miou_without_background (None where `background` is None), micro_iou, pixel_accuracy,
-        macro_precision, macro_recall, macro_f1, classes_scored, and per_class: iou with its interval iou_low
-        to iou_high, precision, recall, f1 and target pixels by class name; a class that fewer than two units
-        hold has no interval.
 
     Raises:
         ValueError: `names` are not K, or `background` is none of them.
@@ -207,44 +241,40 @@ def summary(
         raise ValueError(f"{len(names)} names for {len(matrix)} classes")
     if background is not None and background not in names:
         raise ValueError(f"{background!r} is none of the classes {', '.join(names)}")
-    pixels = matrix.sum(axis=1)
-    scored = pixels > 0
+    scored = matrix.sum(axis=1) > 0
     foreground = scored & np.array([name != background for name in names])
-    ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
     resampled = resampled_iou(unit_matrices, resamples, seed)
     low, high = interval(np.nanmean(resampled, axis=-1)) or (None, None)
-    # Of a class in one unit alone, every resample that holds it says the same: that is no certainty.
+    return Scores(
+        macro_miou=_mean(iou(matrix), scored),
+        macro_miou_low=_number(low),
+        macro_miou_high=_number(high),
+        interval_units=int(unit_matrices.any(axis=(1, 2)).sum()),
+        macro_miou_without_background=None if background is None else _mean(iou(matrix), foreground),
+        micro_iou=_number(micro_iou(matrix)),
+        pixel_accuracy=_number(pixel_accuracy(matrix)),
+        macro_precision=_mean(np.nan_to_num(precision(matrix)), scored),
+        macro_recall=_mean(recall(matrix), scored),
+        macro_f1=_mean(f1(matrix), scored),
+        classes_scored=int(scored.sum()),
+        per_class=dict(zip(names, _class_scores(matrix, unit_matrices, resampled), strict=True)),
+    )
+
+
+def _class_scores(matrix: Counts, unit_matrices: Counts, resampled: Floats) -> list[ClassScores]:
+    # A class that one unit alone holds scores the same in every resample that has it: that is no certainty.
     held = (unit_matrices.sum(axis=-1) > 0).sum(axis=0)
     intervals = [
-        (interval(of_class) if units > 1 else None) or (None, None)
-        for of_class, units in zip(resampled.T, held, strict=True)
+        (interval(scores) if units > 1 else None) or (None, None)
+        for scores, units in zip(resampled.T, held, strict=True)
     ]
-    columns = zip(names, ious, intervals, precisions, recalls, f1s, pixels, strict=True)
-    return {
-        "macro_miou": _mean(ious, scored),
-        "macro_miou_low": _number(low),
-        "macro_miou_high": _number(high),
-        "interval_units": int(unit_matrices.any(axis=(1, 2)).sum()),
-        "macro_miou_without_background": None if background is None else _mean(ious, foreground),
-        "micro_iou": _number(micro_iou(matrix)),
-        "pixel_accuracy": _number(pixel_accuracy(matrix)),
-        "macro_precision": _mean(np.nan_to_num(precisions), scored),
-        "macro_recall": _mean(recalls, scored),
-        "macro_f1": _mean(f1s, scored),
-        "classes_scored": int(scored.sum()),
-        "per_class": {
-            name: {
-                "iou": _number(i),
-                "iou_low": _number(low),
-                "iou_high": _number(high),
-                "precision": _number(p),
-                "recall": _number(r),
-                "f1": _number(f),
-                "pixels": int(n),
-            }
-            for name, i, (low, high), p, r, f, n in columns
-        },
-    }
+    columns = zip(
+        iou(matrix), intervals, precision(matrix), recall(matrix), f1(matrix), matrix.sum(axis=1), strict=True
+    )
+    return [
+        ClassScores(_number(i), _number(low), _number(high), _number(p), _number(r), _number(f), int(n))
+        for i, (low, high), p, r, f, n in columns
+    ]
 
 
 def _margins(matrices: Counts) -> tuple[Counts, Counts, Counts]:

@@ -1,5 +1,6 @@
 """Results of runs, written by hand: what `dvc repro` leaves behind, from confusion matrices of scenes."""
 
+from dataclasses import asdict
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,7 +74,7 @@ def results(
         dates: scenes a place.
     """
     background = "background" if "background" in classes else None
-    whole = metrics.summary(units.sum(axis=0), units, classes, background, resamples=10, seed=0)
+    whole = asdict(metrics.summary(units.sum(axis=0), units, classes, background, resamples=10, seed=0))
     dealt: dict[str, Any] = {"strategy": "scene", "seed": 0, "ratios": [0.8, 0.1, 0.1], **(split or {})}
     leak = {"edge": 0.0, "edge_or_corner": 0.0, "same_location": 0.0, "same_group": None}
     names = scenes or [f"scene_{n:03}" for n in range(len(units))]

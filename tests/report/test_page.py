@@ -1,5 +1,6 @@
 """The report page, opened from disk in a real browser."""
 
+from dataclasses import asdict
 import io
 import json
 import re
@@ -60,7 +61,7 @@ def write_run(
     units = generator.integers(1, 90_000, (4, len(classes), len(classes)))
     units[:, -1] = 0
     total = units.sum(axis=0)
-    scores = metrics.summary(total, units, names(classes), classes[0].name, resamples=200, seed=0)
+    scores = asdict(metrics.summary(total, units, names(classes), classes[0].name, resamples=200, seed=0))
     leak = {"edge": 0.25 * seed, "edge_or_corner": 0.25 * seed, "same_location": 0.0, "same_group": None}
     results = folder / "results"
     split = {

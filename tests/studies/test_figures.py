@@ -1,4 +1,5 @@
 import csv
+from dataclasses import asdict
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def make(
 ) -> Run:
     """A run from files as the pipeline writes them."""
     matrices = counts() if matrices is None else matrices
-    scores = metrics.summary(matrices.sum(axis=0), matrices, names(classes), None, resamples=200, seed=0)
+    scores = asdict(metrics.summary(matrices.sum(axis=0), matrices, names(classes), None, resamples=200, seed=0))
     head = {"dataset": "tiny", "split": "test", "interval_over": "locations", "locations": 3, "scenes": 3}
     split = {"strategy": strategy, "leakage": leak}
     results = folder / "results"

@@ -1,9 +1,8 @@
 """Scores of a split as metrics.json, and the tables behind plots and comparisons."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,14 +14,14 @@ from landseg.core.files import atomic
 from landseg.core.tables import write_csv
 from landseg.evaluate.params import EvaluateParams
 from landseg.evaluate.predict import Counted, by_group
+from landseg.metrics import Scores
 
 
 @dataclass(frozen=True)
 class Scored:
     """The scores of a split, and what they were computed from."""
 
-    #: As `metrics.summary` returns them.
-    scores: dict[str, Any]
+    scores: Scores
     #: The paper's 'mean IoU': micro over one-hot channels at 0.5, averaged over batches.
     paper_iou: float
     #: (K, K) int64, of the whole split.
@@ -87,7 +86,7 @@ def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: 
         "interval_over": scored.interval_over,
         "strategy": split["strategy"],
         "leakage": split["leakage"].get(params.split),
-        **scored.scores,
+        **asdict(scored.scores),
         "paper_iou": round(scored.paper_iou, 6),
         "paper_iou_batch_size": params.batch_size,
         # The majority-class baseline: the commonest class of the training split, everywhere.
@@ -104,8 +103,10 @@ def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: 
 
 def _write_tables(scored: Scored, card: Card, results: Path) -> None:
     """Write the tables behind the plots: a row per class, and confusion matrices as rows."""
-    rows = zip(card.classes, scored.scores["per_class"].values(), strict=True)
-    classes = [{"class": each.name, "id": each.id, "color": as_hex(each.color), **values} for each, values in rows]
+    rows = zip(card.classes, scored.scores.per_class.values(), strict=True)
+    classes = [
+        {"class": each.name, "id": each.id, "color": as_hex(each.color), **asdict(values)} for each, values in rows
+    ]
     write_csv(pd.DataFrame(classes), results / "classes.csv")
     write_csv(_long_form(scored.matrix[None], [""], card).drop(columns="scene"), results / "confusion.csv")
     scenes = _long_form(scored.scene_matrices, scored.scenes, card)
@@ -115,10 +116,10 @@ def _write_tables(scored: Scored, card: Card, results: Path) -> None:
 
 def print_scores(scored: Scored, split: str) -> None:
     """Print the macro mIoU with its interval."""
-    low, high = scored.scores["macro_miou_low"], scored.scores["macro_miou_high"]
+    low, high = scored.scores.macro_miou_low, scored.scores.macro_miou_high
     interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
-    units = f"{scored.scores['interval_units']} {scored.interval_over}"
-    print(f"macro mIoU on {split}: {scored.scores['macro_miou']:.4f}, {interval} over {units}")
+    units = f"{scored.scores.interval_units} {scored.interval_over}"
+    print(f"macro mIoU on {split}: {scored.scores.macro_miou:.4f}, {interval} over {units}")
 
 
 def _long_form(matrices: Counts, scenes: list[str], card: Card) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from landseg.core.classes import ClassTable, LandClass
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.evaluate.examples import ExampleTile, read_examples
+from landseg.metrics import Scores
 
 #: Learning curves, by what is drawn of them: file under results/train/plots/metrics.
 CURVES = {
@@ -60,6 +61,20 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """results/metrics.json: see docs/scores.md."""
         return self._json("results/metrics.json")
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The scores in results/metrics.json.
+
+        Raises:
+            LandsegError: a score is missing.
+        """
+        try:
+            return Scores.from_mapping(self.metrics)
+        except KeyError as error:
+            raise LandsegError(
+                f"{self.name}: results/metrics.json has no {error.args[0]}; run `dvc repro` there, and commit it"
+            ) from None
 
     @cached_property
     def split(self) -> dict[str, Any]:
