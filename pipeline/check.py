@@ -9,5 +9,5 @@ from landseg.core.errors import reporting
 from landseg.schema import check
 
 if __name__ == "__main__":
-    with reporting():
+    with reporting("params.yaml"):
         check()

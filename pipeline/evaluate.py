@@ -34,5 +34,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting():
+    with reporting("params.yaml"):
         main()

@@ -5,13 +5,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
-from landseg.train.setup import build_run, read_params, read_tiles, train, write_models
-
 from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
 from landseg.model.device import deterministic
+from landseg.train.setup import build_run, read_params, read_tiles, train, write_models
 
 
 def main() -> None:
@@ -26,5 +25,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting():
+    with reporting("params.yaml"):
         main()

@@ -1,8 +1,8 @@
 """Results of runs, written by hand: what `dvc repro` leaves behind, from confusion matrices of scenes."""
 
-from dataclasses import asdict
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np

@@ -1,6 +1,5 @@
 """The report page, opened from disk in a real browser."""
 
-from dataclasses import asdict
 import io
 import json
 import re
@@ -8,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 

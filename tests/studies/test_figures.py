@@ -1,7 +1,7 @@
 import csv
-from dataclasses import asdict
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 

@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 from landseg.core.arrays import Pixels
 from landseg.core.classes import IGNORE, ClassTable, Colour
 from landseg.core.data_card import MaskEncoding
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 
 Lookup = npt.NDArray[np.uint16]
 
@@ -114,8 +114,8 @@ def _consensus_band(source: Any, encoding: MaskEncoding, min_consensus: int) -> 
     if not min_consensus:
         return []
     if encoding.consensus_band is None:
-        raise LandsegError(
-            f"params.yaml: convert.min_consensus = {min_consensus}, but the labels of this data set do not say how far "
+        raise ParamsError(
+            f"convert.min_consensus = {min_consensus}, but the labels of this data set do not say how far "
             "annotators agreed; set it to 0"
         )
     if source.count < encoding.consensus_band:

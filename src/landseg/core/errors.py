@@ -13,6 +13,10 @@ class LandsegError(Exception):
     """
 
 
+class ParamsError(LandsegError):
+    """A wrong parameter. The message starts with its key; the stage that read it names the file."""
+
+
 # What the operating system says of a machine's limits, in words that say what to do.
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -42,13 +46,19 @@ def explain(error: OSError) -> str | None:
 
 
 @contextmanager
-def reporting() -> Iterator[None]:
+def reporting(params: str | None = None) -> Iterator[None]:
     """Turn a user's mistake into one line on standard error and exit code 1, without a stack trace.
 
     Anything else is a fault of the program and keeps its traceback.
+
+    Args:
+        params: the file that parameters were read from, which messages about a parameter begin with.
     """
     try:
         yield
+    except ParamsError as error:
+        print(f"error: {f'{params}: ' if params else ''}{error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except LandsegError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ def each(
     try:
         yield from pool(joblib.delayed(function)(item) for item in items)
     except TerminatedWorkerError:
-        raise LandsegError(
-            f"params.yaml: compute.workers: one of {workers} processes was ended by the system, most likely for want "
+        raise ParamsError(
+            f"compute.workers: one of {workers} processes was ended by the system, most likely for want "
             "of memory; set a smaller number, or free some memory, and run again"
         ) from None

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.filesize import decimal
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.core.progress import track
 from landseg.core.tables import FILE_COLUMNS, quarter
 from landseg.download.chips import Chip, Layout
@@ -125,8 +125,8 @@ def _announce(what: str, remotes: Sequence[Remote], max_gb: float, later: tuple[
         line += f"; then at most {later[0]:,} files, about {decimal(later[1])}: bands of the clearest"
     print(line, flush=True)
     if (total := (size + later[1]) / 1e9) > max_gb:
-        raise LandsegError(
-            f"params.yaml: download.max_gb = {max_gb:g}: up to {total:.3g} GB would be fetched; set it to "
+        raise ParamsError(
+            f"download.max_gb = {max_gb:g}: up to {total:.3g} GB would be fetched; set it to "
             f"{np.ceil(total * 100) / 100:g}, or take fewer dataset.chips or dataset.dates_per_chip"
         )
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from landseg.core import parallel
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.progress import track
 from landseg.download.remote_file import Remote
 from landseg.raster.clouds import CloudRule
@@ -105,9 +105,7 @@ def choose(inventory: Inventory, selection: Selection, layout: Layout, among: se
         for name in selection.chips:
             if name not in ids:
                 near = difflib.get_close_matches(name, ids, n=1, cutoff=0)
-                raise LandsegError(
-                    f"params.yaml: dataset.chips: {inventory.where} has no chip {name!r}; did you mean {near[0]}?"
-                )
+                raise ParamsError(f"dataset.chips: {inventory.where} has no chip {name!r}; did you mean {near[0]}?")
         ids = sorted(set(selection.chips))
     elif among is not None:
         ids = [name for name in ids if name in among]
@@ -115,9 +113,7 @@ def choose(inventory: Inventory, selection: Selection, layout: Layout, among: se
         touching = each(lambda name: _touch(inventory.bounds(name), box), ids, "positions")
         ids = [name for name, touches in zip(ids, touching, strict=True) if touches]
         if not ids:
-            raise LandsegError(
-                f"params.yaml: dataset.bbox = {list(box)}: no chip of {inventory.where} is in it; widen it"
-            )
+            raise ParamsError(f"dataset.bbox = {list(box)}: no chip of {inventory.where} is in it; widen it")
     if not ids:
         raise LandsegError(f"{inventory.where}: none of its chips is on the published lists; set dataset.lists to null")
     if isinstance(selection.chips, int):

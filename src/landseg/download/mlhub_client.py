@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import MaxRetryError
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.download.http import AGAIN, CONNECT_TIMEOUT, LONGEST_PAUSE, in_a_row, trouble
 from landseg.download.partial_file import shown
 from landseg.download.progress_bar import Bar, amount
@@ -184,8 +184,8 @@ def check_size(dataset_id: str, size: int, max_bytes: float) -> None:
         LandsegError: it is.
     """
     if size > max_bytes:
-        raise LandsegError(
-            f"params.yaml: download.max_gb = {max_bytes / 1e9:g}: the catalog of {dataset_id} alone has"
+        raise ParamsError(
+            f"download.max_gb = {max_bytes / 1e9:g}: the catalog of {dataset_id} alone has"
             f" {amount(size, None)}; set it to {math.ceil(size / 1e7) / 100:g} or more"
         )
 

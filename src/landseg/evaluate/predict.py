@@ -13,7 +13,7 @@ from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
 from landseg.core.classes import IGNORE, ids
 from landseg.core.data_card import Card
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.progress import track
 from landseg.core.tile_archive import read_image, read_mask
 from landseg.evaluate.examples import ExampleTile
@@ -104,9 +104,9 @@ def _counted(model: Segmenter, images: torch.Tensor, targets: torch.Tensor, bf16
 
 def _too_many(tiles: int, size: int) -> LandsegError:
     if tiles == 1:
-        return LandsegError(f"params.yaml: tile.size: memory does not suffice for a tile of {size} px; choose less")
-    return LandsegError(
-        f"params.yaml: evaluate.batch_size: memory does not suffice for {tiles} tiles at once; set it to {tiles // 2}"
+        return ParamsError(f"tile.size: memory does not suffice for a tile of {size} px; choose less")
+    return ParamsError(
+        f"evaluate.batch_size: memory does not suffice for {tiles} tiles at once; set it to {tiles // 2}"
     )
 
 

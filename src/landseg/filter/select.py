@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from landseg.core.data_card import Card
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import each
 from landseg.core.progress import track
 from landseg.core.tables import quarter
@@ -144,8 +144,8 @@ def _quarter(scene: str, day: str) -> tuple[int, int]:
         return quarter(day)
     except ValueError:
         fault = f"the date {day!r}, which is none (YYYY-MM-DD)" if day else "no date"
-        raise LandsegError(
-            f"params.yaml: filter.one_per_quarter needs the dates of scenes, and scene {scene} has {fault}; "
+        raise ParamsError(
+            f"filter.one_per_quarter needs the dates of scenes, and scene {scene} has {fault}; "
             "set it to false, or correct the scene table"
         ) from None
 
@@ -182,8 +182,8 @@ def _none_kept(
     clearest = (
         f"the clearest of which has a cloud share of {', then '.join(said)}" if said else "none of which has data"
     )
-    return LandsegError(
-        f"params.yaml: {limits} keeps none of {len(scenes)} scenes, {clearest}; raise the limit or get clearer scenes"
+    return ParamsError(
+        f"{limits} keeps none of {len(scenes)} scenes, {clearest}; raise the limit or get clearer scenes"
     )
 
 

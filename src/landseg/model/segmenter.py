@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 from landseg.model.device import Accelerator
 from landseg.model.info import KEY, ModelInfo, read_info
@@ -88,8 +88,8 @@ def build(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
     except OSError as error:
         raise _unfetched(info.encoder, error) from None
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
-        raise LandsegError(
-            f"params.yaml: model.architecture = {info.architecture} cannot be built with "
+        raise ParamsError(
+            f"model.architecture = {info.architecture} cannot be built with "
             f"model.encoder = {info.encoder} and model.encoder_depth = {info.encoder_depth} ({_first_line(error)}); "
             "choose others"
         ) from None
@@ -113,8 +113,8 @@ def check_size(model: Segmenter, size: int) -> None:
     finally:
         model.train()
     if reason:
-        raise LandsegError(
-            f"params.yaml: model.architecture = {model.info.architecture} with model.encoder = {model.info.encoder} "
+        raise ParamsError(
+            f"model.architecture = {model.info.architecture} with model.encoder = {model.info.encoder} "
             f"does not take tiles of {size} px ({reason}); choose another, or another tile.size"
         )
 
@@ -137,7 +137,7 @@ def _known(key: str, name: str, names: list[str]) -> None:
     spelt = {known.lower(): known for known in names}
     near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
     hint = f"did you mean {spelt[near[0]]}?" if near else f"choose from {', '.join(names[:8])}, ..."
-    raise LandsegError(f"params.yaml: {key} = {name} is not known; {hint}")
+    raise ParamsError(f"{key} = {name} is not known; {hint}")
 
 
 def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
@@ -146,7 +146,7 @@ def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
         return None
     file = _imagenet(encoder) if encoder_weights == "imagenet" else Path(encoder_weights)
     if not file.is_file():
-        raise LandsegError(f"params.yaml: model.encoder_weights = {encoder_weights}: is no file; correct the path")
+        raise ParamsError(f"model.encoder_weights = {encoder_weights}: is no file; correct the path")
     return file
 
 
@@ -154,8 +154,8 @@ def _imagenet(encoder: str) -> Path:
     """Return the cached file of an encoder's ImageNet weights, fetched from Hugging Face's hub if need be."""
     kinds = smp.encoders.encoders[encoder]["pretrained_settings"]
     if "imagenet" not in kinds:
-        raise LandsegError(
-            f"params.yaml: model.encoder_weights = imagenet: there are none for {encoder}; "
+        raise ParamsError(
+            f"model.encoder_weights = imagenet: there are none for {encoder}; "
             "set it to null or to a local file, or choose another encoder"
         )
     repository, revision = kinds["imagenet"]["repo_id"], kinds["imagenet"]["revision"]
@@ -170,8 +170,8 @@ def _imagenet(encoder: str) -> Path:
 
 
 def _unfetched(encoder: str, error: Exception) -> LandsegError:
-    return LandsegError(
-        f"params.yaml: model.encoder_weights = imagenet: the weights of {encoder} could not be fetched "
+    return ParamsError(
+        f"model.encoder_weights = imagenet: the weights of {encoder} could not be fetched "
         f"({_first_line(error)}); connect to the network, or set it to null or to a local file"
     )
 

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Pixels
 from landseg.core.data_card import CloudLayer
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened, read
 
@@ -88,8 +88,8 @@ def cloud_rule(method: Method, scl: tuple[int, ...], cld: int, layers: CloudLaye
     """
     wanted = ("scl", "cld") if method == "both" else (method,)
     if missing := [layer for layer in wanted if layer not in layers.layers]:
-        raise LandsegError(
-            f"params.yaml: filter.method = {method} needs {' and '.join(missing)}, and the cloud layers of this data "
+        raise ParamsError(
+            f"filter.method = {method} needs {' and '.join(missing)}, and the cloud layers of this data "
             f"set are {', '.join(layers.layers) or 'none'}; choose another method"
         )
     return CloudRule(method, layers.clear, layers.nodata, scl, cld)

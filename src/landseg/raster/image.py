@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Present
 from landseg.core.data_card import Card
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened, read, valid
 
@@ -142,8 +142,8 @@ def _files(root: Path, image: str, bands: Sequence[str], card: Card) -> list[tup
     """Return in which file, and where in it, from 1, every band lies."""
     for name in bands:
         if name not in card.bands:
-            raise LandsegError(
-                f"params.yaml: convert.bands: there is no band {name!r}; choose from {', '.join(card.bands)}, "
+            raise ParamsError(
+                f"convert.bands: there is no band {name!r}; choose from {', '.join(card.bands)}, "
                 "or, where the data set has more, name it in dataset.bands"
             )
     if BAND in image:

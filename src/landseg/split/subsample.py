@@ -12,7 +12,7 @@ import pandas as pd
 
 from landseg.core.arrays import Mask, Strings
 from landseg.core.classes import ClassTable
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.core.tables import pixel_column
 from landseg.split.strategies import SPARE
 
@@ -77,9 +77,8 @@ def dominated(tiles: pd.DataFrame, classes: ClassTable, skew: ClassSkew) -> Mask
     """
     by_name = {each.name: each.id for each in classes}
     if skew.towards not in by_name:
-        raise LandsegError(
-            f"params.yaml: split.skew.class = {skew.towards!r}: the data set has no such class; "
-            f"choose from {', '.join(by_name)}"
+        raise ParamsError(
+            f"split.skew.class = {skew.towards!r}: the data set has no such class; choose from {', '.join(by_name)}"
         )
     labelled = tiles[[pixel_column(each.id) for each in classes]].sum(axis=1).to_numpy()
     of_class = tiles[pixel_column(by_name[skew.towards])].to_numpy()
@@ -145,9 +144,7 @@ def _enough(wanted: int | None, most: int, of_which: str = "") -> None:
     if most == 0 or (wanted or 0) > most:
         asked = "" if wanted is None else f" = {wanted}"
         remedy = "lower it" if most else "choose another split.skew.class, or lower split.skew.over"
-        raise LandsegError(
-            f"params.yaml: split.train_tiles{asked}: there are {most} training tiles{of_which}; {remedy}"
-        )
+        raise ParamsError(f"split.train_tiles{asked}: there are {most} training tiles{of_which}; {remedy}")
 
 
 def _by_name(rows: Mask, tiles: npt.ArrayLike) -> npt.NDArray[np.intp]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from landseg.core.classes import IGNORE
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 
 
 class Loss(nn.Module):
@@ -138,7 +138,5 @@ def class_weights(
         mean = pixels.sum() / (pixels > 0).sum()
         return [float(mean / count) if count else 1.0 for count in pixels]
     if len(wanted) != len(pixels) or min(wanted) <= 0:
-        raise LandsegError(
-            f"params.yaml: loss.class_weights = {list(wanted)}: write {len(pixels)} numbers above 0, one a class"
-        )
+        raise ParamsError(f"loss.class_weights = {list(wanted)}: write {len(pixels)} numbers above 0, one a class")
     return list(wanted)

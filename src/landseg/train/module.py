@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from landseg import metrics
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.loader.batches import Batch, BatchLoader
 from landseg.model.confusion import count
 from landseg.model.device import Accelerator, compiler_failed, out_of_memory, release_memory
@@ -230,8 +230,8 @@ class SegmentationModule(lightning.LightningModule):
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
-                raise LandsegError(
-                    f"params.yaml: model.architecture = {self.model.info.architecture} cannot be trained on one tile "
+                raise ParamsError(
+                    f"model.architecture = {self.model.info.architecture} cannot be trained on one tile "
                     "at a time; raise train.batch_size and compute.micro_batch, or, where memory does not suffice for "
                     "more, choose a smaller model.encoder or tile.size"
                 ) from None
@@ -246,8 +246,8 @@ class SegmentationModule(lightning.LightningModule):
         tiles, size = len(batch[0]), batch[0].shape[-1]
         held = -(-tiles // self._count(tiles))
         if held == 1:
-            raise LandsegError(
-                f"params.yaml: train.batch_size: memory does not suffice for one tile of {size} px; choose a smaller "
+            raise ParamsError(
+                f"train.batch_size: memory does not suffice for one tile of {size} px; choose a smaller "
                 "model.encoder or tile.size"
             )
         self.micro_batch, self._regular = held // 2, 0
@@ -320,15 +320,15 @@ def fit(
             raise SystemExit(128 + signal.SIGTERM) from None
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
-                raise LandsegError(
-                    f"params.yaml: train.batch_size: the memory of {device} ran out beside the steps themselves; set "
+                raise ParamsError(
+                    f"train.batch_size: the memory of {device} ran out beside the steps themselves; set "
                     "train.cache to stream, or choose a smaller model.encoder or train.batch_size"
                 ) from None
             if "deterministic implementation" not in str(error):
                 raise
             what = str(error).partition(" ")[0]
-            raise LandsegError(
-                f"params.yaml: train.deterministic = true: {what} cannot be computed so on {device}; choose another "
+            raise ParamsError(
+                f"train.deterministic = true: {what} cannot be computed so on {device}; choose another "
                 "model.architecture or loss.name, or set it to false"
             ) from None
 

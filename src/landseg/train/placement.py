@@ -6,7 +6,7 @@ from typing import Literal
 import psutil
 import torch
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.loader.batches import Tier
 
 # Shares of what is free that tiles may take. The rest is the network's, whose activations need most, and others'.
@@ -29,8 +29,8 @@ def choose(wanted: Literal["auto", "device", "memory", "stream"], needed: int, d
         return wanted, "as train.cache says"
     if wanted != "auto":
         if needed > room[wanted]:
-            raise LandsegError(
-                f"params.yaml: train.cache = {wanted}: the tiles take {_size(needed)} and {_size(room[wanted])} are "
+            raise ParamsError(
+                f"train.cache = {wanted}: the tiles take {_size(needed)} and {_size(room[wanted])} are "
                 "free; set it to auto or stream"
             )
         return wanted, "as train.cache says"

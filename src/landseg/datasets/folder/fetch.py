@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from landseg.core.data_card import Card, MaskEncoding
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import scene_table
 from landseg.datasets.folder.params import FolderParams as Params
 from landseg.download.params import DownloadParams
@@ -72,13 +72,11 @@ def matches(folder: Path, pattern: str, key: str) -> dict[str, Path]:
             files have one name.
     """
     if pattern.count("*") != 1:
-        raise LandsegError(f"params.yaml: {key} = {pattern!r}: needs exactly one *; write for example images/*.tif")
+        raise ParamsError(f"{key} = {pattern!r}: needs exactly one *; write for example images/*.tif")
     if PurePath(pattern).is_absolute() or ".." in PurePath(pattern).parts:
-        raise LandsegError(f"params.yaml: {key} = {pattern!r}: leads out of download.folder; name files below it")
+        raise ParamsError(f"{key} = {pattern!r}: leads out of download.folder; name files below it")
     if not folder.is_dir():
-        raise LandsegError(
-            f"params.yaml: download.folder = {str(folder)!r}: is no folder; name the one with your images"
-        )
+        raise ParamsError(f"download.folder = {str(folder)!r}: is no folder; name the one with your images")
     before, after = PurePath(pattern).as_posix().split("*")
     name = re.compile(re.escape(before) + r"([^/]+?)" + (re.escape(after) or r"\.[^./]+"))
     found: dict[str, Path] = {}

@@ -14,7 +14,7 @@ from rasterio import Affine
 from landseg.core.arrays import Floats32
 from landseg.core.classes import LandClass
 from landseg.core.data_card import Card, CloudLayer, MaskEncoding
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.core.tables import scene_table
 from landseg.datasets.sample.params import SampleParams as Params
 from landseg.datasets.sample.terrain import Land, Random, fractal, paint, smoothstep
@@ -76,9 +76,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     """
     del download, state  # nothing to fetch, nothing to resume
     if dataset.cloudy > dataset.scenes:
-        raise LandsegError(
-            f"params.yaml: dataset.cloudy is {dataset.cloudy} but dataset.scenes {dataset.scenes}; lower the former"
-        )
+        raise ParamsError(f"dataset.cloudy is {dataset.cloudy} but dataset.scenes {dataset.scenes}; lower the former")
     plans = _plans(dataset)
     for folder in ("images", "masks", "clouds"):
         (raw / folder).mkdir(parents=True)
