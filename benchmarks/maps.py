@@ -34,7 +34,7 @@ from landseg.evaluate.predict import predict_ids
 from landseg.maps.class_map import CERTAIN, opened_map
 from landseg.model.device import Accelerator, accelerator, mixed
 from landseg.model.segmenter import Segmenter, load
-from landseg.plotting import DPI, INK, flow, legend_height, put_legend, put_picture, stripes, whole_page
+from landseg.plotting import DPI, INK, draw_image, draw_legend, flow_legend, hatching, legend_height, page_axes
 from landseg.predict.command import PredictOptions, predict_scenes
 from landseg.predict.outputs import OutputOptions
 from landseg.predict.windows import windows
@@ -155,19 +155,19 @@ def equal(bench: Bench, maps: Mapping[str, Pixels], size: int) -> tuple[int, int
 def panel(bench: Bench, maps: Mapping[str, Pixels], out: Path, scenes: list[str], path: Path) -> None:
     """Draw scenes, their labels, maps and confidence side by side."""
     classes = bench.model.info.classes
-    placed = flow([*((each.name, each.color) for each in classes), ("unlabelled", None)], _WIDE)
+    placed = flow_legend([*((each.name, each.color) for each in classes), ("unlabelled", None)], _WIDE)
     wide = (_WIDE - 3 * _GAP) / 4
     tall = wide * _TALL
     figure = Figure((_WIDE, _HEAD + len(scenes) * (tall + _GAP) + legend_height(placed) + 0.12), dpi=DPI)
-    page = whole_page(figure)
+    page = page_axes(figure)
     for column, title in enumerate(("image", "label", "map", "confidence")):
         page.text(column * (wide + _GAP) + wide / 2, _HEAD - 0.07, title, fontsize=10, ha="center", color=INK)
     for row, scene in enumerate(scenes):
         top = _HEAD + row * (tall + _GAP)
         for column, (pixels, smooth) in enumerate(_pictures(bench, maps[scene], out, scene)):
             fitted = _fitted(pixels, round(wide * DPI), round(tall * DPI), smooth)
-            put_picture(page, fitted, column * (wide + _GAP), top, wide, tall)
-    put_legend(page, placed, 0, _HEAD + len(scenes) * (tall + _GAP) + 0.05)
+            draw_image(page, fitted, column * (wide + _GAP), top, wide, tall)
+    draw_legend(page, placed, 0, _HEAD + len(scenes) * (tall + _GAP) + 0.05)
     with tempfile.NamedTemporaryFile(suffix=".png") as drawn:
         figure.savefig(drawn.name, facecolor="white")
         Image.open(drawn.name).convert("RGB").save(path, quality=88)
@@ -184,7 +184,7 @@ def _pictures(bench: Bench, class_map: Pixels, out: Path, scene: str) -> list[tu
             label[tile.area] = bench.target(tile)
     height, width = class_map.shape
     coloured, none = palette(classes)[label], label == IGNORE
-    coloured[none] = stripes(height, width)[none]
+    coloured[none] = hatching(height, width)[none]
     with rasterio.open(out / f"{scene}_confidence.tif") as source:
         sure = np.clip(source.read(1) / CERTAIN * 255, 0, 255).astype(np.uint8)
     return [(image, True), (coloured, False), (palette(classes)[class_map], False), (np.dstack([sure] * 3), True)]

@@ -10,7 +10,7 @@ from landseg.core.errors import reporting
 from landseg.core.files import atomic
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
-from landseg.report.page import page
+from landseg.report.page import render_page
 from landseg.report.panel import write_figures
 from landseg.results.run import workspace_run
 
@@ -21,7 +21,7 @@ def main() -> None:
     model = run.params["model"]
 
     write_figures(run, RESULTS / "figures")
-    text = page(f"{card.title or card.name}: {model['architecture']} {model['encoder']}", [run])
+    text = render_page(f"{card.title or card.name}: {model['architecture']} {model['encoder']}", [run])
     with atomic(RESULTS / "report.html") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{RESULTS / 'report.html'}: {len(text.encode()) / 1e6:.1f} MB")

@@ -26,7 +26,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.core.tables import write_csv
 from landseg.evaluate.examples import WRONG, ExampleTile, write_examples
-from landseg.report.page import Figure, page
+from landseg.report.page import PageFigure, render_page
 from landseg.results import score_table
 from landseg.results.run import Run
 
@@ -127,19 +127,19 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def single(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / "single.html"
-    file.write_text(page("Patches: Unet resnet18", [run]), encoding="utf-8")
+    file.write_text(render_page("Patches: Unet resnet18", [run]), encoding="utf-8")
     return file
 
 
 @pytest.fixture(scope="module")
 def several(run: Run, other: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100"><rect width="300" height="100"/></svg>'
-    text = page(
+    text = render_page(
         "Two <b>losses</b>",
         [run, other],
         about="First paragraph.\n\nSecond & last.",
         findings=["No difference that this test set can show."],
-        figures=[Figure("A figure", "What it shows.", svg)],
+        figures=[PageFigure("A figure", "What it shows.", svg)],
         paper={"one": 0.881},
     )
     file = tmp_path_factory.mktemp("page") / "several.html"
@@ -202,8 +202,8 @@ def test_it_stands_alone(single: Path) -> None:
 
 
 def test_numbers_are_those_of_metrics_json(opened: Open, single: Path, run: Run) -> None:
-    columns = {column.key: column for column in score_table.columns([run])}
-    known: dict[str, Any] = {**run.metrics, **score_table.values(run)}
+    columns = {column.key: column for column in score_table.score_columns([run])}
+    known: dict[str, Any] = {**run.metrics, **score_table.score_values(run)}
     cells = opened(single).locator("[data-key]").all()
     seen = set()
     for cell in cells:
@@ -219,7 +219,7 @@ def test_numbers_are_those_of_metrics_json(opened: Open, single: Path, run: Run)
             assert value is not None
             assert float(value) == wanted
             kind = columns[key].kind if key in columns else "count" if isinstance(wanted, int) else "score"
-            assert text == score_table.shown(score_table.Column(key, "", "", kind), wanted)
+            assert text == score_table.format_value(score_table.ScoreColumn(key, "", "", kind), wanted)
     scores = {key for key, value in run.metrics.items() if isinstance(value, float)}
     assert scores - {"macro_miou_without_background"} <= seen
     assert "without_background" in seen  # its name in the score table
@@ -512,7 +512,7 @@ def contrast(one: str, other: str) -> float:
 def test_without_tiles_the_rest_is_there(tmp_path: Path, browser: Browser) -> None:
     write_run(tmp_path, 0, [])
     file = tmp_path / "page.html"
-    file.write_text(page("No tiles", [read_run(tmp_path, "bare")]), encoding="utf-8")
+    file.write_text(render_page("No tiles", [read_run(tmp_path, "bare")]), encoding="utf-8")
     watched = TimedLoader(browser, file)
     assert "evaluate.n_examples" in watched.page.locator("#tiles").inner_text()
     assert not watched.page.locator("#viewer").is_visible()
@@ -523,9 +523,9 @@ def test_without_tiles_the_rest_is_there(tmp_path: Path, browser: Browser) -> No
 def test_runs_of_other_classes_are_refused(tmp_path: Path, run: Run) -> None:
     write_run(tmp_path, 0, [], CLASSES[:2])
     with pytest.raises(LandsegError, match=r"one and two: have other classes \(field, .*\); report them apart"):
-        page("Two", [run, read_run(tmp_path, "two")])
+        render_page("Two", [run, read_run(tmp_path, "two")])
     with pytest.raises(LandsegError, match="no runs"):
-        page("None", [])
+        render_page("None", [])
 
 
 def test_the_stage_writes_the_page_of_the_workspace(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
     images, targets, predictions = tiles()
     predictions[1] = 1
     targets[1, :, 40:] = IGNORE
-    figures.panel(images, targets, predictions, ["a_1", "b_2"], CLASSES, tmp_path / "new/panel.png")
+    figures.draw_panel(images, targets, predictions, ["a_1", "b_2"], CLASSES, tmp_path / "new/panel.png")
     page = read(tmp_path / "new/panel.png")
     assert page.shape[1] == 1350
     assert 2 * ROW < page.shape[0] < 2 * ROW + 110
@@ -65,7 +65,7 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
 def test_panel_names_only_what_occurs(tmp_path: Path) -> None:
     def legend(targets: npt.NDArray[np.uint8], predictions: npt.NDArray[np.uint8]) -> set[tuple[int, ...]]:
         path = tmp_path / "panel.png"
-        figures.panel(images, targets, predictions, ["a"], CLASSES, path)
+        figures.draw_panel(images, targets, predictions, ["a"], CLASSES, path)
         foot = read(path)[-40:]
         return {tuple(map(int, pixel)) for pixel in foot.reshape(-1, 3)}
 
@@ -79,7 +79,7 @@ def test_panel_of_ignored_tiles_oblong_tiles_and_long_names(tmp_path: Path) -> N
     images, targets, predictions = tiles(1)
     targets[:] = IGNORE
     oblong = images[:, :32], targets[:, :32], predictions[:, :32]
-    figures.panel(*oblong, ["a-very-long-name-of-a-scene-" * 5], CLASSES, tmp_path / "panel.png")
+    figures.draw_panel(*oblong, ["a-very-long-name-of-a-scene-" * 5], CLASSES, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     assert page.shape[0] < ROW
     assert (page[:4] == 255).all()  # the name was fitted into the height of its row
@@ -89,7 +89,7 @@ def test_panel_lets_its_legend_flow_over_lines(tmp_path: Path) -> None:
     many = tuple(LandClass(id=i, name=f"class number {i}", color=(i, i, 255 - i)) for i in range(25))
     targets = np.arange(25, dtype=np.uint8).repeat(25).reshape(1, 25, 25)
     images = np.zeros((1, 25, 25, 3), np.uint8)
-    figures.panel(images, targets, targets, ["a"], many, tmp_path / "panel.png")
+    figures.draw_panel(images, targets, targets, ["a"], many, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     foot = page[round(40 + ROW) :]
     assert foot.shape[0] > 4 * 30
@@ -100,7 +100,7 @@ def test_panel_lets_its_legend_flow_over_lines(tmp_path: Path) -> None:
 def test_figures_are_reproducible_and_leave_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     for name in ("one.png", "two.png"):
-        figures.panel(*tiles(1), ["a"], CLASSES, tmp_path / name)
+        figures.draw_panel(*tiles(1), ["a"], CLASSES, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"matplotlib" not in (tmp_path / "one.png").read_bytes().lower()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
@@ -109,7 +109,7 @@ def test_figures_are_reproducible_and_leave_matplotlib_alone(tmp_path: Path) -> 
 
 def test_confusion_figure_is_dark_where_the_pixels_are(tmp_path: Path) -> None:
     matrix = np.array([[10**10, 0, 0], [900, 100, 0], [0, 0, 0]], np.int64)
-    figures.confusion_figure(matrix, CLASSES, tmp_path / "confusion.png")
+    figures.draw_confusion(matrix, CLASSES, tmp_path / "confusion.png")
     page = read(tmp_path / "confusion.png").astype(int)
     full = np.abs(page - (8, 48, 107)).sum(axis=-1) < 3  # the darkest blue, that of 100 %
     ys, xs = np.nonzero(full)
@@ -123,7 +123,7 @@ def test_confusion_figure_is_dark_where_the_pixels_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [2, 25])
 def test_confusion_figure_takes_any_number_of_classes(tmp_path: Path, count: int) -> None:
     classes = tuple(LandClass(id=i, name=f"class {i}", color=(i, 0, 0)) for i in range(count))
-    figures.confusion_figure(np.full((count, count), 7, np.int64), classes, tmp_path / "confusion.png")
+    figures.draw_confusion(np.full((count, count), 7, np.int64), classes, tmp_path / "confusion.png")
     height, width, _ = read(tmp_path / "confusion.png").shape
     assert 250 < height <= width < 1800
 

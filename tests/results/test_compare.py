@@ -10,9 +10,9 @@ import pytest
 from helpers.runs import DIGEST, lock, matrices, results, run
 
 from landseg.core.errors import LandsegError
-from landseg.results.comparison import report
-from landseg.results.provenance import changes
-from landseg.results.revisions import experiments, load
+from landseg.results.comparison import comparison_report
+from landseg.results.provenance import diff_runs
+from landseg.results.revisions import list_experiments, load_run
 
 FOCAL = results(matrices([0.60, 0.70, 0.80, 0.75]))
 DICE = results(matrices([0.55, 0.68, 0.70, 0.75]), params={"loss": {"name": "dice"}})
@@ -63,23 +63,23 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_kind_of_revision_is_found(repository: Path) -> None:
     head = git("rev-parse", "HEAD")
     for name in ("HEAD", head, head[:8], "v1", "old", "main", "workspace"):
-        assert load(name).score("macro_miou") == load("v1").metrics["macro_miou"]
-    assert load("dice-try").params["loss"]["name"] == "dice"
-    assert load("dice-try").score("macro_miou") != load("v1").score("macro_miou")
-    assert load("v1").revision == head[:7]
-    assert load("workspace").revision == "workspace"
-    assert load("v1", "focal").name == "focal"
-    assert list(experiments()) == ["dice-try"]
+        assert load_run(name).score("macro_miou") == load_run("v1").metrics["macro_miou"]
+    assert load_run("dice-try").params["loss"]["name"] == "dice"
+    assert load_run("dice-try").score("macro_miou") != load_run("v1").score("macro_miou")
+    assert load_run("v1").revision == head[:7]
+    assert load_run("workspace").revision == "workspace"
+    assert load_run("v1", "focal").name == "focal"
+    assert list(list_experiments()) == ["dice-try"]
 
 
 def test_a_project_may_lie_below_its_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit({f"below/{path}": content for path, content in DICE.items()})
     monkeypatch.chdir(repository / "below")
-    assert load("HEAD").params["loss"]["name"] == "dice"
+    assert load_run("HEAD").params["loss"]["name"] == "dice"
 
 
 def test_what_is_printed(repository: Path) -> None:
-    lines = report(load("v1"), load("dice-try")).splitlines()
+    lines = comparison_report(load_run("v1"), load_run("dice-try")).splitlines()
     assert lines[0].startswith("v1 is 5.0 points above dice-try in macro mIoU (95 % interval ")
     assert lines[0].endswith(", 4 scenes, too few to rely on it; one training seed each: other seeds may differ)")
     assert lines[2] == (
@@ -102,13 +102,13 @@ def test_what_is_printed(repository: Path) -> None:
 
 
 def test_the_metric_comes_first(repository: Path) -> None:
-    lines = report(load("v1"), load("dice-try"), "per_class.water.iou").splitlines()
+    lines = comparison_report(load_run("v1"), load_run("dice-try"), "per_class.water.iou").splitlines()
     assert " points above dice-try in IoU of water (" in lines[0]
     assert [line.split("  ")[0] for line in lines[6:8]] == ["IoU of water", "macro mIoU"]
 
 
 def test_nothing_differs_from_itself(repository: Path) -> None:
-    lines = report(load("v1"), load("workspace")).splitlines()
+    lines = comparison_report(load_run("v1"), load_run("workspace")).splitlines()
     assert lines[0].startswith("v1 and workspace: no difference in macro mIoU that this test set can show (0.0 points")
     assert lines[-1] == "nothing differs in params, code or data"
 
@@ -118,7 +118,7 @@ def test_other_training_parts_are_told() -> None:
     other["results/split.json"] = other["results/split.json"].replace(
         b'"skew": null', b'"skew": {"towards": "water", "control": false}'
     )
-    lines = report(run("a", results(matrices([0.6, 0.7, 0.9]))), run("b", other)).splitlines()
+    lines = comparison_report(run("a", results(matrices([0.6, 0.7, 0.9]))), run("b", other)).splitlines()
     assert "10 training tiles skewed towards water" in lines[3]
     assert lines[4] == "they trained on different parts of the training set, and share the test set"
 
@@ -127,7 +127,7 @@ def test_other_training_parts_are_told() -> None:
 
 
 def other(name: str, **how: Any) -> list[str]:
-    return changes(run("a", FOCAL), run(name, FOCAL | how)).lines()
+    return diff_runs(run("a", FOCAL), run(name, FOCAL | how)).lines()
 
 
 def test_params_in_words() -> None:
@@ -139,7 +139,7 @@ def test_params_in_words() -> None:
             "train": {},
         },
     )
-    found = changes(run("a", FOCAL), run("b", b))
+    found = diff_runs(run("a", FOCAL), run("b", b))
     assert found.params == {
         "train.seed": (0, "not there"),
         "loss.gamma": ("not there", None),
@@ -175,7 +175,7 @@ def test_many_files_of_code_are_counted() -> None:
     }
     a = {**FOCAL, "dvc.lock": lock(evaluate={"outs": {"results/metrics.json": "1"}})}
     b = {**FOCAL, "dvc.lock": lock(**stages)}
-    assert changes(run("a", a), run("b", b)).lines()[1] == (
+    assert diff_runs(run("a", a), run("b", b)).lines()[1] == (
         f"code: {', '.join(f'src/{n:02}.py' for n in range(10))}, … and 3 more"
     )
 
@@ -184,7 +184,7 @@ def test_params_changed_since_are_told() -> None:
     stages: dict[str, Any] = {
         "evaluate": {"outs": {"results/metrics.json": "5"}, "params": {"loss": {"name": "dice"}, "train.seed": 0}}
     }
-    found = changes(run("a", FOCAL), run("b", {**FOCAL, "dvc.lock": lock(**stages)}))
+    found = diff_runs(run("a", FOCAL), run("b", {**FOCAL, "dvc.lock": lock(**stages)}))
     assert found.stale == (
         "caution: b: its params.yaml says loss.name focal, but its results were made with dice; run `dvc repro` there",
     )
@@ -194,7 +194,7 @@ def test_params_changed_since_are_told() -> None:
 def test_without_a_lock_nobody_knows() -> None:
     files = {path: content for path, content in FOCAL.items() if path != "dvc.lock"}
     with pytest.raises(LandsegError, match=r"^b: has no dvc\.lock; run `dvc repro` there, and commit what it writes"):
-        changes(run("a", FOCAL), run("b", files))
+        diff_runs(run("a", FOCAL), run("b", files))
 
 
 # What is refused
@@ -203,24 +203,24 @@ def test_without_a_lock_nobody_knows() -> None:
 def test_an_unknown_revision_is_told(repository: Path) -> None:
     for name in ("nope", "--all", "", "v1..old"):
         with pytest.raises(LandsegError, match=f"^{name}: no git revision and no DVC experiment; `git log` and"):
-            load(name)
+            load_run(name)
 
 
 def test_a_revision_without_metrics_is_told(repository: Path) -> None:
     said = r"^empty: has no (params\.yaml|results/metrics\.json); run `dvc repro` there, and commit what it writes$"
     with pytest.raises(LandsegError, match=said):
-        report(load("v1"), load("empty"))
+        comparison_report(load_run("v1"), load_run("empty"))
     git("rm", "--quiet", "results/metrics.json")
     commit({})
     with pytest.raises(LandsegError, match=r"^HEAD: has no results/metrics\.json; run `dvc repro` there"):
-        report(load("HEAD"), load("v1"))
+        comparison_report(load_run("HEAD"), load_run("v1"))
 
 
 def test_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LandsegError, match=r": lies in no git repository; run this in the folder of the project$"):
-        load("HEAD")
+        load_run("HEAD")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # DVC's own
@@ -233,7 +233,7 @@ def test_shown_tiles_come_from_the_cache_or_are_told_to_be_missing(repository: P
         repo.add("data/examples/sample.zip")
     commit({})
     Path("data/examples/sample.zip").unlink()
-    held = load("HEAD")
+    held = load_run("HEAD")
     assert held.read("data/examples/sample.zip") == b"a zip"
     with pytest.raises(FileNotFoundError):
         held.read("data/examples/other.zip")
@@ -242,4 +242,4 @@ def test_shown_tiles_come_from_the_cache_or_are_told_to_be_missing(repository: P
     with pytest.raises(
         LandsegError, match=r"^data/examples/sample\.zip of \w{7}: not in DVC's cache; fetch it by `dvc pull`"
     ):
-        load("HEAD").read("data/examples/sample.zip")
+        load_run("HEAD").read("data/examples/sample.zip")

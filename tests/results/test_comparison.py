@@ -12,8 +12,8 @@ from helpers.runs import CLASSES, DIGEST, matrices, results, run
 from landseg import metrics
 from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
-from landseg.results.comparable import comparable
-from landseg.results.comparison import Difference, difference, differences
+from landseg.results.comparable import check_comparable
+from landseg.results.comparison import ScoreDifference, paired_difference, paired_differences
 from landseg.results.run import Run
 
 ONE_SEED = "one training seed each: other seeds may differ"
@@ -71,13 +71,13 @@ def test_the_interval_is_that_of_a_plain_loop(metric: str) -> None:
         one, other = ((drawn[:, None, None] * each).sum(axis=0) for each in units)
         differing.append(by_hand(one, metric) - by_hand(other, metric))
     low, high = np.nanquantile(differing, [0.025, 0.975])
-    found = difference([of("a", units[0])], [of("b", units[1])], metric, resamples=200, seed=3)
+    found = paired_difference([of("a", units[0])], [of("b", units[1])], metric, resamples=200, seed=3)
     value = by_hand(units[0].sum(axis=0), metric) - by_hand(units[1].sum(axis=0), metric)
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
     of_class = metric.split(".")[1] if metric.startswith("per_class") else None
     held = 2 if of_class == "water" else 6
     said = "scenes" if of_class is None else f"scenes with {of_class}"
-    assert (found.one, found.other, found.metric, found.units, found.noun) == ("a", "b", metric, held, said)
+    assert (found.one, found.other, found.metric, found.units, found.unit_noun) == ("a", "b", metric, held, said)
 
 
 def test_the_draws_are_those_of_the_scores_own_intervals() -> None:
@@ -85,25 +85,25 @@ def test_the_draws_are_those_of_the_scores_own_intervals() -> None:
     units = [random_units(generator, 40, generator.uniform(0.1, 0.5, 40)) for _ in "ab"]
     units[1] = units[0][:, :, [1, 2, 0]]  # the same targets, other predictions
     resampled = [np.nanmean(metrics.resampled_iou(each, 300, 4), axis=-1) for each in units]
-    found = difference([of("a", units[0])], [of("b", units[1])], resamples=300, seed=4)
+    found = paired_difference([of("a", units[0])], [of("b", units[1])], resamples=300, seed=4)
     assert (found.low, found.high) == pytest.approx(metrics.interval(resampled[0] - resampled[1]), abs=1e-12)
 
 
 def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = of("a", matrices([0.5, 0.6, 0.9, 0.7])), of("b", matrices([0.6, 0.5, 0.8, 0.7]))
-    whole = difference([a], [b])
+    whole = paired_difference([a], [b])
     monkeypatch.setattr("landseg.results.comparison._CHUNK", 50)
-    assert difference([a], [b]) == whole
+    assert paired_difference([a], [b]) == whole
 
 
 def test_scenes_without_a_counted_pixel_are_no_units() -> None:
     one, other = (matrices(np.random.default_rng(n).uniform(0.4, 0.9, 12).tolist()) for n in (1, 2))
-    without = difference([of("a", one)], [of("b", other)])
+    without = paired_difference([of("a", one)], [of("b", other)])
 
     def padded(name: str, units: Counts) -> list[Run]:
         return [of(name, np.insert(units, 1, 0, axis=0))]
 
-    assert difference(padded("a", one), padded("b", other)) == without
+    assert paired_difference(padded("a", one), padded("b", other)) == without
     assert without.units == 12
 
 
@@ -118,7 +118,7 @@ def test_of_no_difference_the_interval_holds_0_about_95_times_of_100(seeds: int,
             of(str(n), random_units(generator, scenes, hard + generator.normal(0, 0.02, scenes), gain))
             for n, gain in enumerate(generator.normal(0, spread, 2 * seeds))
         ]
-        found = difference(runs[:seeds], runs[seeds:], "pixel_accuracy", resamples=400)
+        found = paired_difference(runs[:seeds], runs[seeds:], "pixel_accuracy", resamples=400)
         held += not found.shows
     assert 0.9 <= held / rounds <= 0.99
 
@@ -127,7 +127,7 @@ def test_a_paired_interval_is_narrower_than_those_of_the_scores() -> None:
     generator = np.random.default_rng(7)
     hard = generator.uniform(0.1, 0.6, 30)
     units = [random_units(generator, 30, hard, gain) for gain in (0.03, 0.0)]
-    found = difference([of("a", units[0])], [of("b", units[1])])
+    found = paired_difference([of("a", units[0])], [of("b", units[1])])
     assert found.low is not None
     assert found.high is not None
     ends = np.array([metrics.bootstrap_interval(each, 2000, 0) for each in units])
@@ -142,8 +142,8 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     def side(name: str, gains: Sequence[float]) -> list[Run]:
         return [of(name, matrices([each + gain for each in scenes]), seed=n) for n, gain in enumerate(gains)]
 
-    alike = difference(side("a", [0.05] * 3), side("b", [0.0] * 3), "pixel_accuracy")
-    apart = difference(side("a", [0.0, 0.05, 0.1]), side("b", [-0.05, 0.0, 0.05]), "pixel_accuracy")
+    alike = paired_difference(side("a", [0.05] * 3), side("b", [0.0] * 3), "pixel_accuracy")
+    apart = paired_difference(side("a", [0.0, 0.05, 0.1]), side("b", [-0.05, 0.0, 0.05]), "pixel_accuracy")
     assert alike.value == pytest.approx(0.05)
     assert apart.value == pytest.approx(0.05)
     assert (alike.low, alike.high) == pytest.approx((0.05, 0.05))
@@ -156,7 +156,7 @@ def test_of_four_seeds_three_are_drawn() -> None:
     # All scenes are alike, so what varies are the seeds of the one side.
     gains = [0.1, 0.2, 0.4, 0.7]
     a = [of("a", matrices([gain] * 12), seed=n) for n, gain in enumerate(gains)]
-    found = difference(a, [of("b", matrices([0.1] * 12))], "pixel_accuracy", resamples=8000)
+    found = paired_difference(a, [of("b", matrices([0.1] * 12))], "pixel_accuracy", resamples=8000)
     every = [np.mean(drawn) - 0.1 for drawn in itertools.product(gains, repeat=3)]
     assert found.value == pytest.approx(0.25)
     assert (found.low, found.high) == pytest.approx(np.quantile(every, [0.025, 0.975], method="nearest"))
@@ -164,13 +164,13 @@ def test_of_four_seeds_three_are_drawn() -> None:
 
 def test_several_scores_at_once_are_those_one_by_one() -> None:
     a, b = of("a", matrices([0.5, 0.6, 0.9])), of("b", matrices([0.6, 0.6, 0.8]))
-    assert differences([a], [b], METRICS) == [difference([a], [b], metric) for metric in METRICS]
+    assert paired_differences([a], [b], METRICS) == [paired_difference([a], [b], metric) for metric in METRICS]
 
 
 def test_scores_are_those_of_metrics_json() -> None:
     generator = np.random.default_rng(8)
     a = of("a", random_units(generator, 9, generator.uniform(0.1, 0.5, 9)))
-    for found in differences([a], [a], METRICS):
+    for found in paired_differences([a], [a], METRICS):
         assert found.scores[0] == pytest.approx(a.score(found.metric), abs=1e-6)
 
 
@@ -186,16 +186,16 @@ def told(value: float = 0.012, low: float | None = 0.004, high: float | None = 0
         "low": low,
         "high": high,
         "units": 41,
-        "noun": "scenes",
+        "unit_noun": "scenes",
         "seeds": ((0,), (0,)),
         "split": "test",
     }
-    return Difference(**fields | other).sentence()
+    return ScoreDifference(**fields | other).sentence()
 
 
 def test_a_difference_in_words() -> None:
     assert told() == f"R101 is 1.2 points above R18 in macro mIoU (95 % interval 0.4 to 2.1, 41 scenes; {ONE_SEED})"
-    assert told(-0.012, -0.021, -0.004, metric="per_class.road.iou", noun="groups") == (
+    assert told(-0.012, -0.021, -0.004, metric="per_class.road.iou", unit_noun="groups") == (
         f"R101 is 1.2 points below R18 in IoU of road (95 % interval 0.4 to 2.1, 41 groups; {ONE_SEED})"
     )
 
@@ -218,7 +218,7 @@ def test_an_end_beside_0_is_not_written_as_0() -> None:
 def test_few_and_one_and_no_scene_in_words() -> None:
     assert "0.4 to 2.1, 9 scenes, too few to rely on it; " in told(units=9)
     assert "0.4 to 2.1, 10 scenes; " in told(units=10)
-    assert told(0.012, None, None, units=1, noun="locations") == (
+    assert told(0.012, None, None, units=1, unit_noun="locations") == (
         f"R101 is 1.2 points above R18 in macro mIoU (no interval: one place; {ONE_SEED})"
     )
     assert told(0.0, None, None, units=1) == (
@@ -242,7 +242,7 @@ def test_a_class_in_one_scene_has_no_interval() -> None:
         each[1:, 2] = 0
         each[0, 2] = [1, 1, 8]
     other[0, 2] = [4, 1, 5]
-    found = difference([of("a", one)], [of("b", other)], "per_class.water.iou")
+    found = paired_difference([of("a", one)], [of("b", other)], "per_class.water.iou")
     assert found.value is not None
     assert found.value > 0
     assert (found.units, found.low, found.high) == (1, None, None)
@@ -251,7 +251,7 @@ def test_a_class_in_one_scene_has_no_interval() -> None:
 
 
 def test_one_scene_has_no_interval() -> None:
-    found = difference([of("a", matrices([0.6]))], [of("b", matrices([0.5]))], "pixel_accuracy")
+    found = paired_difference([of("a", matrices([0.6]))], [of("b", matrices([0.5]))], "pixel_accuracy")
     assert found.sentence() == f"a is 10.0 points above b in pixel accuracy (no interval: one scene; {ONE_SEED})"
     assert found.interval() == "–"
     assert not found.shows
@@ -259,19 +259,19 @@ def test_one_scene_has_no_interval() -> None:
 
 def test_places_of_several_dates_are_called_places() -> None:
     units = matrices([0.5, 0.6])
-    assert difference([of("a", units, dates=3)], [of("b", units, dates=3)]).noun == "locations"
+    assert paired_difference([of("a", units, dates=3)], [of("b", units, dates=3)]).unit_noun == "locations"
 
 
 def test_a_class_without_a_target_pixel_has_no_difference() -> None:
     units = matrices([0.5, 0.6])
     units[:, 2] = 0
-    found = difference([of("a", units)], [of("b", units)], "per_class.water.iou")
+    found = paired_difference([of("a", units)], [of("b", units)], "per_class.water.iou")
     assert (found.value, found.low, found.high) == (None, None, None)
 
 
 def test_two_can_be_called_otherwise() -> None:
     units = matrices([0.5, 0.6])
-    found = difference([of("a", units)], [of("b", units)], called=("focal", "dice"))
+    found = paired_difference([of("a", units)], [of("b", units)], called=("focal", "dice"))
     assert (found.one, found.other) == ("focal", "dice")
 
 
@@ -319,15 +319,15 @@ A = of("A", matrices([0.5, 0.6, 0.7]))
 def test_what_cannot_be_compared_is_refused(how: dict[str, Any], said: str) -> None:
     b = of("B", matrices([0.5, 0.6, 0.7]), **how)
     with pytest.raises(LandsegError, match=f"^{re.escape(said)}"):
-        comparable(A, b)
+        check_comparable(A, b)
     with pytest.raises(LandsegError, match=f"^{re.escape(said)}"):
-        difference([A], [A, b])
+        paired_difference([A], [A, b])
 
 
 def test_other_labels_are_refused() -> None:
     b = of("B", matrices([0.5, 0.6, 0.7], pixels=999))
     with pytest.raises(LandsegError, match=r"^A and B: their labels differ, .*; run both on the same data$"):
-        comparable(A, b)
+        check_comparable(A, b)
 
 
 def test_scenes_of_before_units_are_refused() -> None:
@@ -336,19 +336,19 @@ def test_scenes_of_before_units_are_refused() -> None:
     with pytest.raises(
         LandsegError, match=r"^B: its results/scenes\.csv and results/classes\.csv do not know 'unit'; run"
     ):
-        comparable(A, run("B", files))
+        check_comparable(A, run("B", files))
 
 
 def test_another_training_part_of_the_same_split_is_compared() -> None:
     b = of("B", matrices([0.5, 0.6, 0.8]), split={"train_tiles": 5}, digest=DIGEST | {"train": "dd"})
-    assert difference([b], [A]).value is not None
+    assert paired_difference([b], [A]).value is not None
     scored_on_it = [of(name, matrices([0.5]), part="train", digest=DIGEST | {"train": name}) for name in "ab"]
     with pytest.raises(LandsegError, match="their training tiles differ"):
-        comparable(*scored_on_it)
+        check_comparable(*scored_on_it)
 
 
 def test_equal_parts_are_one_split_whatever_made_them() -> None:
-    comparable(A, of("B", matrices([0.5, 0.6, 0.8]), split={"strategy": "official", "seed": 3}))
+    check_comparable(A, of("B", matrices([0.5, 0.6, 0.8]), split={"strategy": "official", "seed": 3}))
 
 
 @pytest.mark.parametrize(
@@ -365,10 +365,10 @@ def test_equal_parts_are_one_split_whatever_made_them() -> None:
 )
 def test_a_score_that_cannot_be_compared_is_named(metric: str, said: str) -> None:
     with pytest.raises(LandsegError, match=f"^{re.escape(said)}$"):
-        difference([A], [A], metric)
+        paired_difference([A], [A], metric)
 
 
 def test_without_a_background_there_is_no_score_without_it() -> None:
     a = of("A", matrices([0.5]), classes=("land", "woodland", "water"))
     with pytest.raises(LandsegError, match=r"^macro_miou_without_background: A has none, for its classes name no"):
-        difference([a], [a], "macro_miou_without_background")
+        paired_difference([a], [a], "macro_miou_without_background")

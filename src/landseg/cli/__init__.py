@@ -81,11 +81,11 @@ def compare(
     metric: Annotated[str, typer.Option(help="A score of results/metrics.json.")] = "macro_miou",
 ) -> None:
     """Say whether one run is better than another, by a paired difference with its interval, and what parts them."""
-    from landseg.results.comparison import report
-    from landseg.results.revisions import load
+    from landseg.results.comparison import comparison_report
+    from landseg.results.revisions import load_run
 
     with reporting():
-        typer.echo(report(load(one), load(other), metric))
+        typer.echo(comparison_report(load_run(one), load_run(other), metric))
 
 
 @study_app.command("run")

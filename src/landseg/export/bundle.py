@@ -10,7 +10,7 @@ from landseg.core.files import atomic, require_new
 from landseg.export.model_card import model_card
 from landseg.predict.load import info_of, load_model
 from landseg.predict.model_file import REVISION, SCORED, SOURCE, ModelFile, digest, model_file
-from landseg.results.revisions import load
+from landseg.results.revisions import load_run
 
 
 def carry(name: str, path: Path, program: bool, overwrite: bool) -> Iterator[str]:
@@ -77,4 +77,4 @@ def card_of(model: ModelFile) -> str:
         raise LandsegError(
             f"{model.name}: no commit here is known to have made and scored it; name a revision or an experiment"
         )
-    return model_card(load(model.run), info_of(model), model.digest, model.source)
+    return model_card(load_run(model.run), info_of(model), model.digest, model.source)

@@ -17,9 +17,9 @@ from landseg.core.data_card import Card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.model.info import ModelInfo
-from landseg.report.content import facts
-from landseg.results.comparable import SETS, noun
-from landseg.results.comparison import FEW
+from landseg.report.content import run_facts
+from landseg.results.comparable import SPLIT_NAMES, unit_noun
+from landseg.results.comparison import FEW_UNITS
 from landseg.results.run import Run
 
 #: IoU below which fewer than half of the pixels that are of a class, or are mapped as it, are both.
@@ -61,7 +61,7 @@ def model_card(run: Run, info: ModelInfo, digest: str, source: str | None = None
     """
     _check(run, info)
     card, params = _data_card(run), {**run.params, **info.params}
-    said = dict(facts([run]))
+    said = dict(run_facts([run]))
     environment = Environment(
         loader=PackageLoader("landseg.export", "assets"),
         autoescape=False,  # noqa: S701  # Markdown, not HTML; whatever others wrote goes through `md`
@@ -93,7 +93,7 @@ def model_card(run: Run, info: ModelInfo, digest: str, source: str | None = None
         gsd=info.gsd,
         few=_few(run),
         class_limits=list(_class_limits(run)),
-        part=SETS[run.metrics["split"]],
+        part=SPLIT_NAMES[run.metrics["split"]],
         bias=_bias(run),
         training=_training(run, params),
         params=_yaml({name: of for name, of in params.items() if name not in _ELSEWHERE}),
@@ -128,16 +128,16 @@ def _data_card(run: Run) -> Card | None:
 
 def _headline(run: Run) -> str:
     scored = run.metrics
-    return f"**Macro mIoU {_score(scored['macro_miou'])} on its {SETS[scored['split']]}** ({_over(run)})."
+    return f"**Macro mIoU {_score(scored['macro_miou'])} on its {SPLIT_NAMES[scored['split']]}** ({_over(run)})."
 
 
 def _over(run: Run) -> str:
     """Say between which values the macro mIoU lies, and what that is drawn over."""
     low, high, units = (run.metrics[key] for key in ("macro_miou_low", "macro_miou_high", "interval_units"))
     if low is None:
-        return f"no interval: fewer than two {noun(run)}"
-    few = ": too few to rely on it" if units < FEW else ""
-    return f"95 % interval {_score(low)} to {_score(high)} over {units:,} {noun(run)}{few}"
+        return f"no interval: fewer than two {unit_noun(run)}"
+    few = ": too few to rely on it" if units < FEW_UNITS else ""
+    return f"95 % interval {_score(low)} to {_score(high)} over {units:,} {unit_noun(run)}{few}"
 
 
 def _model(run: Run, info: ModelInfo, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -256,10 +256,10 @@ def _scores(run: Run) -> Iterator[dict[str, str]]:
 def _intervals(run: Run) -> str:
     units = run.metrics["interval_units"]
     if run.metrics["macro_miou_low"] is None:
-        return f"There is no interval: it is drawn over {noun(run)}, and there are fewer than two."
-    few = f"{units:,} are too few to rely on them" if units < FEW else "They speak of places like these"
+        return f"There is no interval: it is drawn over {unit_noun(run)}, and there are fewer than two."
+    few = f"{units:,} are too few to rely on them" if units < FEW_UNITS else "They speak of places like these"
     return (
-        f"Intervals resample {units:,} whole {noun(run)} (percentile bootstrap), since pixels of one place are not "
+        f"Intervals resample {units:,} whole {unit_noun(run)} (percentile bootstrap), since pixels of one place are not "
         f"independent. {few}. Training with another seed gives other scores, of which no interval here tells."
     )
 
@@ -273,12 +273,12 @@ def _imagery(info: ModelInfo, card: Card | None) -> str:
 def _few(run: Run) -> str:
     """Say over how few places it was scored; nothing where they are enough."""
     units = run.metrics["interval_units"]
-    return f"{units:,} {noun(run)}" if units < FEW else ""
+    return f"{units:,} {unit_noun(run)}" if units < FEW_UNITS else ""
 
 
 def _class_limits(run: Run) -> Iterator[str]:
     share, (_, matrices) = run.split["splits"]["train"].get("share", {}), run.units
-    where = SETS[run.metrics["split"]]
+    where = SPLIT_NAMES[run.metrics["split"]]
     for channel, each in enumerate(run.classes):
         of, seen = run.metrics["per_class"][each.name], int((matrices[:, channel].sum(axis=1) > 0).sum())
         said = []
@@ -286,8 +286,8 @@ def _class_limits(run: Run) -> Iterator[str]:
             said.append(f"the {where} has no pixels of it: how well it is mapped is not known")
         elif of["iou"] < LOW:
             said.append(_low(run, channel))
-        if of["iou"] is not None and seen < FEW <= run.metrics["interval_units"]:
-            said.append(f"only {seen:,} {noun(run)} of the {where} hold it, too few to rely on its interval")
+        if of["iou"] is not None and seen < FEW_UNITS <= run.metrics["interval_units"]:
+            said.append(f"only {seen:,} {unit_noun(run)} of the {where} hold it, too few to rely on its interval")
         if (part := share.get(each.name)) is not None and part < RARE:
             said.append(f"it has {_percent(part)} of the training pixels")
         if said:

@@ -19,9 +19,9 @@ from landseg.core.classes import ClassTable, channels, names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
 from landseg.maps.formatting import share
-from landseg.results.comparable import SETS, comparable
-from landseg.results.comparable import noun as drawn_over
-from landseg.results.revisions import load
+from landseg.results.comparable import SPLIT_NAMES, check_comparable
+from landseg.results.comparable import unit_noun as drawn_over
+from landseg.results.revisions import load_run
 
 _DEGREES = "EPSG:4326"
 _BLOCK = 512  # px: points within one are read together
@@ -203,8 +203,8 @@ def read_matrices(source: str, classes: ClassTable) -> Matrices:
 
 
 def _from_run(name: str, classes: ClassTable) -> Matrices:
-    run = load(name)
-    comparable(run, run)  # whether its results are whole, and its own
+    run = load_run(name)
+    check_comparable(run, run)  # whether its results are whole, and its own
     own, wanted = ([(each.id, each.name) for each in table] for table in (run.classes, classes))
     if sorted(own) != sorted(wanted):
         listed = [", ".join(f"{number} {name}" for number, name in sorted(table)) for table in (own, wanted)]
@@ -213,7 +213,7 @@ def _from_run(name: str, classes: ClassTable) -> Matrices:
     matrices = run.units[1][:, order][:, :, order]
     part, leak = str(run.metrics["split"]), run.metrics["leakage"] or {}
     called = name if name == run.revision else f"{name} ({run.revision})"
-    title = f"the {SETS[part]} of {called}"
+    title = f"the {SPLIT_NAMES[part]} of {called}"
     return Matrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
 
 

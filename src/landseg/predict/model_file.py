@@ -10,7 +10,7 @@ from pathlib import Path
 
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
-from landseg.results.revisions import WORKSPACE, git, load, resolve
+from landseg.results.revisions import WORKSPACE, load_run, resolve_revision, run_git
 from landseg.results.run import Run
 
 #: What landseg opens: neither format holds anything but numbers and text.
@@ -49,7 +49,7 @@ def model_file(name: str) -> Iterator[ModelFile]:
     if path.suffix in SUFFIXES or path.is_file():
         yield _local(path)
         return
-    run = load(name)
+    run = load_run(name)
     made = _scored(run)
     if name == WORKSPACE:
         yield replace(_local(made), run=WORKSPACE)
@@ -61,7 +61,7 @@ def model_file(name: str) -> Iterator[ModelFile]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, made.name)
         copy.write_bytes(content)
-        yield ModelFile(copy, name, resolve(name), name, digest(copy))
+        yield ModelFile(copy, name, resolve_revision(name), name, digest(copy))
 
 
 def _scored(run: Run) -> Path:
@@ -109,7 +109,7 @@ def _hash(text: str, digits: int) -> str | None:
 def _here(revision: str | None) -> str | None:
     """Return a commit if this is a repository that has it."""
     try:
-        return revision and resolve(revision)
+        return revision and resolve_revision(revision)
     except LandsegError:
         return None
 
@@ -117,14 +117,14 @@ def _here(revision: str | None) -> str | None:
 def _made_by(md5: str) -> str | None:
     """Return the commit whose dvc.lock first named a file's content, if this is a repository and one did."""
     try:
-        return git("log", "--all", "--format=%H", "-S", md5, "--", "dvc.lock").split()[-1]
+        return run_git("log", "--all", "--format=%H", "-S", md5, "--", "dvc.lock").split()[-1]
     except (LandsegError, IndexError):
         return None
 
 
 def _scored_there(revision: str, md5: str) -> bool:
     """Say whether the results of a commit are of a file: of the best and the last weights it scored but one."""
-    run = load(revision)
+    run = load_run(revision)
     try:
         made = _scored(run).as_posix()
         outs = run.lock["stages"]["train"]["outs"]

@@ -10,11 +10,11 @@ _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 34
 
 #: How many colours of runs the style sheet has.
-COLOURS = 8
+N_RUN_COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A curve: a value an epoch."""
 
     #: Position of its run, which is its colour.
@@ -26,7 +26,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreInterval:
     """A score with its interval, if there is one."""
 
     run: int
@@ -35,7 +35,7 @@ class Estimate:
     high: float | None
 
 
-def line_chart(title: str, lines: Sequence[Line], top: float | None = None, mark: int | None = None) -> str:
+def line_chart(title: str, lines: Sequence[Curve], top: float | None = None, mark: int | None = None) -> str:
     """Draw curves over epochs, from 0 up.
 
     Args:
@@ -60,7 +60,7 @@ def line_chart(title: str, lines: Sequence[Line], top: float | None = None, mark
     )
 
 
-def interval_chart(title: str, estimates: Sequence[Estimate]) -> str:
+def interval_chart(title: str, estimates: Sequence[ScoreInterval]) -> str:
     """Draw scores from 0 to 1 under one another: one as a bar, several as points, each with its interval.
 
     It is as wide as its place, and as tall as it has scores: across, all is in shares of the width.
@@ -76,7 +76,7 @@ def interval_chart(title: str, estimates: Sequence[Estimate]) -> str:
     )
 
 
-def number(value: float) -> str:
+def format_score(value: float) -> str:
     """Write a score as the page shows it."""
     return f"{value:.3f}"
 
@@ -124,21 +124,21 @@ def _epochs(frame: _Frame) -> str:
     return f'{labels}<text class="unit" x="{middle}" y="{_HEIGHT - 3}" text-anchor="middle">epoch</text>'
 
 
-def _curve(frame: _Frame, line: Line) -> str:
+def _curve(frame: _Frame, line: Curve) -> str:
     points = [(frame.x(n), frame.y(value)) for n, value in enumerate(line.values) if math.isfinite(value)]
     path = "M" + "L".join(f"{x} {y}" for x, y in points) if points else ""
     lesser = " lesser" if line.lesser else ""
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (points if len(points) < 3 else points[-1:]))
     name = f"<title>{escape(line.label)}</title>"
-    again = " again" if line.run >= COLOURS else ""
+    again = " again" if line.run >= N_RUN_COLOURS else ""
     return (
-        f'<g class="line run-{line.run % COLOURS}{again}{lesser}" data-run="{line.run}">'
+        f'<g class="line run-{line.run % N_RUN_COLOURS}{again}{lesser}" data-run="{line.run}">'
         f'{name}<path d="{path}"/>{dots}</g>'
     )
 
 
-def _described(lines: Sequence[Line]) -> str:
-    def of(line: Line) -> str:
+def _described(lines: Sequence[Curve]) -> str:
+    def of(line: Curve) -> str:
         if not line.values:
             return f"{line.label}: none"
         return f"{line.label}: {line.values[0]:.3g} at epoch 1, {line.values[-1]:.3g} at epoch {len(line.values)}"
@@ -146,7 +146,7 @@ def _described(lines: Sequence[Line]) -> str:
     return "; ".join(of(line) for line in lines) + "."
 
 
-def _estimate(each: Estimate, y: float, single: bool) -> str:
+def _estimate(each: ScoreInterval, y: float, single: bool) -> str:
     if each.value is None:
         return ""
     x = f"{100 * each.value:.2f}%"
@@ -156,4 +156,4 @@ def _estimate(each: Estimate, y: float, single: bool) -> str:
         low, high = f"{100 * each.low:.2f}%", f"{100 * each.high:.2f}%"
         ends = ((low, high, y, y), (low, low, y - 4, y + 4), (high, high, y - 4, y + 4))
         lines = "".join(f'<line x1="{a}" x2="{b}" y1="{c}" y2="{d}"/>' for a, b, c, d in ends)
-    return f'<g class="estimate run-{each.run % COLOURS}" data-run="{each.run}">{shape}{lines}</g>'
+    return f'<g class="estimate run-{each.run % N_RUN_COLOURS}" data-run="{each.run}">{shape}{lines}</g>'

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from landseg.core.classes import as_hex
-from landseg.report.charts import Estimate, Line, interval_chart, line_chart, number
+from landseg.report.charts import Curve, ScoreInterval, format_score, interval_chart, line_chart
 from landseg.results import score_table
 from landseg.results.run import Run
 
@@ -39,7 +39,7 @@ _NEAR = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A number or a word of a table: its column, its full value, and what is shown."""
 
     key: str
@@ -54,33 +54,33 @@ class Cell:
         return not isinstance(self.value, str)
 
 
-def scores(runs: Sequence[Run], labels: Sequence[str], paper: Mapping[str, float] | None) -> list[list[Cell]]:
+def score_rows(runs: Sequence[Run], labels: Sequence[str], paper: Mapping[str, float] | None) -> list[list[TableCell]]:
     """Return the score table: a list of cells a run; columns without any value are left out."""
-    columns = score_table.columns(runs, paper)
-    rows = [{**score_table.values(run, paper), "run": label} for run, label in zip(runs, labels, strict=True)]
+    columns = score_table.score_columns(runs, paper)
+    rows = [{**score_table.score_values(run, paper), "run": label} for run, label in zip(runs, labels, strict=True)]
     filled = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     return [[_cell(of, row.get(of.key)) for of in filled] for row in rows]
 
 
-def _cell(column: score_table.Column, value: score_table.Value) -> Cell:
-    return Cell(column.key, column.title, column.meaning, value, score_table.shown(column, value))
+def _cell(column: score_table.ScoreColumn, value: score_table.CellValue) -> TableCell:
+    return TableCell(column.key, column.title, column.meaning, value, score_table.format_value(column, value))
 
 
 #: Scores that are in no row of a study's table, but that a report of one run gives.
 _MORE = (
-    score_table.Column("pixel_accuracy", "pixel accuracy", "share of pixels that are right", "score"),
-    score_table.Column("macro_f1", "macro F1", "mean of the F1 over classes", "score"),
-    score_table.Column("macro_precision", "macro precision", "mean of the precision over classes", "score"),
-    score_table.Column("macro_recall", "macro recall", "mean of the recall over classes", "score"),
+    score_table.ScoreColumn("pixel_accuracy", "pixel accuracy", "share of pixels that are right", "score"),
+    score_table.ScoreColumn("macro_f1", "macro F1", "mean of the F1 over classes", "score"),
+    score_table.ScoreColumn("macro_precision", "macro precision", "mean of the precision over classes", "score"),
+    score_table.ScoreColumn("macro_recall", "macro recall", "mean of the recall over classes", "score"),
 )
 
 
-def groups(run: Run, cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+def score_groups(run: Run, cells: Sequence[TableCell]) -> list[tuple[str, list[TableCell]]]:
     """Return the cells of one run under three headings; its name is the title, and its classes have a table."""
     more = [_cell(of, run.metrics[of.key]) for of in _MORE]
     split = ("strategy", "split", "leak_", "train_tiles", "interval_units")
     scored = ("macro_", "without_", "micro_", "paper_")
-    by: dict[str, list[Cell]] = {"Scores": [], "Split": [], "Training": []}
+    by: dict[str, list[TableCell]] = {"Scores": [], "Split": [], "Training": []}
     for cell in cells:
         if cell.key == "run" or cell.key.startswith("iou_"):
             continue
@@ -90,7 +90,7 @@ def groups(run: Run, cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
     return list(by.items())
 
 
-def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def run_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Return what holds of all runs as pairs of a word and a phrase; what differs is left to the table."""
     found = [_facts(run) for run in runs]
     return [(name, said) for name, said in found[0].items() if said and all(of.get(name) == said for of in found)]
@@ -108,7 +108,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Loss": str(params["loss"]["name"]).replace("_", " "),
         "To beat": ""
         if majority["macro_miou"] is None
-        else f"macro mIoU {number(majority['macro_miou'])}, of a map that shows {majority['class']} everywhere",
+        else f"macro mIoU {format_score(majority['macro_miou'])}, of a map that shows {majority['class']} everywhere",
         "Revision": run.revision if run.revision != "workspace" else "the workspace, as it is",
     }
 
@@ -131,7 +131,7 @@ def _leakage(leak: Mapping[str, float | None], part: str) -> str:
     return f"of the {part} tiles, " + ", ".join(shares)
 
 
-def warnings(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+def split_warnings(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """Return what the split warned of, each once, with the runs that it is true of where not of all."""
     of: dict[str, list[str]] = {}
     for run, label in zip(runs, labels, strict=True):
@@ -140,13 +140,15 @@ def warnings(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     return [text if len(who) == len(runs) else f"{', '.join(who)}: {text}" for text, who in of.items()]
 
 
-def curves(runs: Sequence[Run], labels: Sequence[str]) -> list[tuple[str, Markup]]:
+def learning_curves(runs: Sequence[Run], labels: Sequence[str]) -> list[tuple[str, Markup]]:
     """Return the learning curves: pairs of a heading and an SVG."""
     mark = runs[0].training["best_epoch"] if len(runs) == 1 else None
     charts = []
     for title, names, top in _CURVES:
         lines = [
-            Line(n, label if len(names) == 1 else f"{label}, {name}", run.curves[name], lesser=name.startswith("train"))
+            Curve(
+                n, label if len(names) == 1 else f"{label}, {name}", run.curves[name], lesser=name.startswith("train")
+            )
             for n, (run, label) in enumerate(zip(runs, labels, strict=True))
             for name in names
         ]
@@ -161,17 +163,17 @@ class ClassRow:
     name: str
     color: str
     chart: Markup
-    scores: list[dict[str, float | int | None]]
+    score_rows: list[dict[str, float | int | None]]
 
 
-def classes(runs: Sequence[Run], labels: Sequence[str]) -> list[ClassRow]:
+def class_rows(runs: Sequence[Run], labels: Sequence[str]) -> list[ClassRow]:
     """Return the classes with their scores in every run."""
     rows = []
     for each in runs[0].classes:
         of_runs = [run.metrics["per_class"][each.name] for run in runs]
-        estimates = [Estimate(n, of["iou"], of.get("iou_low"), of.get("iou_high")) for n, of in enumerate(of_runs)]
+        estimates = [ScoreInterval(n, of["iou"], of.get("iou_low"), of.get("iou_high")) for n, of in enumerate(of_runs)]
         said = ", ".join(
-            f"{label} {'none' if of['iou'] is None else number(of['iou'])}"
+            f"{label} {'none' if of['iou'] is None else format_score(of['iou'])}"
             for label, of in zip(labels, of_runs, strict=True)
         )
         chart = Markup(interval_chart(f"IoU of {each.name}: {said}", estimates))  # noqa: S704 - escaped there
@@ -180,16 +182,16 @@ def classes(runs: Sequence[Run], labels: Sequence[str]) -> list[ClassRow]:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionTable:
     """A confusion matrix: a row a target class, with cells (share of the row, pixels)."""
 
     label: str
     rows: list[tuple[str, list[tuple[float, int]]]]
 
 
-def confusions(runs: Sequence[Run], labels: Sequence[str]) -> list[Confusion]:
+def confusion_tables(runs: Sequence[Run], labels: Sequence[str]) -> list[ConfusionTable]:
     """Return the confusion matrix of every run."""
-    return [Confusion(label, _shares(run)) for run, label in zip(runs, labels, strict=True)]
+    return [ConfusionTable(label, _shares(run)) for run, label in zip(runs, labels, strict=True)]
 
 
 def _shares(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:

@@ -14,14 +14,14 @@ from markupsafe import Markup
 from landseg.core.classes import names
 from landseg.core.errors import LandsegError
 from landseg.report import content, leaflet
-from landseg.report.viewer import viewer
+from landseg.report.viewer import viewer_data
 from landseg.results.run import Run
 
 _ASSETS = files("landseg.report") / "assets"
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     """A figure of a study, as the text of an <svg> for a white page."""
 
     title: str
@@ -29,13 +29,13 @@ class Figure:
     svg: str
 
 
-def page(
+def render_page(
     title: str,
     runs: Sequence[Run],
     *,
     about: str = "",
     findings: Sequence[str] = (),
-    figures: Sequence[Figure] = (),
+    figures: Sequence[PageFigure] = (),
     paper: Mapping[str, float] | None = None,
 ) -> str:
     """Return the report of runs as one HTML document.
@@ -53,12 +53,12 @@ def page(
     """
     called = [run.name for run in runs]
     _check(runs)
-    scripts = [leaflet.script(), _asset("page.js"), _asset("viewer.js")]
-    scores, tiles = content.scores(runs, called, paper), viewer(runs, called)
+    scripts = [leaflet.leaflet_script(), _asset("page.js"), _asset("viewer.js")]
+    scores, tiles = content.score_rows(runs, called, paper), viewer_data(runs, called)
     return _template().render(
         title=title,
         policy=_policy(scripts),
-        styles=[Markup(leaflet.style()), Markup(_asset("page.css"))],  # noqa: S704 - our own files
+        styles=[Markup(leaflet.leaflet_style()), Markup(_asset("page.css"))],  # noqa: S704 - our own files
         scripts=[Markup(script) for script in scripts],  # noqa: S704
         data=Markup(_json(tiles)),  # noqa: S704 - no '<' is left in it
         labels=called,
@@ -66,14 +66,14 @@ def page(
         metrics=runs[0].metrics,
         about=[paragraph for paragraph in about.split("\n\n") if paragraph.strip()],
         findings=findings,
-        warnings=content.warnings(runs, called),
-        facts=content.facts(runs),
+        warnings=content.split_warnings(runs, called),
+        facts=content.run_facts(runs),
         scores=scores,
-        groups=content.groups(runs[0], scores[0]),
+        groups=content.score_groups(runs[0], scores[0]),
         tiles=tiles["tiles"],
-        curves=content.curves(runs, called),
-        classes=content.classes(runs, called),
-        confusions=content.confusions(runs, called),
+        curves=content.learning_curves(runs, called),
+        classes=content.class_rows(runs, called),
+        confusions=content.confusion_tables(runs, called),
         figures=[(figure, _data_url(figure.svg)) for figure in figures],
     )
 

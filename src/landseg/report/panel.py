@@ -21,14 +21,14 @@ from landseg.plotting import (
     INK,
     LINE,
     PALE,
-    Entry,
-    flow,
+    LegendEntry,
+    draw_image,
+    draw_legend,
+    draw_vertical_text,
+    flow_legend,
+    hatching,
     legend_height,
-    put_legend,
-    put_picture,
-    stripes,
-    whole_page,
-    write_sideways,
+    page_axes,
 )
 from landseg.results.run import Run
 
@@ -43,10 +43,10 @@ def write_figures(run: Run, folder: Path) -> None:
     Raises:
         LandsegError: results are missing, the disk is full, or the folder cannot be written.
     """
-    confusion_figure(run.confusion, run.classes, folder / "confusion.png")
+    draw_confusion(run.confusion, run.classes, folder / "confusion.png")
     examples = [each for each in run.examples if "spread" in each.why.split()]
     if examples:
-        panel(
+        draw_panel(
             np.stack([each.image for each in examples]),
             np.stack([each.target for each in examples]),
             np.stack([each.prediction for each in examples]),
@@ -56,7 +56,7 @@ def write_figures(run: Run, folder: Path) -> None:
         )
 
 
-def panel(
+def draw_panel(
     images: Pixels, targets: Pixels, predictions: Pixels, titles: Sequence[str], classes: ClassTable, path: Path
 ) -> None:
     """Draw tiles, one a row, as image, target, prediction and errors, and write them as PNG.
@@ -78,26 +78,26 @@ def panel(
     rows, height, width = targets.shape
     cell = (_WIDTH - _LEFT - 4 * _GAP) / 4
     tall = cell * height / width
-    placed = flow(legend(targets, predictions, classes), _WIDTH - _LEFT)
+    placed = flow_legend(panel_legend(targets, predictions, classes), _WIDTH - _LEFT)
     foot = _GAP + legend_height(placed)
     total = _HEAD + rows * (tall + _GAP) + foot
     figure = Figure((_WIDTH, total), dpi=DPI)
-    page = whole_page(figure)
+    page = page_axes(figure)
     for row in range(rows):
         top = _HEAD + row * (tall + _GAP)
-        pictures = tile_pictures(images[row], targets[row], predictions[row], classes)
+        pictures = tile_images(images[row], targets[row], predictions[row], classes)
         for column, picture in enumerate(pictures):
-            put_picture(page, picture, _LEFT + column * (cell + _GAP), top, cell, tall)
-        write_sideways(page, titles[row], 0.13, top + tall / 2, tall, 8.5, INK)
+            draw_image(page, picture, _LEFT + column * (cell + _GAP), top, cell, tall)
+        draw_vertical_text(page, titles[row], 0.13, top + tall / 2, tall, 8.5, INK)
         scores = _scores(targets[row], predictions[row], classes)
-        write_sideways(page, scores, 0.31, top + tall / 2, tall, 8, PALE)
+        draw_vertical_text(page, scores, 0.31, top + tall / 2, tall, 8, PALE)
     for column, heading in enumerate(_HEADINGS):
         page.text(_LEFT + column * (cell + _GAP) + cell / 2, _HEAD - 0.07, heading, fontsize=10, ha="center", color=INK)
-    put_legend(page, placed, _LEFT, total - foot + 1.5 * _GAP)
+    draw_legend(page, placed, _LEFT, total - foot + 1.5 * _GAP)
     _write(figure, path)
 
 
-def confusion_figure(matrix: Counts, classes: ClassTable, path: Path) -> None:
+def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
     """Draw where the pixels of every target class went, and write it as PNG.
 
     Colours and percentages are shares of a row, so the diagonal is the recall. The row of a class
@@ -129,7 +129,7 @@ def confusion_figure(matrix: Counts, classes: ClassTable, path: Path) -> None:
     _write(figure, path, bbox_inches="tight", pad_inches=0.08)
 
 
-def tile_pictures(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
+def tile_images(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
     """Return image, target, prediction and errors as pictures, (H, W, 3) uint8 each; ignored pixels are hatched."""
     colours = palette(classes)
     ignored = channels(classes)[target] == IGNORE
@@ -137,7 +137,7 @@ def tile_pictures(image: Pixels, target: Pixels, prediction: Pixels, classes: Cl
     errors = np.repeat((150 + 0.4 * grey).astype(np.uint8)[..., None], 3, axis=-1)
     errors[target != prediction] = WRONG
     shown = colours[target]
-    shown[ignored] = errors[ignored] = stripes(*target.shape)[ignored]
+    shown[ignored] = errors[ignored] = hatching(*target.shape)[ignored]
     return [image, shown, colours[prediction], errors]
 
 
@@ -149,11 +149,11 @@ def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
     return f"accuracy {metrics.pixel_accuracy(matrix):.1%}   mIoU {np.nanmean(metrics.iou(matrix)):.2f}"
 
 
-def legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[Entry]:
+def panel_legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[LegendEntry]:
     """Return the names and colours of the classes that occur, of wrong and of ignored pixels (None: hatched)."""
     ignored = channels(classes)[targets] == IGNORE
     occurs = set(np.unique(targets)) | set(np.unique(predictions[~ignored]))
-    entries: list[Entry] = [(c.name, c.color) for c in classes if c.id in occurs]
+    entries: list[LegendEntry] = [(c.name, c.color) for c in classes if c.id in occurs]
     return [*entries, ("wrong", WRONG), *([("ignored", None)] if ignored.any() else [])]
 
 

@@ -23,7 +23,7 @@ from landseg.results.run import Run
 _EXACT = 256
 
 
-def viewer(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
+def viewer_data(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
     """Return what the viewer shows.
 
     Returns:

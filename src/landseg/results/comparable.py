@@ -6,16 +6,16 @@ from landseg.core.errors import LandsegError
 from landseg.results.run import Run
 
 #: A part, as it is called when it is scored.
-SETS = {"train": "training set", "val": "validation set", "test": "test set"}
+SPLIT_NAMES = {"train": "training set", "val": "validation set", "test": "test set"}
 
 
-def noun(run: Run) -> str:
+def unit_noun(run: Run) -> str:
     """Return what a run's intervals are drawn over: scenes (places of one date each), places or groups."""
     over = str(run.metrics["interval_over"])
     return "scenes" if over == "locations" and run.metrics["locations"] == run.metrics["scenes"] else over
 
 
-def comparable(a: Run, b: Run) -> None:
+def check_comparable(a: Run, b: Run) -> None:
     """Check that two runs were scored on the same ground, and trained on the same split.
 
     The training part may differ in what split.train_tiles and split.skew make of it: that can be what is compared.
@@ -75,7 +75,7 @@ def _same_split(a: Run, b: Run) -> None:
     differing = [part for part in dict.fromkeys((scored, "test", "val")) if first[part] != second[part]]
     if not differing and _settings(a) == _settings(b):
         return
-    what = SETS[differing[0]].replace(" set", " tiles") if differing else "settings of the split"
+    what = SPLIT_NAMES[differing[0]].replace(" set", " tiles") if differing else "settings of the split"
     raise LandsegError(
         f"{a.name} was trained on {_named(a)}, {b.name} on {_named(b)}: their {what} differ, so a difference would "
         "mean nothing; run both on one split"
@@ -98,11 +98,11 @@ def _same_units(a: Run, b: Run) -> None:
     if first != second:
         lone = min({*first} ^ {*second})
         raise LandsegError(
-            f"{a.name} and {b.name} were scored on different {noun(a)}: {lone} is in one of them alone; "
+            f"{a.name} and {b.name} were scored on different {unit_noun(a)}: {lone} is in one of them alone; "
             "run both on one split"
         )
     if (counted.sum(axis=-1) != also.sum(axis=-1)).any():
         raise LandsegError(
-            f"{a.name} and {b.name}: their labels differ, for the target pixels of the same {noun(a)} do; "
+            f"{a.name} and {b.name}: their labels differ, for the target pixels of the same {unit_noun(a)} do; "
             "run both on the same data"
         )

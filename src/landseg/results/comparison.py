@@ -19,12 +19,12 @@ from landseg import metrics
 from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import names
 from landseg.core.errors import LandsegError
-from landseg.results.comparable import SETS, comparable, noun
-from landseg.results.provenance import changes
+from landseg.results.comparable import SPLIT_NAMES, check_comparable, unit_noun
+from landseg.results.provenance import diff_runs
 from landseg.results.run import Run
 
 #: Scores that are a function of confusion matrices, and so can be resampled, beside per_class.<name>.iou.
-TITLES = {
+SCORE_TITLES = {
     "macro_miou": "macro mIoU",
     "macro_miou_without_background": "macro mIoU without background",
     "micro_iou": "micro IoU",
@@ -33,7 +33,7 @@ TITLES = {
 
 #: Below this many units an interval is too narrow to be relied on: of no difference, one said to be of 95 % holds 0
 #: 74 times of 100 with 3 units, 84 with 6, 92 with 12 and 95 with 40 (simulated).
-FEW = 10
+FEW_UNITS = 10
 
 _LEAKS = {"edge": "share an edge with a training tile", "same_location": "a place"}
 _CHUNK = 2_000_000  # numbers drawn at a time, as in landseg.metrics
@@ -41,7 +41,7 @@ _Score = Callable[[Counts], Floats]
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """A score of one setting less that of another; 0.01 of a score is a point."""
 
     #: What the two are called.
@@ -56,7 +56,7 @@ class Difference:
     high: float | None
     #: How many scenes, places or groups were drawn, and which of these they are.
     units: int
-    noun: str
+    unit_noun: str
     #: The training seeds of each.
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     #: The part that was scored.
@@ -71,7 +71,7 @@ class Difference:
     @property
     def title(self) -> str:
         """The score in words."""
-        return TITLES.get(self.metric) or f"IoU of {self.metric.removeprefix('per_class.').removesuffix('.iou')}"
+        return SCORE_TITLES.get(self.metric) or f"IoU of {self.metric.removeprefix('per_class.').removesuffix('.iou')}"
 
     @property
     def shows(self) -> bool:
@@ -83,20 +83,20 @@ class Difference:
     @property
     def reliable(self) -> bool:
         """Whether it is shown, by units enough for an interval to be relied on."""
-        return self.shows and self.units >= FEW
+        return self.shows and self.units >= FEW_UNITS
 
     def sentence(self) -> str:
         """Say it in one sentence, with all that it must not be said without."""
         if self.value is None:
-            return f"{self.one} and {self.other}: no {self.title}, for the {SETS[self.part]} holds no such pixel"
+            return f"{self.one} and {self.other}: no {self.title}, for the {SPLIT_NAMES[self.part]} holds no such pixel"
         if self.low is None or self.high is None:
             return f"{self._verdict()} (no interval: {self._counted()}; {self._seeded()})"
         if self.shows:
             ends = _range(*sorted((abs(self.low), abs(self.high))))
             return f"{self._verdict()} (95 % interval {ends}, {self._counted()}; {self._seeded()})"
         return (
-            f"{self.one} and {self.other}: no difference in {self.title} that this {SETS[self.part]} can show "
-            f"({points(self.value)} points, 95 % interval {self.interval()}, {self._counted()}; {self._seeded()})"
+            f"{self.one} and {self.other}: no difference in {self.title} that this {SPLIT_NAMES[self.part]} can show "
+            f"({format_points(self.value)} points, 95 % interval {self.interval()}, {self._counted()}; {self._seeded()})"
         )
 
     def interval(self) -> str:
@@ -112,23 +112,23 @@ class Difference:
 
     def _counted(self) -> str:
         if self.units == 1:
-            first, *rest = self.noun.split(" ", 1)
+            first, *rest = self.unit_noun.split(" ", 1)
             return " ".join(["one", first.removesuffix("s"), *rest])
-        few = ", too few to rely on it" if self.low is not None and self.units < FEW else ""
-        return f"{self.units:,} {self.noun}{few}"
+        few = ", too few to rely on it" if self.low is not None and self.units < FEW_UNITS else ""
+        return f"{self.units:,} {self.unit_noun}{few}"
 
     def _seeded(self) -> str:
         first, second = map(len, self.seeds)
         if first == second == 1:
             return "one training seed each: other seeds may differ"
         if first == second:
-            return f"{first} seeds each" + (", few, so the interval is somewhat narrow" if first < FEW else "")
+            return f"{first} seeds each" + (", few, so the interval is somewhat narrow" if first < FEW_UNITS else "")
         return f"{first} and {second} seeds" + (
             ": one alone cannot show how seeds differ" if 1 in (first, second) else ""
         )
 
 
-def difference(
+def paired_difference(
     a: Sequence[Run],
     b: Sequence[Run],
     metric: str = "macro_miou",
@@ -136,12 +136,12 @@ def difference(
     called: tuple[str, str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> Difference:
+) -> ScoreDifference:
     """Return the difference in one score between two settings (see `differences`)."""
-    return differences(a, b, [metric], called=called, resamples=resamples, seed=seed)[0]
+    return paired_differences(a, b, [metric], called=called, resamples=resamples, seed=seed)[0]
 
 
-def differences(
+def paired_differences(
     a: Sequence[Run],
     b: Sequence[Run],
     wanted: Sequence[str],
@@ -149,7 +149,7 @@ def differences(
     called: tuple[str, str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> list[Difference]:
+) -> list[ScoreDifference]:
     """Return the differences in some scores between two settings, by a bootstrap paired over places or groups.
 
     All runs are scored on the same draws of places, those of `landseg.metrics.resampled_iou`. Where a setting has
@@ -171,7 +171,7 @@ def differences(
     """
     runs = [*a, *b]
     for run in runs[1:]:
-        comparable(runs[0], run)
+        check_comparable(runs[0], run)
     scores = {metric: _score(runs, metric) for metric in wanted}
     matrices = np.stack([run.units[1] for run in runs])
     sums = _resampled(matrices, resamples, seed)
@@ -191,7 +191,9 @@ def differences(
         draws = (resampled * drawn[: len(resampled)]).sum(axis=-1)
         low, high = (metrics.interval(draws) if units > 1 else None) or (None, None)
         found.append(
-            Difference(metric=metric, scores=sides, low=low, high=high, units=units, noun=units_noun, **shared)
+            ScoreDifference(
+                metric=metric, scores=sides, low=low, high=high, units=units, unit_noun=units_noun, **shared
+            )
         )
     return found
 
@@ -201,21 +203,21 @@ def _units(run: Run, metric: str) -> tuple[int, str]:
     pixels = run.units[1].sum(axis=-1)
     of = [each.name for each in run.classes if metric == f"per_class.{each.name}.iou"]
     if not of:
-        return int(pixels.any(axis=1).sum()), noun(run)
+        return int(pixels.any(axis=1).sum()), unit_noun(run)
     held = pixels[:, names(run.classes).index(of[0])] > 0
-    return int(held.sum()), f"{noun(run)} with {of[0]}"
+    return int(held.sum()), f"{unit_noun(run)} with {of[0]}"
 
 
-def report(a: Run, b: Run, metric: str = "macro_miou", *, resamples: int = 2000, seed: int = 0) -> str:
+def comparison_report(a: Run, b: Run, metric: str = "macro_miou", *, resamples: int = 2000, seed: int = 0) -> str:
     """Return what `landseg compare` prints: the difference of two runs, that of every class, and what made it.
 
     Raises:
         LandsegError: the runs cannot be compared (see `comparable`), or neither can the metric.
     """
-    comparable(a, b)
+    check_comparable(a, b)
     of_classes = [f"per_class.{each.name}.iou" for each in a.classes]
     wanted = dict.fromkeys([metric, "macro_miou", *of_classes])
-    found = differences([a], [b], list(wanted), resamples=resamples, seed=seed)
+    found = paired_differences([a], [b], list(wanted), resamples=resamples, seed=seed)
     lines = [
         found[0].sentence(),
         "",
@@ -226,7 +228,7 @@ def report(a: Run, b: Run, metric: str = "macro_miou", *, resamples: int = 2000,
         *_table(found),
         "",
         "from A to B:",
-        *changes(a, b).lines(),
+        *diff_runs(a, b).lines(),
     ]
     return "\n".join(lines)
 
@@ -247,15 +249,15 @@ def _ground(run: Run) -> str:
 def _training(a: Run, b: Run) -> list[str]:
     if a.split["digest"]["train"] == b.split["digest"]["train"]:
         return []
-    return [f"they trained on different parts of the training set, and share the {SETS[a.metrics['split']]}"]
+    return [f"they trained on different parts of the training set, and share the {SPLIT_NAMES[a.metrics['split']]}"]
 
 
-def _table(found: Sequence[Difference]) -> list[str]:
+def _table(found: Sequence[ScoreDifference]) -> list[str]:
     """Return the lines of a table: a row a difference."""
     right = [Column(title, justify="right") for title in ("A", "B", "A - B, points", "95 % interval")]
     table = Table("", *right, box=None, pad_edge=False)
     for each in found:
-        value = "–" if each.value is None else points(each.value)
+        value = "–" if each.value is None else format_points(each.value)
         sides = ("–" if score is None else f"{score:.3f}" for score in each.scores)
         table.add_row(escape(each.title), *sides, value, each.interval())
     with io.StringIO() as text:
@@ -285,7 +287,7 @@ def _unknown(runs: Sequence[Run], metric: str, known: Sequence[str]) -> LandsegE
     if metric == "macro_miou_without_background":
         return LandsegError(f"{metric}: {runs[0].name} has none, for its classes name no background; take macro_miou")
     if metric in _keys(runs[0].metrics):
-        listed = ", ".join([*(key for key in known if key in TITLES), "per_class.<name>.iou"])
+        listed = ", ".join([*(key for key in known if key in SCORE_TITLES), "per_class.<name>.iou"])
         return LandsegError(f"{metric}: is none of the scores whose difference can be told an interval; take {listed}")
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0)[0]
     return LandsegError(f"{metric}: {runs[0].name} has no such score; did you mean {near}?")
@@ -355,7 +357,7 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def points(value: float) -> str:
+def format_points(value: float) -> str:
     """Write a difference in points, with its sign: +1.2, −0.3, 0.0."""
     return ("+" if value > 0 else "") + _number(value)
 

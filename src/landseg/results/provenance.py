@@ -7,7 +7,7 @@ from typing import Any
 from landseg.results.run import Run
 
 #: What a parameter is that a params.yaml does not have.
-ABSENT = "not there"
+NOT_SET = "not there"
 
 _LISTED = 10  # files to name
 _CODE = ("src/", "pipeline/")
@@ -53,7 +53,7 @@ class RunDiff:
         ]
 
 
-def changes(a: Run, b: Run) -> RunDiff:
+def diff_runs(a: Run, b: Run) -> RunDiff:
     """Return what differs between two runs, as their params.yaml and dvc.lock have it: code as it ran, not as it lies.
 
     Raises:
@@ -73,7 +73,7 @@ def changes(a: Run, b: Run) -> RunDiff:
 def _params(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     first, second = (dict(_leaves({k: v for k, v in each.items() if k != "compute"})) for each in (a, b))
     keys = dict.fromkeys([*first, *second])
-    pairs = {key: (first.get(key, ABSENT), second.get(key, ABSENT)) for key in keys}
+    pairs = {key: (first.get(key, NOT_SET), second.get(key, NOT_SET)) for key in keys}
     return {key: (old, new) for key, (old, new) in pairs.items() if old != new}
 
 

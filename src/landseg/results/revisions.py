@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WORKSPACE = "workspace"
 
 
-def git(*arguments: str) -> str:
+def run_git(*arguments: str) -> str:
     """Run git and return what it prints.
 
     Raises:
@@ -33,9 +33,9 @@ def git(*arguments: str) -> str:
     return done.stdout
 
 
-def experiments() -> dict[str, str]:
+def list_experiments() -> dict[str, str]:
     """Return all DVC experiments of this repository: full commit hashes by name, the newest last."""
-    listed = git("for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
+    listed = run_git("for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
     found = {}
     for line in listed.splitlines():
         reference, commit = line.split()
@@ -45,27 +45,27 @@ def experiments() -> dict[str, str]:
     return found
 
 
-def resolve(name: str) -> str:
+def resolve_revision(name: str) -> str:
     """Return the full commit hash of a revision: a commit, tag, branch or DVC experiment.
 
     Raises:
         LandsegError: there is no such revision.
     """
     try:
-        found = experiments().get(name)
+        found = list_experiments().get(name)
     except LandsegError as error:
         raise LandsegError(f"{name}: cannot be looked up: {error}") from None
     if found:
         return found
     try:
-        return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+        return run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except LandsegError:
         raise LandsegError(
             f"{name}: no git revision and no DVC experiment; `git log` and `dvc exp list -A` list them"
         ) from None
 
 
-def load(name: str, called: str | None = None) -> Run:
+def load_run(name: str, called: str | None = None) -> Run:
     """Return the results of a revision, or those of the workspace by its name 'workspace'.
 
     Args:
@@ -77,7 +77,7 @@ def load(name: str, called: str | None = None) -> Run:
     """
     if name == WORKSPACE:
         return Run(called or name, WORKSPACE, lambda path: Path(path).read_bytes())
-    commit = resolve(name)
+    commit = resolve_revision(name)
     return Run(called or name, commit[:7], partial(_read, commit))
 
 

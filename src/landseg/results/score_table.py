@@ -8,57 +8,61 @@ from typing import Literal
 
 from landseg.results.run import Run
 
-Kind = Literal["text", "score", "share", "count", "number"]
-Value = str | float | None
+ColumnKind = Literal["text", "score", "share", "count", "number"]
+CellValue = str | float | None
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """A column: its key in the CSV, its heading, what it means, and how its values are written."""
 
     key: str
     title: str
     meaning: str
-    kind: Kind
+    kind: ColumnKind
 
 
 PAPER = "paper_reported"
 
 _FRONT = (
-    Column("run", "run", "what was run", "text"),
-    Column("strategy", "strategy", "how tiles were dealt out: random (tiles), official, scene, group or block", "text"),
-    Column("split", "split", "the split that was scored", "text"),
-    Column("leak_edge", "edge leak", "share of its tiles that share an edge with a training tile", "share"),
-    Column("leak_corner", "corner leak", "share of its tiles that touch a training tile", "share"),
-    Column("leak_scene", "scene leak", "share of its tiles whose scene also trains", "share"),
-    Column("macro_miou", "macro mIoU", "mean of the IoU over classes, background included", "score"),
-    Column("macro_miou_low", "low", "lower end of its 95 % interval", "score"),
-    Column("macro_miou_high", "high", "upper end of its 95 % interval", "score"),
-    Column("interval_units", "units", "places, or groups of them, that the interval is drawn over", "count"),
-    Column("without_background", "without background", "the same without the background class", "score"),
-    Column("micro_iou", "micro IoU", "IoU over the pixels of all classes together", "score"),
-    Column("paper_iou", "paper IoU", "micro IoU of one-hot channels over 0.5, averaged over batches", "score"),
+    ScoreColumn("run", "run", "what was run", "text"),
+    ScoreColumn(
+        "strategy", "strategy", "how tiles were dealt out: random (tiles), official, scene, group or block", "text"
+    ),
+    ScoreColumn("split", "split", "the split that was scored", "text"),
+    ScoreColumn("leak_edge", "edge leak", "share of its tiles that share an edge with a training tile", "share"),
+    ScoreColumn("leak_corner", "corner leak", "share of its tiles that touch a training tile", "share"),
+    ScoreColumn("leak_scene", "scene leak", "share of its tiles whose scene also trains", "share"),
+    ScoreColumn("macro_miou", "macro mIoU", "mean of the IoU over classes, background included", "score"),
+    ScoreColumn("macro_miou_low", "low", "lower end of its 95 % interval", "score"),
+    ScoreColumn("macro_miou_high", "high", "upper end of its 95 % interval", "score"),
+    ScoreColumn("interval_units", "units", "places, or groups of them, that the interval is drawn over", "count"),
+    ScoreColumn("without_background", "without background", "the same without the background class", "score"),
+    ScoreColumn("micro_iou", "micro IoU", "IoU over the pixels of all classes together", "score"),
+    ScoreColumn("paper_iou", "paper IoU", "micro IoU of one-hot channels over 0.5, averaged over batches", "score"),
 )
-_PAPER = Column(PAPER, "paper reports of its own data", "to be held beside paper IoU alone, never macro mIoU", "score")
+_PAPER = ScoreColumn(
+    PAPER, "paper reports of its own data", "to be held beside paper IoU alone, never macro mIoU", "score"
+)
 _BACK = (
-    Column("parameters", "parameters", "trainable weights", "count"),
-    Column("train_tiles", "training tiles", "tiles in the training part", "count"),
-    Column("epochs", "epochs", "passes over the training part", "count"),
-    Column("images_per_second", "images/s", "training tiles a second, median epoch", "number"),
-    Column("peak_memory_gb", "peak GB", "most memory while training, GB", "number"),
-    Column("seconds", "seconds", "training, all epochs", "number"),
-    Column("revision", "revision", "git commit that holds the run", "text"),
+    ScoreColumn("parameters", "parameters", "trainable weights", "count"),
+    ScoreColumn("train_tiles", "training tiles", "tiles in the training part", "count"),
+    ScoreColumn("epochs", "epochs", "passes over the training part", "count"),
+    ScoreColumn("images_per_second", "images/s", "training tiles a second, median epoch", "number"),
+    ScoreColumn("peak_memory_gb", "peak GB", "most memory while training, GB", "number"),
+    ScoreColumn("seconds", "seconds", "training, all epochs", "number"),
+    ScoreColumn("revision", "revision", "git commit that holds the run", "text"),
 )
 
 
-def columns(runs: Sequence[Run], paper: Mapping[str, float] | None = None) -> list[Column]:
+def score_columns(runs: Sequence[Run], paper: Mapping[str, float] | None = None) -> list[ScoreColumn]:
     """Return the columns of a table of runs, those of all their classes included."""
     names = dict.fromkeys(each.name for run in runs for each in run.classes)
-    classes = [Column(f"iou_{name}", f"{name}", f"IoU of {name}", "score") for name in names]
+    classes = [ScoreColumn(f"iou_{name}", f"{name}", f"IoU of {name}", "score") for name in names]
     return [*_FRONT, *([_PAPER] if paper else []), *classes, *_BACK]
 
 
-def values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str, Value]:
+def score_values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str, CellValue]:
     """Return the values of a run by column key; what it does not have is None.
 
     Args:
@@ -101,7 +105,7 @@ def _split(run: Run) -> str:
     return f"{run.split['strategy']}, {skew['found']:.0%} {skew['towards']}"
 
 
-def shown(column: Column, value: Value) -> str:
+def format_value(column: ScoreColumn, value: CellValue) -> str:
     """Write a value as a person reads it."""
     if value is None:
         return "–"
@@ -118,7 +122,7 @@ def shown(column: Column, value: Value) -> str:
             return f"{value:,.1f}"
 
 
-def as_csv(rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> str:
+def as_csv(rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]) -> str:
     """Return rows as CSV, numbers in full, by the columns' keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [column.key for column in of], extrasaction="ignore", lineterminator="\n")
@@ -127,7 +131,7 @@ def as_csv(rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> str:
     return text.getvalue()
 
 
-def as_markdown(rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> str:
+def as_markdown(rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]) -> str:
     """Return rows as a Markdown table; columns that are empty throughout are left out."""
     filled = [column for column in of if any(row.get(column.key) is not None for row in rows)]
     lines = [
@@ -135,6 +139,6 @@ def as_markdown(rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> st
         "|" + "|".join("---" if column.kind == "text" else "---:" for column in filled) + "|",
     ]
     for row in rows:
-        cells = (shown(column, row.get(column.key)).replace("|", "\\|") for column in filled)
+        cells = (format_value(column, row.get(column.key)).replace("|", "\\|") for column in filled)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

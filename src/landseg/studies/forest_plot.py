@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landseg.plotting import INK, LINE, PALE
-from landseg.results.comparison import Difference, points
+from landseg.results.comparison import ScoreDifference, format_points
 from landseg.studies.style import COLOURS, blank, plain, rows, settled
 
 _ROW, _HEAD = 0.24, 0.75  # inches
 
 
-def forest(found: Sequence[Difference]) -> Figure:
+def forest(found: Sequence[ScoreDifference]) -> Figure:
     """Draw differences in points, grouped by the two that they part.
 
     A filled dot and a dark whisker stand for a difference that is shown, by units enough to rely on; a hollow and pale
@@ -43,7 +43,7 @@ def forest(found: Sequence[Difference]) -> Figure:
     return settled(figure)
 
 
-def _whisker(axes: Axes, each: Difference, y: float) -> None:
+def _whisker(axes: Axes, each: ScoreDifference, y: float) -> None:
     if each.value is None:
         return
     colour = COLOURS[0] if each.reliable else PALE
@@ -52,4 +52,4 @@ def _whisker(axes: Axes, each: Difference, y: float) -> None:
     face = colour if each.reliable else "white"
     axes.plot([100 * each.value], [y], "o", color=colour, markerfacecolor=face, markersize=5.5)
     beside = axes.get_yaxis_transform()
-    axes.text(1.01, y, points(each.value), transform=beside, fontsize=8, va="center_baseline", color=PALE)
+    axes.text(1.01, y, format_points(each.value), transform=beside, fontsize=8, va="center_baseline", color=PALE)

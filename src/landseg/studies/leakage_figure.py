@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from landseg import metrics
 from landseg.core.arrays import Floats
 from landseg.plotting import INK, LINE, PALE
-from landseg.results.comparable import noun
-from landseg.results.comparison import FEW
+from landseg.results.comparable import unit_noun
+from landseg.results.comparison import FEW_UNITS
 from landseg.results.run import Run
 from landseg.studies.style import COLOURS, Runs, Style, blank, dots, handle, macro, plain, rows, scored, settled
 
@@ -87,8 +87,8 @@ def gap_sentence(first: str, a: Sequence[Run], second: str, b: Sequence[Run]) ->
         low, high = sorted((100 * sign * low, 100 * sign * high))
         said += f", 95 % interval {low:.1f} to {high:.1f}".replace("-", "−")
         said += ", so there may be no gap" if low <= 0 <= high else ""
-    few = ", too few to rely on it" if min(_units(a), _units(b)) < FEW else ""
-    said += f" ({_units(a)} and {_units(b)} {noun(a[0])}{few}"
+    few = ", too few to rely on it" if min(_units(a), _units(b)) < FEW_UNITS else ""
+    said += f" ({_units(a)} and {_units(b)} {unit_noun(a[0])}{few}"
     said += "; one run each: other seeds may differ" if len(a) == len(b) == 1 else f"; {len(a)} and {len(b)} runs"
     said += "; different test tiles, so not paired"
     lone = sorted(_scored(a) ^ _scored(b))

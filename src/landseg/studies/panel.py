@@ -14,16 +14,16 @@ from landseg.plotting import (
     DPI,
     INK,
     PALE,
-    Placed,
-    flow,
+    PlacedEntry,
+    draw_image,
+    draw_legend,
+    draw_vertical_text,
+    flow_legend,
     legend_height,
-    put_legend,
-    put_picture,
+    page_axes,
     text_width,
-    whole_page,
-    write_sideways,
 )
-from landseg.report.panel import legend, tile_pictures
+from landseg.report.panel import panel_legend, tile_images
 from landseg.results.run import Run
 from landseg.studies.style import WIDTH, Runs
 
@@ -55,14 +55,14 @@ def panel(runs: Runs, wanted: int = 4) -> Figure:
     foot = legend_height(entries) + _GAP
     total = head + sum(talls) + _FOOT * len(tiles) + foot
     figure = Figure((WIDTH, total), dpi=DPI)
-    page = whole_page(figure)
+    page = page_axes(figure)
     for column, lines in enumerate(headings):
         _lines(page, lines, _LEFT + column * (cell + _GAP), head - _GAP, cell)
     top = head
     for of, tall in zip(tiles, talls, strict=True):
         _row(page, of, first[0], top, cell, tall)
         top += tall + _FOOT
-    put_legend(page, entries, _LEFT, top)
+    draw_legend(page, entries, _LEFT, top)
     return figure
 
 
@@ -83,28 +83,28 @@ def _ignored(tile: ExampleTile, run: Run) -> float:
 
 
 def _row(page: Axes, of: Sequence[ExampleTile], run: Run, top: float, cell: float, tall: float) -> None:
-    image, target, prediction, _ = tile_pictures(of[0].image, of[0].target, of[0].prediction, run.classes)
-    others = [tile_pictures(each.image, each.target, each.prediction, run.classes)[2] for each in of[1:]]
+    image, target, prediction, _ = tile_images(of[0].image, of[0].target, of[0].prediction, run.classes)
+    others = [tile_images(each.image, each.target, each.prediction, run.classes)[2] for each in of[1:]]
     for column, picture in enumerate([image, target, prediction, *others]):
         left = _LEFT + column * (cell + _GAP)
-        put_picture(page, picture, left, top, cell, tall)
+        draw_image(page, picture, left, top, cell, tall)
         if picture.shape[1] < cell * DPI:  # pixels are to be seen as such
             page.images[-1].set_interpolation("nearest")
         if column > 1:
             text = f"accuracy {of[column - 2].accuracy:.1%}"
             size = 8 * min(1, cell / text_width(text, 8))
             page.text(left + cell / 2, top + tall + 0.13, text, fontsize=size, ha="center", color=PALE)
-    write_sideways(page, of[0].tile, 0.15, top + tall / 2, tall, 8.5, INK)
+    draw_vertical_text(page, of[0].tile, 0.15, top + tall / 2, tall, 8.5, INK)
 
 
-def _legend(tiles: Sequence[Sequence[ExampleTile]], run: Run) -> list[Placed]:
+def _legend(tiles: Sequence[Sequence[ExampleTile]], run: Run) -> list[PlacedEntry]:
     """Lay out names and colours of what is drawn: there are no wrong pixels."""
     every = [each for of in tiles for each in of]
     targets = np.concatenate([each.target.ravel() for each in every])
     predictions = np.concatenate([each.prediction.ravel() for each in every])
-    entries = legend(targets, predictions, run.classes)
+    entries = panel_legend(targets, predictions, run.classes)
     entries.remove(("wrong", WRONG))
-    return flow(entries, WIDTH - _LEFT - _EDGE)
+    return flow_legend(entries, WIDTH - _LEFT - _EDGE)
 
 
 def _wrapped(text: str, width: float) -> list[str]:

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.report.page import Figure as PageFigure
-from landseg.report.page import page
-from landseg.results.comparison import TITLES, Difference
-from landseg.results.comparison import differences as paired
-from landseg.results.revisions import load
+from landseg.report.page import PageFigure, render_page
+from landseg.results.comparison import SCORE_TITLES, ScoreDifference
+from landseg.results.comparison import paired_differences as paired
+from landseg.results.revisions import load_run
 from landseg.results.run import Run
-from landseg.results.score_table import PAPER, Column, Value, as_csv, as_markdown, columns, values
+from landseg.results.score_table import PAPER, CellValue, ScoreColumn, as_csv, as_markdown, score_columns, score_values
 from landseg.studies import figures as drawing
 from landseg.studies.forest_plot import forest
 from landseg.studies.leakage_figure import ends, gap_sentence, leakage
@@ -67,7 +66,7 @@ def write_report(plan: Plan, folder: Path) -> Iterator[str]:
             if name not in own
         ]
         about = "\n\n".join(filter(None, [plan.study.about, settings_note(plan), paper_note(plan)]))
-        html = page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper)
+        html = render_page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper)
         (temporary / "index.html").write_text(html, encoding="utf-8")
     yield f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
 
@@ -91,7 +90,7 @@ def load_runs(planned: Sequence[Cell], experiments: Mapping[str, str]) -> dict[s
     for cell in planned:
         if cell.fingerprint in experiments:
             called = cell.title if seeded else cell.label
-            runs.setdefault(cell.label, []).append(load(experiments[cell.fingerprint], called))
+            runs.setdefault(cell.label, []).append(load_run(experiments[cell.fingerprint], called))
     return runs
 
 
@@ -108,12 +107,12 @@ def check_metric(plan: Plan, runs: Runs) -> None:
             continue
         return
     raise LandsegError(
-        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(TITLES)} or "
+        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(SCORE_TITLES)} or "
         "per_class.<class>.iou"
     )
 
 
-def differences(plan: Plan, runs: Runs) -> list[Difference]:
+def differences(plan: Plan, runs: Runs) -> list[ScoreDifference]:
     """Return the paired differences of the study's pairs: of its metric, then of the IoU of every class."""
     if "differences" not in plan.study.draw:
         return []
@@ -128,7 +127,7 @@ def differences(plan: Plan, runs: Runs) -> list[Difference]:
     ]
 
 
-def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
+def sentences(plan: Plan, runs: Runs, found: Sequence[ScoreDifference]) -> list[str]:
     """Say in sentences what was found."""
     said = [f"{each.sentence()}." for each in found if each.metric == plan.study.metric or each.reliable]
     if "seeds" in plan.study.draw:
@@ -139,7 +138,7 @@ def sentences(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[str]:
     return said
 
 
-def figures(plan: Plan, runs: Runs, found: Sequence[Difference]) -> list[tuple[str, str, str, Figure]]:
+def figures(plan: Plan, runs: Runs, found: Sequence[ScoreDifference]) -> list[tuple[str, str, str, Figure]]:
     """Draw what the study asks for: file names, titles, captions and figures."""
     draw: dict[str, tuple[str, str, Callable[[], Figure]]] = {
         "leakage": (
@@ -180,19 +179,21 @@ def paper_note(plan: Plan) -> str:
 def write_tables(plan: Plan, runs: Runs, paper: Mapping[str, float] | None, folder: Path) -> None:
     """Write table.csv and table.md: a row a run, and below, where settings have several seeds, a row a setting."""
     every = [run for of in runs.values() for run in of]
-    of = columns(every, paper)
-    rows = [values(run, paper) for run in every]
+    of = score_columns(every, paper)
+    rows = [score_values(run, paper) for run in every]
     (folder / "table.csv").write_text(as_csv(rows, of), encoding="utf-8")
     text = [f"# {plan.study.title}", plan.study.about.strip(), settings_note(plan)]
     text += [as_markdown(rows, of).rstrip(), paper_note(plan)]
     if len(every) > len(runs):
         over_seeds = list(seed_rows(runs, rows, of))
-        shown = [Column(key, key, "", "text" if key == "run" else "score") for key in over_seeds[0]]
+        shown = [ScoreColumn(key, key, "", "text" if key == "run" else "score") for key in over_seeds[0]]
         text += ["Mean and standard deviation over seeds:", as_markdown(over_seeds, shown).rstrip()]
     (folder / "table.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
 
 
-def seed_rows(runs: Runs, rows: Sequence[Mapping[str, Value]], of: Sequence[Column]) -> Iterator[dict[str, str]]:
+def seed_rows(
+    runs: Runs, rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]
+) -> Iterator[dict[str, str]]:
     """Yield the mean and the standard deviation of every score over the seeds of a setting."""
     left_out = ("macro_miou_low", "macro_miou_high", PAPER)
     scores = [column for column in of if column.kind == "score" and column.key not in left_out]
@@ -207,7 +208,7 @@ def seed_rows(runs: Runs, rows: Sequence[Mapping[str, Value]], of: Sequence[Colu
         yield row
 
 
-def differences_csv(found: Sequence[Difference]) -> str:
+def differences_csv(found: Sequence[ScoreDifference]) -> str:
     """Return differences as CSV: a row a pair and metric."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -26,7 +26,7 @@ from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import cores
 from landseg.core.params import PARAMS, Section, dataset_name, read, section
-from landseg.results.revisions import experiments, git
+from landseg.results.revisions import list_experiments, run_git
 from landseg.studies.plan import Cell, Plan
 
 #: The last stage that makes scores: a change to what comes after it makes no cell a new one.
@@ -99,7 +99,7 @@ def _mapping(path: str, text: str) -> dict[str, Any]:
 
 def finished(cells: Sequence[Cell]) -> dict[str, str]:
     """Return the experiments of the cells that have run: names by fingerprint."""
-    by_fingerprint = {name.rpartition("-")[2]: name for name in experiments()}
+    by_fingerprint = {name.rpartition("-")[2]: name for name in list_experiments()}
     return {cell.fingerprint: by_fingerprint[cell.fingerprint] for cell in cells if cell.fingerprint in by_fingerprint}
 
 
@@ -141,7 +141,7 @@ def _marked(say: Callable[[str], None], mark: str, line: str) -> None:
 def _check_checkout() -> None:
     """Check what an experiment needs: a commit, and, where raw data come from a local folder, that DVC has them."""
     try:
-        git("rev-parse", "--verify", "HEAD")
+        run_git("rev-parse", "--verify", "HEAD")
     except LandsegError:
         raise LandsegError("git: there is no commit yet, and an experiment starts from one; commit first") from None
     folder = _local_folder()

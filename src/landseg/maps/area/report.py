@@ -13,7 +13,7 @@ from landseg.maps.area.measure import Areas, over
 from landseg.maps.estimator import FEW_POINTS, Estimate, LeftOut, Z
 from landseg.maps.formatting import digits, lines, share
 from landseg.maps.reference import Matrices, Sampling
-from landseg.results.comparison import FEW
+from landseg.results.comparison import FEW_UNITS
 
 #: Share of the map above which it is said that so much may be wrong where all points agree.
 _NOTABLE = 0.01
@@ -106,7 +106,7 @@ def _bias(found: Areas, of: Estimate) -> str:
 
 def _chance(found: Areas, of: Estimate, channel: int) -> str:
     """Say whether a bias may be nothing; not where there is no interval, or one that nobody can rely on."""
-    if np.isnan(of.areas_se[channel]) or (of.units is not None and of.units < FEW):
+    if np.isnan(of.areas_se[channel]) or (of.units is not None and of.units < FEW_UNITS):
         return ""
     beyond = of.beyond_chance[channel]
     if found.matrices is None:
@@ -149,13 +149,13 @@ def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
     elif of.left_out is None or of.held is None:
         yield f"No interval can be given: it is of one of the {places} alone."
     else:
-        few = "; they are too few to rely on them" if units < FEW else ""
+        few = "; they are too few to rely on them" if units < FEW_UNITS else ""
         yield (
             f"Intervals of areas say how far off adjusted areas of these {units:,} {places} were, each adjusted by the "
             f"others; those of accuracies are of the average of such {places}{few}."
         )
         held = of.held
-        rare = (of.mapped > 0) & (held > 0) & (held < (FEW if units >= FEW else 2))
+        rare = (of.mapped > 0) & (held > 0) & (held < (FEW_UNITS if units >= FEW_UNITS else 2))
         listed = _listed(found, rare, lambda k: str(held[k]))
         if listed:
             yield f"Few of these {places} have pixels mapped as {listed}: intervals hardly hold how that varies."

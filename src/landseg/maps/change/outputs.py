@@ -17,7 +17,7 @@ from landseg.maps.reference import read_matrices, read_points
 from landseg.maps.sources import files, require_kept
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import gsd
-from landseg.results.revisions import load
+from landseg.results.revisions import load_run
 
 #: What is written, in the folder.
 RASTER, TABLE, POLYGONS, FIGURE = "change.tif", "change.csv", "change.gpkg", "change.png"
@@ -51,7 +51,7 @@ def require_fit(
     if points is not None and not points.is_file():
         raise LandsegError(f"{points}: not there; correct the path")
     if matrix is not None and not Path(matrix).is_file():
-        load(matrix)
+        load_run(matrix)
 
 
 def require_mappable(

@@ -20,7 +20,7 @@ from landseg.maps.change.patches import Patches
 from landseg.maps.estimator import FEW_POINTS
 from landseg.maps.formatting import lines, share
 from landseg.metrics import pixel_accuracy
-from landseg.results.comparison import FEW
+from landseg.results.comparison import FEW_UNITS
 
 # How many changes are listed, and how many names a sentence has.
 _LISTED, _NAMED = 10, 3
@@ -290,7 +290,7 @@ def _of_intervals(places: Places) -> Iterator[str]:
     elif units < LEAST_POINTS:
         yield f"No interval can be given: it is of one of the {noun} alone."
     else:
-        few = ", too few to rely on them" if units < FEW else ""
+        few = ", too few to rely on them" if units < FEW_UNITS else ""
         yield f"Intervals are for one more place, by how {units:,} {noun} differ in their errors{few}."
 
 

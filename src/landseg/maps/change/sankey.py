@@ -24,7 +24,7 @@ from landseg.core.files import atomic
 from landseg.maps.change.pair import Change
 from landseg.maps.formatting import share
 from landseg.maps.style import pale, strong
-from landseg.plotting import DPI, INK, LINE, PALE, text_width, whole_page
+from landseg.plotting import DPI, INK, LINE, PALE, page_axes, text_width
 
 # The figure's measures, in inches: 1350 px wide.
 _WIDTH, _LABELS, _BAR, _GAP = 9.0, 1.95, 0.16, 0.07
@@ -102,7 +102,7 @@ def flow_figure(change: Change) -> Figure:
     notes = list(_notes(change, panels))
     tall = sum(_HEAD * (2 if panel.title else 1) + panel.height + 0.12 for panel in panels)
     figure = Figure((_WIDTH, tall + 0.1 + _NOTE * len(notes)), dpi=DPI)
-    page, top = whole_page(figure), 0.0
+    page, top = page_axes(figure), 0.0
     for panel in panels:
         if panel.title:
             top += _HEAD
