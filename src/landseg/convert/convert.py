@@ -79,9 +79,9 @@ def convert_plan(
         Archive(folder / name, _planned(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
         for name, rows in where.items()
     )
-    counted = ((len(counts), counts) for counts in each(write, archives, processes))
+    counted = each(write, archives, processes)
     found = np.zeros((len(plan), len(card.classes) + 1), np.int64)
-    for rows, counts in zip(where.values(), track(counted, len(plan), "convert", "tiles"), strict=True):
+    for rows, counts in zip(where.values(), track(counted, len(plan), "convert", "tiles", len), strict=True):
         found[rows] = counts
     return _columns(found, card)
 

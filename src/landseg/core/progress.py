@@ -1,6 +1,6 @@
 """Progress bars: what is done, how fast, and how long it will take."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -18,12 +18,22 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f} {task.fields['unit']}/s", style="dim")
 
 
-def track(steps: Iterable[tuple[int, T]], total: int, title: str, unit: str) -> Iterator[T]:
-    """Yield the results of steps that come as (units done, result), showing progress where a terminal does."""
+def track(
+    results: Iterable[T], total: int, title: str, unit: str, size: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Yield results as they arrive and show a progress bar on a terminal.
+
+    Args:
+        results: the results, computed lazily.
+        total: number of units in all results.
+        title: label of the bar.
+        unit: name of the units, plural.
+        size: number of units in a result; 1 by default.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not (total and console.is_terminal)) as progress:
         task = progress.add_task(title, total=total, unit=unit)
-        for done, result in steps:
-            progress.update(task, advance=done)
+        for result in results:
+            progress.update(task, advance=size(result))
             yield result

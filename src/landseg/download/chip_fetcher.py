@@ -144,7 +144,7 @@ def _rank(chips: Sequence[Chip], paths: Mapping[str, Path], layout: Layout, date
 
     if dates.count is None and dates.per_quarter is None:
         return list(chips)
-    return list(track(((1, clearest(chip)) for chip in chips), len(chips), "ranking dates", "chips"))
+    return list(track(map(clearest, chips), len(chips), "ranking dates", "chips"))
 
 
 def _spread(days: Sequence[str], dates: Dates) -> list[str]:
@@ -170,7 +170,7 @@ def _lay_out(chips: Sequence[Chip], files: Files, paths: Mapping[str, Path], lay
         entry = files.entry(remote)
         return path, entry.url, entry.size, entry.sha256, entry.etag or ""
 
-    rows = track(((1, copy(*place)) for place in placed), len(placed), "laying out", "files")
+    rows = track((copy(*place) for place in placed), len(placed), "laying out", "files")
     return pd.DataFrame(sorted(rows), columns=list(FILE_COLUMNS))
 
 

@@ -171,4 +171,4 @@ def _touch(a: Box, b: Box) -> bool:
 def each(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:
     """Apply a function that waits for a server to every item, several at a time."""
     results = parallel.each(function, items, _AT_ONCE, "threads")
-    return list(track(((1, result) for result in results), len(items), f"reading {what}", "chips"))
+    return list(track(results, len(items), f"reading {what}", "chips"))

@@ -67,8 +67,8 @@ def count_tiles(
     order = TileBatchSampler(len(tiles), batch_size)
     # Every tile is read once, so keeping decoded tiles would gain nothing.
     loader = batches(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
-    counted = ((len(counts), (counts, iou)) for counts, iou in count_batches(model, loader, bf16))
-    matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles"), strict=True)
+    counted = count_batches(model, loader, bf16)
+    matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles", lambda batch: len(batch[0])), strict=True)
     return Counted(np.concatenate(matrices), float(np.mean(ious)))
 
 

@@ -208,8 +208,7 @@ def _write_composites(scenes: pd.DataFrame, raw: Path, folder: Path, rule: Cloud
     def write(dates: pd.DataFrame) -> None:
         compose(dates, raw, folder / f"{dates['location'].iloc[0]}.tif", rule, card)
 
-    done = ((1, nothing) for nothing in each(write, locations, workers, "threads"))
-    for _ in track(done, len(locations), "compose", "locations"):
+    for _ in track(each(write, locations, workers, "threads"), len(locations), "compose", "locations"):
         pass
 
 

@@ -47,9 +47,8 @@ def coverages(scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: Card, work
     jobs = [files[start : start + size] for start in range(0, len(files), size)]
     kind: Literal["processes", "threads"] = "processes" if len(files) >= _PROCESSES_FROM else "threads"
     measure = partial(_measure, raw=raw, rule=rule, card=card)
-    measured = ((len(found), found) for found in each(measure, jobs, workers, kind))
-    found = chain.from_iterable(track(measured, len(files), "filter", "scenes"))
-    return dict(zip(layered["scene"], found, strict=True))
+    measured = track(each(measure, jobs, workers, kind), len(files), "filter", "scenes", len)
+    return dict(zip(layered["scene"], chain.from_iterable(measured), strict=True))
 
 
 def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: Card) -> list[Coverage]:

@@ -90,16 +90,16 @@ def decode(tiles: TileSet, device: str, threads: int, title: str) -> Decoded:
     images = torch.empty((total, size, size, 3), dtype=torch.uint8, device=device)
     targets = torch.empty((total, size, size), dtype=torch.uint8, device=device)
 
-    def chunks() -> Iterator[tuple[int, None]]:
+    def chunks() -> Iterator[int]:
         at_once = max(1, _CHUNK // size**2)
         for start in range(0, total, at_once):
             rows = slice(start, min(start + at_once, total))
             read = list(each(tiles.read, range(rows.start, rows.stop), threads, "threads"))
             for whole, pictures in zip((images, targets), zip(*read, strict=True), strict=True):
                 whole[rows] = torch.from_numpy(np.stack(pictures))
-            yield rows.stop - rows.start, None
+            yield rows.stop - rows.start
 
-    for _ in track(chunks(), total, title, "tiles"):
+    for _ in track(chunks(), total, title, "tiles", int):
         pass
     return Decoded(images, targets)
 

@@ -235,9 +235,7 @@ def _tracked(blender: Blender, image: Imagery, title: str, probabilities: bool) 
     """Yield the map of a scene, showing progress."""
     down, across = blender.grid(image)
     with closing(blender.bands(image, probabilities)) as bands:
-        yield from track(
-            ((band.windows, band) for band in bands), len(down.starts) * len(across.starts), title, "windows"
-        )
+        yield from track(bands, len(down.starts) * len(across.starts), title, "windows", lambda band: band.windows)
 
 
 def _least(min_area: float | None, image: Imagery) -> int:
