@@ -31,7 +31,7 @@ from benchmarks.tile_set import tile_set
 from landseg.core.parallel import cores
 from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.fetch import CARD
-from landseg.loader.batches import Tier, batches
+from landseg.loader.batches import Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import Accelerator, deterministic, mixed
 from landseg.model.info import ModelInfo
@@ -118,16 +118,18 @@ def trained(
     order = TileBatchSampler(tiles, batch, 0, lambda: keeper.epoch)
     changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
     start = time.perf_counter()
-    dealt = batches(train, order, tier, device, cores(), changes)
+    dealt = batch_loader(train, order, tier, device, cores(), changes)
     decoding = time.perf_counter() - start
-    fit(run, dealt, batches(val, TileBatchSampler(batch, batch), tier, device, cores()), keeper, epochs + 1, device)
+    fit(
+        run, dealt, batch_loader(val, TileBatchSampler(batch, batch), tier, device, cores()), keeper, epochs + 1, device
+    )
     told = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": arithmetic.tile_flops / 1e9, "tflops": rate / 1e12}
     return {**found, "told": told, "profile": parts}
 
 
 def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: int, device: Accelerator) -> float:
     """Take steps on a batch that lies on the device already; return images/s."""
-    one = next(iter(batches(tiles, TileBatchSampler(batch, batch), "stream", "cpu", 1)))
+    one = next(iter(batch_loader(tiles, TileBatchSampler(batch, batch), "stream", "cpu", 1)))
     resident = one[0].to(device), one[1].to(device)
     optimizer: Any = run.trainer.optimizers[0]
     run.train()

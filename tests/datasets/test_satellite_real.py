@@ -21,7 +21,7 @@ from landseg.core.classes import IGNORE, LandClass
 from landseg.core.data_card import Card, CloudLayer, MaskEncoding
 from landseg.core.rendering import Rendering
 from landseg.core.tables import scene_table
-from landseg.filter.composite import compose
+from landseg.filter.composite import write_composite
 from landseg.filter.select import select
 from landseg.raster.clouds import Coverage, Method, cloud_rule, coverage
 from landseg.raster.io import opened, read
@@ -150,7 +150,7 @@ def test_the_picture_is_the_fixed_rule(chips: Path, tmp_path: Path, scene: str, 
 
 def test_a_composite_of_one_date(chips: Path, tmp_path: Path) -> None:
     """It is that date, without its clouds."""
-    compose(table(CLEARER), chips, tmp_path / "c.tif", cloud_rule("scl", (3, 8, 9, 10), 50, CARD.clouds), CARD)
+    write_composite(table(CLEARER), chips, tmp_path / "c.tif", cloud_rule("scl", (3, 8, 9, 10), 50, CARD.clouds), CARD)
     with opened(tmp_path / "c.tif") as source:
         pixels = read(source)
         assert source.descriptions == CARD.bands

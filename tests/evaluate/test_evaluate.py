@@ -24,7 +24,7 @@ from landseg.core.classes import IGNORE, channels, names
 from landseg.core.errors import LandsegError
 from landseg.evaluate.examples import read_examples
 from landseg.evaluate.predict import by_group, count_batches, predict_ids
-from landseg.loader.batches import BatchLoader, batches
+from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
 from landseg.model.segmenter import Segmenter, build, load, save
@@ -34,7 +34,7 @@ K = len(CLASSES)
 
 
 def loader(tiles: TileSet, batch_size: int) -> BatchLoader:
-    return batches(tiles, TileBatchSampler(len(tiles), batch_size), "stream", "cpu", 1)
+    return batch_loader(tiles, TileBatchSampler(len(tiles), batch_size), "stream", "cpu", 1)
 
 
 def planes(tiles: TileSet, n: int) -> torch.Tensor:

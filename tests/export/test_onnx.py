@@ -26,7 +26,7 @@ from landseg.datasets.sample import fetch as sample
 from landseg.datasets.sample.params import SampleParams
 from landseg.download.params import DownloadParams
 from landseg.export.onnx import export
-from landseg.loader.batches import batches
+from landseg.loader.batches import batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build, load
@@ -51,7 +51,7 @@ def half_trained(project: Path, **changes: Any) -> Segmenter:
     model, loss = build(model_info(**changes), None), loss_function("cross_entropy", 2.0, None)
     optimizer, tiles = torch.optim.Adam(model.parameters(), 1e-3), tile_set(project, "train")
     for _ in range(4):
-        for images, targets in batches(tiles, TileBatchSampler(len(tiles), 4), "stream", "cpu", 1):
+        for images, targets in batch_loader(tiles, TileBatchSampler(len(tiles), 4), "stream", "cpu", 1):
             optimizer.zero_grad()
             loss(model(images), targets.long()).backward()
             optimizer.step()

@@ -13,7 +13,7 @@ from rasterio import Affine
 from landseg.core.data_card import Card, CloudLayer, read_card, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS, scene_table
-from landseg.filter.composite import compose, imagery, median
+from landseg.filter.composite import imagery, median, write_composite
 from landseg.raster.clouds import CloudRule
 from landseg.raster.io import opened, read
 
@@ -27,7 +27,7 @@ def dates(*rows: tuple[str, str]) -> pd.DataFrame:
 
 
 def composed(raw: Path, *rows: tuple[str, str], rule: CloudRule = RULE, of: Card = CARD) -> np.ndarray:
-    compose(dates(*rows), raw, raw / "out/p.tif", rule, of)
+    write_composite(dates(*rows), raw, raw / "out/p.tif", rule, of)
     with opened(raw / "out/p.tif") as source:
         return read(source)
 

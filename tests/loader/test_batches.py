@@ -14,7 +14,7 @@ from helpers.tiles import CLASSES, PATHS, tile_set
 
 from landseg.core.errors import LandsegError
 from landseg.core.tile_archive import TileError
-from landseg.loader.batches import Batch, DiskLoader, MemoryLoader, Tier, batches, decode
+from landseg.loader.batches import Batch, DiskLoader, MemoryLoader, Tier, batch_loader, decode
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles
 from landseg.train.augmentation import Augmentation
@@ -28,7 +28,7 @@ def walked(
     tiles: TileSet, tier: Tier, epoch: Callable[[], int], changes: Augmentation | None, seed: int | None = 5
 ) -> list[Batch]:
     """Two walks, one after the other."""
-    dealt = batches(tiles, TileBatchSampler(len(tiles), 3, seed, epoch), tier, "cpu", 2, changes)
+    dealt = batch_loader(tiles, TileBatchSampler(len(tiles), 3, seed, epoch), tier, "cpu", 2, changes)
     assert len(dealt) == 3
     return [batch for _ in range(2) for batch in dealt]
 
@@ -82,7 +82,7 @@ class TestTiers:
     @pytest.mark.parametrize("tier", TIERS)
     def test_in_order_they_are_the_tiles(self, project: Path, tier: Tier) -> None:
         tiles = tile_set(project, "val")
-        first, last = batches(tiles, TileBatchSampler(4, 3), tier, "cpu", 1)
+        first, last = batch_loader(tiles, TileBatchSampler(4, 3), tier, "cpu", 1)
         images, targets = (torch.cat(pieces) for pieces in zip(first, last, strict=True))
         assert images.shape == (4, 3, 32, 32)
         assert first[0].is_contiguous(memory_format=torch.channels_last)
@@ -118,7 +118,8 @@ class TestTiers:
         tiles = tile_set(project, "train")
         there = next(iter(DiskLoader(tiles, TileBatchSampler(8, 8, 0, lambda: 3), CHANGES, 1)))
         assert equal(
-            [there], [next(iter(batches(tiles, TileBatchSampler(8, 8, 0, lambda: 3), "memory", "cpu", 1, CHANGES)))]
+            [there],
+            [next(iter(batch_loader(tiles, TileBatchSampler(8, 8, 0, lambda: 3), "memory", "cpu", 1, CHANGES)))],
         )
 
     @pytest.mark.parametrize(("tier", "workers"), [("device", 1), ("memory", 2), ("stream", 1)])
@@ -133,7 +134,7 @@ class TestTiers:
         (folder / "a.zip").write_bytes(content)
         tiles = TileSet(folder, split_tiles(project / PATHS.table("split.parquet"), "train", CLASSES), CLASSES)
         with pytest.raises(TileError) as raised:
-            list(batches(tiles, TileBatchSampler(8, 2), tier, "cpu", workers))
+            list(batch_loader(tiles, TileBatchSampler(8, 2), tier, "cpu", workers))
         sentence = f"{folder}/a.zip: images/a_2.png is missing or damaged; run the convert stage again"
         assert str(raised.value) == sentence
 
@@ -191,10 +192,12 @@ class TestGpu:
     @pytest.mark.parametrize("tier", TIERS)
     def test_gives_the_same_batches_as_a_cpu(self, project: Path, tier: Tier) -> None:
         tiles = tile_set(project, "train")
-        there = batches(tiles, TileBatchSampler(8, 3, 5, lambda: 4), tier, "cuda", 2, CHANGES)
+        there = batch_loader(tiles, TileBatchSampler(8, 3, 5, lambda: 4), tier, "cuda", 2, CHANGES)
         found = [(images.cpu(), targets.cpu()) for images, targets in there]
         assert all(images.is_cuda for images, _ in there)
-        assert equal(found, list(batches(tiles, TileBatchSampler(8, 3, 5, lambda: 4), "stream", "cpu", 0, CHANGES)))
+        assert equal(
+            found, list(batch_loader(tiles, TileBatchSampler(8, 3, 5, lambda: 4), "stream", "cpu", 0, CHANGES))
+        )
 
     def test_auto_is_the_device_where_there_is_room(self) -> None:
         assert choose("auto", 1, "cuda")[0] == "device"

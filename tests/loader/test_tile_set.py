@@ -13,7 +13,7 @@ from PIL import Image
 from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
 from landseg.core.tile_archive import TileError, read_image, read_mask
-from landseg.loader.tile_set import TileSet, fingerprint, split_tiles
+from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
 
 
 def table(project: Path, name: str = "train") -> pd.DataFrame:
@@ -100,7 +100,7 @@ class TestDamage:
                 with pytest.raises(TileError, match=rf"{name}: \w+/{tile}.png is missing or damaged"):
                     read(folder / name, tile)
         with pytest.raises(TileError, match=r"a.zip: images/a_0.png is missing"):
-            fingerprint(folder, table(project))
+            tiles_fingerprint(folder, table(project))
 
     @pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
     def test_whole_archive_with_a_broken_picture(self, tmp_path: Path, content: bytes) -> None:
@@ -120,20 +120,20 @@ class TestDamage:
 class TestFingerprint:
     def test_follows_pixels_and_not_times(self, project: Path, tmp_path: Path) -> None:
         folder, tiles = own_folder(project, tmp_path), table(project)
-        before = fingerprint(folder, tiles)
+        before = tiles_fingerprint(folder, tiles)
         os.utime(folder / "a.zip", (0, 0))
-        assert fingerprint(folder, tiles) == before
+        assert tiles_fingerprint(folder, tiles) == before
         for name in ("images/b_2.png", "masks/b_2.png"):
             other = shutil.copytree(folder, tmp_path / Path(name).parent)
             change_pixel(other / "b.zip", name)
-            assert fingerprint(other, tiles) != before
+            assert tiles_fingerprint(other, tiles) != before
 
     def test_follows_what_is_in_which_part_and_nothing_else(self, project: Path, tmp_path: Path) -> None:
         folder, tiles = own_folder(project, tmp_path), table(project)
-        before = fingerprint(folder, tiles)
-        assert fingerprint(folder, tiles.assign(part="val")) != before
-        assert fingerprint(folder, tiles[:-1]) != before
-        assert fingerprint(folder, tiles.assign(pixels_0=0)) == before
+        before = tiles_fingerprint(folder, tiles)
+        assert tiles_fingerprint(folder, tiles.assign(part="val")) != before
+        assert tiles_fingerprint(folder, tiles[:-1]) != before
+        assert tiles_fingerprint(folder, tiles.assign(pixels_0=0)) == before
         with zipfile.ZipFile(folder / "a.zip", "a") as archive:
             archive.writestr("masks_rgb/a_0.png", b"for people")
-        assert fingerprint(folder, tiles) == before
+        assert tiles_fingerprint(folder, tiles) == before

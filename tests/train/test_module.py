@@ -19,7 +19,7 @@ from helpers.training import INFO, SCHEDULE
 from landseg import metrics
 from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
-from landseg.loader.batches import Batch, Tier, batches
+from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import Accelerator, accelerator, deterministic, mixed
 from landseg.model.info import ModelInfo
@@ -82,14 +82,14 @@ def train(
 
     keeper = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report)
     tiles, val, changes = tile_set(project, "train"), tile_set(project, "val"), Augmentation(True, 0.1, 0.1, 0)
-    dealt = batches(tiles, TileBatchSampler(len(tiles), 4, 0, lambda: keeper.epoch), tier, device, 1, changes)
+    dealt = batch_loader(tiles, TileBatchSampler(len(tiles), 4, 0, lambda: keeper.epoch), tier, device, 1, changes)
     with suppress(BrokenOffError):
-        fit(run, dealt, batches(val, TileBatchSampler(len(val), 4), tier, device, 1), keeper, epochs, device)
+        fit(run, dealt, batch_loader(val, TileBatchSampler(len(val), 4), tier, device, 1), keeper, epochs, device)
     return run, keeper
 
 
 def one_batch(project: Path, tiles: int = 8) -> Batch:
-    return next(iter(batches(tile_set(project, "train"), TileBatchSampler(8, tiles), "memory", "cpu", 1)))
+    return next(iter(batch_loader(tile_set(project, "train"), TileBatchSampler(8, tiles), "memory", "cpu", 1)))
 
 
 def weights(run: SegmentationModule) -> dict[str, torch.Tensor]:
@@ -118,8 +118,8 @@ class TestRun:
         run = new_run(schedule=OptimizerConfig("adam", 3e-3, 0.0, step=100, factor=0.5))
         keeper = BestCheckpoint(Checkpoints(tmp_path, {}), "val/accuracy", None, lambda scores, fresh: None)
         tiles = tile_set(project, "train")
-        shuffled = batches(tiles, TileBatchSampler(8, 4, 0, lambda: keeper.epoch), "memory", "cpu", 1)
-        fit(run, shuffled, batches(tiles, TileBatchSampler(8, 4), "memory", "cpu", 1), keeper, 20, "cpu")
+        shuffled = batch_loader(tiles, TileBatchSampler(8, 4, 0, lambda: keeper.epoch), "memory", "cpu", 1)
+        fit(run, shuffled, batch_loader(tiles, TileBatchSampler(8, 4), "memory", "cpu", 1), keeper, 20, "cpu")
         best = keeper.history[keeper.best_epoch]
         assert best["val/accuracy"] > 0.95
         assert best["val/macro_miou"] > 0.9
@@ -136,7 +136,7 @@ class TestRun:
     def test_scores_are_those_of_the_model_over_all_of_the_part(self, project: Path, tmp_path: Path) -> None:
         run, keeper = train(project, tmp_path, 1)
         run.model.eval()
-        images, targets = next(iter(batches(tile_set(project, "val"), TileBatchSampler(4, 4), "memory", "cpu", 1)))
+        images, targets = next(iter(batch_loader(tile_set(project, "val"), TileBatchSampler(4, 4), "memory", "cpu", 1)))
         with torch.inference_mode():
             logits = run.model(images)
         matrix = metrics.confusion(targets.numpy(), logits.argmax(1).numpy().astype(np.uint8), len(CLASSES))

@@ -17,7 +17,7 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.progress import track
 from landseg.core.tile_archive import read_image, read_mask
 from landseg.evaluate.examples import ExampleTile
-from landseg.loader.batches import Batch, batches
+from landseg.loader.batches import Batch, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
 from landseg.model.confusion import count
@@ -66,7 +66,7 @@ def count_tiles(
     """
     order = TileBatchSampler(len(tiles), batch_size)
     # Every tile is read once, so keeping decoded tiles would gain nothing.
-    loader = batches(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
+    loader = batch_loader(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
     counted = count_batches(model, loader, bf16)
     matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles", lambda batch: len(batch[0])), strict=True)
     return Counted(np.concatenate(matrices), float(np.mean(ious)))

@@ -55,7 +55,7 @@ class _Frame:
                 yield Window(col, row, min(cols, self.grid.width - col), min(rows, self.grid.height - row))
 
 
-def compose(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: Card) -> None:
+def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: Card) -> None:
     """Write the composite of a place as one GeoTIFF of all bands of the card.
 
     A value is the median over the dates at which its pixel is clear and has data; of an even number of dates, the
@@ -206,7 +206,7 @@ def _write_composites(scenes: pd.DataFrame, raw: Path, folder: Path, rule: Cloud
     locations = [dates for _, dates in scenes.groupby("location", sort=False)]
 
     def write(dates: pd.DataFrame) -> None:
-        compose(dates, raw, folder / f"{dates['location'].iloc[0]}.tif", rule, card)
+        write_composite(dates, raw, folder / f"{dates['location'].iloc[0]}.tif", rule, card)
 
     for _ in track(each(write, locations, workers, "threads"), len(locations), "compose", "locations"):
         pass

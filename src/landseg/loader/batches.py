@@ -45,7 +45,7 @@ class BatchLoader(Sized, Protocol):
         """Walk the batches of an epoch."""
 
 
-class Augmentation(Protocol):
+class TileAugmentation(Protocol):
     """What is done to training tiles, as landseg.train.augmentation has it; evaluation does without."""
 
     @property
@@ -107,7 +107,7 @@ def decode(tiles: TileSet, device: str, threads: int, title: str) -> Decoded:
 class DeviceLoader:
     """Batches gathered from decoded tiles by the device on which those are."""
 
-    def __init__(self, decoded: Decoded, order: TileBatchSampler, augmentation: Augmentation | None) -> None:
+    def __init__(self, decoded: Decoded, order: TileBatchSampler, augmentation: TileAugmentation | None) -> None:
         """Set where the tiles are, in which order they are taken, and what is done to them."""
         self.decoded, self.order, self.augmentation = decoded, order, augmentation
 
@@ -134,7 +134,7 @@ class MemoryLoader:
         self,
         decoded: Decoded,
         order: TileBatchSampler,
-        augmentation: Augmentation | None,
+        augmentation: TileAugmentation | None,
         threads: int,
         pinned: bool = False,
     ) -> None:
@@ -194,7 +194,7 @@ def _finished(images: torch.Tensor, targets: torch.Tensor, jobs: list[Any]) -> B
 class _Reading(Dataset[Batch]):
     """Reads the tile of a key; what a loader's processes do."""
 
-    def __init__(self, tiles: TileSet, augmentation: Augmentation | None) -> None:
+    def __init__(self, tiles: TileSet, augmentation: TileAugmentation | None) -> None:
         self.tiles, self.augmentation = tiles, augmentation
 
     def __getitem__(self, key: Key) -> Batch:
@@ -210,7 +210,7 @@ class DiskLoader:
         self,
         tiles: TileSet,
         order: TileBatchSampler,
-        augmentation: Augmentation | None,
+        augmentation: TileAugmentation | None,
         workers: int,
         pinned: bool = False,
     ) -> None:
@@ -242,7 +242,7 @@ class DiskLoader:
 
 
 def _changed(
-    image: Pixels, target: Pixels, augmentation: Augmentation | None, tiles: int, epoch: int, position: int
+    image: Pixels, target: Pixels, augmentation: TileAugmentation | None, tiles: int, epoch: int, position: int
 ) -> tuple[Pixels, Pixels]:
     if augmentation is None:
         return image, target
@@ -281,13 +281,13 @@ class CudaPrefetcher:
             yield ready
 
 
-def batches(
+def batch_loader(
     tiles: TileSet,
     order: TileBatchSampler,
     tier: Tier,
     device: str,
     workers: int,
-    augmentation: Augmentation | None = None,
+    augmentation: TileAugmentation | None = None,
     title: str = "decode",
 ) -> BatchLoader:
     """Return the batches of a part from a tier; decodes it, where the tier holds decoded tiles.

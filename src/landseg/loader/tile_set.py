@@ -77,7 +77,7 @@ class TileSet:
         return image, target
 
 
-def fingerprint(folder: Path, tiles: pd.DataFrame) -> str:
+def tiles_fingerprint(folder: Path, tiles: pd.DataFrame) -> str:
     """Return a hash of tiles, their splits and their pixels; archives hold checksums, so no pixel is read.
 
     Raises:

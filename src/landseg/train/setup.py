@@ -22,9 +22,9 @@ from landseg.core.params import section
 from landseg.core.paths import Paths
 from landseg.core.rendering import Rendering
 from landseg.core.tables import pixel_column, read_metadata, read_parquet
-from landseg.loader.batches import BatchLoader, batches
+from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.loader.tile_set import TileSet, fingerprint, split_tiles
+from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
 from landseg.model.device import Accelerator, accelerator, mixed
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build, check_size, save, weights_fingerprint
@@ -236,7 +236,7 @@ def _checkpoints(
         params.compute.state,
         {
             "code": code_fingerprint(),
-            "tiles": fingerprint(tiles.sets["train"].folder, pd.concat(tiles.tables.values())),
+            "tiles": tiles_fingerprint(tiles.sets["train"].folder, pd.concat(tiles.tables.values())),
             "encoder weights": weights_fingerprint(params.model.encoder_weights),
             "device": device,
             "bf16": bf16,
@@ -273,8 +273,8 @@ def _loaders(run: TrainingRun, epoch: Callable[[], int]) -> tuple[BatchLoader, B
     shuffled = TileBatchSampler(len(sets["train"]), size, params.train.seed, epoch)
     in_order = TileBatchSampler(len(sets["val"]), size)
     return (
-        batches(sets["train"], shuffled, tier, device, workers, changes, title="decode train"),
-        batches(sets["val"], in_order, tier, device, workers, title="decode val"),
+        batch_loader(sets["train"], shuffled, tier, device, workers, changes, title="decode train"),
+        batch_loader(sets["val"], in_order, tier, device, workers, title="decode val"),
     )
 
 
