@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
 from landseg.core.errors import reporting
-from landseg.schema import check
+from landseg.schema import check_params
 
 if __name__ == "__main__":
     with reporting("params.yaml"):
-        check()
+        check_params()

@@ -1,4 +1,4 @@
-"""The whole of params.yaml: what `landseg check` checks, and its JSON Schema."""
+"""Schema of params.yaml: all sections, checks across sections, and the JSON Schema for editors."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from landseg.split.params import SplitParams
 from landseg.tile.params import TileParams
 from landseg.train.params import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
 
-#: Every data set: a new one is a line here, and a folder of its own (docs/add-a-dataset.md).
+#: Parameters of every dataset. To add one, see docs/add-a-dataset.md.
 AnyDataset = Annotated[
     SampleParams | LandCoverAiParams | FolderParams | LandCoverNetParams | GhanaParams, Field(discriminator="name")
 ]
@@ -47,7 +47,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> "Params":
-        """Check what one section says against what another does."""
+        """Check sections against each other."""
         data, tile = self.dataset, self.tile
         faults = (
             data.split_fault(self.split.strategy, tile.size, tile.edge, self.download.source),
@@ -63,26 +63,26 @@ class Params(Section):
         data, known = self.dataset, self.dataset.band_names
         for band in self.convert.bands:
             if band not in known:
-                fetch = "; add it to dataset.bands" if data.chooses_bands else ""
-                return f"convert.bands: {band!r} is not a band of this dataset{fetch}; choose from {', '.join(known)}"
+                fetch = ", or add it to dataset.bands" if data.chooses_bands else ""
+                return f"convert.bands: {band!r} is not a band of this dataset; choose from {', '.join(known)}{fetch}"
         if self.convert.min_consensus and not data.has_consensus:
-            return "convert.min_consensus needs labels with a consensus score, which only landcovernet has; set it to 0"
+            return "convert.min_consensus: only labels of landcovernet have a consensus score; set it to 0"
         return None
 
     def _clouds_fault(self) -> str | None:
         known = self.dataset.cloud_methods
         if self.filter.method in known:
             return None
-        return f"filter.method {self.filter.method}: the data set has no such cloud layer; choose {' or '.join(known)}"
+        return f"filter.method = {self.filter.method}: no such cloud layer in this dataset; choose {' or '.join(known)}"
 
     def _source_fault(self) -> str | None:
         if self.download.source == "source-coop" or self.dataset.has_sources:
             return None
-        return f"download.source {self.download.source}: only landcovernet and ghana use it; remove the key"
+        return f"download.source = {self.download.source}: only landcovernet and ghana use this key; remove it"
 
 
-def check(path: Path = PARAMS) -> Params:
-    """Check a whole params file.
+def check_params(path: Path = PARAMS) -> Params:
+    """Read and check all sections of a params file.
 
     Raises:
         LandsegError: a key is unknown or missing, or a value is wrong.
@@ -90,7 +90,7 @@ def check(path: Path = PARAMS) -> Params:
     return validate(Params, read(path), "", path)
 
 
-def schema() -> str:
-    """Return the JSON Schema of params.yaml, as editors use it."""
+def params_schema() -> str:
+    """Return the JSON Schema of params.yaml, for completion and validation in editors."""
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
     return json.dumps(content, indent=2) + "\n"

@@ -15,7 +15,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.params import dataset_name, section
 from landseg.datasets.folder.params import FolderParams
 from landseg.datasets.sample.params import SampleParams
-from landseg.schema import AnyDataset, Params, check, schema
+from landseg.schema import AnyDataset, Params, check_params, params_schema
 from landseg.split.params import SplitParams
 from landseg.tile.params import TileParams
 
@@ -29,7 +29,7 @@ def fault(folder: Path, was: str, now: str) -> str:
     path = folder / "params.yaml"
     path.write_text(FOLDER.replace(was, now, 1))
     with pytest.raises(LandsegError) as caught:
-        check(path)
+        check_params(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -65,8 +65,12 @@ def test_unknown_key_like_no_other(tmp_path: Path) -> None:
         ("edge: pad", "edge: padd", "tile.edge = 'padd': must be 'drop' or 'pad'; did you mean pad?"),
         ("background: background", "background: backgrund", "dataset.background = 'backgrund': no class has that name"),
         ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore holds a colour, and dataset.mask_values = ids has none"),
-        ("max_cloud_share: 0.2", "max_cloud_share: 0.2\n  method: scl", "filter.method scl: the data set has no such"),
-        ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus needs labels with a consensus score"),
+        (
+            "max_cloud_share: 0.2",
+            "max_cloud_share: 0.2\n  method: scl",
+            "filter.method = scl: no such cloud layer in this",
+        ),
+        ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus: only labels of landcovernet have a"),
         ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, which only landcovernet"),
         ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: input should be greater than 0"),
         ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: input should be less than or"),
@@ -138,7 +142,7 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "landcoverai",
             "  url: null",
             "  source: mlhub\n  url: null",
-            "download.source mlhub: only landcovernet and gha",
+            "download.source = mlhub: only landcovernet and g",
         ),
         ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
         ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates must rise from the first to the last"),
@@ -152,15 +156,15 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
         ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
         (
             "landcovernet",
-            "bands: [red, green, blue]  # what",
-            "bands: [nir, green, blue]  # what",
-            "convert.bands names 'nir', which the data set has not; add it to dataset.bands; choose from red,",
+            "bands: [red, green, blue]  # image",
+            "bands: [nir, green, blue]  # image",
+            "convert.bands: 'nir' is not a band of this dataset; choose from red, green, blue, or add it to dataset.bands",
         ),
         (
             "landcovernet",
             "method: scl",
             "method: mask",
-            "filter.method mask: the data set has no such cloud layer; choose",
+            "filter.method = mask: no such cloud layer in this dataset; choose",
         ),
         (
             "landcovernet",
@@ -187,7 +191,12 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "  lists: null #",
             "split.strategy official needs the publisher's lists; set dataset.lists",
         ),
-        ("ghana", "  seed: 0               # seed of the draw", "  bbox: null #", "dataset.bbox is not a known key"),
+        (
+            "ghana",
+            "  seed: 0               # random seed of the chip",
+            "  bbox: null #",
+            "dataset.bbox is not a known key",
+        ),
     ],
 )
 def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, message: str) -> None:
@@ -195,7 +204,7 @@ def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, me
     assert was in text
     (tmp_path / "params.yaml").write_text(text.replace(was, now, 1))
     with pytest.raises(LandsegError) as caught:
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
     assert message in str(caught.value)
 
 
@@ -203,7 +212,7 @@ def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
     text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(LandsegError, match=r"dataset\.ignore holds an id, and dataset\.mask_values = rgb has none"):
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
 
 
 def test_missing_section(tmp_path: Path) -> None:
@@ -217,7 +226,7 @@ def test_missing_section(tmp_path: Path) -> None:
 def test_several_faults_are_counted(tmp_path: Path) -> None:
     message = fault(
         tmp_path,
-        "size: 512             # height and width of a tile, px; a multiple of 32\n  edge: pad",
+        "size: 512             # tile height and width in pixels; a multiple of 32\n  edge: pad",
         "size: 500\n  edge: x",
     )
     assert message.endswith("(1 more after this one)")
@@ -237,12 +246,12 @@ def test_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(LandsegError, match=f"^{path}: {message}"):
-        check(path)
+        check_params(path)
 
 
 def test_a_folder_is_no_params_file(tmp_path: Path) -> None:
     with pytest.raises(LandsegError, match=f"^{tmp_path}: is a folder"):
-        check(tmp_path)
+        check_params(tmp_path)
 
 
 def test_sections_alone(tmp_path: Path) -> None:
@@ -259,16 +268,16 @@ def test_sections_alone(tmp_path: Path) -> None:
 
 def test_cloudy_scenes_leave_enough_clear_ones(tmp_path: Path) -> None:
     text = (ROOT / "presets/sample.yaml").read_text()
-    scenes = check(ROOT / "presets/sample.yaml").dataset
+    scenes = check_params(ROOT / "presets/sample.yaml").dataset
     assert isinstance(scenes, SampleParams)
     (tmp_path / "params.yaml").write_text(text.replace(f"cloudy: {scenes.cloudy}", f"cloudy: {scenes.scenes}"))
     with pytest.raises(LandsegError, match=r"dataset\.cloudy leaves fewer than three clear scenes"):
-        check(tmp_path / "params.yaml")
+        check_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_are_in_order(path: Path) -> None:
-    assert check(path).dataset.name == path.stem
+    assert check_params(path).dataset.name == path.stem
 
 
 def test_the_sample_ships() -> None:
@@ -281,7 +290,7 @@ def test_colours_in_hex(tmp_path: Path) -> None:
         .replace("ignore: []", "ignore: [9, '#ffffff']")
         .replace("mask_values: ids", "mask_values: palette")
     )
-    dataset = check(tmp_path / "params.yaml").dataset
+    dataset = check_params(tmp_path / "params.yaml").dataset
     assert isinstance(dataset, FolderParams)
     assert dataset.classes[1].color == (80, 0, 165)
     assert dataset.ignore == (9, (255, 255, 255))
@@ -316,7 +325,7 @@ OPTIONAL = {(section, key) for needed in NEEDED.values() for section, keys_of in
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
     there = {(name, key): lines for name, key, lines in keys(path)}
-    params = check(path)
+    params = check_params(path)
     left_out = OPTIONAL - {(name, key) for name, keys in NEEDED[params.dataset.name].items() for key in keys}
     for name in Params.model_fields:
         for key in type(getattr(params, name)).model_fields:
@@ -327,7 +336,7 @@ def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
 
 
 def test_schema_is_fresh() -> None:
-    assert (ROOT / "params.schema.json").read_text() == schema(), "run `landseg schema`"
+    assert (ROOT / "params.schema.json").read_text() == params_schema(), "run `landseg schema`"
 
 
 def test_schema_describes_every_key() -> None:
@@ -339,7 +348,7 @@ def test_schema_describes_every_key() -> None:
         for name, child in node.get("$defs", {}).items():
             yield from bare(child, name)
 
-    assert list(bare(json.loads(schema()), "")) == []
+    assert list(bare(json.loads(params_schema()), "")) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jsonschema") is None, reason="jsonschema is not installed")
@@ -347,7 +356,7 @@ def test_schema_describes_every_key() -> None:
 def test_schema_takes_the_presets(path: Path) -> None:
     import jsonschema  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    validator = jsonschema.Draft202012Validator(json.loads(schema()))
+    validator = jsonschema.Draft202012Validator(json.loads(params_schema()))
     content: Mapping[str, Any] = YAML(typ="safe").load(path.read_text())
     assert list(validator.iter_errors(content)) == []
     assert list(validator.iter_errors({**content, "modle": {}}))

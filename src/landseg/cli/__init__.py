@@ -37,7 +37,7 @@ ParamsFile = Annotated[Path, typer.Argument(help="The params file.")]
 @app.command()
 def check(path: ParamsFile = PARAMS) -> None:
     """Check a whole params file: unknown keys, wrong values, sections that disagree."""
-    from landseg.schema import check as check_params
+    from landseg.schema import check_params
 
     with reporting():
         check_params(path)
@@ -47,7 +47,7 @@ def check(path: ParamsFile = PARAMS) -> None:
 @app.command()
 def schema(path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("params.schema.json")) -> None:
     """Write the JSON Schema of params.yaml, which editors complete and check it by."""
-    from landseg.schema import schema as params_schema
+    from landseg.schema import params_schema
 
     with reporting(), atomic(path) as temporary:
         temporary.write_text(params_schema(), encoding="utf-8")

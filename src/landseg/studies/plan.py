@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from landseg.core.errors import LandsegError
 from landseg.core.params import Section, read, validate
-from landseg.schema import Params, check
+from landseg.schema import Params, check_params
 
 STUDIES = Path("studies")
 
@@ -161,7 +161,7 @@ def _parsed(settings: Sequence[str]) -> Overrides:
 
 def _cells(study: Study, path: Path, extra: Overrides, code: str) -> list[Cell]:
     params = read()
-    dataset = check().dataset.name  # params.yaml itself is in order, so that what is not is the study's
+    dataset = check_params().dataset.name  # first params.yaml itself, so that a fault below is the study's
     planned = []
     for label, changes in _settings(study):
         if dataset not in study.only_for.get(label, [dataset]):
