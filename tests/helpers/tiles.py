@@ -130,7 +130,7 @@ def model_info(**changes: Any) -> ModelInfo:
         "encoder": "mit_b0",
         "encoder_depth": 3,
         "classes": CLASSES,
-        "picture": PICTURE,
+        "rendering": PICTURE,
         "image_bands": CARD.bands,
         "dtypes": ("uint8",),
         "gsd": 0.5,
