@@ -16,7 +16,10 @@ STAGES = ["download", "filter", "tile", "convert", "split", "train", "evaluate",
 
 
 def clone(folder: Path) -> Path:
-    """Copy what git knows of the working tree, or would take, to a folder, and commit it without the sample's lock."""
+    """Copy the working tree to a folder, without ignored files, and commit it.
+
+    Its params.yaml is the sample's, and there is no dvc.lock, whatever the working tree holds.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -28,6 +31,7 @@ def clone(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.copy2(ROOT / "presets/sample.yaml", folder / "params.yaml")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     commit(folder)
     return folder

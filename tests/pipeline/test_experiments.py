@@ -1,0 +1,90 @@
+"""DVC experiments outside the workspace run the code of their own checkout, and record what it made."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.clones import clone, commit, dvc, set_params
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "dataset.scenes": 5,
+    "dataset.size": 256,
+    "dataset.cloudy": 1,
+    "tile.size": 64,
+    "split.ratios": [0.5, 0.25, 0.25],
+}
+CODE = "src/landseg/split/summary.py"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A clone with a tiny setting, run up to the split."""
+    folder = clone(tmp_path / "landseg")
+    set_params(folder, TINY)
+    commit(folder)
+    dvc(folder, "repro", "split")
+    commit(folder)
+    return folder
+
+
+def edit(source: Path) -> None:
+    """Change what the split stage writes: a warning."""
+    with source.open("a") as code:
+        code.write(
+            "\n\n_summarise = summarise\n\n\n"
+            "def summarise(*arguments):\n"
+            "    from dataclasses import replace\n\n"
+            '    return replace(_summarise(*arguments), warnings=["edited"])\n'
+        )
+
+
+def warned(project: Path, experiment: str) -> bool:
+    """Tell whether the results that an experiment recorded came from edited code."""
+    references = ["git", "for-each-ref", "--format=%(refname)", "refs/exps"]
+    names = subprocess.run(references, cwd=project, capture_output=True, text=True, check=True).stdout.split()
+    [reference] = [name for name in names if name.endswith(f"/{experiment}")]
+    shown = subprocess.run(
+        ["git", "show", f"{reference}:results/split.json"], cwd=project, capture_output=True, text=True, check=True
+    )
+    return "edited" in shown.stdout
+
+
+def test_the_edit_is_seen_in_the_workspace(project: Path) -> None:
+    edit(project / CODE)
+    dvc(project, "repro", "split")
+    assert "edited" in (project / "results/split.json").read_text()
+
+
+def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path) -> None:
+    dvc(project, "exp", "run", "--queue", "-n", "queued", "-S", "split.seed=5", "split")
+    edit(project / CODE)
+    dvc(project, "exp", "run", "--run-all", "-j", "1")
+    assert not warned(project, "queued")
+    # Nor does the run-cache hold a result of the edited code under the key of the clean one.
+    subprocess.run(["git", "checkout", "-q", "--", "src"], cwd=project, check=True)
+    set_params(project, {"split.seed": 5})
+    dvc(project, "repro", "split")
+    assert "edited" not in (project / "results/split.json").read_text()
+
+
+def test_a_temporary_experiment_runs_its_own_checkout(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(project / "src", other / "src")
+    edit(other / CODE)
+    # As an editable installation of another checkout would: its code comes before that of site-packages.
+    dvc(
+        project,
+        "exp",
+        "run",
+        "--temp",
+        "-n",
+        "apart",
+        "-S",
+        "split.seed=6",
+        "split",
+        variables={"PYTHONPATH": str(other / "src")},
+    )
+    assert not warned(project, "apart")
