@@ -31,7 +31,7 @@ from landseg.core.paths import Paths
 from landseg.core.tables import read_parquet
 from landseg.core.tile_archive import read_image, read_mask
 from landseg.evaluate.predict import predict_ids
-from landseg.maps.class_map import CERTAIN, opened_map
+from landseg.maps.class_map import MAX_CONFIDENCE, open_class_map
 from landseg.model.device import Accelerator, accelerator, mixed
 from landseg.model.segmenter import Segmenter, load
 from landseg.plotting import DPI, INK, draw_image, draw_legend, flow_legend, hatching, legend_height, page_axes
@@ -125,7 +125,7 @@ def mapped(bench: Bench, out: Path, window: int, overlap: float, confidence: boo
         pass
     maps = {}
     for scene in bench.scenes():
-        with opened_map(out / f"{scene}.tif") as class_map:
+        with open_class_map(out / f"{scene}.tif") as class_map:
             maps[scene] = class_map.read(Window(0, 0, class_map.grid.width, class_map.grid.height))
     return maps
 
@@ -186,7 +186,7 @@ def _pictures(bench: Bench, class_map: Pixels, out: Path, scene: str) -> list[tu
     coloured, none = palette(classes)[label], label == IGNORE
     coloured[none] = hatching(height, width)[none]
     with rasterio.open(out / f"{scene}_confidence.tif") as source:
-        sure = np.clip(source.read(1) / CERTAIN * 255, 0, 255).astype(np.uint8)
+        sure = np.clip(source.read(1) / MAX_CONFIDENCE * 255, 0, 255).astype(np.uint8)
     return [(image, True), (coloured, False), (palette(classes)[class_map], False), (np.dstack([sure] * 3), True)]
 
 

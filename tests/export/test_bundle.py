@@ -20,7 +20,7 @@ from helpers.runs import lock
 from helpers.scenes import photograph, unet, write
 
 from landseg.core.paths import Paths
-from landseg.maps.class_map import opened_map
+from landseg.maps.class_map import open_class_map
 from landseg.model.segmenter import save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -215,7 +215,7 @@ class TestPredict:
         done = without_torch("predict", scene, "--model", carried.onnx, "--out", "by_onnx", "--confidence")
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip().endswith("(ONNX Runtime)")
-        with opened_map(Path("by_onnx/scene.tif")) as made:
+        with open_class_map(Path("by_onnx/scene.tif")) as made:
             tags = made.tags
         assert tags["LANDSEG_MODEL"] == sha256(carried.onnx)
         assert tags["LANDSEG_SOURCE"] == sha256(carried.project / MODEL)

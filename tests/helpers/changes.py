@@ -8,7 +8,7 @@ import numpy.typing as npt
 from helpers.maps import CLASSES, Ids, make_map
 
 from landseg.core.classes import ClassTable, LandClass
-from landseg.maps.change.pair import Change, measured, opened_pair
+from landseg.maps.change.pair import ChangeMatrix, measure_change, open_map_pair
 from landseg.maps.class_map import NODATA
 
 # By hand: other, building and water are positions 0, 1 and 2, with the ids 0, 1 and 4.
@@ -22,9 +22,9 @@ def pair_of_maps(
     return make_map(folder / "a.tif", before, **kw), make_map(folder / "b.tif", after, **kw)
 
 
-def change_of(before: Path, after: Path) -> Change:
-    with opened_pair(before, after) as pair:
-        return measured(pair)
+def change_of(before: Path, after: Path) -> ChangeMatrix:
+    with open_map_pair(before, after) as pair:
+        return measure_change(pair)
 
 
 def speckled(height: int, width: int, seed: int) -> Ids:

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from landseg.core.classes import ClassTable, LandClass
-from landseg.maps.class_map import NODATA, written_map
+from landseg.maps.class_map import NODATA, create_class_map
 from landseg.raster.grid import Grid
 
 Ids = npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ def make_map(
 ) -> Path:
     """Write ids, (H, W), NODATA where there is none, as a map."""
     pixels = np.asarray(ids, np.uint8)
-    with written_map(path, grid_of(pixels, crs, transform), classes, tags or {}) as target:
+    with create_class_map(path, grid_of(pixels, crs, transform), classes, tags or {}) as target:
         target.write(0, pixels)
     return path
 

@@ -14,7 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from landseg.core.classes import LandClass
 from landseg.core.errors import LandsegError
-from landseg.maps.class_map import NODATA, ClassMap, map_files, opened_map, written_categories, written_map
+from landseg.maps.class_map import NODATA, ClassMap, create_category_raster, create_class_map, map_files, open_class_map
 
 COLOURS = {0: (10, 10, 10), 1: (230, 25, 75), 3: (0, 130, 200)}
 
@@ -39,7 +39,7 @@ def foreign(path: Path, pixels: npt.NDArray[Any], colours: Any = COLOURS, **prof
 class TestOurs:
     def test_what_is_read_is_what_was_written(self, tmp_path: Path) -> None:
         ids = patches(1100, 1300)
-        with opened_map(make_map(tmp_path / "a.tif", ids, tags={"LANDSEG_MODEL": "abc"})) as found:
+        with open_class_map(make_map(tmp_path / "a.tif", ids, tags={"LANDSEG_MODEL": "abc"})) as found:
             assert (whole(found) == ids).all()
             assert found.classes == CLASSES
             assert found.tags["LANDSEG_MODEL"] == "abc"
@@ -48,7 +48,7 @@ class TestOurs:
             assert (found.grid.crs, found.grid.transform) == (UTM, TEN_METRES)
 
     def test_windows_cover_every_pixel_once(self, tmp_path: Path) -> None:
-        with opened_map(make_map(tmp_path / "a.tif", patches(1100, 530))) as found:
+        with open_class_map(make_map(tmp_path / "a.tif", patches(1100, 530))) as found:
             seen = np.zeros((1100, 530), int)
             for window in found.windows():
                 assert max(window.width, window.height) <= 512
@@ -66,14 +66,14 @@ class TestOurs:
 
     def test_no_place_on_earth(self, tmp_path: Path) -> None:
         ids = patches(60, 70)
-        with opened_map(make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())) as found:
+        with open_class_map(make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())) as found:
             assert found.grid.crs is None
             assert (whole(found) == ids).all()
 
     def test_an_id_that_no_class_has(self, tmp_path: Path) -> None:
         ids = patches(600, 700)
         ids[530, 601] = 3
-        with opened_map(make_map(tmp_path / "a.tif", ids)) as found:
+        with open_class_map(make_map(tmp_path / "a.tif", ids)) as found:
             fault = r"a\.tif: the pixel at row 530, column 601 has the value 3, which no class"
             with pytest.raises(LandsegError, match=fault):
                 whole(found)
@@ -85,7 +85,7 @@ class TestOurs:
             target.update_tags(LANDSEG_CLASSES=table)
         with (
             pytest.raises(LandsegError, match=r"a\.tif: the tag LANDSEG_CLASSES is no class table \("),
-            opened_map(path),
+            open_class_map(path),
         ):
             pass
 
@@ -119,7 +119,7 @@ class TestBeside:
             (value, f"from {value // 20} to {value % 20}", (value % 256, 0, value // 256)) for value in range(400)
         ]
         pixels = np.arange(400, dtype=np.uint16).reshape(20, 20)
-        with written_categories(
+        with create_category_raster(
             tmp_path / "a.tif", grid_of(pixels), "uint16", entries, {"A": "b"}, 65535, "change"
         ) as target:
             target.write(0, pixels)
@@ -130,7 +130,7 @@ class TestBeside:
 
     def test_nothing_changes_when_the_block_raises(self, tmp_path: Path) -> None:
         def failing() -> None:
-            with written_map(path, grid_of(ids), CLASSES[:2], {}) as target:
+            with create_class_map(path, grid_of(ids), CLASSES[:2], {}) as target:
                 target.write(0, ids)
                 raise ArithmeticError
 
@@ -169,7 +169,7 @@ class TestOthers:
     def test_colours_alone(self, tmp_path: Path) -> None:
         ids = patches(40, 50)
         ids[ids == 4] = 3
-        with opened_map(foreign(tmp_path / "a.tif", ids, nodata=NODATA)) as found:
+        with open_class_map(foreign(tmp_path / "a.tif", ids, nodata=NODATA)) as found:
             assert (whole(found) == ids).all()
             assert [(c.id, c.name, c.color) for c in found.classes if c.id != 2] == [
                 (0, "class 0", (10, 10, 10)), (1, "class 1", (230, 25, 75)), (3, "class 3", (0, 130, 200)),
@@ -181,7 +181,7 @@ class TestOthers:
             "<PAMDataset><PAMRasterBand band='1'><CategoryNames><Category>bare &amp; rock</Category>"
             "<Category>Wald</Category><Category/><Category>Wasser</Category></CategoryNames></PAMRasterBand></PAMDataset>"
         )
-        with opened_map(path) as found:
+        with open_class_map(path) as found:
             assert found.classes == tuple(
                 LandClass(id=value, name=name, color=COLOURS[value])
                 for value, name in [(0, "bare & rock"), (1, "Wald"), (3, "Wasser")]
@@ -189,7 +189,7 @@ class TestOthers:
 
     def test_nodata_of_its_own(self, tmp_path: Path) -> None:
         ids = np.array([[0, 1], [3, 1]], np.uint8)
-        with opened_map(foreign(tmp_path / "a.tif", ids, nodata=0)) as found:
+        with open_class_map(foreign(tmp_path / "a.tif", ids, nodata=0)) as found:
             assert whole(found).tolist() == [[NODATA, 1], [3, 1]]
             assert 0 not in [land_class.id for land_class in found.classes]
 
@@ -197,34 +197,34 @@ class TestOthers:
         path = foreign(tmp_path / "a.tif", np.array([[0, 1], [3, 1]], np.uint8))
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
             target.write_mask(np.array([[255, 255], [0, 255]], np.uint8))
-        with opened_map(path) as found:
+        with open_class_map(path) as found:
             assert whole(found).tolist() == [[0, 1], [NODATA, 1]]
 
     def test_16_bits(self, tmp_path: Path) -> None:
         ids = np.array([[0, 1], [3, 65535]], np.uint16)
-        with opened_map(foreign(tmp_path / "a.tif", ids, nodata=65535)) as found:
+        with open_class_map(foreign(tmp_path / "a.tif", ids, nodata=65535)) as found:
             assert whole(found).tolist() == [[0, 1], [3, NODATA]]
         ids[0, 1] = 257
         path = foreign(tmp_path / "b.tif", ids, nodata=65535)
-        with opened_map(path) as found, pytest.raises(LandsegError, match="row 0, column 1 has the value 257"):
+        with open_class_map(path) as found, pytest.raises(LandsegError, match="row 0, column 1 has the value 257"):
             whole(found)
 
     def test_no_colours(self, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.tif", patches(20, 20), None)
-        with pytest.raises(LandsegError, match=r"a\.tif: says nowhere what its values mean; give"), opened_map(path):
+        with pytest.raises(LandsegError, match=r"a\.tif: says nowhere what its values mean; give"), open_class_map(path):
             pass
 
     def test_fractions(self, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.tif", patches(20, 20).astype(np.float32), None)
-        with pytest.raises(LandsegError, match=r"a\.tif: holds float32, not class ids"), opened_map(path):
+        with pytest.raises(LandsegError, match=r"a\.tif: holds float32, not class ids"), open_class_map(path):
             pass
 
     def test_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(LandsegError, match=r"a\.tif: not there"), opened_map(tmp_path / "a.tif"):
+        with pytest.raises(LandsegError, match=r"a\.tif: not there"), open_class_map(tmp_path / "a.tif"):
             pass
 
     def test_real(self, real_data: Path) -> None:
         """LandCover.ai's masks are of ids without colours."""
         mask = min((real_data / "landcoverai/masks").glob("*.tif"), key=lambda path: path.stat().st_size)
-        with pytest.raises(LandsegError, match="says nowhere what its values mean"), opened_map(mask):
+        with pytest.raises(LandsegError, match="says nowhere what its values mean"), open_class_map(mask):
             pass

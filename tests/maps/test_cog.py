@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from landseg.core.errors import LandsegError
-from landseg.maps.cog import Cog, cog
+from landseg.maps.cog import CogWriter, create_cog
 from landseg.raster.io import unplaced
 
 Pixels = npt.NDArray[Any]
@@ -28,7 +28,7 @@ def noise(*shape: int, dtype: str = "uint8", seed: int = 0) -> Pixels:
 def write(path: Path, pixels: Pixels, rows: int = 97, **options: Any) -> Path:
     bands = pixels.shape[0] if pixels.ndim == 3 else 1
     grid = options.pop("grid", grid_of(pixels))
-    with cog(path, grid, pixels.dtype.name, bands=bands, **options) as target:
+    with create_cog(path, grid, pixels.dtype.name, bands=bands, **options) as target:
         for row in range(0, grid.height, rows):
             target.write(row, pixels[..., row : row + rows, :])
     return path
@@ -125,7 +125,7 @@ class TestWholeOrNotAtAll:
 
     def test_a_block_that_raises(self, former: Path) -> None:
         def interrupted() -> None:
-            with cog(former, grid_of(noise(1000, 900)), "uint8") as target:
+            with create_cog(former, grid_of(noise(1000, 900)), "uint8") as target:
                 target.write(0, noise(600, 900))
                 raise KeyboardInterrupt
 
@@ -142,8 +142,8 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from helpers.maps import grid_of, patches
-from landseg.maps.cog import cog
-with cog(Path({str(former)!r}), grid_of(patches(600, 600)), "uint8") as target:
+from landseg.maps.cog import create_cog
+with create_cog(Path({str(former)!r}), grid_of(patches(600, 600)), "uint8") as target:
     target.write(0, patches(600, 600))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -177,7 +177,7 @@ with cog(Path({str(former)!r}), grid_of(patches(600, 600)), "uint8") as target:
         ids=["not the next row", "too many rows", "another width", "another count of bands", "another dtype"],
     )
     def test_rows_that_do_not_belong(self, row: int, pixels: Pixels, tmp_path: Path) -> None:
-        with pytest.raises(ValueError), cog(tmp_path / "a.tif", grid_of(noise(20, 30)), "uint8") as target:
+        with pytest.raises(ValueError), create_cog(tmp_path / "a.tif", grid_of(noise(20, 30)), "uint8") as target:
             target.write(row, pixels)
         assert not list(tmp_path.iterdir())
 
@@ -203,13 +203,13 @@ class TestFullDisk:
             assert (source.read(1) == pixels).all()
 
     def test_pixels_that_got_lost_without_a_word(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def forgetful(self: Cog, row: int, pixels: Pixels) -> None:
+        def forgetful(self: CogWriter, row: int, pixels: Pixels) -> None:
             faithful(self, row, pixels)
             if self.rows == 600:
                 self._target.write(np.zeros((512, 600), np.uint8), 1, window=((0, 512), (0, 600)))
 
-        faithful = Cog.write
-        monkeypatch.setattr(Cog, "write", forgetful)
+        faithful = CogWriter.write
+        monkeypatch.setattr(CogWriter, "write", forgetful)
         with pytest.raises(LandsegError, match=r"a\.tif: cannot be written whole"):
             write(tmp_path / "a.tif", noise(600, 600))
         assert not list(tmp_path.iterdir())
@@ -224,12 +224,12 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import numpy as np
 from helpers.maps import grid_of
-from landseg.maps.cog import cog
+from landseg.maps.cog import create_cog
 
 height = int(sys.argv[1])
 rows = np.repeat(np.arange(64, dtype=np.uint8)[:, None], 8192, axis=1)
 grid = grid_of(np.broadcast_to(rows[:1], (height, 8192)))
-with cog(Path({str(tmp_path)!r}) / "a.tif", grid, "uint8", nodata=255) as target:
+with create_cog(Path({str(tmp_path)!r}) / "a.tif", grid, "uint8", nodata=255) as target:
     for row in range(0, height, 64):
         target.write(row, rows)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import t
 
 from landseg.core.errors import LandsegError
-from landseg.maps.estimator import clustered, drawn, ends_of, stratified
+from landseg.maps.estimator import cluster_estimate, drawn, percentile_interval, stratified_estimate
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -17,7 +17,7 @@ HECTARES = PIXELS * 0.09
 
 
 def test_the_papers_example_areas() -> None:
-    found = stratified(HECTARES, SAMPLE)
+    found = stratified_estimate(HECTARES, SAMPLE)
     assert found.areas.round().tolist() == [21_158, 11_686, 285_770, 581_386]
     margins = found.areas_interval[:, 1] - found.areas
     assert margins.round().tolist() == [6_158, 3_756, 15_510, 16_282]
@@ -27,7 +27,7 @@ def test_the_papers_example_areas() -> None:
 
 
 def test_the_papers_example_in_pixels() -> None:
-    found = stratified(PIXELS, SAMPLE)
+    found = stratified_estimate(PIXELS, SAMPLE)
     assert round(found.areas[0]) == 235_086
     # The paper prints a standard error of 34,097 pixels, and for 1.96 of these 68,418, which is 1.96 times 34,907.
     assert round(found.areas_se[0]) == 34_907
@@ -35,7 +35,7 @@ def test_the_papers_example_in_pixels() -> None:
 
 
 def test_the_papers_example_accuracies() -> None:
-    found = stratified(HECTARES, SAMPLE)
+    found = stratified_estimate(HECTARES, SAMPLE)
     assert found.users.round(2).tolist() == [0.88, 0.73, 0.93, 0.96]
     assert (1.96 * found.users_se).round(2).tolist() == [0.07, 0.10, 0.04, 0.02]
     assert found.producers.round(2).tolist() == [0.75, 0.85, 0.93, 0.96]
@@ -51,20 +51,20 @@ def test_a_mapped_class_without_a_reference_point_is_refused() -> None:
     with pytest.raises(
         LandsegError, match=r"^water: takes 2\.50% of the map, and nothing in the reference is mapped as"
     ):
-        stratified(np.array([39.0, 1.0]), sample, ["land", "water"])
-    assert stratified(np.array([39.0, 0.0]), sample).areas == pytest.approx([39 * 50 / 53, 39 * 3 / 53])
+        stratified_estimate(np.array([39.0, 1.0]), sample, ["land", "water"])
+    assert stratified_estimate(np.array([39.0, 0.0]), sample).areas == pytest.approx([39 * 50 / 53, 39 * 3 / 53])
 
 
 def test_a_map_without_a_class_is_refused() -> None:
     with pytest.raises(LandsegError, match="holds no pixel of any class"):
-        stratified(np.zeros(2), np.array([[5, 1], [1, 5]]))
+        stratified_estimate(np.zeros(2), np.array([[5, 1], [1, 5]]))
 
 
 def test_a_little_that_the_reference_does_not_know_is_taken_as_mapped() -> None:
     sample = np.zeros((3, 3), np.int64)
     sample[:, :2] = [[40, 5], [6, 60], [4, 0]]
     mapped = np.array([30.0, 69.5, 0.5])
-    found, without = stratified(mapped, sample), stratified(mapped * [1, 1, 0], sample)
+    found, without = stratified_estimate(mapped, sample), stratified_estimate(mapped * [1, 1, 0], sample)
     assert found.taken.tolist() == [0, 0, 0.5]
     assert found.areas == pytest.approx(without.areas + found.taken)
     assert found.areas.sum() == pytest.approx(100)
@@ -73,75 +73,75 @@ def test_a_little_that_the_reference_does_not_know_is_taken_as_mapped() -> None:
     assert np.isnan([found.users[2], found.producers[2], *found.producers_interval[2]]).all()
     assert found.producers[:2] == pytest.approx(without.producers[:2])
     assert found.overall == pytest.approx(without.overall)  # of the rest
-    by_places = clustered(mapped, np.stack([sample, sample + 3 * (sample > 0)]))
+    by_places = cluster_estimate(mapped, np.stack([sample, sample + 3 * (sample > 0)]))
     assert by_places.taken.tolist() == [0, 0, 0.5]
     assert np.isnan([by_places.users[2], by_places.producers[2], *by_places.producers_interval[2]]).all()
     assert by_places.areas.sum() == pytest.approx(100)
     off = t.ppf(0.975, 1) * by_places.areas_se[0] + 0.5
     assert by_places.areas_interval[0] == pytest.approx([by_places.areas[0] - off, by_places.areas[0] + off])
     with pytest.raises(LandsegError, match=r"^class 2: takes 1\.10% of the map"):
-        stratified(np.array([30.0, 68.9, 1.1]), sample)
+        stratified_estimate(np.array([30.0, 68.9, 1.1]), sample)
     with pytest.raises(LandsegError, match=r"^class 2: takes 1\.10% of the map"):
-        clustered(np.array([30.0, 68.9, 1.1]), sample[None])
+        cluster_estimate(np.array([30.0, 68.9, 1.1]), sample[None])
 
 
 def test_no_interval_reaches_beyond_what_there_is() -> None:
     sample = np.array([[50, 1, 0], [1, 50, 0], [1, 0, 50]])
-    found = stratified(np.array([90.0, 9.0, 1.0]), sample)
+    found = stratified_estimate(np.array([90.0, 9.0, 1.0]), sample)
     assert found.areas[2] - 1.96 * found.areas_se[2] < 0
     assert found.areas_interval[2, 0] == 0
     assert found.users[1] + 1.96 * found.users_se[1] > 1
     assert found.users_interval[1, 1] == 1
     assert found.producers_interval.min() >= 0
     units = places(np.random.default_rng(0), 3, spread=2)
-    ends = clustered(np.array([99.0, 1.0]), units).areas_interval
+    ends = cluster_estimate(np.array([99.0, 1.0]), units).areas_interval
     assert (ends.min(), ends.max()) == (0, 100)
 
 
 def test_a_difference_of_rounding_is_no_bias() -> None:
     mapped = np.array([1188.1234567, 27.87654321, 173.0101])
     sample = np.diag([70, 60, 61])
-    assert (stratified(mapped, sample).areas != mapped).any()
-    assert stratified(mapped, sample).bias.tolist() == [0, 0, 0]
-    assert not stratified(mapped, sample).beyond_chance.any()
+    assert (stratified_estimate(mapped, sample).areas != mapped).any()
+    assert stratified_estimate(mapped, sample).bias.tolist() == [0, 0, 0]
+    assert not stratified_estimate(mapped, sample).beyond_chance.any()
 
 
 def test_of_many_classes_none_is_said_to_be_off_by_more_than_chance_19_times_of_20() -> None:
     chance, count = np.random.default_rng(5), 10
     within = np.full((count, count), 0.15 / 9) + (0.85 - 0.15 / 9) * np.eye(count)  # adds to a class what it takes
     mapped = np.full(count, 10.0)
-    found = [stratified(mapped, truth(chance, within, 100)) for _ in range(600)]
+    found = [stratified_estimate(mapped, truth(chance, within, 100)) for _ in range(600)]
     alarms = np.mean([of.beyond_chance.any() for of in found])
     one_by_one = np.mean([(np.abs(of.bias) > 1.96 * of.areas_se).any() for of in found])
     assert alarms < 0.07
     assert one_by_one > 0.25
     within[0, 1:] += 0.05  # and now it does not
     within[1:, 1:] -= 0.05 * np.eye(count)[1:, 1:]
-    assert np.mean([stratified(mapped, truth(chance, within, 100)).beyond_chance[0] for _ in range(100)]) > 0.8
+    assert np.mean([stratified_estimate(mapped, truth(chance, within, 100)).beyond_chance[0] for _ in range(100)]) > 0.8
 
 
 def test_few_points_that_all_agree_prove_nothing() -> None:
     mapped = np.array([70.0, 25.0, 5.0])
     sample = np.array([[60, 0, 3], [0, 60, 0], [0, 0, 0]])  # three on the third, all of the first
-    found = stratified(mapped, sample)
+    found = stratified_estimate(mapped, sample)
     assert found.areas_se.tolist() == [0, 0, 0]
     assert np.abs(found.bias).tolist() == [5, 0, 5]
     assert not found.beyond_chance.any()
     assert found.unseen == pytest.approx([70 / 20, 25 / 20, 5])
     sample[0, 2] = 2
-    assert stratified(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 5])  # all of it, and no more
+    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 5])  # all of it, and no more
     sample[0, 2] = 50
-    found = stratified(mapped, sample)
+    found = stratified_estimate(mapped, sample)
     assert found.beyond_chance.tolist() == [True, False, True]
     assert found.unseen == pytest.approx([70 / 20, 25 / 20, 5 * 3 / 50])
     sample[1, 2] = 1
-    assert stratified(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])
+    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])
     sample[:, 2] = [0, 0, 1]
-    assert stratified(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])  # no interval at all
+    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])  # no interval at all
 
 
 def test_one_point_has_no_variance() -> None:
-    found = stratified(np.array([39.0, 1.0]), np.array([[50, 0], [3, 1]]))
+    found = stratified_estimate(np.array([39.0, 1.0]), np.array([[50, 0], [3, 1]]))
     assert found.areas == pytest.approx([39 * 50 / 53, 39 * 3 / 53 + 1])
     assert np.isnan(found.areas_se).all()
     assert np.isnan(found.areas_interval).all()
@@ -151,7 +151,7 @@ def test_one_point_has_no_variance() -> None:
 def test_classes_that_neither_the_map_nor_the_points_have_are_nothing() -> None:
     sample = np.zeros((3, 3), np.int64)
     sample[:2, :2] = [[40, 5], [3, 60]]
-    found = stratified(np.array([30.0, 70.0, 0.0]), sample)
+    found = stratified_estimate(np.array([30.0, 70.0, 0.0]), sample)
     assert found.areas[2] == found.areas_se[2] == 0
     assert np.isnan([found.users[2], found.producers[2]]).all()
     assert np.isfinite(found.overall_se)
@@ -170,7 +170,7 @@ def test_intervals_of_independent_points_hold_the_truth_95_times_of_100() -> Non
     producers = np.diagonal(within) * mapped / true
     hits = []
     for _ in range(1000):
-        found = stratified(mapped, truth(chance, within, 150))
+        found = stratified_estimate(mapped, truth(chance, within, 150))
         ends = np.concatenate([found.areas_interval, found.users_interval, found.producers_interval])
         sought = np.concatenate([true, np.diagonal(within), producers])
         hits.append(
@@ -194,7 +194,7 @@ def test_places_not_their_pixels_are_what_intervals_are_drawn_over() -> None:
     hits = []
     for _ in range(150):
         matrices = places(chance, 40)
-        by_places, naive = clustered(mapped, matrices, resamples=300), stratified(mapped, matrices.sum(axis=0))
+        by_places, naive = cluster_estimate(mapped, matrices, resamples=300), stratified_estimate(mapped, matrices.sum(axis=0))
         assert by_places.areas == pytest.approx(naive.areas)
         assert by_places.users == pytest.approx(naive.users)
         hits.append([low <= 0.9 <= high for low, high in (by_places.users_interval[0], naive.users_interval[0])])
@@ -217,10 +217,10 @@ def test_the_areas_of_a_new_place_are_held_95_times_of_100(count: int) -> None:
     for _ in range(400):
         matrices, new = landscapes(chance, count), landscapes(chance, 1)[0]
         mapped, true = new.sum(axis=0).astype(float), new.sum(axis=1)
-        low, high = clustered(mapped, matrices, resamples=2).areas_interval.T
+        low, high = cluster_estimate(mapped, matrices, resamples=2).areas_interval.T
         # The interval of the average place, by drawing places: what this is not to be.
         sums = np.concatenate(list(drawn(matrices, 100, 0)))
-        of_average = ends_of(sums / np.maximum(1, sums.sum(axis=1, keepdims=True)) @ mapped).T
+        of_average = percentile_interval(sums / np.maximum(1, sums.sum(axis=1, keepdims=True)) @ mapped).T
         hits.append([(low <= true) & (true <= high), (of_average[0] <= true) & (true <= of_average[1])])
     new_place, average = np.mean(hits, axis=0)
     assert new_place == pytest.approx(0.95, abs=0.06)
@@ -241,7 +241,7 @@ def test_every_place_is_adjusted_by_the_others() -> None:
             adjusted += mapped[channel] * (others[:, channel] / known if known else np.eye(3)[channel])
         off.append(adjusted - true)
         counted.append(mapped - true)
-    found = clustered(np.array([300.0, 150.0, 50.0]), units)
+    found = cluster_estimate(np.array([300.0, 150.0, 50.0]), units)
     error = 500 * np.sqrt(np.square(off).sum(axis=0) / 3)
     assert found.areas_se == pytest.approx(error)
     margin = t.ppf(0.975, 3) * error
@@ -254,12 +254,12 @@ def test_every_place_is_adjusted_by_the_others() -> None:
 
 def test_adjusting_helps_places_that_err_alike_and_need_not_others() -> None:
     alike = np.array([[[900, 100], [0, 1000]], [[1800, 200], [0, 2000]], [[450, 50], [0, 500]]])
-    found = clustered(np.array([40.0, 60.0]), alike).left_out
+    found = cluster_estimate(np.array([40.0, 60.0]), alike).left_out
     assert found is not None
     assert found.mapped == pytest.approx([0.05] * 3)
     assert found.adjusted == pytest.approx([0] * 3, abs=1e-9)
     opposite = np.array([[[900, 100], [0, 1000]], [[1000, 0], [100, 900]]])
-    found = clustered(np.array([40.0, 60.0]), opposite).left_out
+    found = cluster_estimate(np.array([40.0, 60.0]), opposite).left_out
     assert found is not None
     assert (found.adjusted > found.mapped).all()
 
@@ -271,10 +271,10 @@ def test_what_one_place_alone_says_is_never_beyond_chance() -> None:
     mapped = np.array([50.0, 20.0, 30.0])
     units[3, 0, 2], units[3, 2, 2] = 9, 1
     units[4, 0, 2], units[4, 2, 2] = 9, 1
-    twice = clustered(mapped, units)
+    twice = cluster_estimate(mapped, units)
     assert twice.beyond_chance.tolist() == [True, True, True]
     units[4, :, 2] = 0
-    once = clustered(mapped, units)
+    once = cluster_estimate(mapped, units)
     assert once.areas == pytest.approx(twice.areas)
     assert once.beyond_chance.tolist() == [False, True, False]  # nothing of it is the second
 
@@ -282,7 +282,7 @@ def test_what_one_place_alone_says_is_never_beyond_chance() -> None:
 def test_places_are_drawn_alike_each_time_and_empty_ones_never() -> None:
     matrices = places(np.random.default_rng(2), 12)
     more = np.concatenate([matrices, np.zeros((3, 2, 2), np.int64)])
-    first, second = clustered(np.array([1.0, 2.0]), matrices), clustered(np.array([1.0, 2.0]), more)
+    first, second = cluster_estimate(np.array([1.0, 2.0]), matrices), cluster_estimate(np.array([1.0, 2.0]), more)
     assert (first.areas_interval == second.areas_interval).all()
     assert first.units == second.units == 12
     assert first.held is not None
@@ -292,7 +292,7 @@ def test_places_are_drawn_alike_each_time_and_empty_ones_never() -> None:
 
 
 def test_one_place_gives_no_interval() -> None:
-    found = clustered(np.array([1.0, 2.0]), places(np.random.default_rng(3), 1))
+    found = cluster_estimate(np.array([1.0, 2.0]), places(np.random.default_rng(3), 1))
     assert found.units == 1
     assert np.isnan(found.areas_interval).all()
     assert np.isnan([found.overall_se, *found.users_se]).all()
@@ -303,7 +303,7 @@ def test_a_class_mapped_in_one_place_alone_has_no_interval_of_its_own() -> None:
     matrices = np.zeros((12, 3, 3), np.int64)
     matrices[:, :2, :2] = places(np.random.default_rng(4), 12)
     matrices[5, 2, 2], matrices[5, 0, 2] = 90, 10
-    found = clustered(np.array([40.0, 50.0, 10.0]), matrices)
+    found = cluster_estimate(np.array([40.0, 50.0, 10.0]), matrices)
     assert found.held is not None
     assert found.held.tolist() == [12, 12, 1]
     assert found.users[2] == 0.9
@@ -316,5 +316,5 @@ def test_where_no_place_drawn_has_a_mapped_class_it_is_as_in_all_places() -> Non
     matrices = np.zeros((12, 3, 3), np.int64)
     matrices[:, :2, :2] = [[80, 10], [20, 90]]
     matrices[5] = [[60, 10, 30], [40, 90, 0], [0, 0, 70]]  # the one with the third, and worse than others at the first
-    found = clustered(np.array([40.0, 50.0, 10.0]), matrices)
+    found = cluster_estimate(np.array([40.0, 50.0, 10.0]), matrices)
     assert found.overall_interval[1] == pytest.approx(0.8 * 0.4 + 0.9 * 0.5 + 0.7 * 0.1)  # without that one

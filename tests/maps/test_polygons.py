@@ -13,9 +13,9 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from landseg.core.errors import LandsegError
-from landseg.maps.class_map import CERTAIN, NODATA, opened_map
-from landseg.maps.polygons import polygons, write_polygons
-from landseg.maps.style import legend
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
+from landseg.maps.polygons import map_polygons, write_polygons
+from landseg.maps.style import class_legend
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import row_areas
 
@@ -25,8 +25,8 @@ Ids = npt.NDArray[np.uint8]
 def vectors(
     path: Path, ids: Any, min_pixels: int = 1, tolerance: float = 0, confidence: Path | None = None, **place: Any
 ) -> Any:
-    with opened_map(make_map(path, ids, **place)) as classes_map:
-        return polygons(classes_map, confidence, min_pixels, tolerance)
+    with open_class_map(make_map(path, ids, **place)) as classes_map:
+        return map_polygons(classes_map, confidence, min_pixels, tolerance)
 
 
 def regions(ids: Ids) -> list[tuple[int, npt.NDArray[np.bool_]]]:
@@ -181,7 +181,7 @@ class TestColumns:
         ids = patches(530, 540, 3, cell=60)
         pixels = np.random.default_rng(3).integers(0, 256, ids.shape).astype(np.uint8)
         frame = vectors(tmp_path / "a.tif", ids, tolerance=2, confidence=gray(tmp_path / "c.tif", pixels))
-        total = frame["confidence"] * CERTAIN * shapely.area(vectors(tmp_path / "a.tif", ids).geometry) / 100
+        total = frame["confidence"] * MAX_CONFIDENCE * shapely.area(vectors(tmp_path / "a.tif", ids).geometry) / 100
         found = sorted(zip(frame["class_id"], total, strict=True))
         np.testing.assert_allclose(found, sums(ids, pixels), rtol=1e-9)
         assert vectors(tmp_path / "a.tif", ids)["confidence"].isna().all()
@@ -212,7 +212,7 @@ class TestFiles:
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
     def test_gdal_reads_a_geopackage(self, frame: Any, tmp_path: Path) -> None:
-        write_polygons(frame, tmp_path / "a.gpkg", legend(CLASSES))
+        write_polygons(frame, tmp_path / "a.gpkg", class_legend(CLASSES))
         report = gdal("ogrinfo", "-so", tmp_path / "a.gpkg", "a")
         assert f"Feature Count: {len(frame)}" in report
         assert "Geometry: Polygon" in report
@@ -222,7 +222,7 @@ class TestFiles:
         assert f"= {len(frame)}\n" in counted
 
     def test_qgis_finds_a_style(self, frame: Any, tmp_path: Path) -> None:
-        write_polygons(frame, tmp_path / "a.gpkg", legend(CLASSES))
+        write_polygons(frame, tmp_path / "a.gpkg", class_legend(CLASSES))
         style = gpd.read_file(tmp_path / "a.gpkg", layer="layer_styles")
         assert style[["f_table_name", "f_geometry_column"]].to_numpy().tolist() == [["a", "geom"]]
         assert style["useAsDefault"].tolist() == [True]

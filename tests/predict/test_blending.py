@@ -16,7 +16,7 @@ from torch import nn
 from landseg.core.arrays import Pixels
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
-from landseg.maps.class_map import CERTAIN, NODATA
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA
 from landseg.model.segmenter import Segmenter
 from landseg.predict.torch_backend import TorchBackend
 from landseg.raster.image import Imagery
@@ -64,7 +64,7 @@ def whole_pass(model: Segmenter, picture: Pixels) -> Floats:
 
 
 def as_bytes(probabilities: Floats) -> Pixels:
-    return np.rint(probabilities * CERTAIN).astype(np.uint8)
+    return np.rint(probabilities * MAX_CONFIDENCE).astype(np.uint8)
 
 
 class TestOneWindow:
@@ -93,7 +93,7 @@ class TestManyWindows:
             for col in range(0, 192, 64):
                 expected = plain(model, picture[row : row + 64, col : col + 64])
                 np.testing.assert_array_equal(channels[row : row + 64, col : col + 64], expected.argmax(0))
-                difference = probabilities[:, row : row + 64, col : col + 64] - CERTAIN * expected
+                difference = probabilities[:, row : row + 64, col : col + 64] - MAX_CONFIDENCE * expected
                 assert np.abs(difference).max() <= 0.51
 
     def test_where_one_window_alone_sees_its_word_counts(self, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ class TestManyWindows:
         model, picture = convolutions(0), photograph(150, 201)
         channels, _, probabilities = mapped(write(tmp_path / "a.tif", picture), blender(model, 64, overlap))
         whole = plain(model, picture)
-        assert np.abs(probabilities - CERTAIN * whole).max() <= 0.51
+        assert np.abs(probabilities - MAX_CONFIDENCE * whole).max() <= 0.51
         np.testing.assert_array_equal(channels, whole.argmax(0))
 
     def test_overlap_takes_the_seams_away(self, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ class TestManyWindows:
         seams = {}
         for overlap in (0, 0.25, 0.5):
             _, _, probabilities = mapped(path, blender(model, 64, overlap))
-            seams[overlap] = np.abs(probabilities / CERTAIN - whole).max()
-        rounding = 0.5 / CERTAIN
+            seams[overlap] = np.abs(probabilities / MAX_CONFIDENCE - whole).max()
+        rounding = 0.5 / MAX_CONFIDENCE
         assert seams[0] > 0.2
         assert seams[0.25] < seams[0] / 5
         assert seams[0.5] < seams[0] / 20 + rounding
@@ -131,7 +131,7 @@ class TestManyWindows:
         whole = whole_pass(model, picture)
         for rim in (np.s_[:4], np.s_[-4:], np.s_[:, :4], np.s_[:, -4:]):
             assert (channels[rim] == whole.argmax(0)[rim]).mean() > 0.99
-            assert np.abs(confidence[rim] / CERTAIN - whole.max(0)[rim]).max() < 0.05
+            assert np.abs(confidence[rim] / MAX_CONFIDENCE - whole.max(0)[rim]).max() < 0.05
 
     def test_how_many_at_a_time_makes_no_difference(self, tmp_path: Path) -> None:
         model, path = unet(), write(tmp_path / "a.tif", photograph(150, 201))
@@ -181,7 +181,7 @@ class TestSymmetries:
             turned = np.rot90(picture, quarters)
             total += np.rot90(plain(model, turned), -quarters, (1, 2))
             total += np.rot90(plain(model, turned[:, ::-1])[:, :, ::-1], -quarters, (1, 2))
-        assert np.abs(probabilities - CERTAIN * total / 8).max() <= 0.51
+        assert np.abs(probabilities - MAX_CONFIDENCE * total / 8).max() <= 0.51
 
     def test_windows_need_not_be_square(self, tmp_path: Path) -> None:
         model, picture = convolutions(0), photograph(64, 40)

@@ -27,7 +27,7 @@ from rasterio.windows import Window
 from typer.testing import Result
 
 from landseg.core.classes import ids
-from landseg.maps.class_map import CERTAIN, NODATA, opened_map
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
 from landseg.model.segmenter import Segmenter, save
 from landseg.raster.io import unplaced
 
@@ -75,7 +75,7 @@ class TestFiles:
         channels, _, _ = mapped(folder / "scene.tif", blender(model, 64))
         expected = np.full_like(channels, NODATA)
         expected[channels != NODATA] = ids(CLASSES)[channels[channels != NODATA]]
-        with opened_map(Path("maps/scene.tif")) as made, rasterio.open("scene.tif") as scene:
+        with open_class_map(Path("maps/scene.tif")) as made, rasterio.open("scene.tif") as scene:
             found = made.read(Window(0, 0, 201, 150))
             assert (made.grid.crs, made.grid.transform) == (scene.crs, scene.transform)
             assert made.classes == CLASSES
@@ -87,7 +87,7 @@ class TestFiles:
     @pytest.mark.usefixtures("folder")
     def test_says_where_it_comes_from(self, model: Segmenter) -> None:
         predict("scene.tif")
-        with opened_map(Path("maps/scene.tif")) as made:
+        with open_class_map(Path("maps/scene.tif")) as made:
             tags = made.tags
         assert tags["LANDSEG_SCENE"] == "scene"
         assert tags["LANDSEG_MODEL"] == hashlib.sha256(Path("model.safetensors").read_bytes()).hexdigest()
@@ -114,7 +114,7 @@ class TestFiles:
             classes = made.read(1)
         seen = classes != NODATA
         np.testing.assert_array_equal(confidence, np.where(seen, probabilities.max(axis=0), NODATA))
-        assert np.abs(probabilities[:, seen].sum(axis=0, dtype=int) - CERTAIN).max() <= 2
+        assert np.abs(probabilities[:, seen].sum(axis=0, dtype=int) - MAX_CONFIDENCE).max() <= 2
         sure = np.where(seen, probabilities, 0).max(axis=0)
         assert (probabilities[np.searchsorted(ids(CLASSES), classes[seen]), seen.nonzero()[0], seen.nonzero()[1]]
                 == sure[seen]).all()  # fmt: skip
@@ -403,7 +403,7 @@ class TestModel:
         for name in ("HEAD", "workspace", made):
             done = predict("scene.tif", "--overwrite", model=str(name))
             assert done.exit_code == 0, done.output
-            with opened_map(Path("maps/scene.tif")) as found:
+            with open_class_map(Path("maps/scene.tif")) as found:
                 assert found.tags["LANDSEG_REVISION"] == head
         refused_name = predict("scene.tif", "--overwrite", model="nothing")
         assert refused_name.stderr.startswith("error: nothing: no git revision and no DVC experiment")

@@ -107,19 +107,19 @@ def area(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure the area of classes, with its error where a reference is given (Olofsson et al., 2014)."""
-    from landseg.maps.area.measure import areas, write_csv
-    from landseg.maps.area.report import report
-    from landseg.maps.sources import require_kept
+    from landseg.maps.area.measure import measure_areas, write_areas
+    from landseg.maps.area.report import area_report
+    from landseg.maps.sources import require_inputs_kept
     from landseg.raster.io import raster
 
     with _tidily():
         written = [csv] if csv else []
-        require_kept([Path(name) for name in (*maps, points, matrix) if name], written)
+        require_inputs_kept([Path(name) for name in (*maps, points, matrix) if name], written)
         require_new(written, overwrite)
-        found = areas([raster(location) for location in maps], points, matrix)
-        typer.echo(report(found))
+        found = measure_areas([raster(location) for location in maps], points, matrix)
+        typer.echo(area_report(found))
         if csv:
-            write_csv(found, csv)
+            write_areas(found, csv)
 
 
 def change(
@@ -141,7 +141,7 @@ def change(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what became what between two maps, or two scenes and a model, with its error where a reference is given."""
-    from landseg.maps.change.outputs import outputs, require_fit, require_mappable, write_change
+    from landseg.maps.change.outputs import change_outputs, require_change_inputs, require_change_maps, write_change
     from landseg.raster.io import raster
 
     with _tidily():
@@ -149,13 +149,13 @@ def change(
         if not model:
             _require_scenes(bands, dataset, resample, window, overlap, d4, batch, device)
             maps = [raster(location) for location in (before, after)]
-        require_fit(maps, out, points, matrix, overwrite)
+        require_change_inputs(maps, out, points, matrix, overwrite)
         if model:
             from landseg.predict.command import PredictOptions, map_pair
 
             look = PredictOptions(model, _split(bands), (), resample, window, overlap, batch, d4, device)
-            require = partial(require_mappable, points=points, matrix=matrix, min_area=min_area)
-            maps = map_pair((before, after), dataset, look, out, overwrite, outputs(out), require, _aside)
+            require = partial(require_change_maps, points=points, matrix=matrix, min_area=min_area)
+            maps = map_pair((before, after), dataset, look, out, overwrite, change_outputs(out), require, _aside)
         typer.echo(write_change(maps[0], maps[1], out, points, matrix, min_area))
 
 

@@ -16,17 +16,17 @@ from rasterio.windows import Window
 from landseg.core.classes import IGNORE, ClassTable, LandClass
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.cog import Cog, cog
-from landseg.maps.style import Legend, aux_xml, legend, qml
+from landseg.maps.cog import CogWriter, create_cog
+from landseg.maps.style import Legend, aux_xml, class_legend, raster_qml
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened, read, valid
 
 #: The value of pixels that have no class.
 NODATA = IGNORE
 #: What stands for certainty in rasters of confidence and probability, which have NODATA, too.
-CERTAIN = 254
+MAX_CONFIDENCE = 254
 #: The tag that holds the class table: a JSON list of id, name and color.
-CLASSES = "LANDSEG_CLASSES"
+CLASSES_TAG = "LANDSEG_CLASSES"
 
 # Height and width of windows, px: those of the blocks of maps.
 _WINDOW = 512
@@ -37,10 +37,10 @@ _TABLE: TypeAdapter[ClassTable] = TypeAdapter(ClassTable)
 
 
 @contextmanager
-def written_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str]) -> Iterator[Cog]:
+def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str]) -> Iterator[CogWriter]:
     """Yield what takes the rows of a map, (h, W) uint8 ids, from top to bottom; NODATA where there is no class.
 
-    See `written_categories` for what is written.
+    See `create_category_raster` for what is written.
 
     Args:
         path: where the map goes.
@@ -51,15 +51,15 @@ def written_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, 
     Raises:
         LandsegError: the disk is full, or the folder cannot be written.
     """
-    tags = {CLASSES: _TABLE.dump_json(classes).decode(), **tags}
-    with written_categories(path, grid, "uint8", legend(classes), tags, NODATA, "class") as target:
+    tags = {CLASSES_TAG: _TABLE.dump_json(classes).decode(), **tags}
+    with create_category_raster(path, grid, "uint8", class_legend(classes), tags, NODATA, "class") as target:
         yield target
 
 
 @contextmanager
-def written_categories(
+def create_category_raster(
     path: Path, grid: Grid, dtype: str, entries: Legend, tags: Mapping[str, str], nodata: int, description: str
-) -> Iterator[Cog]:
+) -> Iterator[CogWriter]:
     """Yield what takes the rows of a raster whose values are names, (h, W), from top to bottom.
 
     When the block ends well, a Cloud Optimized GeoTIFF with a colour table stands at `path`, with a QGIS style and the
@@ -83,9 +83,9 @@ def written_categories(
         if file.is_dir():
             raise LandsegError(f"{file}: a folder stands where a file should be; remove or rename it")
     with atomic(path) as whole, atomic(style) as style_whole, atomic(names) as names_whole:  # renamed from the last on
-        style_whole.write_text(qml(entries), encoding="utf-8")
+        style_whole.write_text(raster_qml(entries), encoding="utf-8")
         names_whole.write_text(aux_xml(entries), encoding="utf-8")
-        with cog(whole, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]) as target:
+        with create_cog(whole, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]) as target:
             yield target
 
 
@@ -95,7 +95,7 @@ def map_files(path: Path) -> list[Path]:
 
 
 class ClassMap:
-    """An open map of classes; made by `opened_map`."""
+    """An open map of classes; made by `open_class_map`."""
 
     def __init__(self, name: str, source: Any, classes: tuple[LandClass, ...]) -> None:
         """Describe the map.
@@ -169,7 +169,7 @@ class ClassMap:
 
 
 @contextmanager
-def opened_map(location: Path | str) -> Iterator[ClassMap]:
+def open_class_map(location: Path | str) -> Iterator[ClassMap]:
     """Open a map of classes, of ours or of another program.
 
     The classes are those of the tag LANDSEG_CLASSES; where it is missing, those of the colour table, by the names that
@@ -188,8 +188,8 @@ def opened_map(location: Path | str) -> Iterator[ClassMap]:
 
 
 def _classes(location: Path | str, source: Any) -> ClassTable:
-    table = source.tags().get(CLASSES)
-    origin = f"the tag {CLASSES}" if table else "the colour table"
+    table = source.tags().get(CLASSES_TAG)
+    origin = f"the tag {CLASSES_TAG}" if table else "the colour table"
     try:
         return _TABLE.validate_json(table) if table else _TABLE.validate_python(_coloured(location, source))
     except ValidationError as error:

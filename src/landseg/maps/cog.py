@@ -36,7 +36,7 @@ _SETTINGS = {
 _COMPRESSED = {"compress": "deflate", "bigtiff": "if_safer"}
 
 
-class Cog:
+class CogWriter:
     """Takes the rows of a raster, from top to bottom; made by `cog`."""
 
     def __init__(self, target: Any, path: Path) -> None:
@@ -90,14 +90,14 @@ class Cog:
 
 
 @contextmanager
-def scratch(path: Path) -> Iterator[Path]:
+def scratch_folder(path: Path) -> Iterator[Path]:
     """Make a hidden folder beside a file, for what GDAL writes on the way to it; it goes with all that it holds."""
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @contextmanager
-def cog(
+def create_cog(
     path: Path,
     grid: Grid,
     dtype: str,
@@ -108,7 +108,7 @@ def cog(
     colours: Mapping[int, Colour] | None = None,
     descriptions: Sequence[str] = (),
     overviews: Literal["mode", "average", "nearest"] = "mode",
-) -> Iterator[Cog]:
+) -> Iterator[CogWriter]:
     """Yield what takes a raster's rows; when the block ends well, they stand at `path` as a Cloud Optimized GeoTIFF.
 
     When it raises, nothing is left, and what stood at `path` before is untouched. A block row of all bands is held in
@@ -129,12 +129,12 @@ def cog(
         LandsegError: the disk is full, or the folder cannot be written.
         ValueError: rows are missing when the block ends.
     """
-    with atomic(path) as temporary, scratch(path) as folder, rasterio.Env(**_SETTINGS):
+    with atomic(path) as temporary, scratch_folder(path) as folder, rasterio.Env(**_SETTINGS):
         raw, final = folder / "rows.tif", folder / "map.tif"
         with _told(path), unplaced():
             target = rasterio.open(raw, "w", **_profile(grid, dtype, bands, nodata))
         with target:
-            writer = Cog(target, path)
+            writer = CogWriter(target, path)
             yield writer
             writer.finish()
             with _told(path):
@@ -185,7 +185,7 @@ def _incomplete(path: Path) -> LandsegError:
     )
 
 
-def _compare(final: Path, writer: Cog, path: Path) -> None:
+def _compare(final: Path, writer: CogWriter, path: Path) -> None:
     """Read a finished file, overviews and all, and refuse it if its pixels are not those that were written."""
     with _read(final) as source:
         found, levels = _checksum(source), len(source.overviews(1))

@@ -1,4 +1,4 @@
-"""What a map says of areas, put right by a reference: the stratified estimator.
+"""What a map says of areas, put right by a reference: the stratified_estimate estimator.
 
 Counting the pixels of a map is a biased way to measure, for what is wrongly given to a class need not be as much as
 what is wrongly taken from it. A reference that is truer than the map says how the pixels mapped as one class are
@@ -12,7 +12,7 @@ change", Remote Sensing of Environment 148, 42-57, doi:10.1016/j.rse.2014.02.015
 Rows are reference classes and columns mapped ones, as everywhere in this house; the paper has them the other way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
-from landseg.metrics import interval
+from landseg.metrics import interval, resample
 
 #: Standard errors to either side of an estimate that a 95 % interval spans, as in the paper.
 Z = 1.96
@@ -31,14 +31,13 @@ Z = 1.96
 FEW_POINTS = 50
 
 #: Share of the map up to which classes that the reference does not know are taken as mapped.
-STRAY = 0.01
+MAX_UNREFERENCED = 0.01
 
-_CHUNK = 2_000_000  # numbers drawn at a time, as in landseg.metrics
 _ROUNDING = 1e-9  # share of the map below which a difference is one of rounding
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeaveOneOut:
     """What adjusting did in each place when it was adjusted by the others alone.
 
     Figures are the share of a place's area that was given to the wrong class: half the sum of what its classes are
@@ -52,7 +51,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class AreaEstimate:
     """True areas of classes and the accuracies of a map; NaN where something is not defined, or cannot be known."""
 
     #: (K,) areas as mapped, in any unit.
@@ -91,7 +90,7 @@ class Estimate:
     #: (K,) how many of these hold pixels mapped as a class; None as above.
     held: Counts | None = None
     #: What adjusting did in these; None where there are fewer than two.
-    left_out: LeftOut | None = None
+    left_out: LeaveOneOut | None = None
 
     @property
     def bias(self) -> Floats:
@@ -99,13 +98,13 @@ class Estimate:
         return _bias(self.mapped, self.areas)
 
 
-def stratified(mapped: Floats, sample: Counts, names: Sequence[str] | None = None) -> Estimate:
+def stratified_estimate(mapped: Floats, sample: Counts, names: Sequence[str] | None = None) -> AreaEstimate:
     """Estimate areas and accuracies from reference points, each drawn by itself: at random, or at random in each class.
 
     As in Olofsson et al. (2014), with no correction for a finite population; intervals are 1.96 standard errors to
     either side. A mapped class with a single point has no variance, and so no area has a standard error (NaN); one with
-    few may by chance show no error at all, and seem certain (see `Estimate.unseen`). Classes without a point that take
-    no more than 1 % of the map together are taken as mapped (see `Estimate.taken`).
+    few may by chance show no error at all, and seem certain (see `AreaEstimate.unseen`). Classes without a point that take
+    no more than 1 % of the map together are taken as mapped (see `AreaEstimate.taken`).
 
     Args:
         mapped: (K,) area of every class on the map, in any unit; pixels do.
@@ -134,7 +133,7 @@ def stratified(mapped: Floats, sample: Counts, names: Sequence[str] | None = Non
     users, overall, overall_se = found.users[0], float(found.overall[0]), float(np.sqrt(right.sum()))
     blind = (points < FEW_POINTS) & (within * (1 - within) == 0)  # (K, K) shares without a variance
     chance = NormalDist().inv_cdf(1 - _one_of(mapped, areas)) * areas_se + taken.sum()
-    return Estimate(
+    return AreaEstimate(
         mapped,
         *(areas, areas_se, _around(areas, Z * areas_se + taken.sum(), mapped.sum())),
         *(users, users_se, _around(users, Z * users_se)),
@@ -146,21 +145,21 @@ def stratified(mapped: Floats, sample: Counts, names: Sequence[str] | None = Non
     )
 
 
-def clustered(
+def cluster_estimate(
     mapped: Floats,
     matrices: Counts,
     names: Sequence[str] | None = None,
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Estimate:
+) -> AreaEstimate:
     """Estimate areas and accuracies from confusion matrices of whole places.
 
     Pixels of a place are alike: counted as points of their own, millions of them would give intervals of next to no
-    width. So the estimates are those of `stratified` on the sum of the matrices, and what they are worth is asked of
+    width. So the estimates are those of `stratified_estimate` on the sum of the matrices, and what they are worth is asked of
     the places.
 
-    **Areas** have intervals for a place like these, not for the average of them: each place is adjusted by the sum of
+    **AreaMeasurement** have intervals for a place like these, not for the average of them: each place is adjusted by the sum of
     the others' matrices, which leaves it off by r, as a share of its area; the interval is t √(Σ r² / (S - 1)) to
     either side, with t of Student's distribution at S - 1 degrees of freedom. A class that is mapped in none of the
     others is left as mapped there. In simulation a new place's areas are held 90 to 97 times of 100 from five places
@@ -190,7 +189,7 @@ def clustered(
     taken = _taken(mapped, whole.sum(axis=0), names)
     known = mapped - taken
     total, weights = known.sum(), known / known.sum()
-    samples = np.concatenate(list(drawn(filled, resamples, seed))) if units > 1 else filled[:0]
+    samples = _resampled(filled, resamples, seed) if units > 1 else filled[:0]
     found, draws = _estimated(weights, whole[None]), _estimated(weights, samples, whole)
     held, true = (filled.any(axis=axis).sum(axis=0) for axis in (1, 2))
     producers = np.where(taken > 0, np.nan, found.producers[0])
@@ -199,7 +198,7 @@ def clustered(
     areas_se = total * _root_mean_square(off[1])
     chance = _student(_one_of(mapped, areas), units) * areas_se + taken.sum()
     rare = np.broadcast_to(held < 2, whole.shape)
-    return Estimate(
+    return AreaEstimate(
         mapped,
         *(areas, areas_se, _around(areas, _student(0.025, units) * areas_se + taken.sum(), mapped.sum())),
         *(found.users[0], *_spread(np.where(held < 2, np.nan, draws.users))),
@@ -209,7 +208,7 @@ def clustered(
         beyond_chance=(np.abs(_bias(mapped, areas)) > chance) & ~_fed(rare, whole, known),
         units=units,
         held=held,
-        left_out=LeftOut(*(np.abs(each).sum(axis=1) / 2 for each in off)) if units > 1 else None,
+        left_out=LeaveOneOut(*(np.abs(each).sum(axis=1) / 2 for each in off)) if units > 1 else None,
     )
 
 
@@ -244,7 +243,9 @@ def _bias(mapped: Floats, areas: Floats) -> Floats:
 def _taken(mapped: Floats, known: Counts, names: Sequence[str] | None) -> Floats:
     """Return the area of classes that the reference does not know, (K,), and refuse it where it is no little."""
     taken = np.where(known == 0, mapped, 0)
-    require_known(mapped, known if taken.sum() > STRAY * mapped.sum() else np.ones_like(known), "is mapped as", names)
+    require_reference(
+        mapped, known if taken.sum() > MAX_UNREFERENCED * mapped.sum() else np.ones_like(known), "is mapped as", names
+    )
     return taken
 
 
@@ -282,7 +283,7 @@ def _student(chance: float, units: int) -> float:
     return -float(stdtrit(units - 1, chance)) if units > 1 else np.nan
 
 
-def require_known(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | None) -> None:
+def require_reference(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | None) -> None:
     """Refuse classes that the map holds and the reference does not know."""
     if not mapped.sum() > 0:
         raise LandsegError("the map: holds no pixel of any class, so there is nothing to estimate; choose another")
@@ -296,16 +297,11 @@ def require_known(mapped: Floats, known: Counts, verb: str, names: Sequence[str]
         )
 
 
-def drawn(matrices: Counts, resamples: int, seed: int) -> Iterator[Counts]:
-    """Yield sums of resampled places, (R, K, K) in all: the draws of `landseg.metrics.resampled_iou`."""
+def _resampled(matrices: Counts, resamples: int, seed: int) -> Counts:
+    """Return sums of resampled locations: (S, K, K) to (R, K, K) int64."""
     units, classes = matrices.shape[:2]
-    # As float64, so that BLAS sums them; whole numbers stay exact up to 2^53 pixels.
-    flat = matrices.reshape(units, -1).astype(np.float64)
-    generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(flat.shape))
-    for start in range(0, resamples, step):
-        counts = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
-        yield (counts.astype(np.float64) @ flat).astype(np.int64).reshape(-1, classes, classes)
+    sums = resample(matrices.reshape(units, -1), resamples, seed)
+    return np.concatenate([chunk.astype(np.int64) for chunk in sums]).reshape(-1, classes, classes)
 
 
 def _around(value: Floats, margin: Floats, most: float = 1) -> Floats:
@@ -318,10 +314,10 @@ def _spread(draws: Floats) -> tuple[Floats, Floats]:
     """Return what estimates vary by, (...), and the ends of their 95 % intervals, (..., 2), by resamples, (R, ...)."""
     columns = _columns(draws)
     errors = [np.nanstd(column) if np.isfinite(column).any() else np.nan for column in columns]
-    return np.reshape(errors, draws.shape[1:]), ends_of(draws)
+    return np.reshape(errors, draws.shape[1:]), percentile_interval(draws)
 
 
-def ends_of(draws: Floats) -> Floats:
+def percentile_interval(draws: Floats) -> Floats:
     """Return the ends of 95 % intervals, (..., 2), by resamples, (R, ...)."""
     ends = [interval(column) or (np.nan, np.nan) for column in _columns(draws)]
     return np.reshape(np.array(ends, np.float64), (*draws.shape[1:], 2))

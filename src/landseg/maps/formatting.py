@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def share(value: float, sign: str = "") -> str:
+def percent(value: float, sign: str = "") -> str:
     """Write a share in percent; "–" where it is not known, and "<0.1 %", not zero, for a little.
 
     Args:
@@ -19,7 +19,7 @@ def share(value: float, sign: str = "") -> str:
     return "<0.1 %" if not sign and 0 < value < 0.001 else f"{value:{sign}.1%}".replace("%", " %")
 
 
-def digits(total: float, unit: str) -> int:
+def area_decimals(total: float, unit: str) -> int:
     """Return how many decimals areas have, so that a thousandth of all shows.
 
     Args:
@@ -29,7 +29,7 @@ def digits(total: float, unit: str) -> int:
     return 0 if total >= 10_000 or unit == "px" else 1 if total >= 1000 else 2 if total >= 10 else 4
 
 
-def lines(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
     """Return the lines of a table, however wide."""
     with io.StringIO() as text:
         Console(file=text, width=1000, color_system=None).print(table)

@@ -18,7 +18,7 @@ _PIECES = 64
 
 
 @dataclass(frozen=True)
-class Overlap:
+class MapOverlap:
     """Two maps that cover the same ground."""
 
     one: str
@@ -27,7 +27,7 @@ class Overlap:
     certain: bool
 
 
-def overlap(grids: Sequence[Grid]) -> Overlap | None:
+def find_overlap(grids: Sequence[Grid]) -> MapOverlap | None:
     """Return the first two of some grids that share more than a rim of one pixel; None where none do.
 
     Those without a CRS are left out. Outlines are compared in the CRS of two grids where that is one, else in degrees.
@@ -39,10 +39,10 @@ def overlap(grids: Sequence[Grid]) -> Overlap | None:
     found = [pair for pair in _meeting(own) if placed[pair[0]].crs == placed[pair[1]].crs]
     found += [pair for pair in _meeting(degrees) if placed[pair[0]].crs != placed[pair[1]].crs]
     for later, earlier in sorted(found):
-        return Overlap(placed[earlier].name, placed[later].name, certain=True)
+        return MapOverlap(placed[earlier].name, placed[later].name, certain=True)
     for n in (n for n, outline in enumerate(degrees) if outline is None):
         other = next(grid for grid in placed if grid.crs != placed[n].crs)
-        return Overlap(other.name, placed[n].name, certain=False)
+        return MapOverlap(other.name, placed[n].name, certain=False)
     return None
 
 

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Floats, Ints32, Pixels
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.class_map import CERTAIN, NODATA, ClassMap
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, ClassMap
 from landseg.maps.style import Legend, polygon_qml
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened, read
@@ -46,7 +46,7 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_sty
 _ROWS = 512
 
 
-def polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, tolerance: float) -> "GeoDataFrame":
+def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, tolerance: float) -> "GeoDataFrame":
     """Return the regions of a map, in its CRS; pixels that meet at a corner alone are not of one region.
 
     Regions of fewer than `min_pixels` go to their largest neighbour; those among pixels without data stay.
@@ -56,7 +56,7 @@ def polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, to
 
     Args:
         classes_map: the open map.
-        confidence: a raster of the map's grid, 0 to CERTAIN, to be averaged over the pixels of a region.
+        confidence: a raster of the map's grid, 0 to MAX_CONFIDENCE, to be averaged over the pixels of a region.
         min_pixels: how many pixels a region has at least.
         tolerance: the root of the largest area that may be cut off at a corner, px; 0 leaves all as it is.
 
@@ -206,7 +206,7 @@ def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
     with opened(path) as source:
         Grid.of(source).require(grid, f"the map {grid.name}")
         total = _sums(found, grid, lambda rows: read(source, rows, 1))
-    return total / CERTAIN / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
+    return total / MAX_CONFIDENCE / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
 
 
 def _sums(found: _Outlines, grid: Grid, values: Callable[[Window], npt.NDArray[Any]]) -> Floats:

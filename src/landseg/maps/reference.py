@@ -18,7 +18,7 @@ from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import ClassTable, channels, names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
-from landseg.maps.formatting import share
+from landseg.maps.formatting import percent
 from landseg.results.comparable import SPLIT_NAMES, check_comparable
 from landseg.results.comparable import unit_noun as drawn_over
 from landseg.results.revisions import load_run
@@ -30,7 +30,7 @@ _DIGITS = 15  # of a count of pixels: no place has more
 
 
 @dataclass(frozen=True)
-class Points:
+class ReferencePoints:
     """Points whose class is known."""
 
     #: Path of the table.
@@ -44,7 +44,7 @@ class Points:
     channels: npt.NDArray[np.intp]
 
 
-def read_points(path: Path, classes: ClassTable, column: str = "class") -> Points:
+def read_points(path: Path, classes: ClassTable, column: str = "class") -> ReferencePoints:
     """Read a table of reference points.
 
     Args:
@@ -65,13 +65,13 @@ def read_points(path: Path, classes: ClassTable, column: str = "class") -> Point
     for row, name in enumerate(given, start=1):
         if name not in known:
             raise LandsegError(f"{path}: point {row} is of a class {name!r}, {_none_of(name, names(classes))}")
-    return Points(str(path), x, y, crs, np.array([known[name] for name in given], np.intp))
+    return ReferencePoints(str(path), x, y, crs, np.array([known[name] for name in given], np.intp))
 
 
-class Sampling:
+class PointSample:
     """What maps say at reference points: (K, K) counts, added to map by map."""
 
-    def __init__(self, points: Points, classes: ClassTable) -> None:
+    def __init__(self, points: ReferencePoints, classes: ClassTable) -> None:
         """Start without a map.
 
         Args:
@@ -167,7 +167,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Matrices:
+class ReferenceMatrices:
     """Confusion matrices of a model's test part."""
 
     #: What a person calls it: a revision as typed, or a path.
@@ -186,7 +186,7 @@ class Matrices:
     flattered: str = ""
 
 
-def read_matrices(source: str, classes: ClassTable) -> Matrices:
+def read_matrices(source: str, classes: ClassTable) -> ReferenceMatrices:
     """Read the confusion matrices of a model's test part, in the order of a class table.
 
     Args:
@@ -202,7 +202,7 @@ def read_matrices(source: str, classes: ClassTable) -> Matrices:
     return _from_table(path, classes) if path.suffix.lower() in _CSV or path.is_file() else _from_run(source, classes)
 
 
-def _from_run(name: str, classes: ClassTable) -> Matrices:
+def _from_run(name: str, classes: ClassTable) -> ReferenceMatrices:
     run = load_run(name)
     check_comparable(run, run)  # whether its results are whole, and its own
     own, wanted = ([(each.id, each.name) for each in table] for table in (run.classes, classes))
@@ -214,7 +214,7 @@ def _from_run(name: str, classes: ClassTable) -> Matrices:
     part, leak = str(run.metrics["split"]), run.metrics["leakage"] or {}
     called = name if name == run.revision else f"{name} ({run.revision})"
     title = f"the {SPLIT_NAMES[part]} of {called}"
-    return Matrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
+    return ReferenceMatrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
 
 
 def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
@@ -234,13 +234,13 @@ def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
     }
     for what, known in also.items():
         if known:
-            return f"{chosen}{share(known)} of the tiles of the reference {what}: errors look too small."
+            return f"{chosen}{percent(known)} of the tiles of the reference {what}: errors look too small."
     if near is None:
         return f"{chosen}How near the reference lies to training tiles is not known: errors may look too small."
     return chosen.rstrip()
 
 
-def _from_table(path: Path, classes: ClassTable) -> Matrices:
+def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
     rows = _rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
     key = next((column for column in ("unit", "scene") if column in rows[0]), None)
     units = {name: n for n, name in enumerate(sorted({row[key] if key else "" for row in rows}))}
@@ -255,7 +255,7 @@ def _from_table(path: Path, classes: ClassTable) -> Matrices:
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
     noun = {"unit": "locations", "scene": "scenes"}[key] if key else None
-    return Matrices(str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {}))
+    return ReferenceMatrices(str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {}))
 
 
 def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
@@ -325,7 +325,7 @@ def _none_of(name: str, known: Sequence[str]) -> str:
     return "which the map has not; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
 
 
-def _moved(points: Points, class_map: ClassMap) -> tuple[Floats, Floats]:
+def _moved(points: ReferencePoints, class_map: ClassMap) -> tuple[Floats, Floats]:
     try:
         x, y = transform(points.crs, class_map.grid.crs, points.x, points.y)
     except Exception as error:  # where there is no way from one to the other, GDAL's own errors slip through

@@ -7,7 +7,7 @@ from landseg.core.errors import LandsegError
 from landseg.raster.io import opened
 
 
-def files(location: Path | str) -> list[Path]:
+def raster_files(location: Path | str) -> list[Path]:
     """Return the files that a raster is read from, with those that it refers to, as a VRT does.
 
     Raises:
@@ -17,7 +17,7 @@ def files(location: Path | str) -> list[Path]:
         return [Path(name) for name in source.files]
 
 
-def require_kept(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+def require_inputs_kept(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
     """Refuse to write over what is read.
 
     Raises:

@@ -12,12 +12,12 @@ Legend = Sequence[tuple[int, str, Colour]]
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
-def legend(classes: ClassTable) -> Legend:
+def class_legend(classes: ClassTable) -> Legend:
     """Return the legend of a class table."""
     return [(land_class.id, land_class.name, land_class.color) for land_class in classes]
 
 
-def change_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
+def transition_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
     """Return a colour for every pair of positions in a class table, before and after, no two of them the same.
 
     Where nothing changes it is a washed-out tone of the class. A change has that of the class it leads to, as dark as
@@ -49,7 +49,7 @@ def strong(start: Colour, end: Colour) -> Colour:
     return _mixed(_mixed((0, 0, 0), end, min(1, 150 / max(luma, 1))), start, 0.15)
 
 
-def qml(entries: Legend) -> str:
+def raster_qml(entries: Legend) -> str:
     """Return a QGIS style that paints the values of band 1, and leaves all others, such as nodata, transparent.
 
     QGIS takes it by itself where it stands beside the raster, under its name with the suffix .qml.

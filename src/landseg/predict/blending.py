@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Image, Pixels, Present
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import ahead
-from landseg.maps.class_map import CERTAIN, NODATA
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA
 from landseg.predict.backend import Array, Backend, symmetric
 from landseg.predict.windows import Windows, windows
 from landseg.raster.image import Imagery
@@ -29,7 +29,7 @@ class Band(NamedTuple):
     windows: int
     #: The likeliest channel of every pixel, (H, W); NODATA where the scene has none.
     channels: Pixels
-    #: How likely that is, (H, W), from 0 to CERTAIN, or NODATA.
+    #: How likely that is, (H, W), from 0 to MAX_CONFIDENCE, or NODATA.
     confidence: Pixels
     #: How likely every channel is, (K, H, W), likewise; None where nobody asks.
     probabilities: Pixels | None
@@ -156,8 +156,8 @@ class Blender:
     ) -> Band:
         network = self.network
         channel, likely = network.likeliest(blend)
-        channels, confidence = network.as_bytes(channel), network.as_bytes((likely * CERTAIN).round())
-        every = network.as_bytes((blend * CERTAIN).round()) if probabilities else None
+        channels, confidence = network.as_bytes(channel), network.as_bytes((likely * MAX_CONFIDENCE).round())
+        every = network.as_bytes((blend * MAX_CONFIDENCE).round()) if probabilities else None
         if missing is not None:
             channels[missing] = confidence[missing] = NODATA
             if every is not None:

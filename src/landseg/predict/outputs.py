@@ -17,10 +17,10 @@ from landseg.core.classes import ClassTable, ids, names
 from landseg.core.errors import LandsegError
 from landseg.core.files import require_new
 from landseg.core.progress import track
-from landseg.maps.class_map import CERTAIN, NODATA, map_files, opened_map, written_map
-from landseg.maps.cog import Cog, cog
-from landseg.maps.sources import require_kept
-from landseg.maps.style import legend
+from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, create_class_map, map_files, open_class_map
+from landseg.maps.cog import CogWriter, create_cog
+from landseg.maps.sources import require_inputs_kept
+from landseg.maps.style import class_legend
 from landseg.model.info import ModelInfo
 from landseg.predict.blending import Band, Blender
 from landseg.predict.model_file import ModelFile
@@ -90,7 +90,7 @@ def require_safe(jobs: Sequence[Job], beside: Sequence[Path] = ()) -> None:
                     f"{path}: would be written of {other.location} and of {scene.location}; map one of them into "
                     "another folder"
                 )
-    require_kept((file for scene, _ in jobs for file in scene.files), [*writers, *beside])
+    require_inputs_kept((file for scene, _ in jobs for file in scene.files), [*writers, *beside])
     for scene, wanted in jobs:
         require_new(wanted.paths(scene), wanted.overwrite)
 
@@ -151,11 +151,11 @@ def map_scene(
                 for band in _tracked(blender, image, scene.name, wanted.probability):
                     write(band)
         if wanted.vector:
-            from landseg.maps.polygons import polygons, write_polygons  # geopandas takes a second
+            from landseg.maps.polygons import map_polygons, write_polygons  # geopandas takes a second
 
-            with opened_map(path) as made:
-                found = polygons(made, confidence, least, 1 if wanted.tolerance is None else wanted.tolerance)
-            write_polygons(found, wanted.path(scene, suffix=wanted.vector), legend(info.classes))
+            with open_class_map(path) as made:
+                found = map_polygons(made, confidence, least, 1 if wanted.tolerance is None else wanted.tolerance)
+            write_polygons(found, wanted.path(scene, suffix=wanted.vector), class_legend(info.classes))
     return path
 
 
@@ -212,11 +212,11 @@ def _written(
     """Yield what writes bands of rows; when the block ends well, all files have their names, the map last."""
     lookup = np.full(256, NODATA, np.uint8)
     lookup[: len(classes)] = ids(classes)
-    about = {**tags, "LANDSEG_SCALE": f"{CERTAIN} means certain"}
-    bytes_to = partial(cog, grid=grid, dtype="uint8", nodata=NODATA, tags=about, overviews="average")
-    outs: dict[str, Cog] = {}
+    about = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means certain"}
+    bytes_to = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=about, overviews="average")
+    outs: dict[str, CogWriter] = {}
     with ExitStack() as stack:
-        ids_to = stack.enter_context(written_map(path, grid, classes, tags))
+        ids_to = stack.enter_context(create_class_map(path, grid, classes, tags))
         for kind, bands in (("confidence", ["confidence"]), ("probability", names(classes))):
             if file := files[kind]:
                 outs[kind] = stack.enter_context(bytes_to(file, bands=len(bands), descriptions=bands))

@@ -13,7 +13,7 @@ from landseg.core.data_card import Card, read_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.core.tables import read_csv
-from landseg.maps.sources import files
+from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
 from landseg.raster.image import BAND, Imagery, opened_image
 from landseg.raster.io import opened, raster
@@ -41,7 +41,7 @@ class Scene:
     def files(self) -> list[Path]:
         """The files that are read; a LandsegError where there is no raster."""
         codes = self.card.band_files.values() if self.card and BAND in str(self.location) else []
-        return [Path(str(self.location).replace(BAND, code)) for code in codes] or files(self.location)
+        return [Path(str(self.location).replace(BAND, code)) for code in codes] or raster_files(self.location)
 
 
 def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:

@@ -17,10 +17,10 @@ from shapely.geometry import LineString, MultiPoint
 
 from landseg.core.classes import ClassTable, LandClass
 from landseg.core.errors import LandsegError
-from landseg.maps.area.measure import areas, write_csv
-from landseg.maps.area.report import report
+from landseg.maps.area.measure import measure_areas, write_areas
+from landseg.maps.area.report import area_report
 from landseg.maps.class_map import NODATA
-from landseg.maps.overlap import Overlap
+from landseg.maps.overlap import MapOverlap
 
 #: Those of `runmakers`.
 TESTED: ClassTable = tuple(
@@ -50,7 +50,7 @@ def test_pixels_and_hectares_of_several_maps(tmp_path: Path) -> None:
     ids = patches(600, 700)
     there = Affine(10, 0, 507_000, 0, -10, 5_800_000)  # right of the first
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", ids[::-1], transform=there)]
-    found = areas(maps)
+    found = measure_areas(maps)
     assert found.pixels.tolist() == [2 * int((ids == value).sum()) for value in (0, 1, 4)]
     assert found.pixels.dtype == np.int64
     assert found.blank == 2 * int((ids == NODATA).sum())
@@ -64,7 +64,7 @@ def test_hectares_of_web_mercator_are_those_of_the_ground(tmp_path: Path) -> Non
     y = Transformer.from_crs(4326, 3857, always_xy=True).transform(0, 60)[1]
     ids = patches(64, 64)
     path = make_map(tmp_path / "a.tif", ids, crs="EPSG:3857", transform=Affine(10, 0, 0, 0, -10, y + 320))
-    found = areas([path])
+    found = measure_areas([path])
     assert found.hectares is not None
     assert found.hectares / found.pixels == pytest.approx(0.01 * 0.25, rel=5e-3)
 
@@ -74,7 +74,7 @@ def test_a_real_map_in_a_crs_of_its_own(tmp_path: Path, real_data: Path) -> None
     with rasterio.open(real_data / "landcoverai/masks/M-34-32-B-a-4-3.tif") as source:
         ids, crs, place = source.read(1)[:1000, 4000:5000], source.crs, source.transform
     moved = Affine(place.a, 0, place.c + 4000 * place.a, 0, place.e, place.f)
-    found = areas([make_map(tmp_path / "a.tif", ids, classes, crs.to_wkt(), moved)])
+    found = measure_areas([make_map(tmp_path / "a.tif", ids, classes, crs.to_wkt(), moved)])
     assert found.pixels.tolist() == np.bincount(ids.ravel(), minlength=5).tolist()
     assert found.hectares is not None
     # 197 km off the central meridian, where the scale of 0.9993 has grown by x² / 2R².
@@ -84,26 +84,26 @@ def test_a_real_map_in_a_crs_of_its_own(tmp_path: Path, real_data: Path) -> None
 
 def test_a_map_without_crs_has_pixels_and_shares_alone(tmp_path: Path) -> None:
     ids = patches(64, 64)
-    found = areas([make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())])
+    found = measure_areas([make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())])
     assert found.hectares is None
-    said = report(found)
+    said = area_report(found)
     assert "No hectares: " in said
     assert "a.tif has no CRS" in said
     assert " ha" not in said.split("No hectares")[0]
     rows = [(col + 0.5, row + 0.5, value) for (row, col), value in np.ndenumerate(ids) if value != NODATA]
     points = table(tmp_path / "p.csv", "x,y,class", rows)
-    by_points = areas([tmp_path / "a.tif"], points)
-    assert by_points.estimate is not None
-    assert by_points.estimate.areas.tolist() == found.pixels.tolist()
-    assert "adjusted px" in report(by_points)
+    estimate_from_points = measure_areas([tmp_path / "a.tif"], points)
+    assert estimate_from_points.estimate is not None
+    assert estimate_from_points.estimate.areas.tolist() == found.pixels.tolist()
+    assert "adjusted px" in area_report(estimate_from_points)
 
 
 def test_a_map_without_a_class_pixel_is_reported(tmp_path: Path) -> None:
     blank = make_map(tmp_path / "a.tif", np.full((20, 20), NODATA))
-    assert "all               0      –     0.0000" in report(areas([blank]))
+    assert "all               0      –     0.0000" in area_report(measure_areas([blank]))
     points = table(tmp_path / "p.csv", "x,y,class", [(500_005, 5_799_995, 0)])
     with pytest.raises(LandsegError, match="none of its 1 points lies on a class of the map"):
-        areas([blank], points)
+        measure_areas([blank], points)
 
 
 def test_maps_that_overlap_are_said_to_count_twice(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_maps_that_overlap_are_said_to_count_twice(tmp_path: Path) -> None:
         Affine(10, 0, 500_000 + shift, 0, -10, 5_800_000) for shift in (600, 630)
     )  # 4 px within the first, and 1
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", ids, transform=near)]
-    assert f"{maps[0]} and {maps[1]} overlap: what both show counts twice." in report(areas(maps))
-    assert "overlap" not in report(areas([maps[0], make_map(tmp_path / "c.tif", ids, transform=rim)]))
+    assert f"{maps[0]} and {maps[1]} overlap: what both show counts twice." in area_report(measure_areas(maps))
+    assert "overlap" not in area_report(measure_areas([maps[0], make_map(tmp_path / "c.tif", ids, transform=rim)]))
 
 
 def at(lon: float, lat: float, crs: str, px: float = 10, turn: float = 0) -> Affine:
@@ -167,23 +167,23 @@ def test_maps_overlap_by_their_outlines_on_the_ground(
         make_map(tmp_path / f"{n}.tif", ids, crs=crs, transform=place) for n, (crs, place) in enumerate([one, other])
     ]
     for order in (maps, maps[::-1]):
-        found = areas(order)
-        assert found.overlap == (Overlap(str(order[0]), str(order[1]), certain=True) if meet else None)
+        found = measure_areas(order)
+        assert found.overlap == (MapOverlap(str(order[0]), str(order[1]), certain=True) if meet else None)
 
 
 def test_maps_of_which_it_cannot_be_told_may_overlap(tmp_path: Path) -> None:
     ids = patches(64, 64)
     local = make_map(tmp_path / "a.tif", ids, crs='LOCAL_CS["site",UNIT["metre",1]]')
     maps = [make_map(tmp_path / "b.tif", ids), local]
-    assert f"{maps[0]} and {local} may overlap: what both show counts twice." in report(areas(maps))
-    assert areas([local]).overlap is None
+    assert f"{maps[0]} and {local} may overlap: what both show counts twice." in area_report(measure_areas(maps))
+    assert measure_areas([local]).overlap is None
 
 
 def test_of_maps_that_overlap_a_point_counts_on_the_first(tmp_path: Path) -> None:
     ids = patches(64, 64)
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", np.where(ids == 1, 4, 1))]
     points = table(tmp_path / "p.csv", "x,y,class", list(zip(*places(ids, 20), strict=True)))
-    found = areas(maps, points)
+    found = measure_areas(maps, points)
     assert found.points is not None
     assert found.points.sample.tolist() == np.diag([20, 20, 20]).tolist()
 
@@ -201,7 +201,7 @@ def test_the_papers_example_from_map_and_points(tmp_path: Path) -> None:
             (500_000 + 30 * c + 15, 5_800_000 - 30 * r - 15, names[k]) for r, c, k in zip(row, col, true, strict=True)
         ]
     place = Affine(30, 0, 500_000, 0, -30, 5_800_000)
-    found = areas(
+    found = measure_areas(
         [make_map(tmp_path / "a.tif", ids, classes, UTM, place)], table(tmp_path / "p.csv", "x,y,class", rows)
     )
     assert found.points is not None
@@ -210,7 +210,7 @@ def test_the_papers_example_from_map_and_points(tmp_path: Path) -> None:
     assert found.hectares is not None
     grown = found.hectares.sum() / 900_000  # the map has a thousandth of the paper's pixels
     assert (found.estimate.areas / grown).round().tolist() == pytest.approx([21_158, 11_686, 285_770, 581_386], abs=1)
-    said = report(found)
+    said = area_report(found)
     assert (
         "deforestation         200    2.0 %      18.01        21.17         ± 6.16    -3.16  -14.9 %      0.88 ± 0.07"
         "          0.75 ± 0.21"
@@ -239,7 +239,7 @@ def test_points_are_given_by_name_or_id_in_any_table(tmp_path: Path) -> None:
     degrees.to_file(tmp_path / "p.geojson")
     degrees.assign(**{"class": values}).to_parquet(tmp_path / "p.parquet")
     for points in (by_id, by_name, tmp_path / "p.gpkg", tmp_path / "p.geojson", tmp_path / "p.parquet"):
-        found = areas([path], points)
+        found = measure_areas([path], points)
         assert found.points is not None
         assert found.points.sample.tolist() == np.diag([60, 60, 60]).tolist()
         assert found.points.outside == found.points.blank == 0
@@ -252,7 +252,7 @@ def test_points_on_a_map_that_crosses_180_degrees(tmp_path: Path) -> None:
     rows, cols = np.nonzero(ids != NODATA)
     lon, lat = 179.998 + (cols + 0.5) * 0.0001, 10 - (rows + 0.5) * 0.0001
     east = np.where(lon > 180, lon - 360, lon)
-    found = areas(
+    found = measure_areas(
         [path], table(tmp_path / "p.csv", "lon,lat,class", list(zip(east, lat, ids[rows, cols], strict=True)))
     )
     assert (east < 0).any()
@@ -266,8 +266,8 @@ def test_points_named_twice_are_said_to_be(tmp_path: Path) -> None:
     path = make_map(tmp_path / "a.tif", ids)
     points = list(zip(*places(ids, 60), strict=True))
     sentence = "180 of the points lie exactly where another does"
-    assert sentence not in report(areas([path], table(tmp_path / "p.csv", "x,y,class", points)))
-    assert sentence in report(areas([path], table(tmp_path / "q.csv", "x,y,class", points + points)))
+    assert sentence not in area_report(measure_areas([path], table(tmp_path / "p.csv", "x,y,class", points)))
+    assert sentence in area_report(measure_areas([path], table(tmp_path / "q.csv", "x,y,class", points + points)))
 
 
 def test_points_beside_the_maps_and_on_no_data_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_points_beside_the_maps_and_on_no_data_are_left_out_and_counted(tmp_path
     beside = [(499_995, 5_800_000, 0), ("nan", 5_800_000, 0), (500_000, 5_900_000, 1)]
     blank, second = [(500_005, 5_799_995, 0), (500_645, 5_799_995, 1)], [(501_275, 5_799_365, 4)]
     rows = [*zip(x, y, values, strict=True), *beside, *blank, *second]
-    found = areas(maps, table(tmp_path / "p.csv", "x,y,class", rows))
+    found = measure_areas(maps, table(tmp_path / "p.csv", "x,y,class", rows))
     assert found.points is not None
     expected = np.diag([30, 30, 30])
     expected[2, 1] += 1
     assert found.points.sample.tolist() == expected.tolist()
     assert (found.points.outside, found.points.blank) == (3, 2)
-    said = report(found)
+    said = area_report(found)
     assert "91 points of" in said
     assert "(3 outside the map and 2 where it has no data left out)" in said
     assert "mapped as other (30), building (31), water & ice (30): with fewer than 50, intervals are rough." in said
@@ -316,7 +316,7 @@ def test_bad_tables_of_points(tmp_path: Path, text: str, sentence: str) -> None:
     path = make_map(tmp_path / "a.tif", patches(64, 64))
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(LandsegError) as error:
-        areas([path], tmp_path / "p.csv")
+        measure_areas([path], tmp_path / "p.csv")
     assert sentence in str(error.value)
 
 
@@ -341,7 +341,7 @@ def test_bad_files_of_points(tmp_path: Path) -> None:
         "none.csv": "none.csv: not there; give a table of reference points",
     }.items():
         with pytest.raises(LandsegError) as error:
-            areas([path], tmp_path / name)
+            measure_areas([path], tmp_path / name)
         assert sentence in str(error.value)
 
 
@@ -354,18 +354,18 @@ def test_points_that_could_lie_in_two_crs_or_in_none_are_refused(tmp_path: Path)
     with pytest.raises(
         LandsegError, match=r"b\.tif: is in another CRS than the first map, so x and y of .*p\.csv could"
     ):
-        areas(maps, points)
+        measure_areas(maps, points)
     with pytest.raises(
         LandsegError, match=r"c\.tif: has no CRS, so .*q\.csv cannot be placed on it; give its points as"
     ):
-        areas([bare], degrees)
+        measure_areas([bare], degrees)
 
 
 def test_a_mapped_class_without_a_point_is_refused_by_name_and_share(tmp_path: Path) -> None:
     path = make_map(tmp_path / "a.tif", [[0] * 19 + [4]])
     points = table(tmp_path / "p.csv", "x,y,class", [(500_005, 5_799_995, 0), (500_015, 5_799_995, 0)])
     with pytest.raises(LandsegError, match=r"^water & ice: takes 5\.00% of the map, and nothing in the reference"):
-        areas([path], points)
+        measure_areas([path], points)
 
 
 def test_maps_of_different_classes_are_refused_of_another_order_not(tmp_path: Path) -> None:
@@ -374,19 +374,19 @@ def test_maps_of_different_classes_are_refused_of_another_order_not(tmp_path: Pa
     turned = make_map(tmp_path / "b.tif", ids, CLASSES[::-1])
     renamed = (CLASSES[0], CLASSES[1], LandClass(id=4, name="lake", color=(0, 130, 200)))
     other = make_map(tmp_path / "c.tif", ids, renamed)
-    assert areas([first, turned]).pixels.tolist() == (2 * areas([first]).pixels).tolist()
+    assert measure_areas([first, turned]).pixels.tolist() == (2 * measure_areas([first]).pixels).tolist()
     with pytest.raises(LandsegError) as error:
-        areas([first, other])
+        measure_areas([first, other])
     assert str(error.value) == (f"{other}: has 4 lake and lacks 4 water & ice, unlike {first}; measure them one by one")
 
 
 def test_one_reference_and_one_map_at_least(tmp_path: Path) -> None:
     with pytest.raises(LandsegError, match="no map is given"):
-        areas([])
+        measure_areas([])
     with pytest.raises(LandsegError, match=r"p\.csv and main: are two references"):
-        areas([tmp_path / "a.tif"], tmp_path / "p.csv", "main")
+        measure_areas([tmp_path / "a.tif"], tmp_path / "p.csv", "main")
     with pytest.raises(LandsegError, match=r"a\.tif: not there"):
-        areas([tmp_path / "a.tif"])
+        measure_areas([tmp_path / "a.tif"])
 
 
 def test_what_lies_off_the_globe_has_no_area(tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_what_lies_off_the_globe_has_no_area(tmp_path: Path) -> None:
     corner = Affine(10_000, 0, -17.9e6, 0, -10_000, 9e6)
     path = make_map(tmp_path / "a.tif", ids, crs="ESRI:54009", transform=corner)
     with pytest.raises(LandsegError, match=r"a\.tif: has classes where its CRS has no ground; cut the map"):
-        areas([path])
+        measure_areas([path])
 
 
 def units() -> npt.NDArray[np.int64]:
@@ -414,7 +414,7 @@ def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_models_test_part_gives_intervals_over_its_scenes(tested: Path) -> None:
-    found = areas([tested], matrix="workspace")
+    found = measure_areas([tested], matrix="workspace")
     assert found.estimate is not None
     assert found.hectares is not None
     whole = units().sum(axis=0)
@@ -423,23 +423,23 @@ def test_a_models_test_part_gives_intervals_over_its_scenes(tested: Path) -> Non
     low, high = found.estimate.areas_interval.T
     assert (low + 1 < found.estimate.areas).all()
     assert (found.estimate.areas < high - 1).all()
-    said = report(found)
+    said = area_report(found)
     assert f"Reference: the test set of workspace, {whole.sum():,} pixels." in said
     assert "how far off adjusted areas of these 12 scenes were, each adjusted by the others;" in said
     assert (
         "no random sample of the mapped area: the figures hold only as far as that resembles the test scenes." in said
     )
-    by_table = areas([tested], matrix="results/scenes.csv")
+    by_table = measure_areas([tested], matrix="results/scenes.csv")
     assert by_table.estimate is not None
     assert (by_table.estimate.areas_interval == found.estimate.areas_interval).all()
-    assert "adjusted areas of these 12 places were" in report(by_table)
-    assert "How near the reference lies to training tiles is not known: errors may look too small." in report(by_table)
+    assert "adjusted areas of these 12 places were" in area_report(by_table)
+    assert "How near the reference lies to training tiles is not known: errors may look too small." in area_report(by_table)
 
 
 def test_classes_in_another_order_than_the_models_are_no_matter(tested: Path) -> None:
     ids = patches(128, 128, classes=TESTED)
     turned = make_map(tested.with_name("b.tif"), ids, TESTED[::-1])
-    first, second = areas([tested], matrix="workspace"), areas([turned], matrix="workspace")
+    first, second = measure_areas([tested], matrix="workspace"), measure_areas([turned], matrix="workspace")
     assert first.estimate is not None
     assert second.estimate is not None
     assert second.estimate.areas[::-1] == pytest.approx(first.estimate.areas)
@@ -473,31 +473,31 @@ def test_classes_in_another_order_than_the_models_are_no_matter(tested: Path) ->
     ],
 )
 def test_why_errors_look_too_small_is_said(
-    tested: Path, tmp_path: Path, part: str, leak: dict[str, float | None] | None, sentence: str
+    tested: Path, tmp_path: Path, split: str, leak: dict[str, float | None] | None, sentence: str
 ) -> None:
     metrics = json.loads((tmp_path / "results/metrics.json").read_text())
     known = metrics["leakage"] | leak if leak is not None else None
-    metrics |= {"split": part, "leakage": known}
+    metrics |= {"split": split, "leakage": known}
     (tmp_path / "results/metrics.json").write_text(json.dumps(metrics))
-    found = areas([tested], matrix="workspace")
+    found = measure_areas([tested], matrix="workspace")
     assert found.matrices is not None
     assert sentence in found.matrices.flattered
     assert bool(found.matrices.flattered) == bool(sentence)
-    assert report(found).rstrip().endswith(found.matrices.flattered)
-    called = {"test": "test", "val": "validation", "train": "training"}[part]
-    assert f"resembles the {called} scenes." in report(found)
+    assert area_report(found).rstrip().endswith(found.matrices.flattered)
+    called = {"test": "test", "val": "validation", "train": "training"}[split]
+    assert f"resembles the {called} scenes." in area_report(found)
 
 
 def test_a_matrix_without_places_has_no_interval(tested: Path, tmp_path: Path) -> None:
     with (tmp_path / "results/scenes.csv").open() as file:
         cells = [(row["actual"], row["predicted"], row["pixels"]) for row in csv.DictReader(file)]
     whole = table(tmp_path / "confusion.csv", "actual,predicted,pixels", cells)
-    found, by_places = areas([tested], matrix=str(whole)), areas([tested], matrix="workspace")
+    found, by_places = measure_areas([tested], matrix=str(whole)), measure_areas([tested], matrix="workspace")
     assert found.estimate is not None
     assert by_places.estimate is not None
     assert found.estimate.areas == pytest.approx(by_places.estimate.areas)
     assert np.isnan(found.estimate.areas_interval).all()
-    said = report(found)
+    said = area_report(found)
     assert "No interval can be given: pixels of one place are alike, and it does not say which are of one" in said
     assert "±" not in said
     assert " to " not in said.splitlines()[3]
@@ -530,21 +530,21 @@ def test_bad_matrices(tested: Path, matrix: str, text: str, sentence: str) -> No
     if matrix == "m.csv":
         Path(matrix).write_text(text)
     with pytest.raises(LandsegError) as error:
-        areas([tested], matrix=matrix)
+        measure_areas([tested], matrix=matrix)
     assert sentence in str(error.value)
 
 
 def test_a_model_of_other_classes_is_refused(tested: Path, tmp_path: Path) -> None:
     other = make_map(tmp_path / "b.tif", patches(64, 64))
     with pytest.raises(LandsegError) as error:
-        areas([other], matrix="workspace")
+        measure_areas([other], matrix="workspace")
     assert str(error.value) == (
         "workspace: knows the classes 0 background, 1 woodland, 2 water, and the map has 0 other, 1 building, "
         "4 water & ice; take the map's model"
     )
     (tmp_path / "results/metrics.json").write_text("{}")
     with pytest.raises(LandsegError, match=r"its results/metrics\.json holds no dataset; run `dvc repro` there"):
-        areas([tested], matrix="workspace")
+        measure_areas([tested], matrix="workspace")
 
 
 def test_written_figures_are_ones_that_can_be(tmp_path: Path) -> None:
@@ -554,8 +554,8 @@ def test_written_figures_are_ones_that_can_be(tmp_path: Path) -> None:
     x, y, values = places(ids, 60)
     values = [4, *values[1:]] if values[0] == 0 else [0, *values[1:]]
     values[-1] = 0
-    found = areas([path], table(tmp_path / "p.csv", "x,y,class", list(zip(x, y, values, strict=True))))
-    write_csv(found, tmp_path / "areas.csv")
+    found = measure_areas([path], table(tmp_path / "p.csv", "x,y,class", list(zip(x, y, values, strict=True))))
+    write_areas(found, tmp_path / "areas.csv")
     with (tmp_path / "areas.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["class"] != "building"]
     whole = found.mapped.sum()
@@ -563,7 +563,7 @@ def test_written_figures_are_ones_that_can_be(tmp_path: Path) -> None:
     assert float(rows[1]["adjusted"]) < 1.96 * float(rows[1]["adjusted_se"])
     assert all(0 <= float(row["adjusted_low"]) <= float(row["adjusted_high"]) <= whole for row in rows)
     assert [float(row["users_high"]) for row in rows] == [1, 1]
-    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in report(found)  # not of an end that was clipped
+    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in area_report(found)  # not of an end that was clipped
 
 
 def test_a_map_wider_than_its_pixels_are_alike(tmp_path: Path) -> None:
@@ -573,7 +573,7 @@ def test_a_map_wider_than_its_pixels_are_alike(tmp_path: Path) -> None:
     path = make_map(
         tmp_path / "a.tif", ids, crs="EPSG:3413", transform=Affine(6000, 0, -3_850_000, 0, -6000, 5_850_000)
     )
-    found = areas([path]).hectares
+    found = measure_areas([path]).hectares
     assert found is not None
     to_degrees, row = Transformer.from_crs(3413, 4326, always_xy=True), np.arange(0, 513, 4)
     outline = [(c, r) for c, rows in ((0, row), (1, row[::-1])) for r in rows]
@@ -583,8 +583,8 @@ def test_a_map_wider_than_its_pixels_are_alike(tmp_path: Path) -> None:
 
 
 def test_the_figures_are_written_in_full(tested: Path, tmp_path: Path) -> None:
-    found = areas([tested], matrix="workspace")
-    write_csv(found, tmp_path / "out/areas.csv")
+    found = measure_areas([tested], matrix="workspace")
+    write_areas(found, tmp_path / "out/areas.csv")
     assert found.estimate is not None
     with (tmp_path / "out/areas.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -594,5 +594,5 @@ def test_the_figures_are_written_in_full(tested: Path, tmp_path: Path) -> None:
     assert [float(row["adjusted_high"]) for row in rows] == found.estimate.areas_interval[:, 1].tolist()
     assert [float(row["bias"]) for row in rows] == found.estimate.bias.tolist()
     assert {row["unit"] for row in rows} == {"ha"}
-    write_csv(areas([tested]), tmp_path / "out/areas.csv")
+    write_areas(measure_areas([tested]), tmp_path / "out/areas.csv")
     assert "adjusted" not in (tmp_path / "out/areas.csv").read_text()

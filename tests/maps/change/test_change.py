@@ -18,14 +18,14 @@ from landseg.core.classes import ClassTable, LandClass, channels, names
 from landseg.core.errors import LandsegError
 from landseg.datasets.ghana import fetch as ghana
 from landseg.datasets.landcoverai import fetch as landcoverai
-from landseg.maps.area.measure import areas
-from landseg.maps.change.pair import legend, measured, opened_pair, write_raster
-from landseg.maps.change.patches import Patches, patches
-from landseg.maps.change.report import report
-from landseg.maps.class_map import CLASSES as TAG
-from landseg.maps.class_map import NODATA, opened_map
+from landseg.maps.area.measure import measure_areas
+from landseg.maps.change.pair import change_legend, measure_change, open_map_pair, write_change_raster
+from landseg.maps.change.patches import ChangePatches, find_patches
+from landseg.maps.change.report import change_report
+from landseg.maps.class_map import CLASSES_TAG as TAG
+from landseg.maps.class_map import NODATA, open_class_map
 from landseg.maps.polygons import write_polygons
-from landseg.maps.style import change_colours
+from landseg.maps.style import transition_colours
 from landseg.raster.pixel_area import row_areas
 
 #: From class to class, and as values of a raster.
@@ -35,14 +35,14 @@ VALUES = [[0, 1, 1, 4], [0, 1, 8, 255], [255, 3, 6, 8]]
 MERCATOR = Affine(12.5, 0, 1_669_500, 0, -12.5, 6_866_500)
 
 
-def patches_of(before: Path, after: Path, min_area: float | None = None) -> Patches:
-    with opened_pair(before, after) as pair:
-        return patches(pair, min_area)
+def patches_of(before: Path, after: Path, min_area: float | None = None) -> ChangePatches:
+    with open_map_pair(before, after) as pair:
+        return find_patches(pair, min_area)
 
 
 def aligned(before: Path, after: Path) -> Ids:
     """The ids of the second map on the grid of the first, read by its windows."""
-    with opened_pair(before, after) as pair:
+    with open_map_pair(before, after) as pair:
         ids = np.zeros((pair.grid.height, pair.grid.width), np.uint8)
         for window in pair.windows():
             ids[window.toslices()] = pair.after.read(window)
@@ -111,7 +111,7 @@ def test_a_finer_map_of_another_extent_is_aligned_and_it_says_so(tmp_path: Path)
         f"{after} (EPSG:32633, pixels of 5 m) is aligned onto the grid of {coarse} (EPSG:32633, pixels of 10 m) by "
         "nearest neighbour: its edges are off by up to half a pixel, and that counts as change."
     )
-    assert change.note in report(change)
+    assert change.note in change_report(change)
 
 
 @pytest.mark.parametrize("form", ["ours", "no nodata", "uint16", "int16", "mask", "alpha"])
@@ -189,7 +189,7 @@ def test_classes_in_another_order_and_of_other_colours_are_the_same(tmp_path: Pa
 def test_other_classes_are_refused_by_what_differs(tmp_path: Path, classes: ClassTable, fault: str) -> None:
     before, after = pair_of_maps(tmp_path)
     make_map(after, np.zeros((3, 4)), classes=classes)
-    with pytest.raises(LandsegError, match=re.escape(f"b.tif: {fault}")), opened_pair(before, after):
+    with pytest.raises(LandsegError, match=re.escape(f"b.tif: {fault}")), open_map_pair(before, after):
         pass
 
 
@@ -201,7 +201,7 @@ def test_without_a_crs_the_pixels_are_compared_and_it_says_so(tmp_path: Path) ->
         assert change.pixels.tolist() == PIXELS
         assert change.hectares is None
         assert (change.unit, change.changed) == ("px", 5)
-        said = report(change)
+        said = change_report(change)
         assert "no hectares" in said
         assert "Changed: 5 px, 50.0 % of 10 px." in said
         assert "ha" not in re.findall(r"\w+", said)
@@ -262,15 +262,15 @@ def test_a_mask_that_gdal_misreads_is_refused(tmp_path: Path) -> None:
 
 def raster_of(folder: Path, before: Path, after: Path) -> Path:
     path = folder / "out" / "change.tif"
-    with opened_pair(before, after) as pair:
-        write_raster(pair, measured(pair), path)
+    with open_map_pair(before, after) as pair:
+        write_change_raster(pair, measure_change(pair), path)
     return path
 
 
 def test_raster_of_change_with_colours_names_and_tags(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     path = raster_of(tmp_path, before, after)
-    colours = change_colours(CLASSES)
+    colours = transition_colours(CLASSES)
     with rasterio.open(path) as source:
         assert source.read(1).tolist() == VALUES
         assert (source.dtypes[0], source.nodata, source.crs) == ("uint8", 255, UTM)
@@ -289,10 +289,10 @@ def test_raster_of_change_with_colours_names_and_tags(tmp_path: Path) -> None:
     assert "other → water" not in style  # does not occur
 
 
-@pytest.mark.parametrize("location", [TEN_METRES, TEN_METRES @ Affine.scale(0.5)], ids=["one grid", "aligned"])
-def test_a_raster_of_change_names_the_models_of_both_maps_where_they_are_known(tmp_path: Path, place: Affine) -> None:
+@pytest.mark.parametrize("transform", [TEN_METRES, TEN_METRES @ Affine.scale(0.5)], ids=["one grid", "aligned"])
+def test_a_raster_of_change_names_the_models_of_both_maps_where_they_are_known(tmp_path: Path, transform: Affine) -> None:
     before = make_map(tmp_path / "a.tif", BEFORE, tags={"LANDSEG_MODEL": "abc", "LANDSEG_REVISION": "v1"})
-    after = make_map(tmp_path / "b.tif", AFTER, transform=place, tags={"LANDSEG_MODEL": "def", "LANDSEG_SCENE": "b"})
+    after = make_map(tmp_path / "b.tif", AFTER, transform=transform, tags={"LANDSEG_MODEL": "def", "LANDSEG_SCENE": "b"})
     with rasterio.open(raster_of(tmp_path, before, after)) as source:
         said = {tag: value for tag, value in source.tags().items() if re.match("LANDSEG_(BEFORE|AFTER)_", tag)}
     assert said == {
@@ -305,7 +305,7 @@ def test_a_raster_of_change_names_the_models_of_both_maps_where_they_are_known(t
 def test_a_raster_of_change_is_no_map_of_the_classes_but_one_of_changes(tmp_path: Path) -> None:
     """Its values are no ids, and must not be taken for some."""
     path = raster_of(tmp_path, *pair_of_maps(tmp_path))
-    with opened_map(path) as found:
+    with open_class_map(path) as found:
         assert {each.id: each.name for each in found.classes} == {
             0: "other, unchanged",
             1: "other → building",
@@ -314,7 +314,7 @@ def test_a_raster_of_change_is_no_map_of_the_classes_but_one_of_changes(tmp_path
             6: "water & ice → other",
             8: "water & ice, unchanged",
         }
-    assert areas([path]).pixels.tolist() == [2, 3, 1, 1, 1, 2]
+    assert measure_areas([path]).pixels.tolist() == [2, 3, 1, 1, 1, 2]
 
 
 def test_raster_is_written_by_windows_and_opens_in_gdal(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_more_values_than_a_byte_holds(tmp_path: Path, count: int, dtype: str, n
     with rasterio.open(path) as source:
         assert (source.dtypes[0], source.nodata) == (dtype, nodata)
         assert (source.read(1) == expected).all()
-        assert source.colormap(1)[count**2 - 1][:3] == change_colours(classes)[count - 1, count - 1]
+        assert source.colormap(1)[count**2 - 1][:3] == transition_colours(classes)[count - 1, count - 1]
         assert len(json.loads(source.tags()["LANDSEG_CHANGE"])) == np.unique(expected[expected != nodata]).size
     assert f"Type={'Byte' if dtype == 'uint8' else 'UInt16'}" in gdal("gdalinfo", path)
 
@@ -356,7 +356,7 @@ ALIKE = tuple(LandClass(id=k, name=f"grey {k}", color=(k, k, k)) for k in range(
 
 @pytest.mark.parametrize("classes", [landcoverai.CLASSES, ghana.CLASSES, ALIKE], ids=["landcoverai", "ghana", "alike"])
 def test_colours_of_changes_are_distinct_and_stand_out(classes: ClassTable) -> None:
-    colours = change_colours(classes)
+    colours = transition_colours(classes)
     assert len(set(colours.values())) == len(classes) ** 2
     luma = {pair: np.dot(colour, (0.299, 0.587, 0.114)) for pair, colour in colours.items()}
     same = [value for (one, other), value in luma.items() if one == other]
@@ -369,8 +369,8 @@ def test_an_interrupted_raster_leaves_nothing(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     change = change_of(before, after)
     make_map(after, np.full((3, 4), 7))
-    with pytest.raises(LandsegError, match="has the value 7"), opened_pair(before, after) as pair:
-        write_raster(pair, change, tmp_path / "out" / "change.tif")
+    with pytest.raises(LandsegError, match="has the value 7"), open_map_pair(before, after) as pair:
+        write_change_raster(pair, change, tmp_path / "out" / "change.tif")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -394,7 +394,7 @@ def test_patches_of_change_by_hand(tmp_path: Path) -> None:
     assert frame["area_m2"].tolist() == pytest.approx([300 / 0.9996**2, 100 / 0.9996**2, 100 / 0.9996**2], rel=5e-6)
     assert frame.crs == UTM
     assert (found.dropped, found.dropped_area) == (0, 0)
-    assert report(change_of(before, after), found).count("Polygons: 3 patches of change, all there are.") == 1
+    assert change_report(change_of(before, after), found).count("Polygons: 3 patches of change, all there are.") == 1
 
 
 def test_small_patches_are_left_out_and_told(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_small_patches_are_left_out_and_told(tmp_path: Path) -> None:
     assert found.frame["from"].tolist() == ["other"]
     assert found.dropped == 2
     assert found.dropped_area == pytest.approx(0.02 / 0.9996**2, rel=5e-6)
-    said = report(change_of(before, after), found)
+    said = change_report(change_of(before, after), found)
     assert "Polygons: 1 patch of change; 2 smaller than 101 m² are left out, 0.0200 ha, 40.0 % of what changed." in said
     none = patches_of(before, after)
     assert len(none.frame) == 0
@@ -442,11 +442,11 @@ def test_patches_go_into_files_with_the_colours_of_the_raster(tmp_path: Path) ->
     before, after = pair_of_maps(tmp_path)
     change, found = change_of(before, after), patches_of(before, after, 0)
     for name in ("change.gpkg", "change.parquet"):
-        write_polygons(found.frame, tmp_path / name, legend(change), "change")
+        write_polygons(found.frame, tmp_path / name, change_legend(change), "change")
     assert gpd.read_file(tmp_path / "change.gpkg", layer="change")["to"].tolist() == ["building", "other", "other"]
     assert gpd.read_parquet(tmp_path / "change.parquet")["area_m2"].tolist() == found.frame["area_m2"].tolist()
     styles = gpd.read_file(tmp_path / "change.gpkg", layer="layer_styles")
-    red, green, blue = change_colours(CLASSES)[0, 1]
+    red, green, blue = transition_colours(CLASSES)[0, 1]
     assert 'attr="change"' in styles["styleQML"][0]
     assert f'v="{red},{green},{blue},255"' in styles["styleQML"][0]
     assert "area_m2: Real" in gdal("ogrinfo", "-so", tmp_path / "change.gpkg", "change")
@@ -461,6 +461,6 @@ def test_patches_without_ground_are_sieved_by_pixels_alone(tmp_path: Path) -> No
     assert found.frame.geometry[0].equals(box(10, 10, 15, 12))
     assert found.frame["area_m2"].isna().all()
     assert (found.dropped, found.dropped_area) == (1, 9)
-    assert "1 smaller than 10 px is left out, 9 px, 47.4 % of what changed." in report(change_of(*paths), found)
+    assert "1 smaller than 10 px is left out, 9 px, 47.4 % of what changed." in change_report(change_of(*paths), found)
     with pytest.raises(LandsegError, match=r"--min-area: a pixel of .* has no known area"):
         patches_of(*paths, min_area=10)

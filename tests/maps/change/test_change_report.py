@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from helpers.changes import change_of, many, pair_of_maps
 
-from landseg.maps.change.pair import opened_pair
-from landseg.maps.change.patches import patches
-from landseg.maps.change.report import report, write_csv
+from landseg.maps.change.pair import open_map_pair
+from landseg.maps.change.patches import find_patches
+from landseg.maps.change.report import change_report, write_change_table
 
 
 def test_csv_has_a_row_a_change_the_largest_first(tmp_path: Path) -> None:
     change = change_of(*pair_of_maps(tmp_path))
-    write_csv(change, None, tmp_path / "change.csv")
+    write_change_table(change, None, tmp_path / "change.csv")
     with (tmp_path / "change.csv").open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     assert [row["pixels"] for row in rows] == ["3", "2", "2", "1", "1", "1"]
@@ -33,18 +33,18 @@ def test_csv_has_a_row_a_change_the_largest_first(tmp_path: Path) -> None:
 def test_nothing_changed(tmp_path: Path) -> None:
     before, _ = pair_of_maps(tmp_path)
     change = change_of(before, before)
-    with opened_pair(before, before) as pair:
-        found = patches(pair)
+    with open_map_pair(before, before) as pair:
+        found = find_patches(pair)
     assert change.changed == 0
     assert len(found.frame) == found.dropped == 0
-    said = report(change, found)
+    said = change_report(change, found)
     assert "Changed: 0.0000 ha, 0.0 % of 0.1101 ha." in said
     assert "→" in said.splitlines()[0]
     assert "→" not in "".join(said.splitlines()[1:])
 
 
 def test_report_shows_the_matrix_and_the_largest_changes(tmp_path: Path) -> None:
-    lines = report(change_of(*pair_of_maps(tmp_path))).splitlines()
+    lines = change_report(change_of(*pair_of_maps(tmp_path))).splitlines()
     assert lines[0] == (
         f"{tmp_path / 'a.tif'} → {tmp_path / 'b.tif'}: 10 pixels with a class on both, 1 on the first alone, "
         "1 on the second alone"
@@ -70,7 +70,7 @@ def test_report_of_many_classes_shows_those_that_occur(tmp_path: Path) -> None:
     before[:, :9] = np.arange(2, 11)
     after = before.copy()
     after[0, :9] = np.arange(3, 12)
-    lines = report(change_of(*pair_of_maps(tmp_path, before, after, classes=many(25)))).splitlines()
+    lines = change_report(change_of(*pair_of_maps(tmp_path, before, after, classes=many(25)))).splitlines()
     header = next(line for line in lines if line.split()[:2] == ["2", "3"]).split()
     assert header == [str(number) for number in range(2, 12)] + ["before"]  # ids, for names would be too wide
     assert [line.split("  ")[0] for line in lines if line.startswith("4 ")] == ["4 class 2"]

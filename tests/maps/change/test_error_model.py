@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from landseg.core.errors import LandsegError
-from landseg.maps.change.error_model import clustered_transitions, most_alike, off_diagonal, transitions
+from landseg.maps.change.error_model import changed_area, cluster_transitions, estimate_transitions, least_separable
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ def places(count: int, chance: np.random.Generator) -> Counts:
 
 def test_independent_errors_are_taken_out_of_changes() -> None:
     mapped = ERRORS.T @ TRUE @ ERRORS
-    found = transitions(mapped, confusion(ERRORS), confusion(ERRORS))
+    found = estimate_transitions(mapped, confusion(ERRORS), confusion(ERRORS))
     assert found == pytest.approx(TRUE, abs=1e-6)
     pairs = np.kron(ERRORS, ERRORS)  # P(mapped pair | true pair), as the docstring says
     assert TRUE.ravel() @ pairs == pytest.approx(mapped.ravel())
@@ -34,7 +34,7 @@ def test_a_landscape_that_stays_has_no_change_though_two_maps_differ() -> None:
     stays, errors = np.diag([50.0, 50.0]), np.array([[0.9, 0.1], [0.1, 0.9]])
     mapped = errors.T @ stays @ errors
     assert mapped[0, 1] + mapped[1, 0] == pytest.approx(18)
-    assert transitions(mapped, confusion(errors), confusion(errors)) == pytest.approx(stays, abs=1e-6)
+    assert estimate_transitions(mapped, confusion(errors), confusion(errors)) == pytest.approx(stays, abs=1e-6)
     # By P(true | mapped) of the two dates, here the same matrix, change would grow instead of vanish.
     worse = errors @ mapped @ errors.T
     assert worse[0, 1] + worse[1, 0] > 29
@@ -52,17 +52,17 @@ def test_where_errors_repeat_more_changed_than_is_found(repeated: float) -> None
         for true, draw in ((pairs // 3, first), (pairs % 3, second))
     )
     mapped = np.bincount(before * 3 + after, minlength=9).reshape(3, 3) * 100 / count
-    found = off_diagonal(transitions(mapped, confusion(ERRORS), confusion(ERRORS)))
-    assert off_diagonal(mapped) > off_diagonal(TRUE)  # more is mapped than is true, as ever
+    found = changed_area(estimate_transitions(mapped, confusion(ERRORS), confusion(ERRORS)))
+    assert changed_area(mapped) > changed_area(TRUE)  # more is mapped than is true, as ever
     if repeated:
-        assert found < 0.8 * off_diagonal(TRUE)
+        assert found < 0.8 * changed_area(TRUE)
     else:
-        assert found == pytest.approx(off_diagonal(TRUE), abs=0.5)
+        assert found == pytest.approx(changed_area(TRUE), abs=0.5)
 
 
 def test_no_change_has_an_area_below_nothing() -> None:
     mapped = np.array([[60.0, 0.0, 0.0], [0.0, 25.0, 0.0], [0.0, 0.0, 15.0]])  # fewer errors than there should be
-    found = transitions(mapped, confusion(ERRORS), confusion(ERRORS))
+    found = estimate_transitions(mapped, confusion(ERRORS), confusion(ERRORS))
     assert (found >= 0).all()
     assert found.sum() == pytest.approx(100)
 
@@ -71,29 +71,29 @@ def test_a_class_on_the_map_that_is_nowhere_true_is_refused() -> None:
     sample = confusion(ERRORS)
     sample[2] = 0
     with pytest.raises(LandsegError, match=r"^wood: takes 16\..*% of the map, and nothing in the reference is wood"):
-        transitions(TRUE, sample, sample, ["field", "water", "wood"])
+        estimate_transitions(TRUE, sample, sample, ["field", "water", "wood"])
     gone = np.diag([60.0, 40.0, 0.0])
-    assert transitions(gone, sample, sample)[2].tolist() == [0, 0, 0]
+    assert estimate_transitions(gone, sample, sample)[2].tolist() == [0, 0, 0]
 
 
 def test_a_class_on_the_map_that_the_model_never_predicted_is_refused() -> None:
     """It would vanish: nothing true could explain it."""
     sample = np.array([[900, 100, 0], [100, 900, 0], [500, 500, 0]])
     with pytest.raises(LandsegError, match=r"^wood: takes 10\..*and nothing in the reference is mapped as wood"):
-        transitions(STAYS, sample, sample, ["field", "water", "wood"])
+        estimate_transitions(STAYS, sample, sample, ["field", "water", "wood"])
     kept = confusion(ERRORS)
     for before, after in ((sample, kept), (kept, sample)):
         with pytest.raises(LandsegError, match="mapped as class 2"):
-            transitions(STAYS, before, after)
+            estimate_transitions(STAYS, before, after)
 
 
 def test_what_errors_alone_would_show() -> None:
     mapped = ERRORS.T @ STAYS @ ERRORS
-    found = clustered_transitions(mapped, confusion(ERRORS)[None])
-    assert found.by_errors == pytest.approx(off_diagonal(mapped))
+    found = cluster_transitions(mapped, confusion(ERRORS)[None])
+    assert found.by_errors == pytest.approx(changed_area(mapped))
     assert found.changed == pytest.approx(0, abs=1e-6)
-    again = clustered_transitions(ERRORS.T @ TRUE @ ERRORS, confusion(ERRORS)[None])
-    assert again.by_errors < off_diagonal(ERRORS.T @ TRUE @ ERRORS)
+    again = cluster_transitions(ERRORS.T @ TRUE @ ERRORS, confusion(ERRORS)[None])
+    assert again.by_errors < changed_area(ERRORS.T @ TRUE @ ERRORS)
 
 
 def test_intervals_are_of_what_the_errors_of_each_place_would_do() -> None:
@@ -101,7 +101,7 @@ def test_intervals_are_of_what_the_errors_of_each_place_would_do() -> None:
     of_places = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.8, 0.2], [0.2, 0.8]], [[0.85, 0.15], [0.15, 0.85]]])
     matrices = np.stack([confusion(each) for each in of_places])
     true, mean = np.array([[50.0, 10.0], [5.0, 35.0]]), of_places.mean(axis=0)
-    found = clustered_transitions(mean.T @ true @ mean, matrices)
+    found = cluster_transitions(mean.T @ true @ mean, matrices)
     errors = []
     for errors_there in of_places:
         mapped = errors_there.T @ true @ errors_there
@@ -109,7 +109,7 @@ def test_intervals_are_of_what_the_errors_of_each_place_would_do() -> None:
         errors.append((estimate - true) * 3 / 2)
     assert found.areas == pytest.approx(true)
     assert found.errors == pytest.approx(np.stack(errors), abs=1e-6)
-    reach = 4.302653 * np.sqrt(sum(off_diagonal(each) ** 2 for each in errors) / 2)  # t of 2 degrees of freedom
+    reach = 4.302653 * np.sqrt(sum(changed_area(each) ** 2 for each in errors) / 2)  # t of 2 degrees of freedom
     assert found.changed_interval.tolist() == pytest.approx([0, 15 + reach], rel=1e-5)  # and none below 0
     assert 15 - reach < 0
     assert ((found.interval >= 0) & (found.interval <= 100)).all()
@@ -125,7 +125,7 @@ def test_intervals_hold_what_changed_in_one_more_place(count: int, changed: floa
     covered, repeats = 0, 100
     for _ in range(repeats):
         errors = places(1, chance)[0] / 100_000
-        low, high = clustered_transitions(errors.T @ true @ errors, places(count, chance)).changed_interval
+        low, high = cluster_transitions(errors.T @ true @ errors, places(count, chance)).changed_interval
         covered += low <= changed <= high
     assert covered / repeats >= 0.87
 
@@ -134,16 +134,16 @@ def test_intervals_do_not_close_in_where_there_are_more_places() -> None:
     """Those of the average place would, by the square root of 10."""
     chance = np.random.default_rng(3)
     mapped = ERRORS.T @ TRUE @ ERRORS
-    few, many = (clustered_transitions(mapped, places(count, chance)).changed_interval[1] for count in (40, 400))
+    few, many = (cluster_transitions(mapped, places(count, chance)).changed_interval[1] for count in (40, 400))
     assert many == pytest.approx(few, rel=0.25)
 
 
 def test_one_place_has_no_interval_and_an_empty_one_is_none() -> None:
     chance = np.random.default_rng(5)
     matrices = np.stack([*places(20, chance), np.zeros((3, 3), np.int64)])
-    found = clustered_transitions(TRUE, matrices)
+    found = cluster_transitions(TRUE, matrices)
     assert (found.units, found.errors.shape) == (20, (20, 3, 3))
-    alone = clustered_transitions(TRUE, matrices[:1])
+    alone = cluster_transitions(TRUE, matrices[:1])
     assert alone.interval.shape == (3, 3, 2)
     assert np.isnan(alone.interval).all()
     assert np.isnan(alone.changed_interval).all()
@@ -153,17 +153,17 @@ def test_a_class_that_a_place_lacks_errs_there_as_in_all() -> None:
     matrices = np.zeros((8, 3, 3), np.int64)
     matrices[:7, :2] = confusion(ERRORS)[:2]
     matrices[7, 2] = confusion(ERRORS)[2]
-    found = clustered_transitions(ERRORS.T @ TRUE @ ERRORS, matrices)
+    found = cluster_transitions(ERRORS.T @ TRUE @ ERRORS, matrices)
     assert found.errors == pytest.approx(np.zeros((8, 3, 3)), abs=1e-6)
 
 
 def test_classes_that_can_hardly_be_told_apart_are_named() -> None:
-    assert most_alike(ERRORS) is None
+    assert least_separable(ERRORS) is None
     like = np.array([[0.88, 0.02, 0.10], [0.10, 0.86, 0.04], [0.80, 0.05, 0.15]])
-    assert most_alike(like) == (0, 2)
-    assert most_alike(like[[0, 1, 0]]) == (0, 2)  # not at all
-    found = clustered_transitions(like.T @ TRUE @ like, np.stack([confusion(like)] * 3))
+    assert least_separable(like) == (0, 2)
+    assert least_separable(like[[0, 1, 0]]) == (0, 2)  # not at all
+    found = cluster_transitions(like.T @ TRUE @ like, np.stack([confusion(like)] * 3))
     assert found.alike == (0, 2)
     # Half a per cent more or less on the maps, and what is found is another landscape.
     moved = like.T @ TRUE @ like + np.array([[-0.5, 0, 0.5], [0, 0, 0], [0, 0, 0]])
-    assert abs(transitions(moved, confusion(like), confusion(like)) - found.areas).max() > 5
+    assert abs(estimate_transitions(moved, confusion(like), confusion(like)) - found.areas).max() > 5

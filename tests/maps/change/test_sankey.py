@@ -16,8 +16,8 @@ from landseg.core.classes import ClassTable, LandClass, as_hex
 from landseg.core.errors import LandsegError
 from landseg.datasets.landcoverai import fetch as landcoverai
 from landseg.datasets.landcovernet import fetch as landcovernet
-from landseg.maps.change.pair import Change
-from landseg.maps.change.sankey import flow_figure, write_flow
+from landseg.maps.change.pair import ChangeMatrix
+from landseg.maps.change.sankey import flow_figure, write_flow_figure
 from landseg.maps.style import pale, strong
 
 # Three classes of 600, 300 and 100 ha before, of which 140 ha changed.
@@ -25,9 +25,9 @@ AREAS = [[500, 80, 20], [30, 270, 0], [10, 0, 90]]
 CLASSES = landcoverai.CLASSES[1:4]
 
 
-def change_of(areas: npt.ArrayLike, classes: ClassTable = CLASSES, hectares: bool = True) -> Change:
+def change_of(areas: npt.ArrayLike, classes: ClassTable = CLASSES, hectares: bool = True) -> ChangeMatrix:
     pixels = np.asarray(areas, np.int64)
-    return Change("before.tif", "after.tif", classes, pixels, pixels.astype(float) if hectares else None, 0, 0, None)
+    return ChangeMatrix("before.tif", "after.tif", classes, pixels, pixels.astype(float) if hectares else None, 0, 0, None)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -51,7 +51,7 @@ def ribbons(figure: Figure) -> list[tuple[str, float, float]]:
     return found
 
 
-def random_change(classes: ClassTable, share: float, seed: int = 0) -> Change:
+def random_change(classes: ClassTable, share: float, seed: int = 0) -> ChangeMatrix:
     chance, count = np.random.default_rng(seed), len(classes)
     moved = chance.gamma(0.5, 1, (count, count))
     np.fill_diagonal(moved, 0)
@@ -199,7 +199,7 @@ def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_pa
     change = change_of(AREAS)
     for folder in ("one", "two"):
         for suffix in ("png", "svg"):
-            write_flow(change, tmp_path / folder / f"flow.{suffix}")
+            write_flow_figure(change, tmp_path / folder / f"flow.{suffix}")
     for name in ("flow.png", "flow.svg"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     page = np.asarray(Image.open(tmp_path / "one" / "flow.png").convert("RGB"))
@@ -215,5 +215,5 @@ def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_pa
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LandsegError, match=r"flow\.pdf: a figure goes into \.png or \.svg"):
-        write_flow(change_of(AREAS), tmp_path / "flow.pdf")
+        write_flow_figure(change_of(AREAS), tmp_path / "flow.pdf")
     assert not list(tmp_path.iterdir())

@@ -13,16 +13,16 @@ from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import ClassTable, LandClass, ids, names
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.class_map import ClassMap, opened_map
-from landseg.maps.estimator import Estimate, clustered, stratified
-from landseg.maps.overlap import Overlap, overlap
-from landseg.maps.reference import Matrices, Sampling, read_matrices, read_points
+from landseg.maps.class_map import ClassMap, open_class_map
+from landseg.maps.estimator import AreaEstimate, cluster_estimate, stratified_estimate
+from landseg.maps.overlap import MapOverlap, find_overlap
+from landseg.maps.reference import PointSample, ReferenceMatrices, read_matrices, read_points
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import HECTARE, row_areas, strips
 
 
 @dataclass(frozen=True)
-class Areas:
+class AreaMeasurement:
     """What maps say of areas, and what a reference makes of it."""
 
     #: Locations of the maps.
@@ -37,12 +37,12 @@ class Areas:
     #: The maps that have none, or none with known units.
     unplaced: tuple[str, ...]
     #: The first two that cover the same ground, where it counts twice; None where none do.
-    overlap: Overlap | None
+    overlap: MapOverlap | None
     #: True areas, in ha, or in pixels where there are no hectares; None without a reference.
-    estimate: Estimate | None = None
+    estimate: AreaEstimate | None = None
     #: The reference, where it is points, and where it is a model's test part.
-    points: Sampling | None = None
-    matrices: Matrices | None = None
+    points: PointSample | None = None
+    matrices: ReferenceMatrices | None = None
 
     @property
     def unit(self) -> str:
@@ -55,14 +55,14 @@ class Areas:
         return self.pixels.astype(np.float64) if self.hectares is None else self.hectares
 
 
-def areas(
+def measure_areas(
     locations: Sequence[Path | str],
     points: Path | None = None,
     matrix: str | None = None,
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Areas:
+) -> AreaMeasurement:
     """Measure the classes of one or several maps, block by block, and put the areas right by a reference.
 
     Args:
@@ -80,25 +80,25 @@ def areas(
         raise LandsegError("no map is given; name at least one")
     if points is not None and matrix is not None:
         raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
-    with opened_map(locations[0]) as first:
+    with open_class_map(locations[0]) as first:
         classes = first.classes
     matrices = None if matrix is None else read_matrices(matrix, classes)
-    sampling = None if points is None else Sampling(read_points(points, classes), classes)
+    sampling = None if points is None else PointSample(read_points(points, classes), classes)
     found = _measured(locations, classes, sampling)
     estimate = None
     if matrices is not None:
-        estimate = clustered(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
+        estimate = cluster_estimate(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
     elif sampling is not None:
-        estimate = stratified(found.mapped, _known(sampling), names(classes))
+        estimate = stratified_estimate(found.mapped, _known(sampling), names(classes))
     return replace(found, estimate=estimate, points=sampling, matrices=matrices)
 
 
-def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sampling | None) -> Areas:
+def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: PointSample | None) -> AreaMeasurement:
     pixels, hectares, blank = np.zeros(len(classes), np.int64), np.zeros(len(classes)), 0
     grids: list[Grid] = []
     unplaced: list[str] = []
     for location in locations:
-        with opened_map(location) as class_map:
+        with open_class_map(location) as class_map:
             class_map.require_classes(classes, str(locations[0]), "measure them one by one")
             counts, square_metres, without = _counted(class_map, classes)
             if sampling is not None:
@@ -110,7 +110,7 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Sa
         else:
             hectares += square_metres / HECTARE
     maps, ground = tuple(grid.name for grid in grids), None if unplaced else hectares
-    return Areas(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), overlap(grids))
+    return AreaMeasurement(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), find_overlap(grids))
 
 
 def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats | None, int]:
@@ -148,7 +148,7 @@ def _ground(name: str, counts: Counts, rows: Floats) -> Floats:
     return ground
 
 
-def _known(sampling: Sampling) -> Counts:
+def _known(sampling: PointSample) -> Counts:
     """Return the points that lie on a class, of which there must be some."""
     sample = sampling.sample
     if not sample.any():
@@ -159,7 +159,7 @@ def _known(sampling: Sampling) -> Counts:
     return sample
 
 
-def write_csv(found: Areas, path: Path) -> None:
+def write_areas(found: AreaMeasurement, path: Path) -> None:
     """Write the figures in full, a row a class; empty where something is not known."""
     rows = [_row(found, channel) for channel in range(len(found.classes))]
     text = io.StringIO()
@@ -170,7 +170,7 @@ def write_csv(found: Areas, path: Path) -> None:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _row(found: Areas, channel: int) -> dict[str, str | int | float | None]:
+def _row(found: AreaMeasurement, channel: int) -> dict[str, str | int | float | None]:
     total, each = found.pixels.sum(), found.classes[channel]
     row: dict[str, str | int | float | None] = {
         "class_id": each.id,
@@ -192,10 +192,10 @@ def _row(found: Areas, channel: int) -> dict[str, str | int | float | None]:
     for name, (value, error, ends) in sides.items():
         row[name], row[f"{name}_se"] = _finite(value[channel]), _finite(error[channel])
         row[f"{name}_low"], row[f"{name}_high"] = (_finite(end) for end in ends[channel])
-    return row | {"bias": _finite(bias), "bias_share": _finite(over(bias, of.areas[channel]))}
+    return row | {"bias": _finite(bias), "bias_share": _finite(ratio(bias, of.areas[channel]))}
 
 
-def over(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
     """Divide, and give NaN for x / 0."""
     return float(part / whole) if whole else np.nan
 

@@ -9,10 +9,10 @@ from rich.table import Column, Table
 
 from landseg.core.arrays import Floats
 from landseg.core.classes import names
-from landseg.maps.area.measure import Areas, over
-from landseg.maps.estimator import FEW_POINTS, Estimate, LeftOut, Z
-from landseg.maps.formatting import digits, lines, share
-from landseg.maps.reference import Matrices, Sampling
+from landseg.maps.area.measure import AreaMeasurement, ratio
+from landseg.maps.estimator import FEW_POINTS, AreaEstimate, LeaveOneOut, Z
+from landseg.maps.formatting import area_decimals, percent, table_lines
+from landseg.maps.reference import PointSample, ReferenceMatrices
 from landseg.results.comparison import FEW_UNITS
 
 #: Share of the map above which it is said that so much may be wrong where all points agree.
@@ -27,11 +27,11 @@ _UNKNOWN = (
 )
 
 
-def report(found: Areas) -> str:
+def area_report(found: AreaMeasurement) -> str:
     """Return what `landseg area` prints."""
     maps = found.maps[0] if len(found.maps) == 1 else f"{len(found.maps):,} maps"
     said = [f"{maps}: {found.pixels.sum():,} pixels with a class, {found.blank:,} without", ""]
-    said += [*lines(_table(found)), ""]
+    said += [*table_lines(_table(found)), ""]
     if found.unplaced:
         said.append(f"No hectares: {found.unplaced[0]} has no CRS, or one without known units.")
     if found.overlap:
@@ -41,10 +41,10 @@ def report(found: Areas) -> str:
     return "\n".join(said)
 
 
-def _table(found: Areas) -> Table:
+def _table(found: AreaMeasurement) -> Table:
     total, area, of = int(found.pixels.sum()), _area(found), found.estimate
     pixels = [*found.pixels, total]
-    columns = {"pixels": [f"{count:,}" for count in pixels], "share": [share(over(count, total)) for count in pixels]}
+    columns = {"pixels": [f"{count:,}" for count in pixels], "share": [percent(ratio(count, total)) for count in pixels]}
     if found.hectares is not None:
         columns["mapped ha"] = [area(each) for each in (*found.hectares, found.hectares.sum())]
     if of is not None:
@@ -55,7 +55,7 @@ def _table(found: Areas) -> Table:
                 for margin, ends in zip(Z * of.areas_se + of.taken.sum(), of.areas_interval, strict=True)
             ],
             f"bias {found.unit}": [area(bias, "+") for bias in of.bias],
-            "bias": [share(over(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
+            "bias": [percent(ratio(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
             "user's accuracy": [
                 _accuracy(of, *each) for each in zip(of.users, of.users_se, of.users_interval, strict=True)
             ],
@@ -69,7 +69,7 @@ def _table(found: Areas) -> Table:
     return table
 
 
-def _sentences(found: Areas, of: Estimate) -> list[str]:
+def _sentences(found: AreaMeasurement, of: AreaEstimate) -> list[str]:
     """Say by how much pixel counts are off, what the reference is, and what its figures are not to be taken for."""
     margins = "± is 1.96 standard errors, for 95 %" if of.units is None else "Intervals are for 95 %"
     said = [f"{margins}; the bias in % is of the adjusted area.", _bias(found, of)]
@@ -79,7 +79,7 @@ def _sentences(found: Areas, of: Estimate) -> list[str]:
     if found.matrices is not None:
         said += _of_places(found, found.matrices, of)
     if of.taken.any():
-        stray = _listed(found, of.taken > 0, lambda k: share(of.taken[k] / of.mapped.sum()))
+        stray = _listed(found, of.taken > 0, lambda k: percent(of.taken[k] / of.mapped.sum()))
         said.append(
             f"Taken as mapped, for the reference has none: {stray}. Intervals of areas are wider by as much to either "
             "side; accuracies are of the rest."
@@ -87,7 +87,7 @@ def _sentences(found: Areas, of: Estimate) -> list[str]:
     return said
 
 
-def _bias(found: Areas, of: Estimate) -> str:
+def _bias(found: AreaMeasurement, of: AreaEstimate) -> str:
     """Say for which class pixel counts are off most: for sure where points were drawn on this map, else perhaps."""
     like = found.matrices and f"If this area is like {_places(found.matrices)}, pixel counts alone"
     if not of.bias.any():
@@ -95,7 +95,7 @@ def _bias(found: Areas, of: Estimate) -> str:
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = of.bias / of.areas
     worst, largest = (int(np.abs(np.nan_to_num(each, posinf=np.inf)).argmax()) for each in (of.bias, relative))
-    percent = ["none by the reference" if np.isinf(each) else share(each, "+") for each in relative]
+    percent = ["none by the reference" if np.isinf(each) else percent(each, "+") for each in relative]
     other = f"; as a share most for {found.classes[largest].name} ({percent[largest]})" if largest != worst else ""
     side, amount = "much" if of.bias[worst] > 0 else "little", _area(found)(abs(of.bias[worst]))
     return (
@@ -104,7 +104,7 @@ def _bias(found: Areas, of: Estimate) -> str:
     )
 
 
-def _chance(found: Areas, of: Estimate, channel: int) -> str:
+def _chance(found: AreaMeasurement, of: AreaEstimate, channel: int) -> str:
     """Say whether a bias may be nothing; not where there is no interval, or one that nobody can rely on."""
     if np.isnan(of.areas_se[channel]) or (of.units is not None and of.units < FEW_UNITS):
         return ""
@@ -115,7 +115,7 @@ def _chance(found: Areas, of: Estimate, channel: int) -> str:
     return f", more than {errors} explain" if beyond else f", which {errors} may explain"
 
 
-def _of_points(found: Areas, sampling: Sampling, of: Estimate) -> Iterator[str]:
+def _of_points(found: AreaMeasurement, sampling: PointSample, of: AreaEstimate) -> Iterator[str]:
     sample, where = sampling.sample, {"outside the map": sampling.outside, "where it has no data": sampling.blank}
     left = " and ".join(f"{count:,} {place}" for place, count in where.items() if count)
     yield (
@@ -138,7 +138,7 @@ def _of_points(found: Areas, sampling: Sampling, of: Estimate) -> Iterator[str]:
         yield f"Where all n points agree, up to 3/n may still be of another class, which no ± shows: {agree}."
 
 
-def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
+def _of_places(found: AreaMeasurement, matrices: ReferenceMatrices, of: AreaEstimate) -> Iterator[str]:
     units, places = of.units or 0, matrices.noun
     yield f"Reference: {matrices.title}, {matrices.matrices.sum():,} pixels."
     if places is None:
@@ -168,29 +168,29 @@ def _of_places(found: Areas, matrices: Matrices, of: Estimate) -> Iterator[str]:
         yield matrices.flattered
 
 
-def _tried(left_out: LeftOut, places: str) -> str:
+def _tried(left_out: LeaveOneOut, places: str) -> str:
     """Say whether adjusting helped where the truth is known."""
     counted, adjusted = left_out.mapped, left_out.adjusted
     helped = "helped" if adjusted.mean() < counted.mean() else "did not help"
     return (
-        f"Adjusting {helped} on these {places} themselves: on average {share(adjusted.mean())} of the area of one went "
-        f"to the wrong class, {share(counted.mean())} by pixel counts; it came closer in "
+        f"Adjusting {helped} on these {places} themselves: on average {percent(adjusted.mean())} of the area of one went "
+        f"to the wrong class, {percent(counted.mean())} by pixel counts; it came closer in "
         f"{np.count_nonzero(adjusted < counted):,} of {len(counted):,}."
     )
 
 
-def _places(matrices: Matrices) -> str:
+def _places(matrices: ReferenceMatrices) -> str:
     return f"the {_ADJECTIVES[matrices.part]} {matrices.noun or 'split'}"
 
 
-def _listed(found: Areas, told: npt.NDArray[np.bool_], more: Callable[[int], str] | None = None) -> str:
+def _listed(found: AreaMeasurement, told: npt.NDArray[np.bool_], more: Callable[[int], str] | None = None) -> str:
     """List classes by name, (K,) whether, each with more of it in brackets."""
     return ", ".join(found.classes[k].name + (f" ({more(k)})" if more else "") for k in np.flatnonzero(told).tolist())
 
 
-def _area(found: Areas) -> Callable[..., str]:
+def _area(found: AreaMeasurement) -> Callable[..., str]:
     """Return what writes areas, with so many digits that a thousandth of all shows, and on demand their sign."""
-    decimals = digits(found.mapped.sum(), found.unit)
+    decimals = area_decimals(found.mapped.sum(), found.unit)
 
     def written(area: float, sign: str = "") -> str:
         return f"{area:{sign},.{decimals}f}"
@@ -198,7 +198,7 @@ def _area(found: Areas) -> Callable[..., str]:
     return written
 
 
-def _interval(of: Estimate, margin: float, ends: Floats, written: Callable[..., str]) -> str:
+def _interval(of: AreaEstimate, margin: float, ends: Floats, written: Callable[..., str]) -> str:
     """Write an interval: by points as ±, by places, where it may be lopsided, by its ends."""
     low, high = ends
     if np.isnan(low):
@@ -206,7 +206,7 @@ def _interval(of: Estimate, margin: float, ends: Floats, written: Callable[..., 
     return f"± {written(margin)}" if of.units is None else f"{written(low)} to {written(high)}"
 
 
-def _accuracy(of: Estimate, value: float, error: float, ends: Floats) -> str:
+def _accuracy(of: AreaEstimate, value: float, error: float, ends: Floats) -> str:
     if np.isnan(value):
         return "–"
     interval = _interval(of, Z * error, ends, "{:.2f}".format)

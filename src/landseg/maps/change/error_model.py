@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from landseg.core.arrays import Counts, Floats
-from landseg.maps.estimator import require_known
+from landseg.maps.estimator import require_reference
 
 #: Condition number of P(mapped | true) above which true areas hardly follow from mapped ones. That of pairs is its
 #: square: at 10, what is 1 % off on the maps may be as much as all that is sought.
-CONDITION = 10
+MAX_CONDITION = 10
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Transitions:
     units: int
     #: What such errors would show as changed, in the same unit, had nothing changed.
     by_errors: float
-    #: The two classes most alike by their errors, where these can hardly be told from one another (see CONDITION).
+    #: The two classes most alike by their errors, where these can hardly be told from one another (see MAX_CONDITION).
     alike: tuple[int, int] | None
 
     @property
@@ -37,15 +37,15 @@ class Transitions:
     @property
     def changed(self) -> float:
         """What changed, in the same unit."""
-        return float(off_diagonal(self.areas))
+        return float(changed_area(self.areas))
 
     @property
     def changed_interval(self) -> Floats:
         """(2,) ends of its 95 % interval."""
-        return _around(off_diagonal(self.areas), off_diagonal(self.errors), self.areas.sum())
+        return _around(changed_area(self.areas), changed_area(self.errors), self.areas.sum())
 
 
-def transitions(mapped: Floats, before: Counts, after: Counts, names: Sequence[str] | None = None) -> Floats:
+def estimate_transitions(mapped: Floats, before: Counts, after: Counts, names: Sequence[str] | None = None) -> Floats:
     """Estimate the true areas of changes from those on two maps, as if the maps erred independently of one another.
 
     **Assumption.** How a pixel is mapped at one date depends on its true class at that date alone, so what is true of
@@ -58,7 +58,7 @@ def transitions(mapped: Floats, before: Counts, after: Counts, names: Sequence[s
     wrong class in both years. Then fewer of the changes on the map are errors than is assumed here, and more of them
     are true: more than this estimate changed.
 
-    It must be P(mapped | true) and not P(true | mapped), by which `stratified` divides the classes of one map: the
+    It must be P(mapped | true) and not P(true | mapped), by which `stratified_estimate` divides the classes of one map: the
     product of the latter takes the two true classes of a pixel for independent of one another, though land mostly stays
     what it is, and takes error for still more change.
 
@@ -76,14 +76,14 @@ def transitions(mapped: Floats, before: Counts, after: Counts, names: Sequence[s
     """
     mapped = np.asarray(mapped, np.float64)
     for areas, sample in ((mapped.sum(axis=1), before), (mapped.sum(axis=0), after)):
-        require_known(areas, sample.sum(axis=1), "is", names)
-        require_known(areas, sample.sum(axis=0), "is mapped as", names)
+        require_reference(areas, sample.sum(axis=1), "is", names)
+        require_reference(areas, sample.sum(axis=0), "is mapped as", names)
     of_pairs = np.kron(_errors(before, before), _errors(after, after))
     return _unmixed(mapped, of_pairs.astype(np.float64))
 
 
-def clustered_transitions(mapped: Floats, matrices: Counts, names: Sequence[str] | None = None) -> Transitions:
-    """Estimate the true areas of changes between two maps of one model (see `transitions`), and how places differ.
+def cluster_transitions(mapped: Floats, matrices: Counts, names: Sequence[str] | None = None) -> Transitions:
+    """Estimate the true areas of changes between two maps of one model (see `estimate_transitions`), and how places differ.
 
     The mapped place is taken for one more of those tested, with errors of its own and not those of all. So every test
     place says how far the estimate may be off: of the landscape that was found, its own errors make other maps, and the
@@ -102,25 +102,25 @@ def clustered_transitions(mapped: Floats, matrices: Counts, names: Sequence[str]
     mapped = np.asarray(mapped, np.float64)
     filled = matrices[matrices.any(axis=(1, 2))]
     whole = filled.sum(axis=0)
-    areas, of_all = transitions(mapped, whole, whole, names), _errors(whole, whole)
+    areas, of_all = estimate_transitions(mapped, whole, whole, names), _errors(whole, whole)
     return Transitions(
-        areas, _deviations(areas, filled, of_all), len(filled), _by_errors(mapped, of_all), most_alike(of_all)
+        areas, _deviations(areas, filled, of_all), len(filled), _by_errors(mapped, of_all), least_separable(of_all)
     )
 
 
-def off_diagonal(areas: Floats) -> Floats:
+def changed_area(areas: Floats) -> Floats:
     """Return what changed of areas, (..., K, K): all that is off the diagonal."""
     changed: Floats = areas.sum(axis=(-2, -1)) - np.trace(areas, axis1=-2, axis2=-1)
     return changed
 
 
-def most_alike(errors: Floats) -> tuple[int, int] | None:
+def least_separable(errors: Floats) -> tuple[int, int] | None:
     """Return the two classes whose errors are most alike, where classes can hardly be told from one another.
 
     Args:
         errors: (K, K) P(mapped | true), rows of sum 1.
     """
-    if np.linalg.cond(errors) <= CONDITION:
+    if np.linalg.cond(errors) <= MAX_CONDITION:
         return None
     one, other = np.triu_indices(len(errors), 1)
     nearest = np.abs(errors[one] - errors[other]).sum(axis=1).argmin()
@@ -136,7 +136,7 @@ def _errors(sample: Counts, default: Counts) -> Floats:
 
 
 def _unmixed(mapped: Floats, errors: Floats) -> Floats:
-    """Return the areas, none below 0, whose expected map comes nearest to the one seen (see `transitions`).
+    """Return the areas, none below 0, whose expected map comes nearest to the one seen (see `estimate_transitions`).
 
     Args:
         mapped: areas of N things on the map, in any shape.
@@ -167,7 +167,7 @@ def _deviations(areas: Floats, matrices: Counts, of_all: Floats) -> Floats:
 def _by_errors(mapped: Floats, errors: Floats) -> float:
     """Return what would be mapped as changed had nothing changed, by the classes that there are on the mean map."""
     stays = _unmixed((mapped.sum(axis=0) + mapped.sum(axis=1)) / 2, errors)
-    return float(off_diagonal(errors.T @ np.diag(stays) @ errors))
+    return float(changed_area(errors.T @ np.diag(stays) @ errors))
 
 
 def _around(value: Floats, errors: Floats, total: float) -> Floats:

@@ -9,22 +9,22 @@ import numpy.typing as npt
 from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import names
 from landseg.core.errors import LandsegError
-from landseg.maps.change.error_model import clustered_transitions, off_diagonal
-from landseg.maps.change.pair import Change, Pair
+from landseg.maps.change.error_model import changed_area, cluster_transitions
+from landseg.maps.change.pair import ChangeMatrix, MapPair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import stratified
-from landseg.maps.reference import Matrices, Sampling, read_points
+from landseg.maps.estimator import stratified_estimate
+from landseg.maps.reference import PointSample, ReferenceMatrices, read_points
 
 #: Points on what is mapped without which nothing can be said of it: two at least have a variance.
-LEAST_POINTS = 2
+MIN_POINTS = 2
 #: Points that a stratum of its own has at least: with two, variance is a guess, and in simulation 89 to 91 of 100
 #: intervals held what changed where with three it was 92 to 95.
 _OWN_POINTS = 3
 
 
 @dataclass(frozen=True)
-class Adjusted:
-    """True areas of change in the unit of the change that was measured. Rows: class before, columns: class after."""
+class ChangeEstimate:
+    """True areas of change in the unit of the change that was measure_change. Rows: class before, columns: class after."""
 
     #: (K, K); NaN where nothing is known.
     areas: Floats
@@ -35,12 +35,12 @@ class Adjusted:
     changed: float
     changed_interval: Floats
     #: The reference, where it is points, and where it is a model's test part.
-    points: "Points | None" = None
-    places: "Places | None" = None
+    points: "ChangePoints | None" = None
+    places: "ModelErrors | None" = None
 
 
 @dataclass(frozen=True)
-class Points:
+class ChangePoints:
     """What reference points say."""
 
     #: Path of the table.
@@ -50,7 +50,7 @@ class Points:
     #: How many lie outside the maps, and how many where one of them has no data.
     outside: int
     blank: int
-    #: (K, K) which stratum each is in: a number of its own, or K² (other changes), K² + 1 (other unchanged), or LEFT.
+    #: (K, K) which stratum each is in: a number of its own, or K² (other changes), K² + 1 (other unchanged), or EXCLUDED.
     strata: npt.NDArray[np.intp]
     #: Area that may have changed though no point on what is mapped as unchanged did; None where one did.
     unseen: float | None
@@ -60,15 +60,15 @@ class Points:
     @property
     def left_out(self) -> npt.NDArray[np.bool_]:
         """(K, K) what is mapped, and the estimate leaves out."""
-        left: npt.NDArray[np.bool_] = self.strata == LEFT
+        left: npt.NDArray[np.bool_] = self.strata == EXCLUDED
         return left
 
 
 @dataclass(frozen=True)
-class Places:
+class ModelErrors:
     """What a model's test part says, on the assumption of `error_model.transitions`."""
 
-    matrices: Matrices
+    matrices: ReferenceMatrices
     #: Over how many places the intervals are.
     units: int
     #: Area that errors would show as changed, had nothing changed.
@@ -78,21 +78,21 @@ class Places:
 
 
 #: The stratum of what has too few points, and that of what is not mapped at all.
-LEFT, _NOWHERE = -1, -2
+EXCLUDED, _NOWHERE = -1, -2
 
 
-def by_points(pair: Pair, change: Change, path: Path) -> Adjusted:
-    """Estimate areas of change by reference points, each drawn by itself (see `by_sample`).
+def estimate_from_points(pair: MapPair, change: ChangeMatrix, path: Path) -> ChangeEstimate:
+    """Estimate areas of change by reference points, each drawn by itself (see `estimate_from_sample`).
 
     Args:
         pair: the open maps.
-        change: what was measured of them.
+        change: what was measure_change of them.
         path: a table as `landseg.maps.reference.read_points` takes it, with the columns before and after for class.
 
     Raises:
         LandsegError: the table is not fit for the maps, or too few points lie on them.
     """
-    before, after = (Sampling(read_points(path, pair.classes, column), pair.classes) for column in ("before", "after"))
+    before, after = (PointSample(read_points(path, pair.classes, column), pair.classes) for column in ("before", "after"))
     before.add(pair.before)
     after.add(pair.after)
     used = (before.mapped != NODATA) & (after.mapped != NODATA)
@@ -100,10 +100,10 @@ def by_points(pair: Pair, change: Change, path: Path) -> Adjusted:
     mapped = before.mapped[used].astype(np.intp) * count + after.mapped[used]
     true = before.points.channels[used] * count + after.points.channels[used]
     blank = len(used) - int(used.sum()) - before.outside
-    return by_sample(change.areas, mapped, true, str(path), before.outside, blank, before.repeats)
+    return estimate_from_sample(change.areas, mapped, true, str(path), before.outside, blank, before.repeats)
 
 
-def by_sample(
+def estimate_from_sample(
     areas: Floats,
     mapped: npt.NDArray[np.intp],
     true: npt.NDArray[np.intp],
@@ -111,7 +111,7 @@ def by_sample(
     outside: int = 0,
     blank: int = 0,
     repeats: str = "",
-) -> Adjusted:
+) -> ChangeEstimate:
     """Estimate areas of change by points whose change is known, each drawn by itself.
 
     The strata of the estimator (Olofsson et al. 2014, see `landseg.maps.estimator.stratified`) are the pairs of classes
@@ -146,19 +146,19 @@ def by_sample(
     if (strata < 0).all():
         raise LandsegError(
             f"{name}: {len(mapped):,} of its {len(mapped) + outside + blank:,} points lie where both maps have a "
-            f"class, fewer than {LEAST_POINTS} on all that changed and on all that did not; check their coordinates, "
+            f"class, fewer than {MIN_POINTS} on all that changed and on all that did not; check their coordinates, "
             "or add some"
         )
-    held = strata.ravel()[mapped] != LEFT
+    held = strata.ravel()[mapped] != EXCLUDED
     mapped, true = mapped[held], true[held]
     stays = np.arange(count) * (count + 1)
     seen = np.isin(mapped, stays) & ~np.isin(true, stays)
-    points = Points(name, on, outside, blank, strata, None if seen.any() else _unseen(areas, on, strata), repeats)
+    points = ChangePoints(name, on, outside, blank, strata, None if seen.any() else _unseen(areas, on, strata), repeats)
     return _stratified(areas, strata, mapped, true, points)
 
 
 def _strata(areas: Floats, on: Counts) -> npt.NDArray[np.intp]:
-    """Return which stratum each pair of classes is in, (K, K) (see `Points.strata`)."""
+    """Return which stratum each pair of classes is in, (K, K) (see `ChangePoints.strata`)."""
     count = len(areas)
     strata = np.where((areas > 0) | (on > 0), np.arange(count**2).reshape(count, count), _NOWHERE)
     diagonal = np.eye(count, dtype=np.bool_)
@@ -169,8 +169,8 @@ def _strata(areas: Floats, on: Counts) -> npt.NDArray[np.intp]:
         points = on[rows, columns]
         thin = int((points < _OWN_POINTS).sum())
         thin += int(points[:thin].sum() == 1)  # the next one joins
-        if points[:thin].sum() < LEAST_POINTS:
-            strata[rows[:thin], columns[:thin]] = LEFT
+        if points[:thin].sum() < MIN_POINTS:
+            strata[rows[:thin], columns[:thin]] = EXCLUDED
         elif thin > 1:
             strata[rows[:thin], columns[:thin]] = pool
     return strata
@@ -195,8 +195,8 @@ def _stratified(
     strata: npt.NDArray[np.intp],
     mapped: npt.NDArray[np.intp],
     true: npt.NDArray[np.intp],
-    points: Points,
-) -> Adjusted:
+    points: ChangePoints,
+) -> ChangeEstimate:
     """Estimate by strata, (K, K), what was mapped, (K, K) areas, and what is true at points, (N,) each."""
     count = len(areas)
     stratum = strata.ravel()[mapped]
@@ -208,11 +208,11 @@ def _stratified(
     np.add.at(sizes, np.searchsorted(labels, strata[kept]), areas[kept])
     rows, columns = np.searchsorted(labels, true), np.searchsorted(labels, stratum)
     sample = np.bincount(rows * len(labels) + columns, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    found = stratified(sizes, sample)
+    found = stratified_estimate(sizes, sample)
     # Whether anything changed: two rows that hold all points.
     halves = np.zeros_like(sample)
     halves[0], halves[1] = sample[~stays].sum(axis=0), sample[stays].sum(axis=0)
-    whole = stratified(sizes, halves)
+    whole = stratified_estimate(sizes, halves)
     own = labels < count**2
     true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
     true_areas[labels[own]] = found.areas[own]
@@ -220,7 +220,7 @@ def _stratified(
     left_out = points.left_out.ravel()
     true_areas[left_out & (true_areas == 0)] = np.nan
     intervals[left_out, 1] = np.nan
-    return Adjusted(
+    return ChangeEstimate(
         true_areas.reshape(count, count),
         intervals.reshape(count, count, 2),
         float(whole.areas[0]),
@@ -234,7 +234,7 @@ def _ends(intervals: Floats, errors: Floats, total: float) -> Floats:
     return np.where(errors[:, None] > 0, intervals.clip(0, total), np.nan)
 
 
-def by_matrices(change: Change, matrices: Matrices) -> Adjusted:
+def estimate_from_matrices(change: ChangeMatrix, matrices: ReferenceMatrices) -> ChangeEstimate:
     """Estimate areas of change between two maps of one model by what it mistook in its test part.
 
     It rests on an assumption that seldom holds: that errors at one date are independent of those at the other (see
@@ -242,15 +242,15 @@ def by_matrices(change: Change, matrices: Matrices) -> Adjusted:
     changed, it does not hold, and nothing is estimated.
 
     Args:
-        change: what was measured of the maps.
+        change: what was measure_change of the maps.
         matrices: of the model's test part, in the order of the maps' classes.
 
     Raises:
         LandsegError: a class on one of the maps is true of no pixel of the places, or none is mapped as it.
     """
-    found = clustered_transitions(change.areas, matrices.matrices, names(change.classes))
-    places = Places(matrices, found.units, found.by_errors, found.alike)
-    if off_diagonal(change.areas) < found.by_errors:
+    found = cluster_transitions(change.areas, matrices.matrices, names(change.classes))
+    places = ModelErrors(matrices, found.units, found.by_errors, found.alike)
+    if changed_area(change.areas) < found.by_errors:
         unknown = np.full((*change.areas.shape, 2), np.nan)
-        return Adjusted(unknown[..., 0], unknown, np.nan, unknown[0, 0], places=places)
-    return Adjusted(found.areas, found.interval, found.changed, found.changed_interval, places=places)
+        return ChangeEstimate(unknown[..., 0], unknown, np.nan, unknown[0, 0], places=places)
+    return ChangeEstimate(found.areas, found.interval, found.changed, found.changed_interval, places=places)

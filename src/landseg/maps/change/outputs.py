@@ -6,15 +6,15 @@ from pathlib import Path
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import require_new
-from landseg.maps.change.estimate import by_matrices, by_points
-from landseg.maps.change.pair import legend, measured, opened_pair, write_raster
-from landseg.maps.change.patches import patches
-from landseg.maps.change.report import report, write_csv
-from landseg.maps.change.sankey import write_flow
+from landseg.maps.change.estimate import estimate_from_matrices, estimate_from_points
+from landseg.maps.change.pair import change_legend, measure_change, open_map_pair, write_change_raster
+from landseg.maps.change.patches import find_patches
+from landseg.maps.change.report import change_report, write_change_table
+from landseg.maps.change.sankey import write_flow_figure
 from landseg.maps.class_map import map_files
 from landseg.maps.polygons import write_polygons
 from landseg.maps.reference import read_matrices, read_points
-from landseg.maps.sources import files, require_kept
+from landseg.maps.sources import raster_files, require_inputs_kept
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import gsd
 from landseg.results.revisions import load_run
@@ -23,12 +23,12 @@ from landseg.results.revisions import load_run
 RASTER, TABLE, POLYGONS, FIGURE = "change.tif", "change.csv", "change.gpkg", "change.png"
 
 
-def outputs(folder: Path) -> list[Path]:
+def change_outputs(folder: Path) -> list[Path]:
     """Return all that is written."""
     return [*map_files(folder / RASTER), *(folder / name for name in (TABLE, POLYGONS, FIGURE))]
 
 
-def require_fit(
+def require_change_inputs(
     locations: Sequence[Path | str], folder: Path, points: Path | None, matrix: str | None, overwrite: bool
 ) -> None:
     """Refuse what would fail later.
@@ -44,8 +44,8 @@ def require_fit(
         LandsegError: a file is there, or is an input; two references are given, or one is not there.
     """
     references = [Path(name) for name in (points, matrix) if name is not None]
-    require_kept([*references, *(file for location in locations for file in files(location))], outputs(folder))
-    require_new(outputs(folder), overwrite)
+    require_inputs_kept([*references, *(file for location in locations for file in raster_files(location))], change_outputs(folder))
+    require_new(change_outputs(folder), overwrite)
     if points is not None and matrix is not None:
         raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
     if points is not None and not points.is_file():
@@ -54,7 +54,7 @@ def require_fit(
         load_run(matrix)
 
 
-def require_mappable(
+def require_change_maps(
     classes: ClassTable, grids: Sequence[Grid], points: Path | None, matrix: str | None, min_area: float | None
 ) -> None:
     """Refuse maps that are still to be made, where `write_change` would refuse them.
@@ -100,17 +100,17 @@ def write_change(
     Raises:
         LandsegError: a map or a reference cannot be read or does not suit the other, or the disk is full.
     """
-    with opened_pair(before, after) as pair:
+    with open_map_pair(before, after) as pair:
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)
-        change = measured(pair)
-        found = patches(pair, min_area)
+        change = measure_change(pair)
+        found = find_patches(pair, min_area)
         adjusted = None
         if points is not None:
-            adjusted = by_points(pair, change, points)
+            adjusted = estimate_from_points(pair, change, points)
         elif matrices is not None:
-            adjusted = by_matrices(change, matrices)
-        write_raster(pair, change, folder / RASTER)
-    write_csv(change, adjusted, folder / TABLE)
-    write_polygons(found.frame, folder / POLYGONS, legend(change), "change")
-    write_flow(change, folder / FIGURE)
-    return report(change, found, adjusted)
+            adjusted = estimate_from_matrices(change, matrices)
+        write_change_raster(pair, change, folder / RASTER)
+    write_change_table(change, adjusted, folder / TABLE)
+    write_polygons(found.frame, folder / POLYGONS, change_legend(change), "change")
+    write_flow_figure(change, folder / FIGURE)
+    return change_report(change, found, adjusted)

@@ -21,9 +21,9 @@ from rasterio.windows import Window
 from landseg.core.arrays import Counts, Floats, Image
 from landseg.core.classes import IGNORE, LandClass, channels, names
 from landseg.core.errors import LandsegError
-from landseg.maps.class_map import NODATA, ClassMap, opened_map, written_categories
-from landseg.maps.formatting import digits
-from landseg.maps.style import Legend, change_colours
+from landseg.maps.class_map import NODATA, ClassMap, create_category_raster, open_class_map
+from landseg.maps.formatting import area_decimals
+from landseg.maps.style import Legend, transition_colours
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened
 from landseg.raster.pixel_area import HECTARE, gsd, row_areas
@@ -35,8 +35,8 @@ _LATTICE = 33
 _OF_ONE_MODEL = "changes are of the same classes, so take two maps of one model, or correct a class table"
 
 
-class Pair:
-    """Two open maps of the same classes on the grid of the first; made by `opened_pair`."""
+class MapPair:
+    """Two open maps of the same classes on the grid of the first; made by `open_map_pair`."""
 
     def __init__(self, before: ClassMap, after: ClassMap, locations: tuple[str, str], note: str | None) -> None:
         """Describe the pair.
@@ -80,7 +80,7 @@ class Pair:
 
 
 @contextmanager
-def opened_pair(before: Path | str, after: Path | str) -> Iterator[Pair]:
+def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
     """Open two maps of the same classes, the second on the grid of the first.
 
     Where grids differ, a pixel takes the class of the pixel of the second map in which its centre lies; nothing is read
@@ -90,18 +90,18 @@ def opened_pair(before: Path | str, after: Path | str) -> Iterator[Pair]:
         LandsegError: a map cannot be read, their classes differ, they share no ground, or one has no CRS and the other
             another size.
     """
-    with opened_map(before) as first, opened_map(after) as second:
+    with open_class_map(before) as first, open_class_map(after) as second:
         second.require_classes(first.classes, first.name, _OF_ONE_MODEL)
         locations = first.name, second.name
         if not (first.grid.crs and second.grid.crs) or _one_grid(first.grid, second.grid):
-            yield Pair(first, second, locations, _unplaced(first, second))
+            yield MapPair(first, second, locations, _unplaced(first, second))
             return
         _require_overlap(first, second)
         with opened(after) as source, _warped(source, first, second) as aligned:
             name = f"{second.name}, on the grid of {first.name}"
             there = ClassMap(name, aligned, second.classes)
             there.tags = second.tags  # GDAL's warper drops them
-            yield Pair(first, there, locations, _alignment(first, second))
+            yield MapPair(first, there, locations, _alignment(first, second))
 
 
 def _one_grid(first: Grid, second: Grid) -> bool:
@@ -181,7 +181,7 @@ def _described(grid: Grid) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangeMatrix:
     """What two maps say of change. Rows: class before, columns: class after."""
 
     #: Locations of the maps.
@@ -216,12 +216,12 @@ class Change:
 
     def written(self, area: float) -> str:
         """Write an area without its unit, in so many digits that a thousandth of all shows."""
-        decimals = digits(self.areas.sum(), self.unit)
+        decimals = area_decimals(self.areas.sum(), self.unit)
         least = 10.0**-decimals
         return f"<{least:.{decimals}f}" if 0 < area < least / 2 else f"{area:,.{decimals}f}"
 
 
-def measured(pair: Pair) -> Change:
+def measure_change(pair: MapPair) -> ChangeMatrix:
     """Measure every change from class to class, window by window.
 
     Raises:
@@ -250,10 +250,10 @@ def measured(pair: Pair) -> Change:
     hectares = ground.reshape(count, count) / HECTARE if placed else None
     only_before, only_after = alone.tolist()
     matrix = pixels.reshape(count, count)
-    return Change(*pair.locations, pair.classes, matrix, hectares, only_before, only_after, pair.note)
+    return ChangeMatrix(*pair.locations, pair.classes, matrix, hectares, only_before, only_after, pair.note)
 
 
-def write_raster(pair: Pair, change: Change, path: Path) -> None:
+def write_change_raster(pair: MapPair, change: ChangeMatrix, path: Path) -> None:
     """Write a raster of change as a Cloud Optimized GeoTIFF, with a QGIS style and GDAL's sidecar beside it.
 
     A value is before × K + after, positions in the class table; so it is where nothing changed. The tags name the maps
@@ -264,13 +264,13 @@ def write_raster(pair: Pair, change: Change, path: Path) -> None:
 
     Args:
         pair: the open maps.
-        change: what was measured of them.
+        change: what was measure_change of them.
         path: where the raster goes.
 
     Raises:
         LandsegError: a map is damaged, the disk is full, or the folder cannot be written.
     """
-    entries, called, count = legend(change), names(change.classes), len(change.classes)
+    entries, called, count = change_legend(change), names(change.classes), len(change.classes)
     values = [{"value": value, "from": called[value // count], "to": called[value % count]} for value, *_ in entries]
     tags = {
         "LANDSEG_BEFORE": change.before,
@@ -280,7 +280,7 @@ def write_raster(pair: Pair, change: Change, path: Path) -> None:
         "LANDSEG_CHANGE_CLASSES": json.dumps([each.model_dump(mode="json") for each in change.classes]),
         "LANDSEG_CHANGE": json.dumps(values),
     }
-    with written_categories(path, pair.grid, pair.dtype, entries, tags, pair.nodata, "change") as target:
+    with create_category_raster(path, pair.grid, pair.dtype, entries, tags, pair.nodata, "change") as target:
         for row, windows in groupby(pair.windows(), key=attrgetter("row_off")):
             target.write(row, np.concatenate([pair.values(*pair.read(window)) for window in windows], axis=1))
 
@@ -291,9 +291,9 @@ def _makers(side: str, of: ClassMap) -> dict[str, str]:
     return {tag: value for tag, value in said.items() if value}
 
 
-def legend(change: Change) -> Legend:
+def change_legend(change: ChangeMatrix) -> Legend:
     """Return value, name and colour of every pair of classes that occurs."""
-    colours, called = change_colours(change.classes), names(change.classes)
+    colours, called = transition_colours(change.classes), names(change.classes)
     return [
         (
             int(before * len(called) + after),

@@ -19,7 +19,7 @@ from shapely.geometry import shape
 from landseg.core.arrays import Floats, Ints
 from landseg.core.classes import IGNORE, ids, names
 from landseg.core.errors import LandsegError
-from landseg.maps.change.pair import Pair
+from landseg.maps.change.pair import MapPair
 from landseg.raster.pixel_area import HECTARE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NEIGHBOURHOOD = Window(0, 0, 1, 1)
 
 
 @dataclass(frozen=True)
-class Patches:
+class ChangePatches:
     """Polygons of change, and what they leave out."""
 
     #: Columns change (before × K + after), from, to, before_id, after_id, area_m2 (NaN where no ground area is known),
@@ -58,7 +58,7 @@ class _Runs:
     areas: Floats
 
 
-def patches(pair: Pair, min_area: float | None = None) -> Patches:
+def find_patches(pair: MapPair, min_area: float | None = None) -> ChangePatches:
     """Return the patches of change as polygons along pixel edges, in the CRS of the first map.
 
     Pixels that meet at a corner alone are not of one patch.
@@ -85,15 +85,15 @@ def patches(pair: Pair, min_area: float | None = None) -> Patches:
     least = f"{MIN_PIXELS} px" if min_area is None else f"{min_area:,.10g} m²"
     left = (areas / HECTARE if placed else pixels)[~kept]
     frame = _frame(pair, runs, labels, kept, areas)
-    return Patches(frame, least, len(left), float(left.sum()))
+    return ChangePatches(frame, least, len(left), float(left.sum()))
 
 
-def _runs(pair: Pair) -> _Runs:
+def _runs(pair: MapPair) -> _Runs:
     found = list(_strips(pair))
     return _Runs(*(np.concatenate([getattr(of, name) for of in found]) for name in _Runs.__dataclass_fields__))
 
 
-def _strips(pair: Pair) -> Iterator[_Runs]:
+def _strips(pair: MapPair) -> Iterator[_Runs]:
     """Yield the runs of rows that are read at a time."""
     stride = pair.grid.width + 1  # a pixel that is none parts the rows
     for top, windows in groupby(pair.windows(), key=attrgetter("row_off")):
@@ -107,14 +107,14 @@ def _strips(pair: Pair) -> Iterator[_Runs]:
         yield _Runs(starts + top * stride, ends + top * stride, line[starts].astype(np.int64) - 1, ground)
 
 
-def _changes(pair: Pair, window: Window) -> npt.NDArray[np.int32]:
+def _changes(pair: MapPair, window: Window) -> npt.NDArray[np.int32]:
     """Return before × K + after and 1 where a window changed, 0 elsewhere, (H, W)."""
     before, after = pair.read(window)
     changed = (before != after) & (before != IGNORE) & (after != IGNORE)
     return np.where(changed, pair.values(before, after).astype(np.int32) + 1, 0)
 
 
-def _ground(pair: Pair, windows: list[Window], places: Ints, stride: int) -> Floats:
+def _ground(pair: MapPair, windows: list[Window], places: Ints, stride: int) -> Floats:
     """Return the ground area of all pixels of a row to the left of places in it, m², (N,); NaN where it is not known.
 
     Rows count from the first of the windows, which stand side by side.
@@ -148,7 +148,7 @@ def _joined(runs: _Runs, stride: int) -> Ints:
     return labels
 
 
-def _frame(pair: Pair, runs: _Runs, labels: Ints, kept: npt.NDArray[np.bool_], areas: Floats) -> "GeoDataFrame":
+def _frame(pair: MapPair, runs: _Runs, labels: Ints, kept: npt.NDArray[np.bool_], areas: Floats) -> "GeoDataFrame":
     from geopandas import GeoDataFrame
 
     drawn = kept[labels]
@@ -172,7 +172,7 @@ def _frame(pair: Pair, runs: _Runs, labels: Ints, kept: npt.NDArray[np.bool_], a
     return frame.iloc[np.argsort(-size[patch], kind="stable")].reset_index(drop=True)
 
 
-def _painted(pair: Pair, starts: Ints, ends: Ints, labels: Ints) -> npt.NDArray[np.int32]:
+def _painted(pair: MapPair, starts: Ints, ends: Ints, labels: Ints) -> npt.NDArray[np.int32]:
     """Return runs as a raster of labels and 1, (H, W), 0 where there are none."""
     height, width = pair.grid.height, pair.grid.width
     line = np.zeros(height * width + 1, np.int32)

@@ -13,12 +13,12 @@ from rich.table import Column, Table
 from landseg.core.arrays import Floats
 from landseg.core.classes import names
 from landseg.core.files import atomic
-from landseg.maps.change.error_model import off_diagonal
-from landseg.maps.change.estimate import LEAST_POINTS, Adjusted, Places, Points
-from landseg.maps.change.pair import Change
-from landseg.maps.change.patches import Patches
+from landseg.maps.change.error_model import changed_area
+from landseg.maps.change.estimate import MIN_POINTS, ChangeEstimate, ChangePoints, ModelErrors
+from landseg.maps.change.pair import ChangeMatrix
+from landseg.maps.change.patches import ChangePatches
 from landseg.maps.estimator import FEW_POINTS
-from landseg.maps.formatting import lines, share
+from landseg.maps.formatting import percent, table_lines
 from landseg.metrics import pixel_accuracy
 from landseg.results.comparison import FEW_UNITS
 
@@ -40,7 +40,7 @@ _AT_RANDOM = (
 _AGREED = "– for an interval: all points agree, and that no error was seen does not mean that there is none."
 
 
-def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | None = None) -> str:
+def change_report(change: ChangeMatrix, patches: ChangePatches | None = None, adjusted: ChangeEstimate | None = None) -> str:
     """Return what `landseg change` prints."""
     whole = change.areas.sum()
     said = [
@@ -49,20 +49,20 @@ def report(change: Change, patches: Patches | None = None, adjusted: Adjusted | 
         *([change.note] if change.note else []),
         "",
         f"{change.unit} from a class (rows) to a class (columns):",
-        *lines(_matrix(change)),
+        *table_lines(_matrix(change)),
         "",
-        f"Changed: {change.written(change.changed)} {change.unit}, {share(change.changed / whole)} of "
+        f"Changed: {change.written(change.changed)} {change.unit}, {percent(change.changed / whole)} of "
         f"{change.written(whole)} {change.unit}.",
     ]
     if change.changed or (adjusted is not None and adjusted.changed > 0):
-        said += ["", *lines(_largest(change, adjusted)), ""]
+        said += ["", *table_lines(_largest(change, adjusted)), ""]
     if patches is not None:
         said += _of_patches(change, patches)
     said += [_UNKNOWN] if adjusted is None else _of_reference(change, adjusted)
     return "\n".join(said)
 
 
-def write_csv(change: Change, adjusted: Adjusted | None, path: Path) -> None:
+def write_change_table(change: ChangeMatrix, adjusted: ChangeEstimate | None, path: Path) -> None:
     """Write the figures in full, a row a change that occurs, unchanged ones too, the largest first.
 
     Areas are in hectares, or in pixels where no ground area is known; cells are empty where something is not known,
@@ -95,7 +95,7 @@ def _largest_first(areas: Floats) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _matrix(change: Change) -> Table:
+def _matrix(change: ChangeMatrix) -> Table:
     """Return the matrix of the classes that occur, with the sums of its rows and columns."""
     occurs = np.flatnonzero(change.pixels.any(axis=0) | change.pixels.any(axis=1))
     roomy, written = len(occurs) <= _ROOMY, change.written
@@ -114,7 +114,7 @@ def _matrix(change: Change) -> Table:
     return table
 
 
-def _largest(change: Change, adjusted: Adjusted | None) -> Table:
+def _largest(change: ChangeMatrix, adjusted: ChangeEstimate | None) -> Table:
     """Return the changes of most area, as mapped or as adjusted."""
     written, called = change.written, names(change.classes)
     most = change.areas if adjusted is None else np.fmax(change.areas, adjusted.areas)
@@ -128,14 +128,14 @@ def _largest(change: Change, adjusted: Adjusted | None) -> Table:
     table = Table(title, *(Column(name, justify="right") for name in right), box=None, pad_edge=False)
     for before, after in found[:_LISTED]:
         area = change.areas[before, after]
-        cells = [written(area), share(area / change.areas.sum())]
+        cells = [written(area), percent(area / change.areas.sum())]
         if adjusted is not None:
             cells += _adjusted(adjusted, (before, after), written)
         table.add_row(escape(f"{called[before]} → {called[after]}"), *cells)
     return table
 
 
-def _of_patches(change: Change, patches: Patches) -> Iterator[str]:
+def _of_patches(change: ChangeMatrix, patches: ChangePatches) -> Iterator[str]:
     count = len(patches.frame)
     drawn = f"Polygons: {count:,} patch{'' if count == 1 else 'es'} of change"
     if not patches.dropped:
@@ -144,12 +144,12 @@ def _of_patches(change: Change, patches: Patches) -> Iterator[str]:
     several = patches.dropped != 1
     yield (
         f"{drawn}; {patches.dropped:,} smaller than {patches.least} {'are' if several else 'is'} left out, "
-        f"{change.written(patches.dropped_area)} {change.unit}, {share(patches.dropped_area / change.changed)} of "
+        f"{change.written(patches.dropped_area)} {change.unit}, {percent(patches.dropped_area / change.changed)} of "
         "what changed."
     )
 
 
-def _adjusted(adjusted: Adjusted, at: tuple[int, int], written: Callable[[float], str]) -> list[str]:
+def _adjusted(adjusted: ChangeEstimate, at: tuple[int, int], written: Callable[[float], str]) -> list[str]:
     """Return an adjusted area and its interval, as they stand in the table."""
     true, ends = adjusted.areas[at], _ends(adjusted.intervals[at], written) or "–"
     if np.isnan(true):
@@ -158,21 +158,21 @@ def _adjusted(adjusted: Adjusted, at: tuple[int, int], written: Callable[[float]
     return [least + written(true), ends]
 
 
-def _of_reference(change: Change, adjusted: Adjusted) -> Iterator[str]:
+def _of_reference(change: ChangeMatrix, adjusted: ChangeEstimate) -> Iterator[str]:
     if adjusted.points is not None:
         yield from _of_points(change, adjusted, adjusted.points)
     if adjusted.places is not None:
         yield from _of_places(change, adjusted, adjusted.places)
 
 
-def _of_points(change: Change, adjusted: Adjusted, points: Points) -> Iterator[str]:
+def _of_points(change: ChangeMatrix, adjusted: ChangeEstimate, points: ChangePoints) -> Iterator[str]:
     written, unit = change.written, change.unit
     ends = _ends(adjusted.changed_interval, written)
     covered = np.where(points.left_out, 0, change.areas)
     of = f", of the {written(covered.sum())} {unit} that points cover" if points.left_out.any() else ""
     yield (
-        f"Adjusted: {written(adjusted.changed)} {unit} changed{ends and f', 95 % interval {ends}'}{of}; mapped "
-        f"{'there ' if of else ''}are {written(float(off_diagonal(covered)))}."
+        f"ChangeEstimate: {written(adjusted.changed)} {unit} changed{ends and f', 95 % interval {ends}'}{of}; mapped "
+        f"{'there ' if of else ''}are {written(float(changed_area(covered)))}."
     )
     where = {"outside the maps": points.outside, "where a map has no data": points.blank}
     left = " and ".join(f"{count:,} {place}" for place, count in where.items() if count)
@@ -191,18 +191,18 @@ def _of_points(change: Change, adjusted: Adjusted, points: Points) -> Iterator[s
         yield _AGREED
 
 
-def _left_out(change: Change, adjusted: Adjusted, points: Points) -> str:
+def _left_out(change: ChangeMatrix, adjusted: ChangeEstimate, points: ChangePoints) -> str:
     area = change.areas[points.left_out].sum()
     found = (adjusted.areas[points.left_out] > 0).any()
     least = "; ≥ is what other points found of such a change, and there may be more" if found else ""
     return (
-        f"Fewer than {LEAST_POINTS} points lie on what is mapped as {_named(change, points.left_out)}: "
-        f"{change.written(area)} {change.unit}, {share(area / change.areas.sum())} of the map, are left out of "
+        f"Fewer than {MIN_POINTS} points lie on what is mapped as {_named(change, points.left_out)}: "
+        f"{change.written(area)} {change.unit}, {percent(area / change.areas.sum())} of the map, are left out of "
         f"the adjusted areas{least}."
     )
 
 
-def _of_strata(change: Change, points: Points) -> Iterator[str]:
+def _of_strata(change: ChangeMatrix, points: ChangePoints) -> Iterator[str]:
     """Say which strata are taken together, and on which points are few."""
     count = len(change.classes)
     pools = {"changes": points.strata == count**2, "unchanged classes": points.strata == count**2 + 1}
@@ -226,7 +226,7 @@ def _of_strata(change: Change, points: Points) -> Iterator[str]:
         yield f"With fewer than {FEW_POINTS} points intervals are rough; so few lie on {_listed(rough)}."
 
 
-def _unseen(change: Change, points: Points) -> Iterator[str]:
+def _unseen(change: ChangeMatrix, points: ChangePoints) -> Iterator[str]:
     """Say how much may have changed where no point shows it."""
     if points.unseen is None:
         return
@@ -234,19 +234,19 @@ def _unseen(change: Change, points: Points) -> Iterator[str]:
     of = points.unseen / change.areas[stays].sum()
     yield (
         f"None of the {points.on[stays].sum():,} points on what is mapped as unchanged shows change: up to "
-        f"{change.written(points.unseen)} {change.unit} of it, {share(of)}, may have changed unseen (rule of three: "
+        f"{change.written(points.unseen)} {change.unit} of it, {percent(of)}, may have changed unseen (rule of three: "
         "3/n), which no interval here holds."
     )
 
 
-def _of_places(change: Change, adjusted: Adjusted, places: Places) -> Iterator[str]:
+def _of_places(change: ChangeMatrix, adjusted: ChangeEstimate, places: ModelErrors) -> Iterator[str]:
     matrices, noun = places.matrices, places.matrices.noun
     yield _refuted(change, places) if np.isnan(adjusted.changed) else _if_independent(change, adjusted, matrices.title)
     error, changed = 1 - pixel_accuracy(matrices.matrices.sum(axis=0)), change.changed / change.areas.sum()
     verdict = "less than the error of one map alone" if changed < error else "more than the error of one map"
     yield (
-        f"A difference of two maps holds the errors of both. By {matrices.title}, {share(error)} of the pixels of one "
-        f"map are wrong; {share(changed)} are mapped as changed, {verdict}."
+        f"A difference of two maps holds the errors of both. By {matrices.title}, {percent(error)} of the pixels of one "
+        f"map are wrong; {percent(changed)} are mapped as changed, {verdict}."
     )
     if not np.isnan(adjusted.changed):
         yield from _of_intervals(places)
@@ -264,7 +264,7 @@ def _of_places(change: Change, adjusted: Adjusted, places: Places) -> Iterator[s
         yield matrices.flattered
 
 
-def _if_independent(change: Change, adjusted: Adjusted, title: str) -> str:
+def _if_independent(change: ChangeMatrix, adjusted: ChangeEstimate, title: str) -> str:
     ends = _ends(adjusted.changed_interval, change.written)
     interval = f" (95 % interval, if so: {ends})" if ends else ""
     return (
@@ -274,7 +274,7 @@ def _if_independent(change: Change, adjusted: Adjusted, title: str) -> str:
     )
 
 
-def _refuted(change: Change, places: Places) -> str:
+def _refuted(change: ChangeMatrix, places: ModelErrors) -> str:
     return (
         "How much changed cannot be told from the model's errors: were they independent at the two dates, they alone "
         f"would show {change.written(places.by_errors)} {change.unit} of change where nothing changed, and mapped are "
@@ -283,23 +283,23 @@ def _refuted(change: Change, places: Places) -> str:
     )
 
 
-def _of_intervals(places: Places) -> Iterator[str]:
+def _of_intervals(places: ModelErrors) -> Iterator[str]:
     noun, units = places.matrices.noun, places.units
     if noun is None:
         yield "No interval can be given: pixels of one place are alike, and it does not say which are of one."
-    elif units < LEAST_POINTS:
+    elif units < MIN_POINTS:
         yield f"No interval can be given: it is of one of the {noun} alone."
     else:
         few = ", too few to rely on them" if units < FEW_UNITS else ""
         yield f"Intervals are for one more place, by how {units:,} {noun} differ in their errors{few}."
 
 
-def _named(change: Change, which: npt.NDArray[np.bool_]) -> str:
+def _named(change: ChangeMatrix, which: npt.NDArray[np.bool_]) -> str:
     """Name the largest of some pairs of classes, (K, K), and count the others."""
     return _listed([name for name, _ in _strata_named(change, which)])
 
 
-def _strata_named(change: Change, which: npt.NDArray[np.bool_]) -> list[tuple[str, tuple[int, int]]]:
+def _strata_named(change: ChangeMatrix, which: npt.NDArray[np.bool_]) -> list[tuple[str, tuple[int, int]]]:
     """Return the names of some pairs of classes, (K, K), that are mapped, and where they stand; the largest first."""
     called, pairs = names(change.classes), _largest_first(np.where(which, change.areas, 0))
     return [(f"unchanged {called[a]}" if a == b else f"{called[a]} → {called[b]}", (a, b)) for a, b in pairs]

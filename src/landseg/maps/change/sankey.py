@@ -21,8 +21,8 @@ from landseg.core.arrays import Floats
 from landseg.core.classes import Colour, as_hex
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.change.pair import Change
-from landseg.maps.formatting import share
+from landseg.maps.change.pair import ChangeMatrix
+from landseg.maps.formatting import percent
 from landseg.maps.style import pale, strong
 from landseg.plotting import DPI, INK, LINE, PALE, page_axes, text_width
 
@@ -88,7 +88,7 @@ class _Panel:
         return (self.height - _GAP * (bars - 1)) / float(self.sides[0].sum())
 
 
-def flow_figure(change: Change) -> Figure:
+def flow_figure(change: ChangeMatrix) -> Figure:
     """Draw how much of each class went where.
 
     Bars are classes, before on the left and after on the right, their heights areas; pale ribbons stayed what they
@@ -96,7 +96,7 @@ def flow_figure(change: Change) -> Figure:
     Where little changed, that is drawn once more by itself, larger. Notes at the foot say all this.
 
     Args:
-        change: what was measured; a pixel at least.
+        change: what was measure_change; a pixel at least.
     """
     panels = list(_panels(change))
     notes = list(_notes(change, panels))
@@ -115,7 +115,7 @@ def flow_figure(change: Change) -> Figure:
     return figure
 
 
-def write_flow(change: Change, path: Path) -> None:
+def write_flow_figure(change: ChangeMatrix, path: Path) -> None:
     """Write the figure as PNG, 150 dpi, or as SVG, its text as text, by the suffix; the same change is the same bytes.
 
     Raises:
@@ -129,7 +129,7 @@ def write_flow(change: Change, path: Path) -> None:
         flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
 
 
-def _panels(change: Change) -> Iterator[_Panel]:
+def _panels(change: ChangeMatrix) -> Iterator[_Panel]:
     """Yield all areas, and, where what changed would be hard to see among them, that by itself."""
     whole = _panel(change, change.areas, (change.before, change.after))
     yield whole
@@ -138,13 +138,13 @@ def _panels(change: Change) -> Iterator[_Panel]:
         moved = np.where(np.eye(len(change.classes), dtype=np.bool_), 0, change.areas)
         alone = _panel(change, moved, ("lost by", "gained by"))
         title = (
-            f"What changed, by itself: {change.written(change.changed)} {change.unit}, {share(part)} of all, "
+            f"What changed, by itself: {change.written(change.changed)} {change.unit}, {percent(part)} of all, "
             f"{_times(alone.scale / whole.scale)} as high as above"
         )
         yield _Panel(alone.groups, alone.ribbons, alone.heads, title)
 
 
-def _panel(change: Change, areas: Floats, heads: tuple[str, str]) -> _Panel:
+def _panel(change: ChangeMatrix, areas: Floats, heads: tuple[str, str]) -> _Panel:
     groups = _groups(change, areas)
     ribbons = []
     for start, one in enumerate(groups):
@@ -161,7 +161,7 @@ def _off(areas: Floats) -> float:
     return float(areas[~np.eye(len(areas), dtype=np.bool_)].sum())
 
 
-def _groups(change: Change, areas: Floats) -> list[_Group]:
+def _groups(change: ChangeMatrix, areas: Floats) -> list[_Group]:
     """Return the classes that occur, the largest first, and last those that share a bar."""
     size = np.maximum(areas.sum(axis=0), areas.sum(axis=1))
     order = [int(k) for k in np.argsort(-size, kind="stable") if size[k] > 0]
@@ -170,7 +170,7 @@ def _groups(change: Change, areas: Floats) -> list[_Group]:
     return [*groups, _Group(f"{len(small)} others", _OTHERS, small)] if small else groups
 
 
-def _draw(page: Axes, panel: _Panel, change: Change, top: float) -> None:
+def _draw(page: Axes, panel: _Panel, change: ChangeMatrix, top: float) -> None:
     left, right = _LABELS, _WIDTH - _LABELS
     tops = [_stacked(areas, panel.scale, top) for areas in panel.sides]
     for side, head in enumerate(panel.heads):
@@ -197,7 +197,7 @@ def _stacked(areas: Floats, scale: float, top: float) -> Floats:
     return begins
 
 
-def _put_bars(page: Axes, panel: _Panel, change: Change, side: int, tops: Floats) -> None:
+def _put_bars(page: Axes, panel: _Panel, change: ChangeMatrix, side: int, tops: Floats) -> None:
     """Put the bars of one side, 0 left and 1 right, and beside each its name and its area."""
     areas = panel.sides[side]
     drawn = np.flatnonzero(areas > 0)
@@ -214,7 +214,7 @@ def _put_bars(page: Axes, panel: _Panel, change: Change, side: int, tops: Floats
         toward = (-1, 1)[side]
         page.plot([edge + toward * 0.02, text - toward * 0.04], [middle, label], color=LINE, linewidth=0.6)
         name = _fitting(of.name, _LABELS - 0.3)
-        told = f"{change.written(areas[group])} {change.unit}, {share(areas[group] / areas.sum())}"
+        told = f"{change.written(areas[group])} {change.unit}, {percent(areas[group] / areas.sum())}"
         page.text(text, label - 0.015, name, fontsize=9, ha=align, va="bottom", color=INK, parse_math=False)
         page.text(text, label + 0.015, told, fontsize=8, ha=align, va="top", color=PALE, parse_math=False)
 
@@ -242,7 +242,7 @@ def _spread(wanted: Floats, apart: float, first: float, last: float) -> Floats:
     return places
 
 
-def _notes(change: Change, panels: Sequence[_Panel]) -> Iterator[str]:
+def _notes(change: ChangeMatrix, panels: Sequence[_Panel]) -> Iterator[str]:
     """Yield what the figure means, line by line."""
     told = "Heights are areas." if change.changed else "Nothing changed. Heights are areas."
     if change.changed:
