@@ -15,7 +15,7 @@ them. A class that has target pixels but is never predicted has no precision (No
 macro precision as 0, as in scikit-learn: leaving a class out must not raise a score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -141,17 +141,23 @@ def resampled_iou(matrices: Counts, resamples: int, seed: int) -> Floats:
     units, classes = filled.shape[:2]
     if units < 2:
         return np.empty((0, classes))
-    # Scores need the diagonal and the two margins alone: (S, 3K). As float64, so that BLAS sums them;
-    # whole numbers stay exact up to 2^53 pixels.
-    margins = np.concatenate(_margins(filled), axis=-1).astype(np.float64)
+    margins = np.concatenate(_margins(filled), axis=-1)  # (S, 3K): all that an IoU needs
+    sums = [chunk.reshape(-1, 3, classes) for chunk in resample(margins, resamples, seed)]
+    return np.concatenate([np.empty((0, classes)), *(_iou(*np.moveaxis(each, 1, 0)) for each in sums)])
+
+
+def resample(counts: Counts, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield bootstrap sums of S units, drawn with replacement: (S, M) int64 to chunks of (R, M) float64.
+
+    Sums are exact up to 2^53. The draws depend on the seed and on S alone (see `resampled_iou`).
+    """
+    units = len(counts)
+    values = counts.astype(np.float64)  # so that BLAS computes the sums
     generator = np.random.default_rng(seed)
-    scores = np.empty((resamples, classes))
-    step = max(1, _CHUNK // max(units, margins.shape[1]))
+    step = max(1, _CHUNK // max(values.shape))
     for start in range(0, resamples, step):
         drawn = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
-        sums = (drawn.astype(np.float64) @ margins).reshape(-1, 3, classes)
-        scores[start : start + step] = _iou(*np.moveaxis(sums, 1, 0))
-    return scores
+        yield drawn.astype(np.float64) @ values
 
 
 def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
