@@ -1,4 +1,4 @@
-"""Section `convert`: from raster windows to PNG."""
+"""Section `convert`: conversion of raster windows to PNG."""
 
 from typing import Literal
 
@@ -8,21 +8,21 @@ from landseg.core.params import Section
 
 
 class ConvertParams(Section):
-    """How pixels become PNG."""
+    """Conversion of raster windows to PNG."""
 
     bands: tuple[str, str, str]
-    """The bands to show as red, green and blue, by name; a single band may be named three times."""
+    """The three image channels (red, green, blue), by band name; a band may be repeated."""
     stretch: Literal["fixed", "per_chip_minmax"]
-    """How values become 8 bits where a raster is not uint8: one fixed range for all, or each tile's own."""
+    """Scaling of rasters other than uint8 to 8 bits: fixed (one range) or per_chip_minmax (range of each tile)."""
     range: tuple[float, float]
-    """The values that become 0 and 255 under the fixed stretch."""
+    """Values mapped to 0 and 255 by the fixed stretch."""
     gamma: float = Field(gt=0, le=10)
-    """Exponent 1/gamma applied to the stretched value; 1 changes nothing."""
+    """Gamma correction after scaling (exponent 1/gamma); 1: none."""
     masks_rgb: bool
-    """Also write masks as RGB pictures in the class colours."""
+    """Also write masks as RGB images in class colours."""
 
     min_consensus: int = Field(default=0, ge=0, le=100)
-    """Labels that fewer annotators agreed on, %, are ignored; for data sets whose labels say so."""
+    """Minimum annotator agreement, %; labels below it are ignored (datasets with a consensus score only)."""
 
     @model_validator(mode="after")
     def _rising(self) -> "ConvertParams":

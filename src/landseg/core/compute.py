@@ -1,4 +1,4 @@
-"""Section `compute`: the machine. No stage lists it, so it never re-runs anything."""
+"""Section `compute`: machine settings. No stage depends on them, so they never re-run a stage."""
 
 import os
 from pathlib import Path
@@ -10,19 +10,19 @@ from landseg.core.params import Section
 
 
 class ComputeParams(Section):
-    """The machine."""
+    """Machine settings; they never re-run a stage."""
 
     workers: int | None = Field(ge=1)
-    """Processes and threads to use; null: one a core."""
+    """Number of processes and threads; null: one per core."""
     device: Literal["auto", "cpu", "cuda", "mps"]
-    """Where to train and evaluate; auto: a GPU if there is one."""
+    """Device for training and evaluation; auto: a GPU if available."""
     micro_batch: int | None = Field(ge=1)
-    """Tiles to compute at once, where a batch does not fit into memory; null: a batch, or as many as fit."""
+    """Tiles per forward pass (gradient accumulation); null: the batch, or as many as fit in memory."""
     state: Path
-    """Folder for partial downloads and checkpoints; LANDSEG_STATE, where it is set, takes its place."""
+    """Folder for partial downloads and checkpoints; the environment variable LANDSEG_STATE overrides it."""
 
     @field_validator("state")
     @classmethod
     def _from_environment(cls, state: Path) -> Path:
-        """A study runs in fresh checkouts, and resumes from a folder outside them."""
+        """Apply LANDSEG_STATE; studies set it, so that cells in temporary checkouts can resume."""
         return Path(os.environ.get("LANDSEG_STATE") or state)

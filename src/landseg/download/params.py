@@ -1,4 +1,4 @@
-"""Section `download`, and what the sections `dataset` of all data sets share."""
+"""Section `download`, and the base class of the section `dataset`."""
 
 import re
 from datetime import date
@@ -11,30 +11,30 @@ from landseg.core.params import Section
 
 
 class DatasetParams(Section):
-    """Base of every data set's section `dataset`, with what the checks of other sections ask of it."""
+    """Base class of the section `dataset`, with the properties that checks of other sections use."""
 
-    #: filter.method: the cloud layers that the data set has.
+    #: Cloud layers of the dataset: allowed values of filter.method.
     cloud_methods: ClassVar[tuple[str, ...]] = ("mask",)
-    #: Whether it consists of chips that can be fetched from several sources (download.source).
+    #: Whether the dataset has several sources (download.source).
     has_sources: ClassVar[bool] = False
-    #: Whether its locations lie in groups, such as Sentinel-2 tiles.
+    #: Whether locations belong to groups, such as Sentinel-2 tiles.
     has_groups: ClassVar[bool] = False
-    #: Whether its labels carry a consensus score.
+    #: Whether labels have a consensus score.
     has_consensus: ClassVar[bool] = False
-    #: Whether dataset.bands names the bands to fetch.
+    #: Whether dataset.bands selects the bands to download.
     chooses_bands: ClassVar[bool] = False
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """The bands of the images, in the order of their files."""
+        """Band names, in file order."""
         return "red", "green", "blue"
 
     def split_fault(self, strategy: str, tile_size: int, tile_edge: str, source: str) -> str | None:  # noqa: ARG002
-        """Return what is wrong with a split.strategy for this data set; None: nothing.
+        """Return an error message if the dataset does not support a split strategy, else None.
 
         Args:
             strategy: split.strategy.
-            tile_size: tile.size, px.
+            tile_size: tile.size in pixels.
             tile_edge: tile.edge.
             source: download.source.
         """
@@ -55,7 +55,7 @@ def _rising(dates: tuple[date, date]) -> tuple[date, date]:
 
 
 def chip_selection(pattern: str, example: str) -> BeforeValidator:
-    """Take a number, ids or nothing; YAML reads an id of digits without quotes as a number, so say what is wrong."""
+    """Validate dataset.chips: a number, a list of ids, or None. YAML reads unquoted numeric ids as int: report them."""
 
     def check(value: object) -> object:
         ids = value if isinstance(value, list | tuple) else ()
@@ -77,20 +77,20 @@ DateRange = Annotated[tuple[date, date], AfterValidator(_rising)]
 
 
 class DownloadParams(Section):
-    """Where raw files come from."""
+    """Source of the raw files."""
 
     folder: Path
-    """A local folder to take files from. DVC watches it: a changed file in it re-runs download. May be empty."""
+    """Local folder with input files, may be empty. DVC tracks it: a change re-runs the download stage."""
     source: Literal["source-coop", "mlhub", "local"] = "source-coop"
-    """Where chips come from: Source Cooperative; a server that speaks Radiant MLHub's interface, named by the
-    environment (MLHUB_ROOT_URL, MLHUB_API_KEY); or download.folder, laid out like either."""
+    """Source of chips: source-coop (Source Cooperative), mlhub (a server with the Radiant MLHub API, set by the
+    environment variables MLHUB_ROOT_URL and MLHUB_API_KEY), or local (download.folder, in either layout)."""
     max_gb: float = Field(default=5, gt=0)
-    """How much to fetch of chips at most, in 10^9 bytes; more is refused before anything is fetched."""
+    """Maximum download size of chips in GB (10^9 bytes), checked before the download."""
     url: str | None = None
-    """Another address: of the archive, or of the S3 endpoint; null is the publisher's own."""
+    """URL of a mirror of the archive, or of the S3 endpoint; null: the publisher's."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """What the archive must hash to; null is the publisher's own checksum."""
+    """Expected SHA-256 of the archive; null: the publisher's."""
     timeout: float = Field(default=60, gt=0)
-    """Seconds without a byte after which a connection counts as broken and is made anew."""
+    """Seconds without data before reconnecting."""
     attempts: int = Field(default=8, ge=1)
-    """How often in a row to try without getting a single byte further, before giving up."""
+    """Consecutive attempts without progress before giving up."""

@@ -1,4 +1,4 @@
-"""Section `evaluate`: how a model is scored."""
+"""Section `evaluate`: evaluation settings."""
 
 from typing import Literal
 
@@ -8,17 +8,17 @@ from landseg.core.params import Section
 
 
 class EvaluateParams(Section):
-    """How a model is scored."""
+    """Evaluation settings."""
 
     split: Literal["train", "val", "test"]
-    """The split to score."""
+    """Split to score."""
     weights: Literal["best", "last"]
-    """The epoch to score: the best by train.monitor, or the last."""
+    """Epoch to score: best (by train.monitor) or last."""
     batch_size: int = Field(ge=1)
-    """Tiles in a batch; paper_iou, being an average over batches, depends on it."""
+    """Tiles per batch; affects paper_iou, which is an average over batches."""
     bootstrap: int = Field(ge=100)
-    """Resamples of the scenes behind the 95 % interval."""
+    """Bootstrap resamples for the 95 % confidence intervals."""
     seed: int = Field(ge=0)
-    """Seed of the resampling."""
+    """Random seed of the bootstrap."""
     n_examples: int = Field(ge=0, le=50)
-    """Example tiles of each kind: worst, best, a spread from worst to best, rich in classes."""
+    """Number of example tiles of each kind: worst, best, evenly spaced by accuracy, most classes."""

@@ -1,4 +1,4 @@
-"""Section `filter`: which scenes are clear enough, and what is made of those of one place."""
+"""Section `filter`: cloud limits and composites."""
 
 from typing import Annotated, Literal
 
@@ -10,22 +10,22 @@ _SceneClass = Annotated[int, Field(ge=1, le=11)]
 
 
 class FilterParams(Section):
-    """Which scenes are clear enough, and what is made of those of one place."""
+    """Cloud limits and composites."""
 
     method: Literal["mask", "scl", "cld", "both"] = "mask"
-    """Which layer says where clouds are: the data set's own mask, Sentinel-2's scene classes or cloud
-    probability, or either of the last two."""
+    """Cloud layer: mask (the dataset's own), scl (Sentinel-2 scene classification), cld (Sentinel-2 cloud probability)
+    or both (union of scl and cld)."""
     scl: tuple[_SceneClass, ...] = (3, 8, 9, 10)
-    """Scene classes that count as cloud (scl, both): 3 shadow, 8 and 9 cloud, 10 cirrus, ..."""
+    """Scene classification values that count as cloud (scl, both): 3 shadow, 8 and 9 cloud, 10 cirrus, ..."""
     cld: int = Field(default=50, ge=1, le=100)
-    """Cloud probability, %, from which a pixel counts as cloud (cld, both)."""
+    """Minimum cloud probability of a cloudy pixel, % (cld, both)."""
     max_cloud_share: float = Field(ge=0, le=1)
-    """Largest share of cloudy pixels, among those with data, at which a scene is kept."""
+    """Maximum share of cloudy pixels among valid pixels; cloudier scenes are dropped."""
     max_nodata_share: float = Field(default=1, ge=0, le=1)
-    """Largest share of pixels without data at which a scene is kept; one without any data never is."""
+    """Maximum share of nodata pixels; scenes above it, and scenes without valid pixels, are dropped."""
     keep: int | None = Field(default=None, ge=1)
-    """How many scenes of a place to keep at most, the clearest; null: all that are clear enough."""
+    """Maximum number of clearest scenes per location; null: no limit."""
     one_per_quarter: bool = False
-    """Keep at most one scene of a place in each quarter of a year, the clearest."""
+    """Keep only the clearest scene per location and quarter."""
     composite: Literal["none", "median"] = "none"
-    """none: every kept scene goes on by itself; median: one a place, each pixel the median of its clear dates."""
+    """none: keep single scenes; median: one composite per location, the per-pixel median over clear dates."""

@@ -1,4 +1,4 @@
-"""Section `split`: which tiles train, which validate, which test."""
+"""Section `split`: assignment of tiles to train, val and test."""
 
 import math
 from typing import Literal
@@ -9,34 +9,34 @@ from landseg.core.params import Section
 
 
 class SkewParams(Section):
-    """A training part skewed to one class; validation and test stay as they are."""
+    """Class-imbalanced training split; val and test are unchanged."""
 
     towards: str | None = Field(alias="class")
-    """Name of a class, or null: no skew."""
+    """Name of the dominant class; null: no skew."""
     share: float = Field(ge=0, le=1)
-    """Share of training tiles in which it is to dominate."""
+    """Share of training tiles dominated by the class."""
     over: float = Field(ge=0, lt=1)
-    """Share of a tile's labelled pixels above which a class dominates it."""
+    """Share of labelled pixels above which the class dominates a tile."""
     control: bool
-    """true: no skew, but as many training tiles as it would leave; what a skew is to be compared with."""
+    """true: no skew, but the same number of training tiles, as a control."""
 
 
 class SplitParams(Section):
-    """Which tiles train, which validate, which test."""
+    """Assignment of tiles to train, val and test."""
 
     strategy: Literal["random", "official", "scene", "group", "block"]
-    """random: tiles; official: the publisher's lists; scene: whole scenes, all dates of a place together; group:
-    whole groups of places, such as Sentinel-2 tiles; block: square blocks with a buffer."""
+    """Split unit: random (tiles), official (published lists), scene (whole scenes, all dates of a location together),
+    group (whole groups of locations, such as Sentinel-2 tiles) or block (square blocks with a buffer)."""
     ratios: tuple[float, float, float]
-    """Shares of train, val and test; they sum to 1."""
+    """Shares of train, val and test; they must sum to 1."""
     seed: int = Field(ge=0)
-    """Seed of the shuffle."""
+    """Random seed of the shuffle."""
     block: int = Field(ge=1)
-    """Height and width of a block under the block strategy, in tiles."""
+    """Block height and width in tiles (block strategy only)."""
     train_tiles: int | None = Field(ge=1)
-    """Training tiles to keep, drawn by seed; null: all, or under a skew as many as it allows."""
+    """Number of random training tiles to keep; null: all, or as many as possible with skew."""
     skew: SkewParams
-    """A training part skewed to one class."""
+    """Class-imbalanced training split."""
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitParams":

@@ -1,4 +1,4 @@
-"""Section `tile`: the grid of windows."""
+"""Section `tile`: tile grid."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ from landseg.core.params import Section
 
 
 class TileParams(Section):
-    """The grid of windows that is laid over every scene."""
+    """Tile grid of every scene."""
 
     size: int = Field(ge=32, le=8192, multiple_of=32)
-    """Height and width of a tile, px."""
+    """Tile height and width in pixels."""
     edge: Literal["drop", "pad"]
-    """Windows that cross the right or lower edge: drop them, or pad them with ignored pixels."""
+    """Windows that cross the right or bottom edge: drop them, or pad them with ignored pixels."""

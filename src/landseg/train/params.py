@@ -8,82 +8,82 @@ from landseg.core.params import Section
 
 
 class ModelParams(Section):
-    """The network."""
+    """Model architecture."""
 
     architecture: str
     """Any architecture of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ..."""
     encoder: str
     """Any encoder of segmentation-models-pytorch: resnet18, resnet34, resnet101, ..."""
     encoder_weights: str | None
-    """imagenet (fetched once), null (random), or the path of a local .safetensors or .pth file."""
+    """Initial encoder weights: imagenet (downloaded once), null (random), or path of a .safetensors or .pth file."""
     encoder_depth: int = Field(ge=3, le=5)
-    """How often the encoder halves the picture."""
+    """Number of downsampling stages of the encoder."""
 
 
 class LossParams(Section):
-    """What training makes small."""
+    """Loss function."""
 
     name: Literal["focal", "dice", "cross_entropy"]
-    """focal (Lin et al., 2017), dice (Milletari et al., 2016) or cross_entropy."""
+    """Loss function: focal (Lin et al., 2017), dice (Milletari et al., 2016) or cross_entropy."""
     gamma: float = Field(ge=0)
-    """Focus of the focal loss on hard pixels; 0 is none."""
+    """Focusing parameter of the focal loss; 0 is cross entropy."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None
-    """null: all 1; balanced: inverse to the pixels in the training part; or one number a class."""
+    """Class weights: null (none), balanced (inverse class frequency in training pixels), or one number per class."""
 
 
 class OptimizerParams(Section):
-    """How weights move."""
+    """Optimizer."""
 
     name: Literal["adam", "adamw", "sgd"]
-    """adam, adamw or sgd (with momentum 0.9)."""
+    """Optimizer: adam, adamw or sgd (momentum 0.9)."""
     lr: float = Field(gt=0)
-    """Learning rate at the start."""
+    """Initial learning rate."""
     weight_decay: float = Field(ge=0)
     """Weight decay."""
 
 
 class SchedulerParams(Section):
-    """How the learning rate falls."""
+    """Learning rate schedule."""
 
     step: int = Field(ge=1)
-    """Epochs after which the learning rate is multiplied by factor, again and again (StepLR)."""
+    """Epochs between learning rate decays (StepLR)."""
     factor: float = Field(gt=0, le=1)
-    """What it is multiplied by; 1 keeps it."""
+    """Decay factor of the learning rate; 1 keeps it constant."""
 
 
 class AugmentParams(Section):
-    """What is done to training tiles, anew in every epoch, and never to any other."""
+    """Random augmentation of training tiles."""
 
     d4: bool
-    """Turns by quarters and mirrors: the eight symmetries of a square."""
+    """Random 90-degree rotations and flips (the dihedral group D4)."""
     brightness: float = Field(ge=0, le=1)
-    """Largest change of brightness, as a share of the whole range."""
+    """Maximum change of brightness, as a share of the value range; 0: none."""
     contrast: float = Field(ge=0, le=1)
-    """Largest change of contrast."""
+    """Maximum relative change of contrast; 0: none."""
 
 
-#: What can be watched while training; all are scores of the validation part.
+#: Validation scores that can select the best epoch.
 Monitor = Literal["val/macro_miou", "val/micro_iou", "val/fscore", "val/accuracy", "val/loss"]
 
 
 class TrainParams(Section):
-    """The run."""
+    """Training run."""
 
     seed: int = Field(ge=0)
-    """Seed of weights, order and augmentation."""
+    """Random seed of initial weights, shuffling and augmentation."""
     epochs: int = Field(ge=1)
-    """Passes over the training part."""
+    """Number of epochs."""
     batch_size: int = Field(ge=1)
-    """Tiles in a step."""
+    """Tiles per optimizer step."""
     precision: Literal["auto", "32", "bf16"]
-    """auto: bf16 mixed where the GPU or CPU computes in it, else 32."""
+    """Floating-point precision: 32, bf16 (mixed), or auto (bf16 if the hardware supports it)."""
     monitor: Monitor
-    """By which score the best epoch is chosen (a loss: the smaller, the better)."""
+    """Score that selects the best epoch (val/loss: the lowest, others: the highest)."""
     early_stopping: int | None = Field(ge=1)
-    """Epochs without a better score after which training ends; null: never before the last."""
+    """Stop after this many epochs without improvement; null: never."""
     cache: Literal["auto", "device", "memory", "stream"]
-    """Where tiles are while training: in the device's memory, in main memory, or on disk; auto: the first with room."""
+    """Where tiles are cached: device (GPU), memory (RAM), stream (read from disk), or auto (the first that fits)."""
     compile: Literal["auto", True, False]
-    """Whether to use torch.compile; auto: on a GPU, in runs long enough to pay for it."""
+    """Use torch.compile; auto: in long runs on a GPU."""
     deterministic: bool
-    """Whether the same run on the same machine gives the same bits."""
+    """Bit-identical results on the same machine."""

@@ -1,4 +1,4 @@
-"""Parameters of the data set `folder`."""
+"""Section `dataset` for `folder`."""
 
 from typing import Literal
 
@@ -9,30 +9,30 @@ from landseg.download.params import DatasetParams
 
 
 class FolderParams(DatasetParams):
-    """Images and masks of your own."""
+    """Your own images and masks."""
 
     name: Literal["folder"]
-    """The data set. Paths under data/ and models/ carry this name."""
+    """Name of the dataset, used in paths below data/ and models/."""
     images: str
-    """Glob of the images below download.folder; what its one * matches pairs an image with its mask."""
+    """Glob of images below download.folder; the text matched by its single * pairs image and mask."""
     masks: str
-    """Glob of the masks below download.folder; its one * matches the same text as that of images."""
+    """Glob of masks below download.folder; its single * must match the same text as that of images."""
     clouds: str | None = None
-    """Glob of the cloud layers below download.folder (0 clear, 255 no data, else cloud), or null."""
+    """Glob of cloud layers below download.folder (0 clear, 255 nodata, else cloud); null: none."""
     bands: tuple[str, ...] = Field(min_length=1)
-    """Names of the bands, in the order in which they lie in the image files."""
+    """Band names, in file order."""
     mask_values: Literal["ids", "palette", "rgb"]
-    """ids: pixel values are class ids; palette: the file's palette holds the class colours; rgb: three bands do."""
+    """Mask encoding: ids (pixel = class id), palette (colour table = class colours) or rgb (pixel = class colour)."""
     classes: ClassTable
-    """The classes: id, name, color each."""
+    """Classes, each with id, name and color."""
     background: str | None = None
-    """The class that is all the rest, if there is one: some scores are given without it, too."""
+    """Background class; some scores are also reported without it; null: none."""
     ignore: tuple[int | Colour, ...]
-    """Ids or colours in masks that count neither in the loss nor in a score."""
+    """Ids or colours excluded from loss and scores."""
     unlisted: Literal["error", "ignore"]
-    """What to do with an id or a colour that no class has."""
+    """Mask values that match no class: raise an error, or ignore them."""
     licence: str = "not stated"
-    """Licence of the data; it goes into the data card."""
+    """Licence of the data, for the data card."""
 
     @model_validator(mode="after")
     def _agree(self) -> "FolderParams":
@@ -50,5 +50,5 @@ class FolderParams(DatasetParams):
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """The bands, as the user names them."""
+        """Band names from dataset.bands."""
         return self.bands

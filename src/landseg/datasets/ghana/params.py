@@ -1,4 +1,4 @@
-"""Parameters of the data set `ghana`."""
+"""Section `dataset` for `ghana`."""
 
 from typing import Annotated, Literal
 
@@ -6,40 +6,40 @@ from pydantic import Field
 
 from landseg.download.params import DatasetParams, DateRange, chip_selection
 
-#: The bands of the image files, in order.
+#: Band names, in file order.
 BANDS = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "rededge4", "swir1", "swir2")
 
 
 class GhanaParams(DatasetParams):
-    """Crop types in Ghana: Sentinel-2 chips of 2016 and 2017, 24 crops."""
+    """Crop types in Ghana: Sentinel-2 chips of 2016 and 2017, 24 crop classes."""
 
     has_sources = True
 
     name: Literal["ghana"]
-    """The data set. Paths under data/ and models/ carry this name."""
+    """Name of the dataset, used in paths below data/ and models/."""
     chips: Annotated[int | tuple[str, ...] | None, chip_selection(r"\d{6}", '"002990"')]
-    """How many chips, drawn by the seed; or a list of ids, such as "002990"; null: all."""
+    """Number of random chips, or a list of ids such as "002990"; null: all."""
     seed: int = Field(ge=0)
-    """Seed of the draw of chips."""
+    """Random seed of the chip selection."""
     dates: DateRange
-    """First and last date of images."""
+    """First and last acquisition date."""
     dates_per_chip: int | None = Field(ge=1)
-    """How many dates of a chip to fetch, the clearest by their cloud mask; null: all."""
+    """Number of clearest dates (by cloud mask) to download per chip; null: all."""
     dates_per_quarter: int | None = Field(default=None, ge=1)
-    """How many of them may be of one quarter of a year; null: any number."""
+    """Maximum number of dates per chip and quarter; null: no limit."""
     lists: str | None
-    """Where the published split lists ghana_train.txt, ghana_val.txt and ghana_test.txt lie (http or https), unless
-    download.folder holds them; null: do without."""
+    """URL of the published split lists ghana_train.txt, ghana_val.txt and ghana_test.txt (http or https), unless
+    download.folder contains them; null: none."""
     score_unknown: bool = False
-    """true: 'unknown' is a class to learn and to score, as in the paper; false: such pixels are ignored."""
+    """true: train on class 0 (unknown) and score it, as in the paper; false: ignore it."""
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """The publisher's ten bands of Sentinel-2."""
+        """The ten published Sentinel-2 bands."""
         return BANDS
 
     def split_fault(self, strategy: str, tile_size: int, tile_edge: str, source: str) -> str | None:  # noqa: ARG002
-        """Positions are moved at random, so only the id of a chip can split it; the published lists do."""
+        """Allow official and scene only: chip positions are randomly displaced."""
         if strategy not in ("official", "scene"):
             return (
                 f"split.strategy {strategy}: the positions of this data set are moved at random, so it is split by "

@@ -1,4 +1,4 @@
-"""Parameters of the data set `landcoverai`."""
+"""Section `dataset` for `landcoverai`."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ class LandCoverAiParams(DatasetParams):
     """LandCover.ai v1: 41 orthophotos of Poland."""
 
     name: Literal["landcoverai"]
-    """The data set. Paths under data/ and models/ carry this name."""
+    """Name of the dataset, used in paths below data/ and models/."""
 
     def split_fault(self, strategy: str, tile_size: int, tile_edge: str, source: str) -> str | None:
-        """The publisher's lists name its own tiles: 512 px, whole ones alone."""
+        """Allow official with the publisher's tiling: 512 pixels, edge windows dropped."""
         if strategy == "official" and (tile_size, tile_edge) == (512, "drop"):
             return None
         return super().split_fault(strategy, tile_size, tile_edge, source)

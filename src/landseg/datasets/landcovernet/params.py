@@ -1,4 +1,4 @@
-"""Parameters of the data set `landcovernet`."""
+"""Section `dataset` for `landcovernet`."""
 
 import difflib
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from landseg.download.params import DatasetParams, DateRange, chip_selection
 
-#: Bands of Sentinel-2 by name.
+#: Sentinel-2 band names.
 Sentinel2Band = Literal[
     "coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3",
     "nir", "rededge4", "watervapour", "swir1", "swir2",
@@ -42,7 +42,7 @@ def _region(value: object) -> object:
 
 
 class LandCoverNetParams(DatasetParams):
-    """LandCoverNet: Sentinel-2 chips of 2018, seven classes of land cover."""
+    """LandCoverNet: Sentinel-2 chips of 2018, seven land-cover classes."""
 
     cloud_methods = ("scl", "cld", "both")
     has_sources = True
@@ -51,27 +51,27 @@ class LandCoverNetParams(DatasetParams):
     chooses_bands = True
 
     name: Literal["landcovernet"]
-    """The data set. Paths under data/ and models/ carry this name."""
+    """Name of the dataset, used in paths below data/ and models/."""
     region: Annotated[Literal["af", "as", "au", "eu", "na", "sa"], BeforeValidator(_region)]
-    """Africa, Asia, Australia and Oceania, Europe, North America or South America."""
+    """Region: af (Africa), as (Asia), au (Australia, Oceania), eu (Europe), na (North America), sa (South America)."""
     chips: Annotated[int | tuple[str, ...] | None, chip_selection(r"\d\d[A-Z]{3}_\d\d", '"29NMG_21"')]
-    """How many chips, drawn by the seed; or a list of ids, such as 29NMG_21; null: all."""
+    """Number of random chips, or a list of ids such as 29NMG_21; null: all."""
     seed: int = Field(ge=0)
-    """Seed of the draw of chips."""
+    """Random seed of the chip selection."""
     bbox: Annotated[tuple[float, float, float, float], AfterValidator(_box)] | None = None
-    """Only chips that touch this box, [west, south, east, north] in degrees; null: anywhere."""
+    """Only chips that intersect [west, south, east, north] in degrees; null: all."""
     dates: DateRange
-    """First and last date of images."""
+    """First and last acquisition date."""
     dates_per_chip: int | None = Field(ge=1)
-    """How many dates of a chip to fetch, the clearest by their scene classification; null: all."""
+    """Number of clearest dates (by scene classification) to download per chip; null: all."""
     dates_per_quarter: int | None = Field(default=None, ge=1)
-    """How many of them may be of one quarter of a year; null: any number."""
+    """Maximum number of dates per chip and quarter; null: no limit."""
     bands: Annotated[tuple[Sentinel2Band, ...], Field(min_length=1), AfterValidator(_distinct)]
-    """The bands to fetch."""
+    """Bands to download."""
     score_unknown: bool = False
-    """true: 'unknown' is a class to learn and to score, as in the paper; false: such pixels are ignored."""
+    """true: train on class 0 (unknown) and score it, as in the paper; false: ignore it."""
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """The bands that are fetched."""
+        """Band names from dataset.bands."""
         return self.bands

@@ -1,4 +1,4 @@
-"""Parameters of the data set `sample`."""
+"""Section `dataset` for `sample`."""
 
 from typing import Literal
 
@@ -8,18 +8,18 @@ from landseg.download.params import DatasetParams
 
 
 class SampleParams(DatasetParams):
-    """A generated set in the shape of LandCover.ai."""
+    """Synthetic dataset modelled on LandCover.ai."""
 
     name: Literal["sample"]
-    """The data set. Paths under data/ and models/ carry this name."""
+    """Name of the dataset, used in paths below data/ and models/."""
     seed: int = Field(ge=0)
-    """Seed of the generator; the same seed gives the same pixels."""
+    """Random seed of the generator."""
     scenes: int = Field(ge=4, le=200)
-    """Scenes to make, the cloudy ones included."""
+    """Number of scenes, including cloudy ones."""
     size: int = Field(ge=256, le=8192)
-    """Height and width of a scene, px of 0.5 m."""
+    """Scene height and width in pixels of 0.5 m."""
     cloudy: int = Field(ge=0)
-    """How many of the scenes lie under too much cloud."""
+    """Number of scenes that exceed the cloud limit."""
 
     @model_validator(mode="after")
     def _enough_scenes(self) -> "SampleParams":
