@@ -1,6 +1,6 @@
-"""A tiny project on disk: tiles, their tables and params.yaml, written by landseg's own writers.
+"""Tiny project: tiles, tables and params.yaml, written with landseg's own functions.
 
-Its land is made of patches, each class in a colour of its own, so that a model learns it in no time.
+Its images are patches in one colour per class, which a model learns within a few epochs.
 """
 
 import io
@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import rasterio
 from helpers.converting import counted
@@ -22,6 +21,7 @@ from PIL import Image
 from rasterio import Affine
 from ruamel.yaml import YAML
 
+from landseg.core.arrays import Pixels
 from landseg.core.classes import IGNORE, LandClass, ids
 from landseg.core.data_card import Card, MaskEncoding, write_card
 from landseg.core.paths import RESULTS, Paths
@@ -32,10 +32,8 @@ from landseg.model.info import ModelInfo
 from landseg.split.summary import class_shares
 from landseg.tile.plan import plan, write_plan
 
-Pixels = npt.NDArray[np.uint8]
-
 SIZE = 32
-#: Ids with gaps, so that ids and channels differ.
+#: Ids with gaps, so ids and channels differ.
 CLASSES = (
     LandClass(id=0, name="field", color=(120, 160, 60)),
     LandClass(id=3, name="wood", color=(20, 80, 30)),
@@ -50,12 +48,12 @@ CARD = Card(
     bands=("red", "green", "blue"),
     mask=MaskEncoding(ignore=(IGNORE,)),
 )
-PICTURE = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1)
+RENDERING = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1)
 PATHS = Paths(CARD.name)
-#: Scenes of four tiles each, and the part that each is in. There is no water in test.
+#: Split of each scene; a scene has four tiles. Test has no water.
 SCENES = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "test"}
 
-#: What a tiny project says otherwise than presets/sample.yaml. Its encoder is small, and drops layers by chance.
+#: Parameters that differ from presets/sample.yaml. The encoder is small and uses stochastic depth.
 PARAMS: Mapping[str, Mapping[str, Any]] = {
     "dataset": {"name": CARD.name},
     "tile": {"size": SIZE},
@@ -71,7 +69,7 @@ PARAMS: Mapping[str, Mapping[str, Any]] = {
 
 
 def land(seed: int, classes: int = len(CLASSES)) -> tuple[Pixels, Pixels]:
-    """Return an image (64, 64, 3) and its class ids (64, 64): patches, noise, and a corner that is ignored."""
+    """Return an image (64, 64, 3) of noisy patches and its class ids (64, 64), with one corner ignored."""
     generator = np.random.default_rng(seed)
     rough = generator.standard_normal((5, 5, classes)).astype(np.float32)
     channels = cv2.resize(rough, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC).argmax(axis=2)
@@ -83,11 +81,11 @@ def land(seed: int, classes: int = len(CLASSES)) -> tuple[Pixels, Pixels]:
 
 
 def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Write all that the train and evaluate stages read, as the stages before them would.
+    """Write the inputs of the train and evaluate stages, as the stages before them do.
 
     Args:
         folder: root of the project.
-        changes: sections of params.yaml, each with the keys that differ from those of a tiny project.
+        changes: values that differ from PARAMS, by section and key.
     """
     write_params(folder, changes or {})
     raw, tables = folder / PATHS.raw, folder / PATHS.table("")
@@ -102,35 +100,35 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     write_plan(tiles, SIZE, tables / "plan.parquet")
     pixels = pd.concat(
         [
-            counted(of, raw, folder / PATHS.tiles, CARD, PICTURE, SIZE, masks_rgb=False, workers=1)
+            counted(of, raw, folder / PATHS.tiles, CARD, RENDERING, SIZE, masks_rgb=False, workers=1)
             for _, of in tiles.groupby("archive", sort=False)
         ]
     )
-    parts = tiles["scene"].map(SCENES).to_numpy()
+    splits = tiles["scene"].map(SCENES).to_numpy()
     extend_parquet(
         tables / "plan.parquet",
         tables / "split.parquet",
-        {**{str(name): of for name, of in pixels.items()}, "split": parts},
+        {**{str(name): of for name, of in pixels.items()}, "split": splits},
     )
-    shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), parts, CLASSES).items()}
+    shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), splits, CLASSES).items()}
     content = {"strategy": "scene", "splits": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}
     (folder / RESULTS).mkdir()
     (folder / RESULTS / "split.json").write_text(json.dumps(content))
 
 
-def tile_set(folder: Path, name: str) -> TileSet:
-    """Return the tiles of a part of a tiny project."""
-    return TileSet(folder / PATHS.tiles, split_tiles(folder / PATHS.table("split.parquet"), name, CLASSES), CLASSES)
+def tile_set(folder: Path, split: str) -> TileSet:
+    """Return the tiles of a split of a tiny project."""
+    return TileSet(folder / PATHS.tiles, split_tiles(folder / PATHS.table("split.parquet"), split, CLASSES), CLASSES)
 
 
 def model_info(**changes: Any) -> ModelInfo:
-    """Return what a model of a tiny project says of itself, with what differs."""
-    usual = {
+    """Return the model info of a tiny project, with changes."""
+    defaults = {
         "architecture": "Unet",
         "encoder": "mit_b0",
         "encoder_depth": 3,
         "classes": CLASSES,
-        "rendering": PICTURE,
+        "rendering": RENDERING,
         "image_bands": CARD.bands,
         "dtypes": ("uint8",),
         "gsd": 0.5,
@@ -139,16 +137,16 @@ def model_info(**changes: Any) -> ModelInfo:
         "licence": CARD.licence,
         "params": {},
     }
-    return ModelInfo.model_validate(usual | changes)
+    return ModelInfo.model_validate(defaults | changes)
 
 
 def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Say whether tensors by name, such as weights, are the same bits."""
+    """Return whether two state dicts have the same keys and bit-identical tensors."""
     return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
 def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write params.yaml of a tiny project, with what differs."""
+    """Write params.yaml of a tiny project, with changes by section and key."""
     params = YAML(typ="safe").load(ROOT / "presets/sample.yaml")
     for sections in (PARAMS, changes):
         for name, values in sections.items():
@@ -157,22 +155,22 @@ def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None
 
 
 def change_pixel(path: Path, name: str) -> None:
-    """Write an archive anew with one pixel of one picture changed."""
+    """Rewrite an archive with one pixel of one member changed."""
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
-    with Image.open(io.BytesIO(members[name])) as picture:
-        value = picture.getpixel((5, 5))
-        picture.putpixel((5, 5), (*value[:2], value[2] ^ 1) if isinstance(value, tuple) else 3 - int(value or 0))
+    with Image.open(io.BytesIO(members[name])) as image:
+        value = image.getpixel((5, 5))
+        image.putpixel((5, 5), (*value[:2], value[2] ^ 1) if isinstance(value, tuple) else 3 - int(value or 0))
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in (members | {name: buffer.getvalue()}).items():
             archive.writestr(member, content)
 
 
 def _write_raster(path: Path, bands: Pixels, column: int) -> None:
-    """Write (bands, height, width) as a GeoTIFF; scenes lie side by side, a scene's width apart."""
+    """Write (bands, H, W) as a GeoTIFF; scenes are side by side, in order of `column`."""
     count, height, width = bands.shape
-    place = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000 + SIZE * column, 0, -0.5, 500_000)}
-    with rasterio.open(path, "w", "GTiff", width, height, count, dtype="uint8", **place) as target:
+    georeference = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000 + SIZE * column, 0, -0.5, 500_000)}
+    with rasterio.open(path, "w", "GTiff", width, height, count, dtype="uint8", **georeference) as target:
         target.write(bands)

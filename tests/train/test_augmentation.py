@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from helpers.tiles import SIZE, Pixels, land
+from helpers.tiles import SIZE, land
 
+from landseg.core.arrays import Pixels
 from landseg.core.classes import IGNORE
 from landseg.train.augmentation import Augmentation
 

@@ -1,1 +1,1 @@
-"""Batch loaders."""
+"""Batch loaders of tiles."""

@@ -1,30 +1,29 @@
-"""Batches of a part's tiles, made where the tiles are: in the device's memory, in main memory, or on disk.
+"""Batch loaders with tiles cached on the GPU, in RAM, or read from disk.
 
-| tier | the tiles are | a batch is made |
+| tier | tiles | batches are made |
 |---|---|---|
-| device | decoded once, in the memory of the device that computes | there |
-| memory | decoded once, in main memory | by threads, which share the one copy, while a GPU computes |
-| stream | PNG in their archives | by processes, which decode while a GPU computes |
+| device | decoded once, in the memory of the compute device | on that device |
+| memory | decoded once, in RAM | by threads that share one copy of the tiles, ahead of a GPU |
+| stream | PNG in their archives | by worker processes that decode ahead of a GPU |
 
-Which tiles make up a batch, in which order, and what augmentation does to them depends on the seed and
-the epoch alone: it is the same in every tier.
+The tiles of a batch, their order and their augmentation depend on the seed and the epoch alone. Every tier yields the
+same batches.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sized
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Ints, Pixels
 from landseg.core.parallel import each
 from landseg.core.progress import track
-from landseg.loader.sampler import Key, TileBatchSampler
+from landseg.loader.sampler import TileBatchSampler, TileKey
 from landseg.loader.tile_set import TileSet
 from landseg.model.device import sent
 
@@ -32,41 +31,41 @@ Tier = Literal["device", "memory", "stream"]
 #: Images (N, 3, H, W) uint8, channels last in memory, and targets (N, H, W) uint8: channels, or IGNORE.
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-# How many tiles are decoded at a time, px: what passes through main memory on its way to a device.
-_CHUNK = 1 << 24
-# How many batches are made ahead of the one that is computed with.
-_AHEAD = 2
+# Pixels decoded at a time: limits the RAM used on the way to a device.
+_CHUNK_PIXELS = 1 << 24
+# Batches prepared ahead of the one in use.
+_PREFETCH = 2
 
 
 class BatchLoader(Sized, Protocol):
-    """Batches of a part, made anew whenever they are walked."""
+    """Batches of a split; each iteration is one epoch."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """Walk the batches of an epoch."""
+        """Iterate over the batches of an epoch."""
 
 
 class TileAugmentation(Protocol):
-    """What is done to training tiles, as landseg.train.augmentation has it; evaluation does without."""
+    """Interface of `landseg.train.augmentation.Augmentation`, which evaluation does not import."""
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is ever done."""
+        """Whether it leaves all tiles unchanged."""
 
     def draws(self, epoch: int, tiles: int) -> Any:
-        """Draw what an epoch does to each of so many tiles."""
+        """Draw the random changes of an epoch, one per tile."""
 
     def pixels(self, image: Pixels, target: Pixels, draws: Any, position: int) -> tuple[Pixels, Pixels]:
-        """Change one tile by its draw."""
+        """Augment one tile by its draw."""
 
     def tensors(
-        self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: npt.NDArray[np.int64]
+        self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: Ints
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather tiles on their device, and change each by its draw."""
+        """Gather tiles on their device and augment each by its draw."""
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The tiles of a part in the memory of a device."""
+class DecodedTiles:
+    """The tiles of a split in the memory of a device."""
 
     #: (n, H, W, 3) uint8
     images: torch.Tensor
@@ -74,14 +73,14 @@ class Decoded:
     targets: torch.Tensor
 
 
-def decode(tiles: TileSet, device: str, threads: int, title: str) -> Decoded:
-    """Decode a part, side by side, into the memory of a device.
+def decode_tiles(tiles: TileSet, device: str, threads: int, title: str) -> DecodedTiles:
+    """Decode all tiles in parallel into the memory of a device.
 
     Args:
-        tiles: the part.
-        device: where the pixels go; cpu is main memory.
-        threads: threads that decode.
-        title: what a progress bar is called.
+        tiles: the tiles of a split.
+        device: target device of torch; "cpu" is RAM.
+        threads: number of decoding threads.
+        title: label of the progress bar.
 
     Raises:
         TileError: a tile cannot be read.
@@ -90,36 +89,42 @@ def decode(tiles: TileSet, device: str, threads: int, title: str) -> Decoded:
     images = torch.empty((total, size, size, 3), dtype=torch.uint8, device=device)
     targets = torch.empty((total, size, size), dtype=torch.uint8, device=device)
 
-    def chunks() -> Iterator[int]:
-        at_once = max(1, _CHUNK // size**2)
-        for start in range(0, total, at_once):
-            rows = slice(start, min(start + at_once, total))
-            read = list(each(tiles.read, range(rows.start, rows.stop), threads, "threads"))
-            for whole, pictures in zip((images, targets), zip(*read, strict=True), strict=True):
-                whole[rows] = torch.from_numpy(np.stack(pictures))
+    def chunk_sizes() -> Iterator[int]:
+        tiles_per_chunk = max(1, _CHUNK_PIXELS // size**2)
+        for start in range(0, total, tiles_per_chunk):
+            rows = slice(start, min(start + tiles_per_chunk, total))
+            decoded = list(each(tiles.read, range(rows.start, rows.stop), threads, "threads"))
+            for tensor, arrays in zip((images, targets), zip(*decoded, strict=True), strict=True):
+                tensor[rows] = torch.from_numpy(np.stack(arrays))
             yield rows.stop - rows.start
 
-    for _ in track(chunks(), total, title, "tiles", int):
+    for _ in track(chunk_sizes(), total, title, "tiles", int):
         pass
-    return Decoded(images, targets)
+    return DecodedTiles(images, targets)
 
 
 class DeviceLoader:
-    """Batches gathered from decoded tiles by the device on which those are."""
+    """Batches gathered and augmented on the device that holds the decoded tiles."""
 
-    def __init__(self, decoded: Decoded, order: TileBatchSampler, augmentation: TileAugmentation | None) -> None:
-        """Set where the tiles are, in which order they are taken, and what is done to them."""
-        self.decoded, self.order, self.augmentation = decoded, order, augmentation
+    def __init__(self, decoded: DecodedTiles, sampler: TileBatchSampler, augmentation: TileAugmentation | None) -> None:
+        """Set the tiles, their order and their augmentation.
+
+        Args:
+            decoded: the tiles of a split, in the memory of the device.
+            sampler: order of the tiles.
+            augmentation: augmentation of the tiles, or None.
+        """
+        self.decoded, self.sampler, self.augmentation = decoded, sampler, augmentation
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        for keys in self.order:
+        for keys in self.sampler:
             epoch, positions = keys[0][0], np.array([position for _, position in keys])
-            yield _planes(*self._gathered(epoch, positions))
+            yield _channels_first(*self._gather(epoch, positions))
 
-    def _gathered(self, epoch: int, positions: npt.NDArray[np.int64]) -> Batch:
+    def _gather(self, epoch: int, positions: Ints) -> Batch:
         images, targets = self.decoded.images, self.decoded.targets
         if self.augmentation is None:
             index = sent(positions, images.device)
@@ -128,120 +133,123 @@ class DeviceLoader:
 
 
 class MemoryLoader:
-    """Batches made of decoded tiles in main memory, by threads: pinned and a few ahead where a GPU waits for them."""
+    """Batches copied and augmented from decoded tiles in RAM."""
 
     def __init__(
         self,
-        decoded: Decoded,
-        order: TileBatchSampler,
+        decoded: DecodedTiles,
+        sampler: TileBatchSampler,
         augmentation: TileAugmentation | None,
         threads: int,
-        pinned: bool = False,
+        pin_memory: bool = False,
     ) -> None:
-        """Set where the tiles are, in which order they are taken, and what is done to them.
+        """Set the tiles, their order and their augmentation.
 
         Args:
-            decoded: the part, in main memory.
-            order: of the batches.
-            augmentation: what is done to the tiles, or None.
-            threads: threads that work ahead; 0: batches are made when they are asked for, which leaves all cores to
-                a network that computes on them.
-            pinned: whether a GPU is to fetch them.
+            decoded: the tiles of a split, in RAM.
+            sampler: order of the tiles.
+            augmentation: augmentation of the tiles, or None.
+            threads: threads that prepare batches ahead; 0 makes each batch on request, which leaves all cores to a
+                network that runs on the CPU.
+            pin_memory: whether to make batches in pinned memory, for copies to a GPU.
         """
-        self.order, self.augmentation, self.threads, self.pinned = order, augmentation, threads, pinned
+        self.sampler, self.augmentation, self.threads, self.pin_memory = sampler, augmentation, threads, pin_memory
         self.images, self.targets = decoded.images.numpy(), decoded.targets.numpy()
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.threads:
-            for keys in self.order:
-                images, targets = self._empty(len(keys))
-                for row, key in enumerate(keys):
-                    self._fill(images.numpy(), targets.numpy(), row, key)
-                yield _planes(images, targets)
-            return
+        return self._prefetched() if self.threads else self._on_request()
+
+    def _on_request(self) -> Iterator[Batch]:
+        for keys in self.sampler:
+            images, targets = self._empty(len(keys))
+            for row, key in enumerate(keys):
+                self._fill(images.numpy(), targets.numpy(), row, key)
+            yield _channels_first(images, targets)
+
+    def _prefetched(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(self.threads) as pool:
-            waiting = deque[Any]()
-            for keys in self.order:
+            queue: deque[tuple[torch.Tensor, torch.Tensor, list[Future[None]]]] = deque()
+            for keys in self.sampler:
                 images, targets = self._empty(len(keys))
-                of = [pool.submit(self._fill, images.numpy(), targets.numpy(), *job) for job in enumerate(keys)]
-                waiting.append((images, targets, of))
-                if len(waiting) > _AHEAD:
-                    yield _finished(*waiting.popleft())
-            while waiting:
-                yield _finished(*waiting.popleft())
+                jobs = [pool.submit(self._fill, images.numpy(), targets.numpy(), *job) for job in enumerate(keys)]
+                queue.append((images, targets, jobs))
+                if len(queue) > _PREFETCH:
+                    yield _await(*queue.popleft())
+            while queue:
+                yield _await(*queue.popleft())
 
     def _empty(self, tiles: int) -> Batch:
         size = self.images.shape[1:3]
-        images = torch.empty((tiles, *size, 3), dtype=torch.uint8, pin_memory=self.pinned)
-        return images, torch.empty((tiles, *size), dtype=torch.uint8, pin_memory=self.pinned)
+        images = torch.empty((tiles, *size, 3), dtype=torch.uint8, pin_memory=self.pin_memory)
+        return images, torch.empty((tiles, *size), dtype=torch.uint8, pin_memory=self.pin_memory)
 
-    def _fill(self, images: Pixels, targets: Pixels, row: int, key: Key) -> None:
+    def _fill(self, images: Pixels, targets: Pixels, row: int, key: TileKey) -> None:
         epoch, position = key
-        images[row], targets[row] = _changed(
+        images[row], targets[row] = _augmented(
             self.images[position], self.targets[position], self.augmentation, len(self.images), epoch, position
         )
 
 
-def _finished(images: torch.Tensor, targets: torch.Tensor, jobs: list[Any]) -> Batch:
+def _await(images: torch.Tensor, targets: torch.Tensor, jobs: list[Future[None]]) -> Batch:
     for job in jobs:
         job.result()
-    return _planes(images, targets)
+    return _channels_first(images, targets)
 
 
-class _Reading(Dataset[Batch]):
-    """Reads the tile of a key; what a loader's processes do."""
+class _TileDataset(Dataset[Batch]):
+    """Tiles read from disk and augmented, by key."""
 
     def __init__(self, tiles: TileSet, augmentation: TileAugmentation | None) -> None:
         self.tiles, self.augmentation = tiles, augmentation
 
-    def __getitem__(self, key: Key) -> Batch:
-        changed = _changed(*self.tiles.read(key[1]), self.augmentation, len(self.tiles), *key)
-        image, target = (torch.from_numpy(np.ascontiguousarray(pixels)) for pixels in changed)
+    def __getitem__(self, key: TileKey) -> Batch:
+        augmented = _augmented(*self.tiles.read(key[1]), self.augmentation, len(self.tiles), *key)
+        image, target = (torch.from_numpy(np.ascontiguousarray(pixels)) for pixels in augmented)
         return image, target
 
 
 class DiskLoader:
-    """Batches of tiles that are decoded anew in every epoch."""
+    """Batches of tiles that are read from disk in every epoch."""
 
     def __init__(
         self,
         tiles: TileSet,
-        order: TileBatchSampler,
+        sampler: TileBatchSampler,
         augmentation: TileAugmentation | None,
         workers: int,
-        pinned: bool = False,
+        pin_memory: bool = False,
     ) -> None:
-        """Set what to read, in which order, and what is done to it.
+        """Set the tiles, their order and their augmentation.
 
         Args:
-            tiles: the part.
-            order: of the batches.
-            augmentation: what is done to the tiles, or None.
-            workers: processes that decode; 0 leaves it to this one.
-            pinned: whether a GPU is to fetch the batches.
+            tiles: the tiles of a split.
+            sampler: order of the tiles.
+            augmentation: augmentation of the tiles, or None.
+            workers: processes that decode; 0 decodes in this process.
+            pin_memory: whether to make batches in pinned memory, for copies to a GPU.
         """
-        self.order = order
+        self.sampler = sampler
         self.loader = DataLoader(
-            _Reading(tiles, augmentation),
-            batch_sampler=order,
+            _TileDataset(tiles, augmentation),
+            batch_sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=pinned,
-            # Every walk draws a seed for its workers; drawn from the common chance, it would shift dropout.
+            pin_memory=pin_memory,
+            # Every iteration draws a seed for its workers; from the global generator, this would change dropout.
             generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (_planes(images, targets) for images, targets in self.loader)
+        return (_channels_first(images, targets) for images, targets in self.loader)
 
 
-def _changed(
+def _augmented(
     image: Pixels, target: Pixels, augmentation: TileAugmentation | None, tiles: int, epoch: int, position: int
 ) -> tuple[Pixels, Pixels]:
     if augmentation is None:
@@ -249,32 +257,32 @@ def _changed(
     return augmentation.pixels(image, target, augmentation.draws(epoch, tiles), position)
 
 
-def _planes(images: torch.Tensor, targets: torch.Tensor) -> Batch:
-    """Return images (N, H, W, 3) as (N, 3, H, W): the same bytes, which convolutions are fastest on."""
+def _channels_first(images: torch.Tensor, targets: torch.Tensor) -> Batch:
+    """View images (N, H, W, 3) as (N, 3, H, W); they stay channels last in memory, which convolutions prefer."""
     return images.permute(0, 3, 1, 2), targets
 
 
 class CudaPrefetcher:
-    """Batches copied to a GPU, each while the one before is computed with."""
+    """Batches copied to a GPU, each while the previous one is in use."""
 
     def __init__(self, batches: BatchLoader, device: str) -> None:
-        """Set what to copy, and where to."""
+        """Set the batches to copy and the device to copy them to."""
         self.batches, self.device = batches, device
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        copy_stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         ready: Batch | None = None
         for images, targets in self.batches:
-            with torch.cuda.stream(aside):
+            with torch.cuda.stream(copy_stream):
                 following = images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
-                copied = aside.record_event()
+                copied = copy_stream.record_event()
             if ready is not None:
                 yield ready
             torch.cuda.current_stream().wait_event(copied)
-            for tensor in following:  # its memory may be used again once this stream, too, is done with it
+            for tensor in following:  # the allocator must not reuse its memory before this stream is done with it
                 tensor.record_stream(torch.cuda.current_stream())
             ready = following
         if ready is not None:
@@ -283,23 +291,23 @@ class CudaPrefetcher:
 
 def batch_loader(
     tiles: TileSet,
-    order: TileBatchSampler,
+    sampler: TileBatchSampler,
     tier: Tier,
     device: str,
     workers: int,
     augmentation: TileAugmentation | None = None,
     title: str = "decode",
 ) -> BatchLoader:
-    """Return the batches of a part from a tier; decodes it, where the tier holds decoded tiles.
+    """Return the batch loader of a tier; the tiers device and memory decode all tiles first.
 
     Args:
-        tiles: the part.
-        order: of its batches.
-        tier: where its tiles are to be.
-        device: where batches are to be: a device of torch.
-        workers: cores that may be used.
-        augmentation: what is done to the tiles, or None.
-        title: what a progress bar is called.
+        tiles: the tiles of a split.
+        sampler: order of the tiles.
+        tier: where to keep the tiles.
+        device: device of the batches, as torch names it.
+        workers: number of threads or processes.
+        augmentation: augmentation of the tiles, or None.
+        title: label of the progress bar.
 
     Raises:
         TileError: a tile cannot be read.
@@ -307,12 +315,12 @@ def batch_loader(
     if augmentation is not None and augmentation.idle:
         augmentation = None
     if tier == "device":
-        return DeviceLoader(decode(tiles, device, workers, title), order, augmentation)
-    # On a CPU all cores are busy with the network; whoever works beside it only takes them from it.
-    beside, gpu = 0 if device == "cpu" else workers, device == "cuda"
-    made: BatchLoader
+        return DeviceLoader(decode_tiles(tiles, device, workers, title), sampler, augmentation)
+    # On a CPU the network uses all cores; workers would only take them from it.
+    ahead, gpu = 0 if device == "cpu" else workers, device == "cuda"
+    loader: BatchLoader
     if tier == "memory":
-        made = MemoryLoader(decode(tiles, "cpu", workers, title), order, augmentation, beside, gpu)
+        loader = MemoryLoader(decode_tiles(tiles, "cpu", workers, title), sampler, augmentation, ahead, gpu)
     else:
-        made = DiskLoader(tiles, order, augmentation, beside, gpu)
-    return CudaPrefetcher(made, device) if gpu else made
+        loader = DiskLoader(tiles, sampler, augmentation, ahead, gpu)
+    return CudaPrefetcher(loader, device) if gpu else loader

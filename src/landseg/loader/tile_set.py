@@ -1,4 +1,4 @@
-"""Tiles as they lie on disk: which are in a part, and their pixels."""
+"""Tile set: the tiles of a split, read from their archives."""
 
 import hashlib
 from functools import cached_property
@@ -13,28 +13,33 @@ from landseg.core.tables import pixel_column, read_parquet
 from landseg.core.tile_archive import TileError, checksums, image_member, mask_member, read_image, read_mask
 
 
-def split_tiles(split: Path, name: str, classes: ClassTable) -> pd.DataFrame:
-    """Return the tiles of a part that hold at least one labelled pixel: the others teach and test nothing.
+def split_tiles(table: Path, split: str, classes: ClassTable) -> pd.DataFrame:
+    """Return the tiles of a split that have at least one labelled pixel; others affect neither training nor scores.
+
+    Args:
+        table: the split table, Parquet.
+        split: train, val or test.
+        classes: the class table.
 
     Raises:
-        LandsegError: the part has no such tile.
+        LandsegError: the split has no such tile.
     """
     counted = [pixel_column(land_class.id) for land_class in classes]
-    table = read_parquet(split, ["tile", "archive", "scene", "location", "group", "split", *counted])
-    tiles = table[(table["split"] == name) & (table[counted].sum(axis=1) > 0)]
+    rows = read_parquet(table, ["tile", "archive", "scene", "location", "group", "split", *counted])
+    tiles = rows[(rows["split"] == split) & (rows[counted].sum(axis=1) > 0)]
     if tiles.empty:
-        raise LandsegError(f"{split}: no labelled tile is in part {name}; change split.ratios or split.strategy")
+        raise LandsegError(f"{table}: split {split} has no labelled tiles; change split.ratios or split.strategy")
     return tiles.reset_index(drop=True)
 
 
 class TileSet:
-    """The tiles of a part, as they lie on disk."""
+    """The tiles of a split on disk."""
 
     def __init__(self, folder: Path, tiles: pd.DataFrame, classes: ClassTable) -> None:
-        """Name the tiles; none is read.
+        """Set the tiles; no file is read.
 
         Args:
-            folder: where the archives are.
+            folder: folder of the archives.
             tiles: columns archive, tile.
             classes: the class table.
         """
@@ -47,7 +52,7 @@ class TileSet:
 
     @cached_property
     def size(self) -> int:
-        """Height and width of a tile, px; all have that of the first.
+        """Height and width of a tile, px: those of the first tile.
 
         Raises:
             TileError: the first tile is missing or damaged.
@@ -56,32 +61,39 @@ class TileSet:
 
     @property
     def decoded_bytes(self) -> int:
-        """What the pixels and targets of all tiles take in memory."""
+        """Size of all decoded images and targets, bytes."""
         return len(self) * self.size**2 * 4
 
     def read(self, position: int) -> tuple[Pixels, Pixels]:
-        """Read a tile: its image (H, W, 3) and its target (H, W), channels or IGNORE, uint8 both.
+        """Read a tile: image (H, W, 3) RGB and target (H, W), channels or IGNORE, both uint8.
 
         Raises:
-            TileError: the archive or a picture is missing or damaged, or the tile is not of the size of the first.
+            TileError: the archive or a member is missing or damaged, or the tile differs in size from the first.
         """
         name, tile = self.tiles[position]
         archive = self.folder / name
         image, target = read_image(archive, tile), self.channels[read_mask(archive, tile)]
-        for member, picture in ((image_member(tile), image), (mask_member(tile), target)):
-            if picture.shape[:2] != (self.size, self.size):
+        for member, array in ((image_member(tile), image), (mask_member(tile), target)):
+            if array.shape[:2] != (self.size, self.size):
                 raise TileError(
-                    f"{archive}: {member} is {picture.shape[1]}x{picture.shape[0]} px, and other tiles are "
-                    f"{self.size}x{self.size} px; run the convert stage again"
+                    f"{archive}: {member} is {array.shape[1]}x{array.shape[0]} px, but the first tile is "
+                    f"{self.size}x{self.size} px; re-run the convert stage"
                 )
         return image, target
 
 
 def tiles_fingerprint(folder: Path, tiles: pd.DataFrame) -> str:
-    """Return a hash of tiles, their splits and their pixels; archives hold checksums, so no pixel is read.
+    """Hash the names, splits and pixels of tiles; pixels by the CRC-32 checksums in the archives, without reading them.
+
+    Args:
+        folder: folder of the archives.
+        tiles: columns archive, tile, split.
+
+    Returns:
+        16 hex digits.
 
     Raises:
-        TileError: an archive or an image is missing.
+        TileError: an archive or a member is missing.
     """
     digest = hashlib.sha256()
     for archive, tile, split in zip(tiles["archive"], tiles["tile"], tiles["split"], strict=True):
