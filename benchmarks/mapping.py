@@ -38,7 +38,7 @@ from landseg.model.segmenter import save
 from landseg.predict.blending import Blender
 from landseg.predict.model_file import ModelFile
 from landseg.predict.outputs import OutputOptions, map_scene
-from landseg.predict.scenes import Scene, opened_scene
+from landseg.predict.scenes import InputScene, open_scene
 from landseg.predict.torch_backend import TorchBackend
 
 _WINDOW = 512
@@ -88,7 +88,7 @@ def plain_rate(net: TorchBackend, scene: Path, out: Path, batch: int) -> float:
             for first in range(0, len(cells), batch):
                 some = [Window(col, row, _WINDOW, _WINDOW) for row, col in cells[first : first + batch]]
                 images = np.stack([source.read(window=window).transpose(1, 2, 0) for window in some])
-                ids = net.as_bytes(net.probabilities(images).max(1)[1])
+                ids = net.to_uint8(net.probabilities(images).max(1)[1])
                 for window, found in zip(some, ids, strict=True):
                     target.write(found, 1, window=window)
     return len(cells) / (time.perf_counter() - start)
@@ -96,12 +96,12 @@ def plain_rate(net: TorchBackend, scene: Path, out: Path, batch: int) -> float:
 
 def our_rate(net: TorchBackend, model: ModelFile, scene: Path, out: Path, overlap: float) -> float:
     """Return windows a second of landseg predict, from opening the scene until its map stands there, whole."""
-    blender = Blender(net, _WINDOW, overlap, net.batch)
+    blender = Blender(net, _WINDOW, overlap, net.batch_size)
     start = time.perf_counter()
-    map_scene(Scene("map", scene), blender, model, OutputOptions(out, overwrite=True), (), False, console.print)
+    map_scene(InputScene("map", scene), blender, model, OutputOptions(out, overwrite=True), (), False, console.print)
     seconds = time.perf_counter() - start
-    with opened_scene(Scene("map", scene), net.info) as image:
-        down, across = blender.grid(image)
+    with open_scene(InputScene("map", scene), net.info) as image:
+        down, across = blender.axes(image)
     return len(down.starts) * len(across.starts) / seconds
 
 
@@ -136,21 +136,21 @@ def main(
         file = ModelFile(model, "model", None, None, "")
         write_pair(folder, (side, side))
         with rasterio.open(scene) as source:
-            images = np.stack([source.read(window=Window(n * 64, 0, _WINDOW, _WINDOW)) for n in range(net.batch)])
+            images = np.stack([source.read(window=Window(n * 64, 0, _WINDOW, _WINDOW)) for n in range(net.batch_size)])
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         windows = (side // _WINDOW) ** 2
         rates: dict[str, list[float]] = {"forward": [], "plain": [], "no overlap": [], "landseg": []}
         for turn in range(turns + 1):  # the first warms up
             found = {
                 "forward": forward_rate(net, images, windows, synchronize),
-                "plain": plain_rate(net, scene, folder / "plain.tif", net.batch),
+                "plain": plain_rate(net, scene, folder / "plain.tif", net.batch_size),
                 "no overlap": our_rate(net, file, scene, out, 0),
                 "landseg": our_rate(net, file, scene, out, 0.25),
             }
             console.print(f"turn {turn}: {found}", style="dim", highlight=False)
             for key, rate in found.items():
                 rates[key] += [rate] if turn else []
-        at = f"U-Net {encoder}, {_WINDOW} px, {net.batch} at a time, {net.where}"
+        at = f"U-Net {encoder}, {_WINDOW} px, {net.batch_size} at a time, {net.description}"
         same: Literal["ours / other"] = "ours / other"
         unit = "windows/s"
         figures += [
@@ -163,8 +163,8 @@ def main(
         if whole:
             write_pair(folder)
             found = whole_scene(model, scene, out, used)
-            with opened_scene(Scene("map", scene), net.info) as image:
-                down, across = Blender(net, _WINDOW, 0.25, net.batch).grid(image)
+            with open_scene(InputScene("map", scene), net.info) as image:
+                down, across = Blender(net, _WINDOW, 0.25, net.batch_size).axes(image)
             rate = len(down.starts) * len(across.starts) / found["seconds"]
             size = f"{REAL_SIZE[0]} x {REAL_SIZE[1]} px, overlap 25 %"
             figures += [

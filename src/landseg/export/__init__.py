@@ -1,1 +1,1 @@
-"""Export models."""
+"""Export: trained models for other programs, with model cards."""

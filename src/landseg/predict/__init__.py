@@ -1,1 +1,1 @@
-"""From a trained model to maps of whole scenes, whatever their size."""
+"""Prediction: land-cover maps of whole scenes of any size."""

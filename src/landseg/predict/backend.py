@@ -1,73 +1,80 @@
-"""What predicting asks of a network, whichever library computes it."""
+"""Backend: the interface between prediction and the library that runs the network."""
 
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Floats32, Pixels
 from landseg.model.info import ModelInfo
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-#: An array of the library that computes: NumPy's, or torch's on its device.
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+#: A NumPy array, or a torch tensor on the backend's device.
 Array = Any
 
 
 class Backend(Protocol):
-    """A trained network."""
+    """A trained network, run by one library on one device."""
 
     info: ModelInfo
-    #: What computes, for people.
-    where: str
-    #: Windows that it best takes at once.
-    batch: int
+    #: Device and precision, for messages and for the tags of maps.
+    description: str
+    #: Default number of windows per batch.
+    batch_size: int
 
     def probabilities(self, images: Pixels) -> Array:
-        """Return what share of belief each class has: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32, sum 1.
+        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32.
 
         Raises:
-            LandsegError: memory does not suffice for so many at once.
+            LandsegError: out of memory.
         """
         ...
 
-    def array(self, values: npt.NDArray[np.float32]) -> Array:
-        """Return values as an array of the library, where the network computes."""
+    def from_numpy(self, values: Floats32) -> Array:
+        """Return a NumPy array as an array on the backend's device."""
         ...
 
-    def copied(self, values: Array) -> Array:
-        """Return values in memory of their own."""
+    def copy(self, values: Array) -> Array:
+        """Return a copy."""
         ...
 
-    def turned(self, values: Array, quarters: int, mirrored: bool) -> Array:
-        """Return (..., H, W) turned by so many quarters, counterclockwise, then mirrored if wanted."""
+    def rotate(self, values: Array, quarter_turns: int, flip: bool) -> Array:
+        """Rotate (..., H, W) counterclockwise by multiples of 90°, then flip it horizontally if asked."""
         ...
 
-    def likeliest(self, probabilities: Array) -> tuple[Array, Array]:
-        """Return the likeliest channel of every pixel, and how likely it is: (K, H, W) to (H, W) each."""
+    def argmax(self, probabilities: Array) -> tuple[Array, Array]:
+        """Return the most probable channel of each pixel and its probability: (K, H, W) to (H, W) each."""
         ...
 
-    def as_bytes(self, values: Array) -> Pixels:
-        """Return an array of whole numbers from 0 to 255 as NumPy's, in main memory."""
+    def to_uint8(self, values: Array) -> Pixels:
+        """Convert whole numbers from 0 to 255 to a uint8 NumPy array."""
         ...
 
-    def exhausted(self, error: Exception) -> bool:
-        """Say whether an error means that memory does not suffice."""
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error means that memory ran out."""
         ...
 
 
-def too_many(windows: int, height: int, width: int) -> str:
-    """Say that memory does not suffice for so many windows at once."""
+def out_of_memory_message(windows: int, height: int, width: int) -> str:
+    """Return the error message for a batch of windows that does not fit into memory."""
     if windows == 1:
-        return f"--window: memory does not suffice for a window of {width}x{height} px; choose less"
-    return f"--batch: memory does not suffice for {windows} windows at once; set it to {windows // 2}"
+        return f"--window: out of memory with a window of {width}x{height} px; choose a smaller window"
+    return f"--batch: out of memory with {windows} windows per batch; set it to {windows // 2}"
 
 
-def symmetric(network: Backend, images: Pixels) -> Array:
-    """Return the mean of what a network sees in images turned and mirrored in all eight ways (test-time D4)."""
+def tta_probabilities(backend: Backend, images: Pixels) -> Array:
+    """Return class probabilities averaged over the eight rotations and flips (test-time augmentation over D4).
+
+    Args:
+        backend: the network.
+        images: (N, H, W, 3) uint8, RGB.
+
+    Returns:
+        (N, K, H, W) float32.
+    """
     total: Array = 0
-    for mirrored in (False, True):
-        seen = images[:, :, ::-1] if mirrored else images
-        for quarters in range(4):
-            found = network.probabilities(np.ascontiguousarray(np.rot90(seen, quarters, (1, 2))))
-            total = total + network.turned(found, -quarters, mirrored)
+    for flip in (False, True):
+        flipped = images[:, :, ::-1] if flip else images
+        for quarter_turns in range(4):
+            rotated = np.ascontiguousarray(np.rot90(flipped, quarter_turns, (1, 2)))
+            total = total + backend.rotate(backend.probabilities(rotated), -quarter_turns, flip)
     return total / 8

@@ -1,4 +1,4 @@
-"""Map scenes one after another: what `landseg predict` does."""
+"""Scene mapping: the work behind `landseg predict`, and behind `landseg change` with a model."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,136 +9,151 @@ from pathlib import Path
 from landseg.core.classes import ClassTable, names
 from landseg.core.errors import LandsegError
 from landseg.model.info import ModelInfo
-from landseg.predict.backend import Backend, Device
+from landseg.predict.backend import Backend, DeviceName
 from landseg.predict.blending import Blender
-from landseg.predict.load import opened_network
-from landseg.predict.model_file import ModelFile, model_file
-from landseg.predict.outputs import Job, OutputOptions, map_scene, require_fit, require_safe
-from landseg.predict.scenes import Scene, scenes
+from landseg.predict.load import load_backend
+from landseg.predict.model_file import ModelFile, find_model
+from landseg.predict.outputs import MapTask, OutputOptions, check_outputs, check_scene, map_scene
+from landseg.predict.scenes import InputScene, find_scenes
 from landseg.raster.grid import Grid
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """With which model scenes are looked at, and how."""
+    """The model and how to run it."""
 
+    #: A path, a git revision, a DVC experiment or 'workspace'.
     model: str
-    #: Which bands of a scene are the model's three; empty: found by themselves.
+    #: The bands of a scene for the model's red, green and blue; empty: found automatically.
     bands: Sequence[str] = ()
-    #: Classes that the model must have, and no other; empty: whichever it has.
+    #: The classes that the model must have, and no others; empty: any.
     classes: Sequence[str] = ()
+    #: Resample scenes to the model's ground sampling distance.
     resample: bool = False
-    #: Height and width of a window, px; None: those of the tiles that the model was trained on.
+    #: Height and width of a window, px; None: the tile size that the model was trained on.
     window: int | None = None
-    #: Share of a window that the next sees, too; None: a quarter.
+    #: Minimum fraction of a window that the next one overlaps; None: 0.25.
     overlap: float | None = None
-    #: Windows at a time; None: what suits the device.
+    #: Windows per batch; None: the default of the device.
     batch: int | None = None
-    symmetries: bool = False
-    #: Where to compute; None: on a GPU where there is one.
-    device: Device | None = None
+    #: Test-time augmentation: average over the eight rotations and flips of each window.
+    d4: bool = False
+    #: Where to compute; None: auto.
+    device: DeviceName | None = None
 
 
 def predict_scenes(
-    given: Sequence[str], dataset: str | None, look: PredictOptions, wanted: OutputOptions, say: Callable[[str], None]
+    locations: Sequence[str],
+    dataset: str | None,
+    options: PredictOptions,
+    outputs: OutputOptions,
+    notify: Callable[[str], None],
 ) -> Iterator[str]:
-    """Map scenes, and yield a sentence on each.
+    """Map scenes, and yield a sentence for each.
 
     Args:
-        given: paths or addresses, or names in the scene table of a data set.
-        dataset: that data set, or None.
-        look: model and manner.
-        wanted: what to write.
-        say: is told what a person should know beside.
+        locations: paths or addresses, or names in the scene table of a dataset.
+        dataset: that dataset, or None.
+        options: the model and how to run it.
+        outputs: what to write.
+        notify: called with each notice to the user, one sentence.
 
     Raises:
-        LandsegError: see landseg.predict.outputs.map_scene; or the model is not there, or has other classes.
+        LandsegError: see landseg.predict.outputs.map_scene; or the model does not exist, or has other classes.
     """
-    jobs = [(scene, wanted) for scene in _scenes(given, dataset, look)]
-    require_safe(jobs)
-    with _opened(look) as (model, blender):
-        _grids(jobs, look, blender)
-        yield from _maps(jobs, look, model, blender, say)
+    tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options)]
+    check_outputs(tasks)
+    with _loaded(options) as (model, blender):
+        _check_scenes(tasks, options, blender)
+        yield from _map_scenes(tasks, options, model, blender, notify)
 
 
 def map_pair(
-    given: tuple[str, str],
+    locations: tuple[str, str],
     dataset: str | None,
-    look: PredictOptions,
+    options: PredictOptions,
     folder: Path,
     overwrite: bool,
-    beside: Sequence[Path],
-    require: Callable[[ClassTable, Sequence[Grid]], None],
-    say: Callable[[str], None],
+    other_outputs: Sequence[Path],
+    check: Callable[[ClassTable, Sequence[Grid]], None],
+    notify: Callable[[str], None],
 ) -> list[Path]:
-    """Map two dates of a place, often called alike, into before/ and after/, and return the paths of the maps.
+    """Map two dates of a location into before/ and after/, because their files often share a name.
 
     Args:
-        given: the two (see `predict_scenes`).
-        dataset: a data set, or None.
-        look: model and manner.
-        folder: where both folders go.
-        overwrite: whether maps that are there are to be replaced.
-        beside: what else will be written, none of which is to be a scene.
-        require: refuses the model's classes or the grids of the maps, before the first is made.
-        say: is told what a person should know.
+        locations: the two scenes (see `predict_scenes`).
+        dataset: a dataset, or None.
+        options: the model and how to run it.
+        folder: the parent of both folders.
+        overwrite: whether to replace existing maps.
+        other_outputs: further files that the caller will write; none of them may be a scene.
+        check: called with the model's classes and the grids of both maps before the first scene is mapped.
+        notify: called with each notice to the user, one sentence.
+
+    Returns:
+        The paths of the two maps.
 
     Raises:
-        LandsegError: as `predict_scenes`, and what `require` raises.
+        LandsegError: see `predict_scenes`; or `check` raises it.
     """
     folders = [folder / "before", folder / "after"]
-    jobs = [
+    tasks = [
         (scene, OutputOptions(into, overwrite))
-        for one, into in zip(given, folders, strict=True)
-        for scene in _scenes([one], dataset, look)
+        for location, into in zip(locations, folders, strict=True)
+        for scene in _find_scenes([location], dataset, options)
     ]
-    require_safe(jobs, beside)
-    with _opened(look) as (model, blender):
-        require(blender.network.info.classes, _grids(jobs, look, blender))
-        for sentence in _maps(jobs, look, model, blender, say):
-            say(sentence)
-    return [wanted.path(scene) for scene, wanted in jobs]
+    check_outputs(tasks, other_outputs)
+    with _loaded(options) as (model, blender):
+        check(blender.backend.info.classes, _check_scenes(tasks, options, blender))
+        for sentence in _map_scenes(tasks, options, model, blender, notify):
+            notify(sentence)
+    return [outputs.path(scene) for scene, outputs in tasks]
 
 
-def _scenes(given: Sequence[str], dataset: str | None, look: PredictOptions) -> list[Scene]:
-    if dataset and look.bands:
-        raise LandsegError("--bands: is of files, and the bands of scenes of a data set are known; leave it out")
-    return scenes(given, dataset)
+def _find_scenes(locations: Sequence[str], dataset: str | None, options: PredictOptions) -> list[InputScene]:
+    if dataset and options.bands:
+        raise LandsegError("--bands: cannot be combined with --dataset, which defines the bands; leave it out")
+    return find_scenes(locations, dataset)
 
 
 @contextmanager
-def _opened(look: PredictOptions) -> Iterator[tuple[ModelFile, Blender]]:
-    with model_file(look.model) as model:
-        network = opened_network(model, look.device or "auto")
-        _require_classes(network.info, model.name, look.classes)
-        yield model, _blender(network, look)
+def _loaded(options: PredictOptions) -> Iterator[tuple[ModelFile, Blender]]:
+    with find_model(options.model) as model:
+        backend = load_backend(model, options.device or "auto")
+        _check_classes(backend.info, model.name, options.classes)
+        yield model, _blender(backend, options)
 
 
-def _grids(jobs: Sequence[Job], look: PredictOptions, blender: Blender) -> list[Grid]:
-    """Return the grids of all maps, before hours go into the first."""
-    info = blender.network.info
-    return [require_fit(scene, wanted, info, look.bands, look.resample) for scene, wanted in jobs]
+def _check_scenes(tasks: Sequence[MapTask], options: PredictOptions, blender: Blender) -> list[Grid]:
+    """Return the grids of all maps; a scene that cannot be mapped fails here, not after hours of mapping others."""
+    info = blender.backend.info
+    return [check_scene(scene, outputs, info, options.bands, options.resample) for scene, outputs in tasks]
 
 
-def _maps(
-    jobs: Sequence[Job], look: PredictOptions, model: ModelFile, blender: Blender, say: Callable[[str], None]
+def _map_scenes(
+    tasks: Sequence[MapTask],
+    options: PredictOptions,
+    model: ModelFile,
+    blender: Blender,
+    notify: Callable[[str], None],
 ) -> Iterator[str]:
-    for scene, wanted in jobs:
+    for scene, outputs in tasks:
         start = time.perf_counter()
-        path = map_scene(scene, blender, model, wanted, look.bands, look.resample, say)
-        yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {blender.network.where}"
+        path = map_scene(scene, blender, model, outputs, options.bands, options.resample, notify)
+        yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {blender.backend.description}"
 
 
-def _blender(network: Backend, look: PredictOptions) -> Blender:
-    stride, size = network.info.stride, look.window or network.info.tile
+def _blender(backend: Backend, options: PredictOptions) -> Blender:
+    stride, size = backend.info.stride, options.window or backend.info.tile
     if size % stride:
-        raise LandsegError(f"--window: {size} px is no multiple of {stride}, which this model needs; choose one")
-    overlap = 0.25 if look.overlap is None else look.overlap
-    return Blender(network, size, overlap, look.batch or network.batch, look.symmetries)
+        raise LandsegError(f"--window: {size} px is not a multiple of {stride}, as this model requires; change it")
+    overlap = 0.25 if options.overlap is None else options.overlap
+    return Blender(backend, size, overlap, options.batch or backend.batch_size, options.d4)
 
 
-def _require_classes(info: ModelInfo, model: str, wanted: Sequence[str]) -> None:
-    if wanted and set(wanted) != set(names(info.classes)):
+def _check_classes(info: ModelInfo, model: str, required: Sequence[str]) -> None:
+    if required and set(required) != set(names(info.classes)):
         raise LandsegError(
-            f"{model}: knows the classes {', '.join(names(info.classes))}, not {', '.join(wanted)}; name another model"
+            f"{model}: has the classes {', '.join(names(info.classes))}, not {', '.join(required)}; "
+            "choose another model"
         )

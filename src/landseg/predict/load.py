@@ -1,10 +1,10 @@
-"""Loading a network: the one place that decides which library computes, and imports torch only where it is needed."""
+"""Model loading: picks the backend for a model file, and imports torch only if it is needed."""
 
 from typing import TYPE_CHECKING
 
 from landseg.core.errors import LandsegError
 from landseg.model.info import ModelInfo, read_info
-from landseg.predict.backend import Backend, Device
+from landseg.predict.backend import Backend, DeviceName
 from landseg.predict.model_file import ModelFile
 from landseg.predict.onnx_backend import OnnxBackend
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from landseg.model.segmenter import Segmenter
 
 
-def opened_network(model: ModelFile, device: Device) -> Backend:
+def load_backend(model: ModelFile, device: DeviceName) -> Backend:
     """Load a model for prediction: by ONNX Runtime, which needs no torch, or by PyTorch.
 
     Args:
-        model: its file.
+        model: the model file.
         device: where to compute.
 
     Raises:
-        LandsegError: it is no landseg model, the device is not there, or the library is not installed.
+        LandsegError: the file is not a landseg model, the device is not available, or torch is not installed.
     """
     if model.path.suffix == ".onnx":
         return OnnxBackend(model.path, device)
-    segmenter = load_model(model)
+    segmenter = load_torch_model(model)
     from landseg.model.device import accelerator, mixed
     from landseg.predict.torch_backend import TorchBackend
 
@@ -33,30 +33,30 @@ def opened_network(model: ModelFile, device: Device) -> Backend:
     return TorchBackend(segmenter, chosen, mixed(precision, chosen))
 
 
-def load_model(model: ModelFile) -> "Segmenter":
+def load_torch_model(model: ModelFile) -> "Segmenter":
     """Load a model by PyTorch, on the CPU.
 
     Raises:
-        LandsegError: it is no landseg model, or torch is not installed.
+        LandsegError: the file is not a landseg model, or torch is not installed.
     """
     if model.path.suffix == ".onnx":
-        raise LandsegError(f"{model.name}: is exported already; name the .safetensors file that it came from")
+        raise LandsegError(f"{model.name}: already exported; give the .safetensors file that it was exported from")
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise LandsegError(
-            f"{model.name}: needs torch, which is not installed; install landseg[train], or give a model that "
-            "`landseg export` wrote as .onnx"
+            f"{model.name}: requires torch, which is not installed; install landseg[train], or use a model exported "
+            "to .onnx by `landseg export`"
         ) from None
     from landseg.model.segmenter import load
 
     return load(model.path)
 
 
-def info_of(model: ModelFile) -> ModelInfo:
-    """Return what a model says of itself; needs no torch.
+def read_model_info(model: ModelFile) -> ModelInfo:
+    """Read the metadata of a model; needs no torch.
 
     Raises:
-        LandsegError: it is no landseg model.
+        LandsegError: the file is not a landseg model.
     """
     return OnnxBackend(model.path).info if model.path.suffix == ".onnx" else read_info(model.path)

@@ -1,4 +1,4 @@
-"""The file of a model: one on disk, or one that a DVC revision or experiment made."""
+"""Model files: a path on disk, or the model of a git revision or DVC experiment."""
 
 import hashlib
 import re
@@ -10,130 +10,134 @@ from pathlib import Path
 
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
-from landseg.results.revisions import WORKSPACE, load_run, resolve_revision, run_git
-from landseg.results.run import Run
+from landseg.results.revisions import load_run, resolve_revision, run_git
+from landseg.results.run import WORKSPACE, Run
 
-#: What landseg opens: neither format holds anything but numbers and text.
-SUFFIXES = (".safetensors", ".onnx")
+#: Formats that landseg opens: both hold only numbers and text.
+MODEL_SUFFIXES = (".safetensors", ".onnx")
 
-#: What the metadata of an .onnx file call the file that it was exported from, by its SHA-256, that one's commit, and
-#: whether the results there are of it.
-SOURCE, REVISION, SCORED = "source", "revision", "scored"
+#: Metadata keys of an exported .onnx file: SHA-256 of the file that it was exported from, the git commit that made
+#: that file, and whether the results of that commit are of this model.
+SOURCE_KEY, REVISION_KEY, SCORED_KEY = "source", "revision", "scored"
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on disk, and where it comes from."""
+    """A model on disk and its origin."""
 
     path: Path
-    #: What a person calls it.
+    #: Name for messages.
     name: str
-    #: The git commit whose pipeline made it, None where none is known.
+    #: The git commit whose pipeline made it; None: unknown.
     revision: str | None
-    #: The name by which `revisions.load` finds the run that made and scored it; None: not known.
+    #: The name by which `load_run` finds the run that trained and scored it; None: unknown.
     run: str | None
     #: SHA-256 of the file.
     digest: str
-    #: SHA-256 of the file that it was exported from, None where it is no export, or does not say so.
+    #: SHA-256 of the file that it was exported from; None: not exported, or unknown.
     source: str | None = None
 
 
 @contextmanager
-def model_file(name: str) -> Iterator[ModelFile]:
-    """Find a model by the path of its file, or by a git revision, DVC experiment or 'workspace'.
+def find_model(name: str) -> Iterator[ModelFile]:
+    """Find a model by its path, or by a git revision, a DVC experiment or 'workspace'.
 
     Raises:
-        LandsegError: there is none, or it is a file that could run code when opened.
+        LandsegError: the model does not exist, or the file is in a format that can run code when opened.
     """
     path = Path(name)
-    if path.suffix in SUFFIXES or path.is_file():
-        yield _local(path)
+    if path.suffix in MODEL_SUFFIXES or path.is_file():
+        yield _local_file(path)
         return
     run = load_run(name)
-    made = _scored(run)
+    model_path = _scored_model(run)
     if name == WORKSPACE:
-        yield replace(_local(made), run=WORKSPACE)
+        yield replace(_local_file(model_path), run=WORKSPACE)
         return
     try:
-        content = run.read(made.as_posix())
+        content = run.read(model_path.as_posix())
     except FileNotFoundError:
-        raise LandsegError(f"{name}: has no {made}; run `dvc repro` there, or name a file of a model") from None
+        raise LandsegError(
+            f"{name}: {model_path} not found in this revision; run `dvc repro` there, or give the path of a model file"
+        ) from None
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, made.name)
+        copy = Path(folder, model_path.name)
         copy.write_bytes(content)
-        yield ModelFile(copy, name, resolve_revision(name), name, digest(copy))
+        yield ModelFile(copy, name, resolve_revision(name), name, hash_file(copy))
 
 
-def _scored(run: Run) -> Path:
-    """Return where the model lies that a run scored."""
+def _scored_model(run: Run) -> Path:
+    """Return the path of the model that a run scored."""
     try:
         return Paths(run.params["dataset"]["name"]).model(run.params["evaluate"]["weights"])
     except (KeyError, TypeError):
         raise LandsegError(
-            f"{run.name}: its params.yaml has no dataset.name or no evaluate.weights; name a later revision, or a file "
-            "of a model"
+            f"{run.name}: params.yaml has no dataset.name or no evaluate.weights; choose a later revision, or give the "
+            "path of a model file"
         ) from None
 
 
-def _local(path: Path) -> ModelFile:
+def _local_file(path: Path) -> ModelFile:
     if not path.is_file():
-        raise LandsegError(f"{path}: not there; correct the path, run `dvc repro`, or name a revision or an experiment")
-    if path.suffix not in SUFFIXES:
         raise LandsegError(
-            f"{path}: is no {' or '.join(SUFFIXES)} file, and others may run code when they are opened; name one that "
-            "`dvc repro` or `landseg export` wrote"
+            f"{path}: file not found; correct the path, run `dvc repro`, or give a revision or an experiment"
+        )
+    if path.suffix not in MODEL_SUFFIXES:
+        raise LandsegError(
+            f"{path}: not a {' or '.join(MODEL_SUFFIXES)} file; other formats can run code when opened, so give a file "
+            "written by `dvc repro` or `landseg export`"
         )
     if path.suffix == ".onnx":
-        return _exported(path)
-    md5 = digest(path, "md5")
-    revision = _made_by(md5)
-    run = revision if revision and _scored_there(revision, md5) else None
-    return ModelFile(path, str(path), revision, run, digest(path))
+        return _exported_file(path)
+    md5 = hash_file(path, "md5")
+    revision = _commit_of(md5)
+    run = revision if revision and _scored_in(revision, md5) else None
+    return ModelFile(path, str(path), revision, run, hash_file(path))
 
 
-def _exported(path: Path) -> ModelFile:
-    """Return what an .onnx file is, by its own words."""
+def _exported_file(path: Path) -> ModelFile:
+    """Describe an .onnx file by its metadata."""
     from landseg.predict.onnx_backend import OnnxBackend
 
-    said = OnnxBackend(path, "cpu").session.get_modelmeta().custom_metadata_map
-    source, revision = _hash(said.get(SOURCE, ""), 64), _hash(said.get(REVISION, ""), 40)
-    run = _here(revision) if SCORED in said else None
-    return ModelFile(path, str(path), revision, run, digest(path), source)
+    metadata = OnnxBackend(path, "cpu").session.get_modelmeta().custom_metadata_map
+    source, revision = _hash(metadata.get(SOURCE_KEY, ""), 64), _hash(metadata.get(REVISION_KEY, ""), 40)
+    run = _known_commit(revision) if SCORED_KEY in metadata else None
+    return ModelFile(path, str(path), revision, run, hash_file(path), source)
 
 
 def _hash(text: str, digits: int) -> str | None:
-    """Return a text if it is a hash: names could mean another commit tomorrow."""
+    """Return a text if it is a full hash: branch and tag names can move to another commit."""
     return text if re.fullmatch(f"[0-9a-f]{{{digits}}}", text) else None
 
 
-def _here(revision: str | None) -> str | None:
-    """Return a commit if this is a repository that has it."""
+def _known_commit(revision: str | None) -> str | None:
+    """Return a commit if the current repository has it."""
     try:
         return revision and resolve_revision(revision)
     except LandsegError:
         return None
 
 
-def _made_by(md5: str) -> str | None:
-    """Return the commit whose dvc.lock first named a file's content, if this is a repository and one did."""
+def _commit_of(md5: str) -> str | None:
+    """Return the first commit with this hash in dvc.lock; None outside a repository, or if there is none."""
     try:
         return run_git("log", "--all", "--format=%H", "-S", md5, "--", "dvc.lock").split()[-1]
     except (LandsegError, IndexError):
         return None
 
 
-def _scored_there(revision: str, md5: str) -> bool:
-    """Say whether the results of a commit are of a file: of the best and the last weights it scored but one."""
+def _scored_in(revision: str, md5: str) -> bool:
+    """Return whether the results of a commit are of this file: only one of best and last weights is scored."""
     run = load_run(revision)
     try:
-        made = _scored(run).as_posix()
+        model_path = _scored_model(run).as_posix()
         outs = run.lock["stages"]["train"]["outs"]
     except (LandsegError, KeyError, TypeError):
         return False
-    return any((out["path"], out.get("md5")) == (made, md5) for out in outs)
+    return any((out["path"], out.get("md5")) == (model_path, md5) for out in outs)
 
 
-def digest(path: Path, kind: str = "sha256") -> str:
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
     """Return the hash of a file, in hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()

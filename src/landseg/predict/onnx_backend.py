@@ -1,104 +1,103 @@
-"""A network computed by ONNX Runtime, which needs no torch."""
+"""ONNX Runtime backend, which needs no torch."""
 
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from pydantic import ValidationError
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Floats32, Indices, Pixels
 from landseg.core.errors import LandsegError
 from landseg.model.info import KEY, ModelInfo
-from landseg.predict.backend import Device, too_many
+from landseg.predict.backend import DeviceName, out_of_memory_message
 
 
 class OnnxBackend:
-    """A model that `landseg export` wrote (see landseg.predict.backend.Backend)."""
+    """A model exported by `landseg export`, run by ONNX Runtime (see landseg.predict.backend.Backend)."""
 
-    def __init__(self, path: Path, device: Device = "auto") -> None:
+    def __init__(self, path: Path, device: DeviceName = "auto") -> None:
         """Open a model file.
 
         Args:
             path: the file.
-            device: where to compute; auto: on a GPU if this build of ONNX Runtime knows of one.
+            device: where to compute; auto: on a GPU if this build of ONNX Runtime supports it.
 
         Raises:
-            LandsegError: it is no ONNX model, or none that landseg exported, or the device is not there.
+            LandsegError: the file is not an ONNX model exported by landseg, or the device is not available.
         """
-        self.batch = 2
-        self.session = _opened(path, _providers(device))
+        self.batch_size = 2
+        self.session = _open_session(path, _providers(device))
         try:
             self.info = ModelInfo.model_validate_json(self.session.get_modelmeta().custom_metadata_map[KEY])
         except (KeyError, ValidationError):
-            raise LandsegError(f"{path}: was not exported by landseg; write it by `landseg export`") from None
-        self.where = f"{self.session.get_providers()[0].removesuffix('ExecutionProvider')} (ONNX Runtime)"
+            raise LandsegError(f"{path}: not exported by landseg; create it with `landseg export`") from None
+        self.description = f"{self.session.get_providers()[0].removesuffix('ExecutionProvider')} (ONNX Runtime)"
 
-    def probabilities(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """Return the softmax of the logits: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
+    def probabilities(self, images: Pixels) -> Floats32:
+        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32."""
         try:
             return _softmax(self.logits(images))
         except Exception as error:
-            if not self.exhausted(error):
+            if not self.is_out_of_memory(error):
                 raise
-            raise LandsegError(too_many(*images.shape[:3])) from None
+            raise LandsegError(out_of_memory_message(*images.shape[:3])) from None
 
-    def logits(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """Return what the model says: (N, H, W, 3) uint8 to (N, K, H, W) float32."""
+    def logits(self, images: Pixels) -> Floats32:
+        """Return the logits: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32."""
         planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        return cast(npt.NDArray[np.float32], self.session.run(None, {"images": planes})[0])
+        return cast(Floats32, self.session.run(None, {"images": planes})[0])
 
-    def array(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the values."""
+    def from_numpy(self, values: Floats32) -> Floats32:
+        """Return the array unchanged."""
         return values
 
-    def copied(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return values in memory of their own."""
+    def copy(self, values: Floats32) -> Floats32:
+        """Return a copy."""
         return values.copy()
 
-    def turned(self, values: npt.NDArray[np.float32], quarters: int, mirrored: bool) -> npt.NDArray[np.float32]:
-        """Return (..., H, W) turned by so many quarters, and then mirrored if wanted."""
-        turned = np.rot90(values, quarters, (-2, -1))
-        return turned[..., ::-1] if mirrored else turned
+    def rotate(self, values: Floats32, quarter_turns: int, flip: bool) -> Floats32:
+        """Rotate (..., H, W) counterclockwise by multiples of 90°, then flip it horizontally if asked."""
+        rotated = np.rot90(values, quarter_turns, (-2, -1))
+        return rotated[..., ::-1] if flip else rotated
 
-    def likeliest(self, probabilities: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-        """Return the likeliest channel and its probability."""
+    def argmax(self, probabilities: Floats32) -> tuple[Indices, Floats32]:
+        """Return the most probable channel of each pixel and its probability: (K, H, W) to (H, W) each."""
         return probabilities.argmax(0), probabilities.max(0)
 
-    def as_bytes(self, values: npt.NDArray[Any]) -> Pixels:
-        """Return whole numbers from 0 to 255 as bytes."""
-        return values.astype(np.uint8)
+    def to_uint8(self, values: Any) -> Pixels:
+        """Convert whole numbers from 0 to 255 to uint8."""
+        return cast(Pixels, values.astype(np.uint8))
 
-    def exhausted(self, error: Exception) -> bool:
-        """Say whether an error means that memory does not suffice; ONNX Runtime's own kinds share no parent."""
-        told = not isinstance(error, LandsegError) and "alloc" in str(error).lower()
-        return told or isinstance(error, MemoryError)
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error means that memory ran out; ONNX Runtime has no exception class for it."""
+        failed_allocation = not isinstance(error, LandsegError) and "alloc" in str(error).lower()
+        return failed_allocation or isinstance(error, MemoryError)
 
 
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the softmax over channels, in place of the logits."""
+def _softmax(logits: Floats32) -> Floats32:
+    """Return the softmax over channels, computed in place."""
     logits -= logits.max(axis=1, keepdims=True)
-    found = np.exp(logits, out=logits)
-    found /= found.sum(axis=1, keepdims=True)
-    return found
+    exponentials = np.exp(logits, out=logits)
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
 
 
-def _providers(device: Device) -> list[str]:
-    """Return what ONNX Runtime is to compute with, the first that can first."""
+def _providers(device: DeviceName) -> list[str]:
+    """Return the execution providers to try, in order of preference."""
     gpu = [name for name in onnxruntime.get_available_providers() if name == "CUDAExecutionProvider"]
     if device == "mps" or (device == "cuda" and not gpu):
-        raise LandsegError(f"--device {device}: this build of ONNX Runtime has none; say auto or cpu")
+        raise LandsegError(f"--device {device}: not supported by this build of ONNX Runtime; use auto or cpu")
     return [*(gpu if device != "cpu" else []), "CPUExecutionProvider"]
 
 
-def _opened(path: Path, providers: list[str]) -> Any:
+def _open_session(path: Path, providers: list[str]) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised, too, and need not be told twice
+    options.log_severity_level = 4  # errors are raised as well; logging them would repeat them
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # of ONNX Runtime's own kinds, which share no parent
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         if not path.is_file():
-            raise LandsegError(f"{path}: not there; correct the path") from None
+            raise LandsegError(f"{path}: file not found; correct the path") from None
         reason = str(error).strip().splitlines()[0]
-        raise LandsegError(f"{path}: is no ONNX model ({reason}); export it anew by `landseg export`") from None
+        raise LandsegError(f"{path}: not an ONNX model ({reason}); export it again with `landseg export`") from None

@@ -1,4 +1,4 @@
-"""Maps of scenes: what a network sees, written as rasters and polygons that GIS programs open."""
+"""Prediction outputs: class maps, confidence and probability rasters, and polygons."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,6 @@ from importlib.metadata import version
 from math import ceil, isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -22,41 +21,42 @@ from landseg.maps.cog import CogWriter, create_cog
 from landseg.maps.sources import require_inputs_kept
 from landseg.maps.style import class_legend
 from landseg.model.info import ModelInfo
-from landseg.predict.blending import Band, Blender
+from landseg.predict.blending import Blender, MapStrip
 from landseg.predict.model_file import ModelFile
-from landseg.predict.scenes import Scene, bands_seen, opened_scene
+from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
 from landseg.raster.image import Imagery
 from landseg.raster.pixel_area import gsd
 
-# Scenes whose pixels differ by less, as a share, are as sharp as those that the model knows.
-_AS_SHARP = 0.1
-# Patches of fewer pixels are not worth an outline, where nobody says what is.
-_PATCH = 10
+# Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
+_GSD_TOLERANCE = 0.1
+# Smallest polygon by default, px.
+_MIN_PIXELS = 10
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is to be written of every scene."""
+    """What to write for each scene."""
 
     folder: Path
     overwrite: bool = False
-    #: A raster of how likely the class of every pixel is, and one of how likely every class is.
+    #: Write a raster of the probability of the mapped class.
     confidence: bool = False
+    #: Write a raster of the probability of every class.
     probability: bool = False
-    #: Polygons: gpkg or parquet.
+    #: Write polygons: gpkg or parquet.
     vector: str | None = None
-    #: Smaller patches go to their largest neighbour, m²; None: those of fewer than ten pixels.
+    #: Smallest polygon, m²; smaller regions go to their largest neighbour. None: ten pixels.
     min_area: float | None = None
-    #: The root of the largest area that outlines may cut off at a corner, px; None: one.
+    #: Simplification tolerance of polygons, px; None: 1.
     tolerance: float | None = None
 
-    def path(self, scene: Scene, kind: str = "", suffix: str = "tif") -> Path:
-        """Return where something of a scene goes."""
+    def path(self, scene: InputScene, kind: str = "", suffix: str = "tif") -> Path:
+        """Return the path of an output."""
         return self.folder / f"{scene.name}{kind}.{suffix}"
 
-    def paths(self, scene: Scene) -> list[Path]:
-        """Return all that is written of a scene, the map first."""
+    def paths(self, scene: InputScene) -> list[Path]:
+        """Return the paths of all outputs of a scene, the map first."""
         return [
             *map_files(self.path(scene)),
             *([self.path(scene, "_confidence")] if self.confidence else []),
@@ -65,66 +65,73 @@ class OutputOptions:
         ]
 
 
-#: A scene, and what is to be written of it.
-Job = tuple[Scene, OutputOptions]
+#: A scene and what to write for it.
+MapTask = tuple[InputScene, OutputOptions]
 
 
-def require_safe(jobs: Sequence[Job], beside: Sequence[Path] = ()) -> None:
-    """Refuse to write over scenes, over maps unless that is wanted, and twice, before the first scene is mapped.
+def check_outputs(tasks: Sequence[MapTask], others: Sequence[Path] = ()) -> None:
+    """Check, before the first scene is mapped, that no output overwrites a scene, another output or an existing file.
 
     Args:
-        jobs: what is to be mapped.
-        beside: what else will be written.
+        tasks: what to map.
+        others: further files that the caller will write.
 
     Raises:
-        LandsegError: an output is there, and is not to be replaced, is read, or is that of two scenes; or nothing would
-            be done by an option.
+        LandsegError: an output exists and must not be replaced, is also an input, or belongs to two scenes; or an
+            option has no effect.
     """
-    writers: dict[Path, Scene] = {}
-    for scene, wanted in jobs:
-        if not wanted.vector and (wanted.min_area is not None or wanted.tolerance is not None):
-            raise LandsegError("--min-area and --tolerance: are of polygons; say --vector, too")
-        for path in wanted.paths(scene):
+    writers: dict[Path, InputScene] = {}
+    for scene, options in tasks:
+        if not options.vector and (options.min_area is not None or options.tolerance is not None):
+            raise LandsegError("--min-area and --tolerance require --vector")
+        for path in options.paths(scene):
             if (other := writers.setdefault(path, scene)) is not scene:
                 raise LandsegError(
-                    f"{path}: would be written of {other.location} and of {scene.location}; map one of them into "
-                    "another folder"
+                    f"{path}: both {other.location} and {scene.location} would be written to this file; map one of "
+                    "them into another folder"
                 )
-    require_inputs_kept((file for scene, _ in jobs for file in scene.files), [*writers, *beside])
-    for scene, wanted in jobs:
-        require_new(wanted.paths(scene), wanted.overwrite)
+    require_inputs_kept((file for scene, _ in tasks for file in scene.files), [*writers, *others])
+    for scene, options in tasks:
+        require_new(options.paths(scene), options.overwrite)
 
 
-def require_fit(scene: Scene, wanted: OutputOptions, info: ModelInfo, bands: Sequence[str], resample: bool) -> Grid:
-    """Return the grid of a scene's map; no pixel is read (see `map_scene` for the arguments).
+def check_scene(
+    scene: InputScene, options: OutputOptions, info: ModelInfo, bands: Sequence[str], resample: bool
+) -> Grid:
+    """Check that a scene can be mapped, without reading pixels, and return the grid of its map.
+
+    See `map_scene` for the arguments.
 
     Raises:
-        LandsegError: the scene does not suit the model, or what is wanted.
+        LandsegError: the scene does not suit the model or the outputs.
     """
-    with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, lambda _: None) as image:
-        _least(wanted.min_area, image)
+    with (
+        open_scene(scene, info, bands) as original,
+        _at_model_gsd(original, info.gsd, resample, lambda _: None) as image,
+    ):
+        _min_pixels(options.min_area, image)
         return image.grid
 
 
 def map_scene(
-    scene: Scene,
+    scene: InputScene,
     blender: Blender,
     model: ModelFile,
-    wanted: OutputOptions,
+    options: OutputOptions,
     bands: Sequence[str],
     resample: bool,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Path:
-    """Map a scene; every file is written whole or not at all.
+    """Map a scene. Writes are atomic.
 
     Args:
         scene: the scene.
-        blender: how it is looked at.
-        model: what the map says of where it comes from.
-        wanted: what is to be written, and where.
-        bands: which of its bands the model takes (see landseg.predict.scenes.opened_scene).
-        resample: whether to bring it to the model's ground sampling distance.
-        say: is told, a sentence at a time, what a person should know.
+        blender: the network and its windows.
+        model: the origin of the network, for the tags of the map.
+        options: what to write, and where.
+        bands: the bands of the file to use (see landseg.predict.scenes.open_scene).
+        resample: whether to resample the scene to the model's ground sampling distance.
+        notify: called with each notice to the user, one sentence.
 
     Returns:
         The path of the map.
@@ -132,46 +139,61 @@ def map_scene(
     Raises:
         LandsegError: the scene does not suit the model, is damaged, or the disk is full.
     """
-    info, path = blender.network.info, wanted.path(scene)
-    wanted.folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".landseg.", dir=wanted.folder) as scratch:
-        aside = replace(wanted, folder=Path(scratch))
-        confidence = (wanted if wanted.confidence else aside).path(scene, "_confidence")
-        with opened_scene(scene, info, bands) as given, _sharpened(given, info.gsd, resample, say) as image:
+    info, path = blender.backend.info, options.path(scene)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".landseg.", dir=options.folder) as scratch:
+        # Polygons need the confidence raster, even if it is not an output.
+        temporary = replace(options, folder=Path(scratch))
+        confidence = (options if options.confidence else temporary).path(scene, "_confidence")
+        with (
+            open_scene(scene, info, bands) as original,
+            _at_model_gsd(original, info.gsd, resample, notify) as image,
+        ):
             if not image.grid.crs:
-                say(f"{image.name}: has no CRS; its map has none either, and no areas in hectares")
-            how = {"bands": bands_seen(scene, info, bands), "resampled": image is not given}
-            about = tags(scene, model, blender, how)
-            least = _least(wanted.min_area, image)
-            files = {
-                "confidence": confidence if wanted.confidence or wanted.vector else None,
-                "probability": wanted.path(scene, "_probability") if wanted.probability else None,
+                notify(f"{image.name}: no CRS, so the map has none either and areas cannot be measured")
+            tags = provenance_tags(
+                scene, model, blender, selected_bands(scene, info, bands), resampled=image is not original
+            )
+            min_pixels = _min_pixels(options.min_area, image)
+            rasters = {
+                "confidence": confidence if options.confidence or options.vector else None,
+                "probability": options.path(scene, "_probability") if options.probability else None,
             }
-            with _written(path, image.grid, info.classes, about, files) as write:
-                for band in _tracked(blender, image, scene.name, wanted.probability):
-                    write(band)
-        if wanted.vector:
-            from landseg.maps.polygons import map_polygons, write_polygons  # geopandas takes a second
-
-            with open_class_map(path) as made:
-                found = map_polygons(made, confidence, least, 1 if wanted.tolerance is None else wanted.tolerance)
-            write_polygons(found, wanted.path(scene, suffix=wanted.vector), class_legend(info.classes))
+            with _map_writer(path, image.grid, info.classes, tags, rasters) as write:
+                for strip in _strips_with_progress(blender, image, scene.name, options.probability):
+                    write(strip)
+        if options.vector:
+            _write_polygons(scene, options, info.classes, confidence, min_pixels)
     return path
 
 
-def tags(scene: Scene, model: ModelFile, blender: Blender, how: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a map says of where it comes from, and how it was made."""
-    info = blender.network.info
-    how = {
+def _write_polygons(
+    scene: InputScene, options: OutputOptions, classes: ClassTable, confidence: Path, min_pixels: int
+) -> None:
+    from landseg.maps.polygons import map_polygons, write_polygons  # geopandas takes a second to import
+
+    tolerance = 1 if options.tolerance is None else options.tolerance
+    with open_class_map(options.path(scene)) as class_map:
+        polygons = map_polygons(class_map, confidence, min_pixels, tolerance)
+    write_polygons(polygons, options.path(scene, suffix=str(options.vector)), class_legend(classes))
+
+
+def provenance_tags(
+    scene: InputScene, model: ModelFile, blender: Blender, bands: Sequence[int | str], resampled: bool
+) -> dict[str, str]:
+    """Return the tags of a map that record its model, its scene and how it was computed."""
+    info = blender.backend.info
+    settings = {
         "version": version("landseg"),
-        "window": blender.size,
+        "window": blender.window_size,
         "overlap": blender.overlap,
-        "d4": blender.symmetries,
-        **how,
-        "computed": blender.network.where,
+        "d4": blender.d4,
+        "bands": bands,
+        "resampled": resampled,
+        "computed": blender.backend.description,
     }
     return {
-        "LANDSEG_PREDICT": json.dumps(how),
+        "LANDSEG_PREDICT": json.dumps(settings),
         "LANDSEG_SCENE": scene.name,
         "LANDSEG_MODEL": model.digest,
         **({"LANDSEG_SOURCE": model.source} if model.source else {}),
@@ -183,66 +205,68 @@ def tags(scene: Scene, model: ModelFile, blender: Blender, how: Mapping[str, Any
 
 
 @contextmanager
-def _sharpened(image: Imagery, wanted: float | None, resample: bool, say: Callable[[str], None]) -> Iterator[Imagery]:
-    """Bring a scene to the model's ground sampling distance where that is asked for; else say where they differ."""
-    has = gsd(image.grid)
-    if has is None or wanted is None or isnan(has):
+def _at_model_gsd(
+    image: Imagery, model_gsd: float | None, resample: bool, notify: Callable[[str], None]
+) -> Iterator[Imagery]:
+    """Resample a scene to the model's ground sampling distance if asked; otherwise warn if they differ."""
+    scene_gsd = gsd(image.grid)
+    if scene_gsd is None or model_gsd is None or isnan(scene_gsd):
         if resample:
-            who = "the model's scenes have" if wanted is None else f"{image.name} has"
-            raise LandsegError(f"--resample: {who} no ground sampling distance, for want of a CRS; leave it out")
+            lacking = "the training scenes have" if model_gsd is None else f"{image.name} has"
+            raise LandsegError(f"--resample: {lacking} no CRS, so no ground sampling distance; leave it out")
         yield image
         return
-    if abs(has / wanted - 1) <= _AS_SHARP:
+    if abs(scene_gsd / model_gsd - 1) <= _GSD_TOLERANCE:
         yield image
         return
-    differ = f"{image.name}: its pixels are {has:.3g} m wide, and those that the model was trained on {wanted:.3g} m"
+    difference = f"{image.name}: pixels are {scene_gsd:.3g} m wide, but the model was trained on {model_gsd:.3g} m"
     if not resample:
-        say(f"{differ}; it may see little in them: --resample brings them to the model's")
+        notify(f"{difference}; expect a poor map, or resample the scene with --resample")
         yield image
         return
-    with image.resampled(wanted / has) as sharpened:
-        say(f"{differ}; resampled, so the map has {sharpened.grid.width} x {sharpened.grid.height} px")
-        yield sharpened
+    with image.resampled(model_gsd / scene_gsd) as resampled:
+        notify(f"{difference}; resampled to {resampled.grid.width} x {resampled.grid.height} px")
+        yield resampled
 
 
 @contextmanager
-def _written(
-    path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str], files: Mapping[str, Path | None]
-) -> Iterator[Callable[[Band], None]]:
-    """Yield what writes bands of rows; when the block ends well, all files have their names, the map last."""
-    lookup = np.full(256, NODATA, np.uint8)
-    lookup[: len(classes)] = ids(classes)
-    about = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means certain"}
-    bytes_to = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=about, overviews="average")
-    outs: dict[str, CogWriter] = {}
+def _map_writer(
+    path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str], rasters: Mapping[str, Path | None]
+) -> Iterator[Callable[[MapStrip], None]]:
+    """Yield a function that writes strips. When the block ends without error, all files are renamed, the map last."""
+    id_of_channel = np.full(256, NODATA, np.uint8)
+    id_of_channel[: len(classes)] = ids(classes)
+    scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means certain"}
+    create = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average")
+    writers: dict[str, CogWriter] = {}
     with ExitStack() as stack:
-        ids_to = stack.enter_context(create_class_map(path, grid, classes, tags))
+        class_map = stack.enter_context(create_class_map(path, grid, classes, tags))
         for kind, bands in (("confidence", ["confidence"]), ("probability", names(classes))):
-            if file := files[kind]:
-                outs[kind] = stack.enter_context(bytes_to(file, bands=len(bands), descriptions=bands))
+            if file := rasters[kind]:
+                writers[kind] = stack.enter_context(create(file, bands=len(bands), descriptions=bands))
 
-        def write(band: Band) -> None:
-            ids_to.write(band.row, lookup[band.channels])
-            if "confidence" in outs:
-                outs["confidence"].write(band.row, band.confidence)
-            if "probability" in outs and band.probabilities is not None:
-                outs["probability"].write(band.row, band.probabilities)
+        def write(strip: MapStrip) -> None:
+            class_map.write(strip.row, id_of_channel[strip.channels])
+            if "confidence" in writers:
+                writers["confidence"].write(strip.row, strip.confidence)
+            if "probability" in writers and strip.probabilities is not None:
+                writers["probability"].write(strip.row, strip.probabilities)
 
         yield write
 
 
-def _tracked(blender: Blender, image: Imagery, title: str, probabilities: bool) -> Iterator[Band]:
-    """Yield the map of a scene, showing progress."""
-    down, across = blender.grid(image)
-    with closing(blender.bands(image, probabilities)) as bands:
-        yield from track(bands, len(down.starts) * len(across.starts), title, "windows", lambda band: band.windows)
+def _strips_with_progress(blender: Blender, image: Imagery, title: str, probabilities: bool) -> Iterator[MapStrip]:
+    down, across = blender.axes(image)
+    with closing(blender.strips(image, probabilities)) as strips:
+        total = len(down.starts) * len(across.starts)
+        yield from track(strips, total, title, "windows", lambda strip: strip.windows)
 
 
-def _least(min_area: float | None, image: Imagery) -> int:
-    """Return of how many pixels a patch must be to be kept."""
+def _min_pixels(min_area: float | None, image: Imagery) -> int:
+    """Return the size of the smallest polygon, px."""
     if min_area is None:
-        return _PATCH
-    wide = gsd(image.grid)
-    if wide is None or isnan(wide):
-        raise LandsegError(f"{image.name}: has no CRS, so --min-area, in m², means nothing to it; leave it out")
-    return ceil(min(min_area / wide**2, image.grid.width * image.grid.height))
+        return _MIN_PIXELS
+    pixel_size = gsd(image.grid)
+    if pixel_size is None or isnan(pixel_size):
+        raise LandsegError(f"{image.name}: no CRS, so --min-area (in m²) cannot be applied; leave it out")
+    return ceil(min(min_area / pixel_size**2, image.grid.width * image.grid.height))

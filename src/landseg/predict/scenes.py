@@ -1,4 +1,4 @@
-"""Scenes to map: any raster that GDAL reads, or one of a data set's scene table, as a model wants to see it."""
+"""Scenes to map: any raster that GDAL reads, or a scene of a dataset's scene table, with the bands of the model."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
+from landseg.core.classes import ClassTable, names
 from landseg.core.data_card import Card, read_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
@@ -18,52 +19,56 @@ from landseg.model.info import ModelInfo
 from landseg.raster.image import BAND, Imagery, opened_image
 from landseg.raster.io import opened, raster
 
-# What programs write where a band has no name.
-_NUMBER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
-# What GDAL calls a part of a file begins with its driver.
+# Placeholder band names, as many programs write them.
+_PLACEHOLDER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
+# The driver prefix of a GDAL subdataset name.
 _DRIVER = re.compile(r"[A-Z][A-Z0-9_]+:(?!//)")
-# What does not belong in the name of a map.
-_OTHER = re.compile(r"[^\w.-]+")
+# Characters that are not allowed in the file name of a map.
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Something to be mapped."""
+class InputScene:
+    """A scene to map."""
 
-    #: What its map is called.
+    #: Name of its map.
     name: str
-    #: A path, or whatever GDAL opens; of a data set, the path of its image, which may have {band} in it.
+    #: A path, or anything else that GDAL opens; for a dataset, the path of the image, which may contain {band}.
     location: Path | str
-    #: Of the data set, where it is one's.
+    #: The data card; None if the scene is not from a dataset.
     card: Card | None = None
 
     @property
     def files(self) -> list[Path]:
-        """The files that are read; a LandsegError where there is no raster."""
+        """The files that the scene is read from.
+
+        Raises:
+            LandsegError: there is no raster.
+        """
         codes = self.card.band_files.values() if self.card and BAND in str(self.location) else []
         return [Path(str(self.location).replace(BAND, code)) for code in codes] or raster_files(self.location)
 
 
-def scenes(given: Sequence[str], dataset: str | None) -> list[Scene]:
-    """Find scenes by path or address or, where a data set is named, by their names in its scene table.
+def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScene]:
+    """Find scenes by path or address or, for a dataset, by their names in its scene table.
 
     Raises:
-        LandsegError: one is not there, or is named twice.
+        LandsegError: a scene does not exist, or is given twice.
     """
-    found = _of_dataset(given, dataset) if dataset else [_located(location) for location in given]
-    for number, scene in enumerate(found):
-        if scene in found[:number]:
-            raise LandsegError(f"{scene.location}: is named twice; name it once")
-    return found
+    scenes = _dataset_scenes(locations, dataset) if dataset else [_scene_at(location) for location in locations]
+    for index, scene in enumerate(scenes):
+        if scene in scenes[:index]:
+            raise LandsegError(f"{scene.location}: given twice; give it once")
+    return scenes
 
 
-def _located(given: str) -> Scene:
-    location = raster(given)
-    return Scene(location.stem if isinstance(location, Path) else _name(location), location)
+def _scene_at(location: str) -> InputScene:
+    source = raster(location)
+    return InputScene(source.stem if isinstance(source, Path) else _map_name(source), source)
 
 
-def _name(location: str) -> str:
-    """Name the map of what is no path, in letters, digits, '_', '.' and '-': by the file, and by what is within it."""
+def _map_name(location: str) -> str:
+    """Name the map of an address or a GDAL subdataset by its file and subdataset, with safe characters only."""
     driver = _DRIVER.match(location)
     if driver is None:
         words = [PurePosixPath(location.partition("?")[0]).stem]
@@ -71,31 +76,32 @@ def _name(location: str) -> str:
         parts = [part for part in re.split('[":]+', location[driver.end() :]) if part]
         file = next((part for part in parts if PurePosixPath(part).suffix), "")
         words = [PurePosixPath(file).stem, *(part for part in parts if part != file)]
-    return "_".join(filter(None, (_OTHER.sub("_", word).strip("_") for word in words)))
+    return "_".join(filter(None, (_UNSAFE.sub("_", word).strip("_") for word in words)))
 
 
-def _of_dataset(names: Sequence[str], dataset: str) -> list[Scene]:
+def _dataset_scenes(scenes: Sequence[str], dataset: str) -> list[InputScene]:
     paths = Paths(dataset)
     table, card = read_csv(paths.table("scenes.csv")), read_card(paths.table("card.json"))
     images = dict(zip(table["scene"], table["image"], strict=True))
-    for name in names:
+    for name in scenes:
         if name not in images:
-            raise LandsegError(f"{paths.table('scenes.csv')}: there is no scene {name!r}; choose from its column scene")
-    return [Scene(name, paths.raw / images[name], card) for name in names]
+            raise LandsegError(f"{paths.table('scenes.csv')}: no scene {name!r}; choose a name from the column 'scene'")
+    return [InputScene(name, paths.raw / images[name], card) for name in scenes]
 
 
 @contextmanager
-def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[Imagery]:
-    """Open a scene as a model wants to see it: the model's three bands.
+def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[Imagery]:
+    """Open a scene with the three bands of a model.
 
     Args:
         scene: the scene.
-        info: of the model.
-        bands: which bands of the file are the model's red, green and blue: numbers from 1, or their names in the file;
-            empty: found by name, by colour, or by their number where the file has just the data set's bands.
+        info: metadata of the model.
+        bands: the bands of the file for the model's red, green and blue, by number from 1 or by name. If empty, they
+            are found by name or by colour interpretation, or by number if the file has exactly the bands of the
+            dataset that the model was trained on.
 
     Raises:
-        LandsegError: it cannot be read, lacks bands, or holds other values or shows other classes than the model knows.
+        LandsegError: the scene cannot be read, lacks bands, or has another data type or other classes than the model.
     """
     with ExitStack() as stack:
         if scene.card:
@@ -105,76 +111,83 @@ def opened_scene(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> It
             source = stack.enter_context(opened(scene.location, threads="ALL_CPUS"))
             if not source.crs and source.gcps[0]:
                 raise LandsegError(
-                    f"{source.name}: is placed by ground control points alone; warp it first, by gdalwarp"
+                    f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
                 )
-            image = Imagery(source.name, [(source, _indexes(source, info, bands))], info.nodata, len(info.image_bands))
+            indexes = _band_indexes(source, info, bands)
+            image = Imagery(source.name, [(source, indexes)], info.nodata, len(info.image_bands))
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
-                f"{image.name}: holds {image.dtype.name}, and the model was trained on {' and '.join(info.dtypes)}; "
-                "convert it to the same scale and type of numbers"
+                f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
+                f"{' and '.join(info.dtypes)}; convert it to the same data type and scale"
             )
         yield image
 
 
-def bands_seen(scene: Scene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:
-    """Return which bands of a scene a model sees as red, green and blue: by name in a data set, in a file by number.
+def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:
+    """Return the bands for the model's red, green and blue: names for a scene of a dataset, numbers for a file.
 
     Raises:
-        LandsegError: it cannot be read, or lacks bands.
+        LandsegError: the scene cannot be read, or lacks bands.
     """
     if scene.card:
         return list(info.rendering.bands)
     with opened(scene.location) as source:
-        return list(_indexes(source, info, bands))
+        return list(_band_indexes(source, info, bands))
 
 
-def _require_classes(scene: Scene, card: Card, info: ModelInfo) -> None:
+def _require_classes(scene: InputScene, card: Card, info: ModelInfo) -> None:
     if card.classes != info.classes:
         raise LandsegError(
-            f"{scene.name}: data set {card.name} has the classes {_listed(card.classes)}, and the model was trained on "
-            f"{_listed(info.classes)} ({info.dataset}); name a model of the same classes"
+            f"{scene.name}: dataset {card.name} has the classes {_listed(card.classes)}, but the model was trained on "
+            f"{_listed(info.classes)} ({info.dataset}); choose a model with the same classes"
         )
 
 
-def _listed(classes: Any) -> str:
-    return ", ".join(of.name for of in classes)
+def _listed(classes: ClassTable) -> str:
+    return ", ".join(names(classes))
 
 
-def _indexes(source: Any, info: ModelInfo, asked: Sequence[str]) -> list[int]:
-    """Return which bands of a raster the model wants, from 1, in its order."""
-    wanted, names = info.rendering.bands, _names(source)
+def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> list[int]:
+    """Return the band numbers, from 1, of the model's red, green and blue in a raster."""
+    wanted, by_name = info.rendering.bands, _indexes_by_name(source)
     if source.colorinterp[0] == ColorInterp.palette:
-        raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
-    if asked:
-        if len(asked) != len(wanted):
-            raise LandsegError(f"--bands: names {len(asked)}, and the model wants {len(wanted)}: {', '.join(wanted)}")
-        return [_index(source, names, of) for of in asked]
-    # Bands that have names are what their names say, whatever colours a program showed them in.
-    for known in (names, {} if names else _colours(source)):
+        raise LandsegError(f"{source.name}: paletted image; convert it to RGB")
+    if requested:
+        if len(requested) != len(wanted):
+            raise LandsegError(
+                f"--bands: {len(requested)} bands given, but the model needs {len(wanted)}: {', '.join(wanted)}"
+            )
+        return [_band_index(source, by_name, band) for band in requested]
+    # Names win over colours: a program may show any three bands as red, green and blue.
+    for known in (by_name, {} if by_name else _indexes_by_colour(source)):
         if all(band.lower() in known for band in wanted):
             return [known[band.lower()] for band in wanted]
     bands = [n for n, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != ColorInterp.alpha]
-    if not names and len(bands) == len(info.image_bands):
+    if not by_name and len(bands) == len(info.image_bands):
         return [bands[info.image_bands.index(band)] for band in wanted]
-    count = len(bands)
-    has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
-    remedy = "say which they are by --bands, such as --bands 3,2,1" if count >= len(set(wanted)) else "choose another"
-    raise LandsegError(f"{source.name}: has {has}, and the model wants {', '.join(wanted)}; {remedy}")
+    raise _unknown_bands(source.name, len(bands), list(by_name), wanted)
 
 
-def _names(source: Any) -> dict[str, int]:
-    """Return the numbers of a raster's bands by their names in it, in lower case; 'Band 1' is none."""
+def _unknown_bands(name: str, count: int, band_names: Sequence[str], wanted: Sequence[str]) -> LandsegError:
+    has = f"{count} band(s)" + (f" ({', '.join(band_names)})" if band_names else " without names")
+    enough = count >= len(set(wanted))
+    advice = "select them with --bands, for example --bands 3,2,1" if enough else "choose another scene"
+    return LandsegError(f"{name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
+
+
+def _indexes_by_name(source: Any) -> dict[str, int]:
+    """Return the band numbers of a raster by name, in lower case; placeholders such as 'Band 1' are left out."""
     named = zip(source.indexes, source.descriptions, strict=True)
-    return {name.lower(): index for index, name in named if name and not _NUMBER.fullmatch(name)}
+    return {name.lower(): index for index, name in named if name and not _PLACEHOLDER.fullmatch(name)}
 
 
-def _colours(source: Any) -> dict[str, int]:
+def _indexes_by_colour(source: Any) -> dict[str, int]:
     return {colour.name: index for index, colour in zip(source.indexes, source.colorinterp, strict=True)}
 
 
-def _index(source: Any, names: dict[str, int], asked: str) -> int:
-    index = int(asked) if asked.isdecimal() else names.get(asked.lower(), 0)
+def _band_index(source: Any, by_name: dict[str, int], band: str) -> int:
+    index = int(band) if band.isdecimal() else by_name.get(band.lower(), 0)
     if index not in source.indexes:
-        has = f": {', '.join(names)}" if names else ""
-        raise LandsegError(f"{source.name}: has no band {asked!r}, but {source.count} in all{has}; correct --bands")
+        has = f" ({', '.join(by_name)})" if by_name else ""
+        raise LandsegError(f"{source.name}: no band {band!r} among its {source.count} bands{has}; correct --bands")
     return index

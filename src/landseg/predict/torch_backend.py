@@ -1,68 +1,72 @@
-"""A network computed by PyTorch."""
+"""PyTorch backend."""
 
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Floats32, Pixels
 from landseg.core.errors import LandsegError
 from landseg.model.device import Accelerator, out_of_memory, release_memory
 from landseg.model.segmenter import Segmenter
-from landseg.predict.backend import too_many
+from landseg.predict.backend import out_of_memory_message
 
-# Measured: on a CPU, more windows at once are no faster and only take memory.
-_BATCH = {"cpu": 2, "cuda": 32, "mps": 8}
+# Measured: on a CPU, larger batches are no faster and need more memory.
+_BATCH_SIZE = {"cpu": 2, "cuda": 32, "mps": 8}
 
 
 class TorchBackend:
-    """A model on a device (see landseg.predict.backend.Backend)."""
+    """A model run by PyTorch (see landseg.predict.backend.Backend)."""
 
     def __init__(self, model: Segmenter, device: Accelerator, bf16: bool) -> None:
-        """Take a model, and where and how to compute."""
+        """Move a model to a device.
+
+        Args:
+            model: the model.
+            device: where to compute.
+            bf16: whether to compute in bfloat16.
+        """
         self.model = model.to(device).eval()
         self.info = model.info
         self.device, self.bf16 = device, bf16
-        self.where = f"{device} in {'bf16' if bf16 else '32 bit'}"
-        self.batch = _BATCH[device]
+        self.description = f"{device} in {'bf16' if bf16 else '32 bit'}"
+        self.batch_size = _BATCH_SIZE[device]
 
     def probabilities(self, images: Pixels) -> torch.Tensor:
-        """Return the softmax of the logits: (N, H, W, 3) uint8 to (N, K, H, W) float32, on the device."""
+        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32, on the device."""
         try:
             return self._softmax(torch.from_numpy(images).permute(0, 3, 1, 2))
         except (RuntimeError, MemoryError) as error:
-            if not self.exhausted(error):
+            if not self.is_out_of_memory(error):
                 raise
             release_memory(self.device)
-            raise LandsegError(too_many(*images.shape[:3])) from None
+            raise LandsegError(out_of_memory_message(*images.shape[:3])) from None
 
     @torch.inference_mode()
     def _softmax(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.logits(images, self.bf16).float().softmax(1)
 
-    def array(self, values: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Return values on the device."""
+    def from_numpy(self, values: Floats32) -> torch.Tensor:
+        """Return a NumPy array as a tensor on the device."""
         return torch.from_numpy(values).to(self.device)
 
-    def copied(self, values: torch.Tensor) -> torch.Tensor:
-        """Return values in memory of their own."""
+    def copy(self, values: torch.Tensor) -> torch.Tensor:
+        """Return a copy."""
         return values.clone()
 
-    def turned(self, values: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tensor:
-        """Return (..., H, W) turned by so many quarters, and then mirrored if wanted."""
-        turned = values.rot90(quarters, (-2, -1))
-        return turned.flip(-1) if mirrored else turned
+    def rotate(self, values: torch.Tensor, quarter_turns: int, flip: bool) -> torch.Tensor:
+        """Rotate (..., H, W) counterclockwise by multiples of 90°, then flip it horizontally if asked."""
+        rotated = values.rot90(quarter_turns, (-2, -1))
+        return rotated.flip(-1) if flip else rotated
 
-    def likeliest(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the likeliest channel and its probability; on a CPU, twenty times as fast as argmax alone."""
-        best, channel = probabilities.max(0)
-        return channel, best
+    def argmax(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the most probable channel and its probability; on a CPU, `max` is 20 times as fast as `argmax`."""
+        probability, channel = probabilities.max(0)
+        return channel, probability
 
-    def as_bytes(self, values: torch.Tensor) -> Pixels:
-        """Return whole numbers from 0 to 255 in main memory."""
+    def to_uint8(self, values: torch.Tensor) -> Pixels:
+        """Convert whole numbers from 0 to 255 to a uint8 NumPy array."""
         return cast(Pixels, values.to(torch.uint8).cpu().numpy())
 
-    def exhausted(self, error: Exception) -> bool:
-        """Say whether an error means that memory does not suffice."""
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error means that memory ran out."""
         return out_of_memory(error)
