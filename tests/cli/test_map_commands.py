@@ -148,7 +148,7 @@ class TestChange:
         before = Path(taken).read_bytes()
         pair = ("2024/scene.tif", taken) if "before" in taken else (taken, "2024/scene.tif")
         done = mapped_first(*pair, "--overwrite")
-        assert done.stderr == f"error: {taken}: is an input itself, which would be written over; name another --out\n"
+        assert done.stderr == f"error: {taken}: is an input and would be overwritten; choose another --out\n"
         assert Path(taken).read_bytes() == before
 
     def test_inputs_are_never_written_over(self) -> None:

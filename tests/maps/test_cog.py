@@ -194,7 +194,7 @@ class TestFullDisk:
         before = write(path, noise(20, 20)).read_bytes()
         with no_file_over(size - short), pytest.raises(LandsegError) as error:
             write(path, pixels)
-        assert str(error.value).startswith(f"{path}: cannot be written whole, ")
+        assert str(error.value).startswith(f"{path}: incomplete write, ")
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
         with no_file_over(size):
@@ -210,7 +210,7 @@ class TestFullDisk:
 
         faithful = CogWriter.write
         monkeypatch.setattr(CogWriter, "write", forgetful)
-        with pytest.raises(LandsegError, match=r"a\.tif: cannot be written whole"):
+        with pytest.raises(LandsegError, match=r"a\.tif: incomplete write, file discarded"):
             write(tmp_path / "a.tif", noise(600, 600))
         assert not list(tmp_path.iterdir())
 

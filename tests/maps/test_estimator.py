@@ -4,7 +4,8 @@ import pytest
 from scipy.stats import t
 
 from landseg.core.errors import LandsegError
-from landseg.maps.estimator import cluster_estimate, drawn, percentile_interval, stratified_estimate
+from landseg.maps.estimator import cluster_estimate, percentile_interval, stratified_estimate
+from landseg.metrics import resample
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -49,14 +50,14 @@ def test_the_papers_example_accuracies() -> None:
 def test_a_mapped_class_without_a_reference_point_is_refused() -> None:
     sample = np.array([[50, 0], [3, 0]])
     with pytest.raises(
-        LandsegError, match=r"^water: takes 2\.50% of the map, and nothing in the reference is mapped as"
+        LandsegError, match=r"^water: covers 2\.50 % of the map, but nothing in the reference is mapped as"
     ):
         stratified_estimate(np.array([39.0, 1.0]), sample, ["land", "water"])
     assert stratified_estimate(np.array([39.0, 0.0]), sample).areas == pytest.approx([39 * 50 / 53, 39 * 3 / 53])
 
 
 def test_a_map_without_a_class_is_refused() -> None:
-    with pytest.raises(LandsegError, match="holds no pixel of any class"):
+    with pytest.raises(LandsegError, match="has no pixel of any class"):
         stratified_estimate(np.zeros(2), np.array([[5, 1], [1, 5]]))
 
 
@@ -65,8 +66,8 @@ def test_a_little_that_the_reference_does_not_know_is_taken_as_mapped() -> None:
     sample[:, :2] = [[40, 5], [6, 60], [4, 0]]
     mapped = np.array([30.0, 69.5, 0.5])
     found, without = stratified_estimate(mapped, sample), stratified_estimate(mapped * [1, 1, 0], sample)
-    assert found.taken.tolist() == [0, 0, 0.5]
-    assert found.areas == pytest.approx(without.areas + found.taken)
+    assert found.unreferenced.tolist() == [0, 0, 0.5]
+    assert found.areas == pytest.approx(without.areas + found.unreferenced)
     assert found.areas.sum() == pytest.approx(100)
     margins = 1.96 * found.areas_se + 0.5
     assert found.areas_interval[:2] == pytest.approx(np.stack([found.areas - margins, found.areas + margins], 1)[:2])
@@ -74,14 +75,14 @@ def test_a_little_that_the_reference_does_not_know_is_taken_as_mapped() -> None:
     assert found.producers[:2] == pytest.approx(without.producers[:2])
     assert found.overall == pytest.approx(without.overall)  # of the rest
     by_places = cluster_estimate(mapped, np.stack([sample, sample + 3 * (sample > 0)]))
-    assert by_places.taken.tolist() == [0, 0, 0.5]
+    assert by_places.unreferenced.tolist() == [0, 0, 0.5]
     assert np.isnan([by_places.users[2], by_places.producers[2], *by_places.producers_interval[2]]).all()
     assert by_places.areas.sum() == pytest.approx(100)
     off = t.ppf(0.975, 1) * by_places.areas_se[0] + 0.5
     assert by_places.areas_interval[0] == pytest.approx([by_places.areas[0] - off, by_places.areas[0] + off])
-    with pytest.raises(LandsegError, match=r"^class 2: takes 1\.10% of the map"):
+    with pytest.raises(LandsegError, match=r"^class 2: covers 1\.10 % of the map"):
         stratified_estimate(np.array([30.0, 68.9, 1.1]), sample)
-    with pytest.raises(LandsegError, match=r"^class 2: takes 1\.10% of the map"):
+    with pytest.raises(LandsegError, match=r"^class 2: covers 1\.10 % of the map"):
         cluster_estimate(np.array([30.0, 68.9, 1.1]), sample[None])
 
 
@@ -103,7 +104,7 @@ def test_a_difference_of_rounding_is_no_bias() -> None:
     sample = np.diag([70, 60, 61])
     assert (stratified_estimate(mapped, sample).areas != mapped).any()
     assert stratified_estimate(mapped, sample).bias.tolist() == [0, 0, 0]
-    assert not stratified_estimate(mapped, sample).beyond_chance.any()
+    assert not stratified_estimate(mapped, sample).bias_significant.any()
 
 
 def test_of_many_classes_none_is_said_to_be_off_by_more_than_chance_19_times_of_20() -> None:
@@ -111,13 +112,13 @@ def test_of_many_classes_none_is_said_to_be_off_by_more_than_chance_19_times_of_
     within = np.full((count, count), 0.15 / 9) + (0.85 - 0.15 / 9) * np.eye(count)  # adds to a class what it takes
     mapped = np.full(count, 10.0)
     found = [stratified_estimate(mapped, truth(chance, within, 100)) for _ in range(600)]
-    alarms = np.mean([of.beyond_chance.any() for of in found])
+    alarms = np.mean([of.bias_significant.any() for of in found])
     one_by_one = np.mean([(np.abs(of.bias) > 1.96 * of.areas_se).any() for of in found])
     assert alarms < 0.07
     assert one_by_one > 0.25
     within[0, 1:] += 0.05  # and now it does not
     within[1:, 1:] -= 0.05 * np.eye(count)[1:, 1:]
-    assert np.mean([stratified_estimate(mapped, truth(chance, within, 100)).beyond_chance[0] for _ in range(100)]) > 0.8
+    assert np.mean([stratified_estimate(mapped, truth(chance, within, 100)).bias_significant[0] for _ in range(100)]) > 0.8
 
 
 def test_few_points_that_all_agree_prove_nothing() -> None:
@@ -126,18 +127,18 @@ def test_few_points_that_all_agree_prove_nothing() -> None:
     found = stratified_estimate(mapped, sample)
     assert found.areas_se.tolist() == [0, 0, 0]
     assert np.abs(found.bias).tolist() == [5, 0, 5]
-    assert not found.beyond_chance.any()
-    assert found.unseen == pytest.approx([70 / 20, 25 / 20, 5])
+    assert not found.bias_significant.any()
+    assert found.undetected == pytest.approx([70 / 20, 25 / 20, 5])
     sample[0, 2] = 2
-    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 5])  # all of it, and no more
+    assert stratified_estimate(mapped, sample).undetected == pytest.approx([70 / 20, 25 / 20, 5])  # all of it, and no more
     sample[0, 2] = 50
     found = stratified_estimate(mapped, sample)
-    assert found.beyond_chance.tolist() == [True, False, True]
-    assert found.unseen == pytest.approx([70 / 20, 25 / 20, 5 * 3 / 50])
+    assert found.bias_significant.tolist() == [True, False, True]
+    assert found.undetected == pytest.approx([70 / 20, 25 / 20, 5 * 3 / 50])
     sample[1, 2] = 1
-    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])
+    assert stratified_estimate(mapped, sample).undetected == pytest.approx([70 / 20, 25 / 20, 0])
     sample[:, 2] = [0, 0, 1]
-    assert stratified_estimate(mapped, sample).unseen == pytest.approx([70 / 20, 25 / 20, 0])  # no interval at all
+    assert stratified_estimate(mapped, sample).undetected == pytest.approx([70 / 20, 25 / 20, 0])  # no interval at all
 
 
 def test_one_point_has_no_variance() -> None:
@@ -194,7 +195,10 @@ def test_places_not_their_pixels_are_what_intervals_are_drawn_over() -> None:
     hits = []
     for _ in range(150):
         matrices = places(chance, 40)
-        by_places, naive = cluster_estimate(mapped, matrices, resamples=300), stratified_estimate(mapped, matrices.sum(axis=0))
+        by_places, naive = (
+            cluster_estimate(mapped, matrices, resamples=300),
+            stratified_estimate(mapped, matrices.sum(axis=0)),
+        )
         assert by_places.areas == pytest.approx(naive.areas)
         assert by_places.users == pytest.approx(naive.users)
         hits.append([low <= 0.9 <= high for low, high in (by_places.users_interval[0], naive.users_interval[0])])
@@ -219,7 +223,9 @@ def test_the_areas_of_a_new_place_are_held_95_times_of_100(count: int) -> None:
         mapped, true = new.sum(axis=0).astype(float), new.sum(axis=1)
         low, high = cluster_estimate(mapped, matrices, resamples=2).areas_interval.T
         # The interval of the average place, by drawing places: what this is not to be.
-        sums = np.concatenate(list(drawn(matrices, 100, 0)))
+        sums = np.concatenate(list(resample(matrices.reshape(len(matrices), -1), 100, 0))).reshape(
+            -1, *matrices.shape[1:]
+        )
         of_average = percentile_interval(sums / np.maximum(1, sums.sum(axis=1, keepdims=True)) @ mapped).T
         hits.append([(low <= true) & (true <= high), (of_average[0] <= true) & (true <= of_average[1])])
     new_place, average = np.mean(hits, axis=0)
@@ -247,19 +253,19 @@ def test_every_place_is_adjusted_by_the_others() -> None:
     margin = t.ppf(0.975, 3) * error
     ends = np.clip(np.stack([found.areas - margin, found.areas + margin], axis=1), 0, 500)
     assert found.areas_interval == pytest.approx(ends)
-    assert found.left_out is not None
-    assert found.left_out.adjusted == pytest.approx(np.abs(off).sum(axis=1) / 2)
-    assert found.left_out.mapped == pytest.approx(np.abs(counted).sum(axis=1) / 2)
+    assert found.leave_one_out is not None
+    assert found.leave_one_out.adjusted == pytest.approx(np.abs(off).sum(axis=1) / 2)
+    assert found.leave_one_out.mapped == pytest.approx(np.abs(counted).sum(axis=1) / 2)
 
 
 def test_adjusting_helps_places_that_err_alike_and_need_not_others() -> None:
     alike = np.array([[[900, 100], [0, 1000]], [[1800, 200], [0, 2000]], [[450, 50], [0, 500]]])
-    found = cluster_estimate(np.array([40.0, 60.0]), alike).left_out
+    found = cluster_estimate(np.array([40.0, 60.0]), alike).leave_one_out
     assert found is not None
     assert found.mapped == pytest.approx([0.05] * 3)
     assert found.adjusted == pytest.approx([0] * 3, abs=1e-9)
     opposite = np.array([[[900, 100], [0, 1000]], [[1000, 0], [100, 900]]])
-    found = cluster_estimate(np.array([40.0, 60.0]), opposite).left_out
+    found = cluster_estimate(np.array([40.0, 60.0]), opposite).leave_one_out
     assert found is not None
     assert (found.adjusted > found.mapped).all()
 
@@ -272,11 +278,11 @@ def test_what_one_place_alone_says_is_never_beyond_chance() -> None:
     units[3, 0, 2], units[3, 2, 2] = 9, 1
     units[4, 0, 2], units[4, 2, 2] = 9, 1
     twice = cluster_estimate(mapped, units)
-    assert twice.beyond_chance.tolist() == [True, True, True]
+    assert twice.bias_significant.tolist() == [True, True, True]
     units[4, :, 2] = 0
     once = cluster_estimate(mapped, units)
     assert once.areas == pytest.approx(twice.areas)
-    assert once.beyond_chance.tolist() == [False, True, False]  # nothing of it is the second
+    assert once.bias_significant.tolist() == [False, True, False]  # nothing of it is the second
 
 
 def test_places_are_drawn_alike_each_time_and_empty_ones_never() -> None:
@@ -285,8 +291,8 @@ def test_places_are_drawn_alike_each_time_and_empty_ones_never() -> None:
     first, second = cluster_estimate(np.array([1.0, 2.0]), matrices), cluster_estimate(np.array([1.0, 2.0]), more)
     assert (first.areas_interval == second.areas_interval).all()
     assert first.units == second.units == 12
-    assert first.held is not None
-    assert first.held.tolist() == [12, 12]
+    assert first.mapped_units is not None
+    assert first.mapped_units.tolist() == [12, 12]
     assert (first.areas_interval[:, 0] < first.areas).all()
     assert (first.areas < first.areas_interval[:, 1]).all()
 
@@ -304,8 +310,8 @@ def test_a_class_mapped_in_one_place_alone_has_no_interval_of_its_own() -> None:
     matrices[:, :2, :2] = places(np.random.default_rng(4), 12)
     matrices[5, 2, 2], matrices[5, 0, 2] = 90, 10
     found = cluster_estimate(np.array([40.0, 50.0, 10.0]), matrices)
-    assert found.held is not None
-    assert found.held.tolist() == [12, 12, 1]
+    assert found.mapped_units is not None
+    assert found.mapped_units.tolist() == [12, 12, 1]
     assert found.users[2] == 0.9
     assert np.isnan(found.users_interval[2]).all()
     assert np.isnan(found.producers_interval[2]).all()

@@ -187,7 +187,7 @@ class TestRefused:
         Path("scene.tif").rename("maps/scene.tif")
         before = Path("maps/scene.tif").read_bytes()
         done = predict("maps/scene.tif", "--overwrite")
-        over = "error: maps/scene.tif: is an input itself, which would be written over; name another --out\n"
+        over = "error: maps/scene.tif: is an input and would be overwritten; choose another --out\n"
         assert done.stderr == over
         assert predict(f"file://{Path.cwd()}/maps/scene.tif", "--overwrite").stderr == over
         Path("maps/scene.tif").rename("maps/b.tif")
@@ -342,7 +342,7 @@ class TestRefused:
         done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
-        assert "error: maps/scene.tif: cannot be written whole, so it was not written; free some space" in done.stderr
+        assert "error: maps/scene.tif: incomplete write, file discarded; free disk space" in done.stderr
         assert left() == []
 
     @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])

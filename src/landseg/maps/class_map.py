@@ -1,4 +1,4 @@
-"""A map of classes: a raster of class ids that carries its class table."""
+"""Class maps: rasters of class ids that carry their class table."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,16 +21,16 @@ from landseg.maps.style import Legend, aux_xml, class_legend, raster_qml
 from landseg.raster.grid import Grid
 from landseg.raster.io import opened, read, valid
 
-#: The value of pixels that have no class.
+#: The value of pixels without a class.
 NODATA = IGNORE
-#: What stands for certainty in rasters of confidence and probability, which have NODATA, too.
+#: The value of probability 1 in confidence and probability rasters; their nodata value is NODATA.
 MAX_CONFIDENCE = 254
-#: The tag that holds the class table: a JSON list of id, name and color.
+#: The tag with the class table: a JSON list of id, name and color.
 CLASSES_TAG = "LANDSEG_CLASSES"
 
-# Height and width of windows, px: those of the blocks of maps.
+# Height and width of windows, px; the block size of maps.
 _WINDOW = 512
-# Marks, in a look-up, what is no class id; it is no 8-bit id, so it collides with none.
+# Look-up value of pixel values that are no class id; outside the range of 8-bit ids.
 _UNLISTED = 256
 
 _TABLE: TypeAdapter[ClassTable] = TypeAdapter(ClassTable)
@@ -38,18 +38,18 @@ _TABLE: TypeAdapter[ClassTable] = TypeAdapter(ClassTable)
 
 @contextmanager
 def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str]) -> Iterator[CogWriter]:
-    """Yield what takes the rows of a map, (h, W) uint8 ids, from top to bottom; NODATA where there is no class.
+    """Create a class map and yield its writer, which takes rows of uint8 ids, (h, W), from top to bottom.
 
-    See `create_category_raster` for what is written.
+    See `create_category_raster` for the files written. Pixels without a class are NODATA.
 
     Args:
-        path: where the map goes.
-        grid: its size and its place on earth.
+        path: the GeoTIFF to write.
+        grid: size, CRS and transform.
         classes: the class table.
-        tags: what else the file says of itself.
+        tags: further metadata tags.
 
     Raises:
-        LandsegError: the disk is full, or the folder cannot be written.
+        LandsegError: the disk is full, or the folder is not writable.
     """
     tags = {CLASSES_TAG: _TABLE.dump_json(classes).decode(), **tags}
     with create_category_raster(path, grid, "uint8", class_legend(classes), tags, NODATA, "class") as target:
@@ -60,48 +60,50 @@ def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[
 def create_category_raster(
     path: Path, grid: Grid, dtype: str, entries: Legend, tags: Mapping[str, str], nodata: int, description: str
 ) -> Iterator[CogWriter]:
-    """Yield what takes the rows of a raster whose values are names, (h, W), from top to bottom.
+    """Create a categorical raster and yield its writer, which takes rows, (h, W), from top to bottom.
 
-    When the block ends well, a Cloud Optimized GeoTIFF with a colour table stands at `path`, with a QGIS style and the
-    names for GDAL beside it (see `map_files`). When it raises, none of the three is touched.
+    On success `path` is a Cloud Optimized GeoTIFF with a colour table; a QGIS style and a GDAL sidecar with the
+    category names are written next to it (see `map_files`). If the block raises, all three stay unchanged.
 
     Args:
-        path: where the raster goes.
-        grid: its size and its place on earth.
+        path: the GeoTIFF to write.
+        grid: size, CRS and transform.
         dtype: uint8 or uint16.
-        entries: what the values mean.
-        tags: what the file says of itself.
-        nodata: the value that means nothing.
-        description: the name of the band.
+        entries: value, name and colour of every category.
+        tags: metadata tags.
+        nodata: the value of pixels without a category.
+        description: name of the band.
 
     Raises:
-        LandsegError: the disk is full, the folder cannot be written, or a folder has the name of a file.
+        LandsegError: the disk is full, the folder is not writable, or a folder has the name of an output file.
     """
     colours = {value: colour for value, _, colour in entries}
     path, style, names = map_files(path)
-    for file in (path, style, names):  # they are renamed one by one, and none is to be when another cannot
+    for file in (path, style, names):  # the files are renamed one by one, so check all of them before the first
         if file.is_dir():
-            raise LandsegError(f"{file}: a folder stands where a file should be; remove or rename it")
-    with atomic(path) as whole, atomic(style) as style_whole, atomic(names) as names_whole:  # renamed from the last on
-        style_whole.write_text(raster_qml(entries), encoding="utf-8")
-        names_whole.write_text(aux_xml(entries), encoding="utf-8")
-        with create_cog(whole, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]) as target:
+            raise LandsegError(f"{file}: is a folder, expected a file; remove or rename it")
+    with atomic(path) as raster_part, atomic(style) as style_part, atomic(names) as names_part:
+        style_part.write_text(raster_qml(entries), encoding="utf-8")
+        names_part.write_text(aux_xml(entries), encoding="utf-8")
+        with create_cog(
+            raster_part, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]
+        ) as target:
             yield target
 
 
 def map_files(path: Path) -> list[Path]:
-    """Return the files of the map that stands at `path`: itself, its QGIS style, and the names for GDAL."""
+    """Return the files of the map at `path`: the raster, its QGIS style and its GDAL sidecar."""
     return [path, path.with_suffix(".qml"), path.with_name(f"{path.name}.aux.xml")]
 
 
 class ClassMap:
-    """An open map of classes; made by `open_class_map`."""
+    """An open class map; see `open_class_map`."""
 
     def __init__(self, name: str, source: Any, classes: tuple[LandClass, ...]) -> None:
-        """Describe the map.
+        """Wrap an open raster.
 
         Args:
-            name: its location, for messages.
+            name: path or address of the map, for messages.
             source: the open raster.
             classes: the class table.
         """
@@ -115,36 +117,36 @@ class ClassMap:
         self._lookup[NODATA] = NODATA
 
     def require_classes(self, classes: ClassTable, beside: str, advice: str) -> None:
-        """Refuse to go on where the classes, by id and name and in any order, are not those of another map.
+        """Require the same classes, by id and name, as another map; colours and order may differ.
 
         Args:
-            classes: of the other.
-            beside: what messages call that one.
-            advice: what to do.
+            classes: the other map's class table.
+            beside: name of the other map, for the message.
+            advice: what to do, for the message.
 
         Raises:
             LandsegError: the classes differ.
         """
         own, wanted = ({(each.id, each.name) for each in table} for table in (self.classes, classes))
-        has, lacks = (
-            ", ".join(f"{number} {name}" for number, name in sorted(alone)) for alone in (own - wanted, wanted - own)
+        extra, missing = (
+            ", ".join(f"{number} {name}" for number, name in sorted(group)) for group in (own - wanted, wanted - own)
         )
-        if has or lacks:
-            differing = " and ".join(filter(None, [has and f"has {has}", lacks and f"lacks {lacks}"]))
-            raise LandsegError(f"{self.name}: {differing}, unlike {beside}; {advice}")
+        if extra or missing:
+            fault = " and ".join(filter(None, [extra and f"has {extra}", missing and f"lacks {missing}"]))
+            raise LandsegError(f"{self.name}: {fault}, unlike {beside}; {advice}")
 
     def windows(self) -> Iterator[Window]:
-        """Walk windows that cover the map, row by row, of at most 512 x 512 px."""
+        """Yield windows of at most 512 x 512 px that cover the map, row by row."""
         height, width = self.grid.height, self.grid.width
         for row in range(0, height, _WINDOW):
             for col in range(0, width, _WINDOW):
                 yield Window(col, row, min(_WINDOW, width - col), min(_WINDOW, height - row))
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """Return the ids of a window, (H, W), NODATA where there is none.
+        """Return the class ids of a window, (H, W) uint8, NODATA where a pixel has no class.
 
         Raises:
-            LandsegError: the file is damaged, or a pixel has a value that no class has.
+            LandsegError: the file is damaged, or a pixel has a value that is no class id.
         """
         pixels = read(self._source, window, 1)
         index = pixels if pixels.dtype == np.uint8 else np.where((pixels >= 0) & (pixels < 256), pixels, _UNLISTED)
@@ -163,27 +165,27 @@ class ClassMap:
     def _refuse(self, pixels: npt.NDArray[Any], found: npt.NDArray[np.uint16], window: Window) -> None:
         row, col = (int(index) for index in np.argwhere(found == _UNLISTED)[0])
         raise LandsegError(
-            f"{self.name}: the pixel at row {window.row_off + row}, column {window.col_off + col} has the value "
-            f"{pixels[row, col]}, which no class of its table has; correct the map, or its table"
+            f"{self.name}: pixel value {pixels[row, col]} at row {window.row_off + row}, column {window.col_off + col} "
+            "is not in the map's class table; correct the map or the table"
         )
 
 
 @contextmanager
 def open_class_map(location: Path | str) -> Iterator[ClassMap]:
-    """Open a map of classes, of ours or of another program.
+    """Open a class map written by landseg or by another program.
 
-    The classes are those of the tag LANDSEG_CLASSES; where it is missing, those of the colour table, by the names that
-    GDAL has for its values, or, where it has none, "class 3".
+    The class table is read from the tag LANDSEG_CLASSES or, without it, from the colour table. Class names are then
+    GDAL's category names, or "class 3" if there are none.
 
     Args:
-        location: a path or an address.
+        location: path or address.
 
     Raises:
-        LandsegError: the file is missing or damaged, is no raster of whole numbers, or has no class table.
+        LandsegError: the file is missing or damaged, is not an integer raster, or has no class table.
     """
     with opened(location) as source:
         if np.dtype(source.dtypes[0]).kind not in "iu":
-            raise LandsegError(f"{location}: holds {source.dtypes[0]}, not class ids; give a map of whole numbers")
+            raise LandsegError(f"{location}: dtype {source.dtypes[0]}, expected integer class ids; give a class map")
         yield ClassMap(str(location), source, _classes(location, source))
 
 
@@ -194,30 +196,30 @@ def _classes(location: Path | str, source: Any) -> ClassTable:
         return _TABLE.validate_json(table) if table else _TABLE.validate_python(_coloured(location, source))
     except ValidationError as error:
         fault = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise LandsegError(f"{location}: {origin} is no class table ({fault}); correct it") from None
+        raise LandsegError(f"{location}: {origin} is not a valid class table ({fault}); correct it") from None
 
 
 def _coloured(location: Path | str, source: Any) -> list[dict[str, Any]]:
-    """Return the classes of a colour table: what has a name; where nothing has, every colour that is new.
+    """Return the classes of a colour table: the named values or, without names, one value per distinct colour.
 
-    GDAL pads colour tables with black to the number of values that a pixel can have.
+    GDAL pads colour tables with black up to the number of possible values.
     """
     try:
         colours = source.colormap(1)
     except ValueError:
         raise LandsegError(
-            f"{location}: says nowhere what its values mean; give it a colour table, or take a map of landseg predict"
+            f"{location}: no class table; add a colour table, or give a map written by landseg predict"
         ) from None
-    meant = {value: colour for value, (*colour, opacity) in colours.items() if opacity and value < NODATA}
-    named = {value: name for value, name in enumerate(_category_names(source)) if name and value in meant}
-    first = {tuple(colour): value for value, colour in reversed(meant.items())}
+    opaque = {value: colour for value, (*colour, opacity) in colours.items() if opacity and value < NODATA}
+    named = {value: name for value, name in enumerate(_category_names(source)) if name and value in opaque}
+    first = {tuple(colour): value for value, colour in reversed(opaque.items())}
     values = sorted(named or first.values())
-    return [{"id": value, "name": named.get(value, f"class {value}"), "color": meant[value]} for value in values]
+    return [{"id": value, "name": named.get(value, f"class {value}"), "color": opaque[value]} for value in values]
 
 
 def _category_names(source: Any) -> list[str]:
-    """Return GDAL's names of the values of band 1, from 0, which rasterio keeps to itself; [] where it has none."""
+    """Return GDAL's category names of band 1, by value from 0; [] without names. rasterio does not expose them."""
     with MemoryFile(ext=".vrt") as memory:
         copy(source, memory.name, driver="VRT")
-        description = ElementTree.fromstring(memory.read())  # noqa: S314  # GDAL's own text, whatever the file holds
+        description = ElementTree.fromstring(memory.read())  # noqa: S314  # XML written by GDAL, not by the user
     return [name.text or "" for name in description.iterfind("VRTRasterBand[@band='1']/CategoryNames/Category")]

@@ -1,8 +1,8 @@
-"""Writing Cloud Optimized GeoTIFFs row by row, whole or not at all.
+"""Cloud Optimized GeoTIFFs, written row by row and atomically.
 
-GDAL writes a Cloud Optimized GeoTIFF from a finished raster only: its overviews come first. So rows go into a plain
-GeoTIFF beside the target, of which GDAL's COG driver makes the final file. GDAL does not always say when a disk is
-full, so the final file is read back and compared before it gets its name.
+GDAL's COG driver needs a finished raster, because overviews come first in the file. Rows therefore go into a plain
+GeoTIFF next to the target, which the driver then converts. GDAL does not always report a full disk, so the final file
+is read back and compared by checksum before it gets its name.
 """
 
 import zlib
@@ -26,72 +26,72 @@ from landseg.core.files import atomic
 from landseg.raster.grid import Grid
 from landseg.raster.io import unplaced
 
-# Height and width of blocks, px, and how many rows are held until they are whole blocks.
+# Height and width of blocks, px; also the number of rows buffered before they are written.
 _BLOCK = 512
 _SETTINGS = {
-    "GDAL_CACHEMAX": 32 << 20,  # bytes; else GDAL would hold 5 % of the machine before it writes anything
-    "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may hold thousands of scenes
+    "GDAL_CACHEMAX": 32 << 20,  # bytes; GDAL's default is 5 % of the machine's memory
+    "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may contain thousands of scenes
 }
-# What every GDAL since 3.4 reads, however it was built.
-_COMPRESSED = {"compress": "deflate", "bigtiff": "if_safer"}
+# Readable by every GDAL build since 3.4.
+_CREATION = {"compress": "deflate", "bigtiff": "if_safer"}
 
 
 class CogWriter:
-    """Takes the rows of a raster, from top to bottom; made by `cog`."""
+    """Writer of a raster's rows, from top to bottom; see `create_cog`."""
 
     def __init__(self, target: Any, path: Path) -> None:
         self._target, self._path = target, path
         shape = (target.count, min(_BLOCK, target.height), target.width)
-        self._held = np.empty(shape, target.dtypes[0])
-        #: How many rows were written.
+        self._buffer = np.empty(shape, target.dtypes[0])
+        #: Number of rows received.
         self.rows = 0
-        #: Of all pixels so far, block row by block row.
+        #: CRC-32 of the pixels written, block row by block row.
         self.checksum = 0
 
     def write(self, row: int, pixels: Image) -> None:
-        """Write the rows that follow those already written.
+        """Write the next rows.
 
         Args:
-            row: the first of them, from 0.
-            pixels: (bands, h, W), or (h, W) where there is one band; of the raster's dtype.
+            row: index of the first of them, from 0.
+            pixels: (bands, h, W), or (h, W) for one band; of the raster's dtype.
 
         Raises:
             LandsegError: the disk is full.
-            ValueError: other rows come next, or the shape or the dtype is another.
+            ValueError: the rows are not the next ones, or the shape or dtype is wrong.
         """
         pixels = pixels if pixels.ndim == 3 else pixels[None]
-        bands, height, width = self._held.shape
-        if pixels.dtype != self._held.dtype or pixels.shape[::2] != (bands, width):
-            raise ValueError(f"{pixels.shape} {pixels.dtype}: not the bands, width or dtype of {self._path}")
+        bands, height, width = self._buffer.shape
+        if pixels.dtype != self._buffer.dtype or pixels.shape[::2] != (bands, width):
+            raise ValueError(f"{pixels.shape} {pixels.dtype}: bands, width or dtype differ from {self._path}")
         if row != self.rows or row + pixels.shape[1] > self._target.height:
-            raise ValueError(f"rows {row} to {row + pixels.shape[1]}: not those that come next, which is {self.rows}")
+            raise ValueError(f"rows {row} to {row + pixels.shape[1]}: the next row is {self.rows}")
         while pixels.shape[1]:
             start = self.rows % height
-            part, pixels = np.split(pixels, [height - start], axis=1)
-            self._held[:, start : start + part.shape[1]] = part
-            self.rows += part.shape[1]
+            chunk, pixels = np.split(pixels, [height - start], axis=1)
+            self._buffer[:, start : start + chunk.shape[1]] = chunk
+            self.rows += chunk.shape[1]
             if self.rows % height == 0 or self.rows == self._target.height:
-                self._flush(start + part.shape[1])
+                self._flush(start + chunk.shape[1])
 
     def finish(self) -> None:
-        """Refuse to end before all rows are there.
+        """Check that all rows were written.
 
         Raises:
-            ValueError: they are not.
+            ValueError: rows are missing.
         """
         if self.rows != self._target.height:
             raise ValueError(f"{self.rows} rows of {self._target.height} were written to {self._path}")
 
     def _flush(self, height: int) -> None:
-        whole = np.ascontiguousarray(self._held[:, :height])
-        self.checksum = zlib.crc32(whole.data, self.checksum)
-        with _told(self._path):
-            self._target.write(whole, window=Window(0, self.rows - height, self._target.width, height))
+        rows = np.ascontiguousarray(self._buffer[:, :height])
+        self.checksum = zlib.crc32(rows.data, self.checksum)
+        with _write_errors(self._path):
+            self._target.write(rows, window=Window(0, self.rows - height, self._target.width, height))
 
 
 @contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside a file, for what GDAL writes on the way to it; it goes with all that it holds."""
+def _scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden temporary folder next to a file; it is removed at the end."""
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -109,49 +109,49 @@ def create_cog(
     descriptions: Sequence[str] = (),
     overviews: Literal["mode", "average", "nearest"] = "mode",
 ) -> Iterator[CogWriter]:
-    """Yield what takes a raster's rows; when the block ends well, they stand at `path` as a Cloud Optimized GeoTIFF.
+    """Create a Cloud Optimized GeoTIFF and yield the writer of its rows.
 
-    When it raises, nothing is left, and what stood at `path` before is untouched. A block row of all bands is held in
-    memory, never the raster.
+    If the block raises, nothing is left behind and an existing file stays unchanged. Memory use is one block row of all
+    bands, whatever the size of the raster.
 
     Args:
-        path: where it goes.
-        grid: its size and its place on earth; without a CRS it has none.
-        dtype: as NumPy names it.
-        bands: how many.
-        nodata: the value of pixels without data, if there is one.
-        tags: what the file says of itself.
-        colours: the colour of every value; uint8 and uint16 with one band only.
-        descriptions: the names of the bands.
-        overviews: how they are resampled; mode or nearest where values are names, not quantities.
+        path: the file to write.
+        grid: size, CRS and transform; the CRS may be missing.
+        dtype: NumPy name of the dtype.
+        bands: number of bands.
+        nodata: the nodata value, or None.
+        tags: metadata tags.
+        colours: colour table; for one band of uint8 or uint16.
+        descriptions: names of the bands.
+        overviews: resampling of the overviews; mode or nearest for categories.
 
     Raises:
-        LandsegError: the disk is full, or the folder cannot be written.
-        ValueError: rows are missing when the block ends.
+        LandsegError: the disk is full, or the folder is not writable.
+        ValueError: rows are missing at the end of the block.
     """
-    with atomic(path) as temporary, scratch_folder(path) as folder, rasterio.Env(**_SETTINGS):
+    with atomic(path) as temporary, _scratch_folder(path) as folder, rasterio.Env(**_SETTINGS):
         raw, final = folder / "rows.tif", folder / "map.tif"
-        with _told(path), unplaced():
+        with _write_errors(path), unplaced():
             target = rasterio.open(raw, "w", **_profile(grid, dtype, bands, nodata))
         with target:
             writer = CogWriter(target, path)
             yield writer
             writer.finish()
-            with _told(path):
+            with _write_errors(path):
                 _describe(target, tags or {}, colours or {}, descriptions)
                 target.close()
-        with _told(path):
-            copy(raw, final, driver="COG", **_creation(overviews))
-            _compare(final, writer, path)
+        with _write_errors(path):
+            copy(raw, final, driver="COG", **_cog_options(overviews))
+            _verify(final, writer, path)
         final.replace(temporary)
 
 
 def _profile(grid: Grid, dtype: str, bands: int, nodata: float | None) -> dict[str, Any]:
-    """Return how the first file is made, of blocks that are written once and read once."""
-    place = {} if grid.transform.is_identity else {"transform": grid.transform}
+    """Return the profile of the intermediate GeoTIFF."""
+    transform = {} if grid.transform.is_identity else {"transform": grid.transform}
     shape = {"width": grid.width, "height": grid.height, "count": bands, "dtype": dtype, "nodata": nodata}
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "interleave": "band"}
-    return shape | blocks | place | {"driver": "GTiff", "crs": grid.crs} | _COMPRESSED | {"zlevel": 1}
+    return shape | blocks | transform | {"driver": "GTiff", "crs": grid.crs} | _CREATION | {"zlevel": 1}
 
 
 def _describe(target: Any, tags: Mapping[str, str], colours: Mapping[int, Colour], descriptions: Sequence[str]) -> None:
@@ -162,16 +162,16 @@ def _describe(target: Any, tags: Mapping[str, str], colours: Mapping[int, Colour
         target.write_colormap(1, colours)
 
 
-def _creation(overviews: str) -> dict[str, Any]:
-    """Return the options of GDAL's COG driver; differences of neighbours compress quantities, not names."""
+def _cog_options(overviews: str) -> dict[str, Any]:
+    """Return the options of GDAL's COG driver. The predictor helps with quantities, not with categories."""
     predictor = "YES" if overviews == "average" else "NO"
-    threads = {"num_threads": "all_cpus"}  # all else is done by now
-    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_COMPRESSED, **threads}
+    threads = {"num_threads": "all_cpus"}
+    return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_CREATION, **threads}
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say of which file an error of GDAL is, which knows the temporary ones only, and what to do."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn GDAL's write errors, which name temporary files, into one that names the target."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
@@ -180,29 +180,28 @@ def _told(path: Path) -> Iterator[None]:
 
 def _incomplete(path: Path) -> LandsegError:
     return LandsegError(
-        f"{path}: cannot be written whole, so it was not written; free some space on its disk, or raise the limit on "
-        "the size of files, and run again"
+        f"{path}: incomplete write, file discarded; free disk space or raise the file size limit, then run again"
     )
 
 
-def _compare(final: Path, writer: CogWriter, path: Path) -> None:
-    """Read a finished file, overviews and all, and refuse it if its pixels are not those that were written."""
-    with _read(final) as source:
-        found, levels = _checksum(source), len(source.overviews(1))
+def _verify(final: Path, writer: CogWriter, path: Path) -> None:
+    """Read a finished file with its overviews and compare its pixels with those written."""
+    with _reopen(final) as source:
+        checksum, levels = _checksum(source), len(source.overviews(1))
     for level in range(levels):
-        with _read(final, overview_level=level) as source:
+        with _reopen(final, overview_level=level) as source:
             _checksum(source)
-    if found != writer.checksum:
+    if checksum != writer.checksum:
         raise _incomplete(path)
 
 
-def _read(path: Path, **options: Any) -> Any:
+def _reopen(path: Path, **options: Any) -> Any:
     with unplaced():
         return rasterio.open(path, **options)
 
 
 def _checksum(source: Any) -> int:
-    """Return the checksum of all pixels, block row by block row."""
+    """Return the CRC-32 of all pixels, block row by block row."""
     checksum = 0
     for row in range(0, source.height, _BLOCK):
         rows = Window(0, row, source.width, min(_BLOCK, source.height - row))

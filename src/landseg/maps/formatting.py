@@ -1,4 +1,4 @@
-"""How reports and figures write shares, areas and tables."""
+"""Number and table formats of reports and figures."""
 
 import io
 
@@ -8,11 +8,11 @@ from rich.table import Table
 
 
 def percent(value: float, sign: str = "") -> str:
-    """Write a share in percent; "–" where it is not known, and "<0.1 %", not zero, for a little.
+    """Format a fraction in percent; "–" for NaN, "<0.1 %" for small positive fractions.
 
     Args:
-        value: the share; 1 is all.
-        sign: "+" for differences, which have a sign always, and are rounded however small.
+        value: the fraction, 0 to 1.
+        sign: "+" for differences: always signed, and small ones are rounded to zero.
     """
     if not np.isfinite(value):
         return "–"
@@ -20,17 +20,17 @@ def percent(value: float, sign: str = "") -> str:
 
 
 def area_decimals(total: float, unit: str) -> int:
-    """Return how many decimals areas have, so that a thousandth of all shows.
+    """Return the number of decimals that shows a thousandth of the total area.
 
     Args:
-        total: the area of all.
-        unit: ha; or px, which have no decimals.
+        total: the total area.
+        unit: ha, or px, which have no decimals.
     """
     return 0 if total >= 10_000 or unit == "px" else 1 if total >= 1000 else 2 if total >= 10 else 4
 
 
 def table_lines(table: Table) -> list[str]:
-    """Return the lines of a table, however wide."""
+    """Return the lines of a table, never wrapped."""
     with io.StringIO() as text:
         Console(file=text, width=1000, color_system=None).print(table)
         return [line.rstrip() for line in text.getvalue().splitlines()]

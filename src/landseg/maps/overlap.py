@@ -1,4 +1,4 @@
-"""Whether maps cover the same ground, so that what both show counts twice."""
+"""Overlap between maps: pixels in two maps would count twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from shapely.geometry.base import BaseGeometry
 
 from landseg.raster.grid import Grid
 
-# How far within its rim the outline of a map is, px: half a pixel, so that maps which share a rim of one do not meet,
-# and a hair, for rounding.
+# Inset of map outlines, px: half a pixel, so that maps which share a border of one pixel do not overlap, plus a margin
+# for rounding.
 _INSET = 0.51
-# Into how many pieces a side of an outline is cut: straight in one CRS, it is bent in another.
-_PIECES = 64
+# Segments per side of an outline, which is straight in one CRS and curved in another.
+_SEGMENTS = 64
 
 
 @dataclass(frozen=True)
 class MapOverlap:
-    """Two maps that cover the same ground."""
+    """Two maps that overlap, or may."""
 
     one: str
     other: str
-    #: Whether they do; else nothing says where one lies by the CRS of the other.
+    #: False if their CRS have no common coordinates, so that nothing is known.
     certain: bool
 
 
 def find_overlap(grids: Sequence[Grid]) -> MapOverlap | None:
-    """Return the first two of some grids that share more than a rim of one pixel; None where none do.
+    """Return the first two grids that share more than a border of one pixel; None if there are none.
 
-    Those without a CRS are left out. Outlines are compared in the CRS of two grids where that is one, else in degrees.
+    Grids without a CRS are ignored. Outlines are compared in the common CRS of two grids, else in degrees.
     """
     placed = [grid for grid in grids if grid.crs]
     own = [_outline(grid) for grid in placed]
@@ -47,7 +47,7 @@ def find_overlap(grids: Sequence[Grid]) -> MapOverlap | None:
 
 
 def _outline(grid: Grid) -> BaseGeometry:
-    """Return the outline of a grid in its CRS, all but half a pixel of its rim."""
+    """Return the outline of a grid in its CRS, shrunk by half a pixel."""
     left, top = min(_INSET, 0.49 * grid.width), min(_INSET, 0.49 * grid.height)
     inner = shapely.box(left, top, grid.width - left, grid.height - top)
     to_map = np.reshape(grid.transform, (3, 3))
@@ -55,16 +55,16 @@ def _outline(grid: Grid) -> BaseGeometry:
 
 
 def _in_degrees(grid: Grid, outline: BaseGeometry) -> BaseGeometry | None:
-    """Return an outline in degrees, cut at the antimeridian; None where its CRS has no way there for all of it."""
-    bent = outline.segmentize(outline.length / (4 * _PIECES))
+    """Return an outline in degrees, cut at the antimeridian; None if it cannot be transformed."""
+    dense = outline.segmentize(outline.length / (4 * _SEGMENTS))
     try:
-        return shapely.make_valid(shapely.geometry.shape(transform_geom(grid.crs, "EPSG:4326", bent)))
-    except Exception:  # where there is no way from one to the other, GDAL's own errors slip through
+        return shapely.make_valid(shapely.geometry.shape(transform_geom(grid.crs, "EPSG:4326", dense)))
+    except Exception:  # rasterio passes on GDAL's own exceptions where no transformation exists
         return None
 
 
 def _meeting(outlines: Sequence[BaseGeometry | None]) -> list[tuple[int, int]]:
-    """Return the positions of outlines that meet, of every two the later first."""
-    known = np.array(outlines, np.object_)  # the tree leaves None out
+    """Return the index pairs of outlines that intersect, the larger index first."""
+    known = np.array(outlines, np.object_)  # STRtree ignores None
     pairs = shapely.STRtree(known).query(known, predicate="intersects").T
     return [(one, other) for one, other in pairs.tolist() if one > other]

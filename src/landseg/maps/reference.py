@@ -19,9 +19,10 @@ from landseg.core.classes import ClassTable, channels, names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
 from landseg.maps.formatting import percent
-from landseg.results.comparable import SPLIT_NAMES, check_comparable
-from landseg.results.comparable import unit_noun as drawn_over
+from landseg.results.comparable import check_comparable
 from landseg.results.revisions import load_run
+from landseg.results.wording import SPLIT_NAMES
+from landseg.results.wording import unit_noun as drawn_over
 
 _DEGREES = "EPSG:4326"
 _BLOCK = 512  # px: points within one are read together
@@ -255,7 +256,9 @@ def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
     noun = {"unit": "locations", "scene": "scenes"}[key] if key else None
-    return ReferenceMatrices(str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {}))
+    return ReferenceMatrices(
+        str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {})
+    )
 
 
 def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:

@@ -1,4 +1,4 @@
-"""What is read, so that nothing is written over it."""
+"""Input files of rasters, protected from being overwritten."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +8,17 @@ from landseg.raster.io import opened
 
 
 def raster_files(location: Path | str) -> list[Path]:
-    """Return the files that a raster is read from, with those that it refers to, as a VRT does.
+    """Return the files of a raster, including files that it refers to, as a VRT does.
 
     Raises:
-        LandsegError: it is missing, or is no raster.
+        LandsegError: the file is missing or not a raster.
     """
     with opened(location) as source:
         return [Path(name) for name in source.files]
 
 
 def require_inputs_kept(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Refuse to write over what is read.
+    """Require that no output is an input.
 
     Raises:
         LandsegError: a file is both.
@@ -26,4 +26,4 @@ def require_inputs_kept(inputs: Iterable[Path], outputs: Iterable[Path]) -> None
     sources = {file.resolve() for file in inputs}
     for path in outputs:
         if path.resolve() in sources:
-            raise LandsegError(f"{path}: is an input itself, which would be written over; name another --out")
+            raise LandsegError(f"{path}: is an input and would be overwritten; choose another --out")

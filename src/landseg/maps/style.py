@@ -1,14 +1,14 @@
-"""How a map looks: colours, and what lies beside it so that it opens with them, a QGIS style and GDAL's sidecar."""
+"""Map styles: colours of classes and changes, QGIS styles and GDAL sidecars."""
 
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from landseg.core.classes import ClassTable, Colour, as_hex
 
-#: What the values of a raster mean: value, name, colour.
+#: Value, name and colour of every category of a raster.
 Legend = Sequence[tuple[int, str, Colour]]
 
-# QGIS looks for the first line before it takes a file for a style.
+# QGIS recognises a style file by this line.
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -18,41 +18,40 @@ def class_legend(classes: ClassTable) -> Legend:
 
 
 def transition_colours(classes: ClassTable) -> dict[tuple[int, int], Colour]:
-    """Return a colour for every pair of positions in a class table, before and after, no two of them the same.
+    """Return a distinct colour for every pair of channels (before, after).
 
-    Where nothing changes it is a washed-out tone of the class. A change has that of the class it leads to, as dark as
-    stands out from those, with a tint of the one it comes from.
+    See `unchanged_colour` and `changed_colour`; duplicates are shifted in blue.
     """
-    taken: set[Colour] = set()
-    found = {}
+    used: set[Colour] = set()
+    colours = {}
     for before, start in enumerate(classes):
         for after, end in enumerate(classes):
-            colour = pale(start.color) if before == after else strong(start.color, end.color)
-            while colour in taken:
+            colour = unchanged_colour(start.color) if before == after else changed_colour(start.color, end.color)
+            while colour in used:
                 colour = (colour[0], colour[1], (colour[2] + 1) % 256)
-            taken.add(colour)
-            found[before, after] = colour
-    return found
+            used.add(colour)
+            colours[before, after] = colour
+    return colours
 
 
-def pale(colour: Colour) -> Colour:
-    """Return the washed-out tone of a colour."""
+def unchanged_colour(colour: Colour) -> Colour:
+    """Return the colour of an unchanged class: a light tint of the class's colour."""
     return _mixed((255, 255, 255), colour, 0.3)
 
 
-def strong(start: Colour, end: Colour) -> Colour:
-    """Return the colour of a change: that of its end, dark enough to stand out from pale ones, tinted by its start.
+def changed_colour(start: Colour, end: Colour) -> Colour:
+    """Return the colour of a change: the new class's colour, darkened to a luma of at most 150, with 15 % of the old.
 
-    Luma is that of ITU-R BT.601.
+    Luma is that of ITU-R BT.601; it separates changes from unchanged classes.
     """
     luma = 0.299 * end[0] + 0.587 * end[1] + 0.114 * end[2]
     return _mixed(_mixed((0, 0, 0), end, min(1, 150 / max(luma, 1))), start, 0.15)
 
 
 def raster_qml(entries: Legend) -> str:
-    """Return a QGIS style that paints the values of band 1, and leaves all others, such as nodata, transparent.
+    """Return a QGIS style for the categories of band 1; all other values, such as nodata, are transparent.
 
-    QGIS takes it by itself where it stands beside the raster, under its name with the suffix .qml.
+    QGIS loads it automatically if it lies next to the raster, under the same name with the suffix .qml.
     """
     style = Element("qgis", version="3.22", styleCategories="Symbology")
     pipe = SubElement(style, "pipe")
@@ -66,7 +65,7 @@ def raster_qml(entries: Legend) -> str:
 
 
 def polygon_qml(entries: Legend, column: str) -> str:
-    """Return a QGIS style that fills polygons by the value of a column."""
+    """Return a QGIS style that colours polygons by the value of a column."""
     style = Element("qgis", version="3.22", styleCategories="Symbology")
     renderer = SubElement(style, "renderer-v2", type="categorizedSymbol", attr=column)
     categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
@@ -80,9 +79,9 @@ def polygon_qml(entries: Legend, column: str) -> str:
 
 
 def aux_xml(entries: Legend) -> str:
-    """Return GDAL's sidecar of a raster: the names of the values of band 1, '' where no entry has the value.
+    """Return GDAL's sidecar of a raster: category names of band 1, '' for values without an entry.
 
-    GDAL, and what is built on it, reads it where it stands beside the raster, under its name with .aux.xml appended.
+    GDAL reads it if it lies next to the raster, under the same name with .aux.xml appended.
     """
     names = {value: name for value, name, _ in entries}
     sidecar = Element("PAMDataset")
@@ -97,6 +96,6 @@ def _text(root: Element) -> str:
     return tostring(root, "unicode") + "\n"
 
 
-def _mixed(ground: Colour, colour: Colour, share: float) -> Colour:
-    red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(ground, colour, strict=True))
+def _mixed(base: Colour, colour: Colour, weight: float) -> Colour:
+    red, green, blue = (round((1 - weight) * a + weight * b) for a, b in zip(base, colour, strict=True))
     return red, green, blue

@@ -364,7 +364,7 @@ def test_points_that_could_lie_in_two_crs_or_in_none_are_refused(tmp_path: Path)
 def test_a_mapped_class_without_a_point_is_refused_by_name_and_share(tmp_path: Path) -> None:
     path = make_map(tmp_path / "a.tif", [[0] * 19 + [4]])
     points = table(tmp_path / "p.csv", "x,y,class", [(500_005, 5_799_995, 0), (500_015, 5_799_995, 0)])
-    with pytest.raises(LandsegError, match=r"^water & ice: takes 5\.00% of the map, and nothing in the reference"):
+    with pytest.raises(LandsegError, match=r"^water & ice: covers 5\.00 % of the map, but nothing in the reference"):
         measure_areas([path], points)
 
 
@@ -433,7 +433,9 @@ def test_a_models_test_part_gives_intervals_over_its_scenes(tested: Path) -> Non
     assert by_table.estimate is not None
     assert (by_table.estimate.areas_interval == found.estimate.areas_interval).all()
     assert "adjusted areas of these 12 places were" in area_report(by_table)
-    assert "How near the reference lies to training tiles is not known: errors may look too small." in area_report(by_table)
+    assert "How near the reference lies to training tiles is not known: errors may look too small." in area_report(
+        by_table
+    )
 
 
 def test_classes_in_another_order_than_the_models_are_no_matter(tested: Path) -> None:

@@ -70,7 +70,7 @@ def test_no_change_has_an_area_below_nothing() -> None:
 def test_a_class_on_the_map_that_is_nowhere_true_is_refused() -> None:
     sample = confusion(ERRORS)
     sample[2] = 0
-    with pytest.raises(LandsegError, match=r"^wood: takes 16\..*% of the map, and nothing in the reference is wood"):
+    with pytest.raises(LandsegError, match=r"^wood: covers 16\..* % of the map, but nothing in the reference is wood"):
         estimate_transitions(TRUE, sample, sample, ["field", "water", "wood"])
     gone = np.diag([60.0, 40.0, 0.0])
     assert estimate_transitions(gone, sample, sample)[2].tolist() == [0, 0, 0]
@@ -79,7 +79,7 @@ def test_a_class_on_the_map_that_is_nowhere_true_is_refused() -> None:
 def test_a_class_on_the_map_that_the_model_never_predicted_is_refused() -> None:
     """It would vanish: nothing true could explain it."""
     sample = np.array([[900, 100, 0], [100, 900, 0], [500, 500, 0]])
-    with pytest.raises(LandsegError, match=r"^wood: takes 10\..*and nothing in the reference is mapped as wood"):
+    with pytest.raises(LandsegError, match=r"^wood: covers 10\..*but nothing in the reference is mapped as wood"):
         estimate_transitions(STAYS, sample, sample, ["field", "water", "wood"])
     kept = confusion(ERRORS)
     for before, after in ((sample, kept), (kept, sample)):

@@ -58,7 +58,10 @@ def test_areas_of_change_by_points_are_those_of_the_formula(tmp_path: Path) -> N
     assert found.changed_interval.tolist() == pytest.approx(ends)
     assert found.intervals[0, 1].tolist() == pytest.approx(ends)
     said = change_report(change, None, found)
-    assert f"ChangeEstimate: {found.changed:,.0f} px changed, 95 % interval {ends[0]:,.0f} to {ends[1]:,.0f}; mapped" in said
+    assert (
+        f"ChangeEstimate: {found.changed:,.0f} px changed, 95 % interval {ends[0]:,.0f} to {ends[1]:,.0f}; mapped"
+        in said
+    )
     assert f"Reference: 150 points of {path}." in said
     assert "independent" not in said
     write_change_table(change, found, tmp_path / "change.csv")
@@ -96,7 +99,7 @@ def test_what_has_no_point_is_left_out_and_told(tmp_path: Path) -> None:
     gone = change.areas[0, 2] + change.areas[2, 0]
     assert gone > 0
     assert found.points is not None
-    assert np.argwhere(found.points.left_out).tolist() == [[0, 2], [2, 0]]
+    assert np.argwhere(found.points.excluded).tolist() == [[0, 2], [2, 0]]
     assert np.argwhere(np.isnan(found.areas)).tolist() == [[2, 0]]
     # A point elsewhere shows that other became water: what it stands for is the least that did.
     assert found.areas[0, 2] == pytest.approx(change.areas[0, 0] / 10)
@@ -126,7 +129,7 @@ def test_changes_with_hardly_a_point_are_taken_together(tmp_path: Path) -> None:
         found = estimate_from_points(pair, change, path)
     pool = change.areas[0, 2] + change.areas[2, 0]
     assert found.points is not None
-    assert not found.points.left_out.any()
+    assert not found.points.excluded.any()
     assert found.areas[0, 2] == pytest.approx(pool / 2)
     assert found.areas[0, 0] == pytest.approx(change.areas[0, 0] + pool / 2)
     assert found.changed == pytest.approx(change.areas[0, 1] + pool / 2)
@@ -210,7 +213,7 @@ def test_few_points_and_no_error_among_them_are_said(tmp_path: Path) -> None:
     with open_map_pair(*paths) as pair:
         many = estimate_from_points(pair, change, points_at(tmp_path / "r.csv", spread(60)))
     assert many.points is not None
-    assert many.points.unseen == pytest.approx(5000 * 3 / 60)
+    assert many.points.undetected == pytest.approx(5000 * 3 / 60)
     assert "rough" not in change_report(change, None, many)
 
 
@@ -227,7 +230,9 @@ def test_no_interval_goes_beyond_what_there_is(tmp_path: Path) -> None:
     )
     with open_map_pair(*paths) as pair:
         change = measure_change(pair)
-        found = estimate_from_points(pair, change, points_at(tmp_path / "p.csv", [[a, b, c, int(d)] for a, b, c, d in rows]))
+        found = estimate_from_points(
+            pair, change, points_at(tmp_path / "p.csv", [[a, b, c, int(d)] for a, b, c, d in rows])
+        )
     assert found.changed == pytest.approx(1000 + 1250)
     assert found.changed_interval[0] == 0  # 1.96 standard errors reach below
     known = found.intervals[~np.isnan(found.intervals)]
@@ -294,7 +299,9 @@ def test_areas_of_change_by_the_models_errors_are_the_true_ones() -> None:
     change = change_with(np.round(seen * 1e6).astype(np.int64))
     assert change.changed > 200_000  # four times what is true
     places = np.stack([matrix] * 12)
-    found = estimate_from_matrices(change, ReferenceMatrices("m", places, "locations", "the test set of m", flattered="It is near."))
+    found = estimate_from_matrices(
+        change, ReferenceMatrices("m", places, "locations", "the test set of m", flattered="It is near.")
+    )
     assert found.areas[0, 1] == pytest.approx(50_000, rel=1e-3)
     assert found.changed == pytest.approx(50_000, rel=1e-3)
     assert found.changed_interval == pytest.approx([found.changed] * 2, rel=1e-6)  # all places are alike
@@ -346,15 +353,19 @@ def test_less_change_than_errors_alone_would_show_is_no_change_of_nothing(tmp_pa
 def test_few_places_are_said() -> None:
     seen, _ = mapped_with_errors(0.3, 0.1)
     change = change_with(np.round(seen * 1e6).astype(np.int64))
-    said = change_report(change, None, estimate_from_matrices(change, ReferenceMatrices("m", differing(4), "scenes", "m")))
+    said = change_report(
+        change, None, estimate_from_matrices(change, ReferenceMatrices("m", differing(4), "scenes", "m"))
+    )
     assert "by how 4 scenes differ in their errors, too few to rely on them." in said
 
 
 def test_a_class_that_the_test_part_never_predicts_is_refused() -> None:
     places = np.array([[[900, 100, 0], [100, 900, 0], [50, 50, 0]]] * 12)
-    sentence = "water & ice: takes 10.00% of the map, and nothing in the reference is mapped as water & ice"
+    sentence = "water & ice: covers 10.00 % of the map, but nothing in the reference is mapped as water & ice"
     with pytest.raises(LandsegError, match=re.escape(sentence)):
-        estimate_from_matrices(change_with(np.diag([6000, 3000, 1000])), ReferenceMatrices("m", places, "locations", "m"))
+        estimate_from_matrices(
+            change_with(np.diag([6000, 3000, 1000])), ReferenceMatrices("m", places, "locations", "m")
+        )
 
 
 def test_classes_that_the_model_can_hardly_tell_apart_are_named() -> None:
@@ -362,10 +373,14 @@ def test_classes_that_the_model_can_hardly_tell_apart_are_named() -> None:
     errors = matrix / 1000
     seen = errors.T @ np.array([[40.0, 15, 0], [0, 25, 0], [0, 0, 20]]) @ errors
     change = change_with(np.round(seen * 1e4).astype(np.int64))
-    said = change_report(change, None, estimate_from_matrices(change, ReferenceMatrices("m", np.stack([matrix] * 3), "locations", "m")))
+    said = change_report(
+        change, None, estimate_from_matrices(change, ReferenceMatrices("m", np.stack([matrix] * 3), "locations", "m"))
+    )
     assert "By its errors the model can hardly tell other and building from one another" in said
     _, matrix = mapped_with_errors(0.05, 0.1)
-    told = change_report(change, None, estimate_from_matrices(change, ReferenceMatrices("m", np.stack([matrix] * 3), "locations", "m")))
+    told = change_report(
+        change, None, estimate_from_matrices(change, ReferenceMatrices("m", np.stack([matrix] * 3), "locations", "m"))
+    )
     assert "hardly tell" not in told
 
 

@@ -18,7 +18,7 @@ from landseg.datasets.landcoverai import fetch as landcoverai
 from landseg.datasets.landcovernet import fetch as landcovernet
 from landseg.maps.change.pair import ChangeMatrix
 from landseg.maps.change.sankey import flow_figure, write_flow_figure
-from landseg.maps.style import pale, strong
+from landseg.maps.style import changed_colour, unchanged_colour
 
 # Three classes of 600, 300 and 100 ha before, of which 140 ha changed.
 AREAS = [[500, 80, 20], [30, 270, 0], [10, 0, 90]]
@@ -27,7 +27,9 @@ CLASSES = landcoverai.CLASSES[1:4]
 
 def change_of(areas: npt.ArrayLike, classes: ClassTable = CLASSES, hectares: bool = True) -> ChangeMatrix:
     pixels = np.asarray(areas, np.int64)
-    return ChangeMatrix("before.tif", "after.tif", classes, pixels, pixels.astype(float) if hectares else None, 0, 0, None)
+    return ChangeMatrix(
+        "before.tif", "after.tif", classes, pixels, pixels.astype(float) if hectares else None, 0, 0, None
+    )
 
 
 def texts(figure: Figure) -> list[str]:
@@ -75,7 +77,7 @@ def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
     drawn = {colour: (one / scale, other / scale) for colour, one, other in ribbons(figure)}
     for (before, after), area in np.ndenumerate(areas):
         start, end = CLASSES[before].color, CLASSES[after].color
-        colour = as_hex(pale(start) if before == after else strong(start, end))
+        colour = as_hex(unchanged_colour(start) if before == after else changed_colour(start, end))
         assert (colour in drawn) == (area > 0)
         if area:
             assert drawn[colour] == pytest.approx((area, area))
@@ -114,7 +116,7 @@ def test_little_change_is_drawn_once_more_by_itself_and_says_how_much_larger() -
     said = next(text for text in texts(figure) if text.startswith("What changed"))
     assert said == f"What changed, by itself: 140.0 ha, 14.0 % of all, {alone / whole:.1f} times as high as above"
     assert {"lost by", "gained by", "100.0 ha, 71.4 %"} <= set(texts(figure))
-    pale_ones = {as_hex(pale(each.color)) for each in CLASSES}
+    pale_ones = {as_hex(unchanged_colour(each.color)) for each in CLASSES}
     assert sum(colour in pale_ones for colour, _, _ in ribbons(figure)) == 3  # in the first panel alone
 
 
@@ -150,9 +152,9 @@ def test_small_classes_of_many_share_a_bar_and_are_named() -> None:
     scale = left[0][1] / areas[24].sum()
     others = (150, 150, 150)
     drawn = {colour: height / scale for colour, height, _ in ribbons(figure)[: 12 + 3]}
-    assert drawn[as_hex(pale(others))] == pytest.approx(np.trace(areas[:14, :14]))
-    assert drawn[as_hex(strong(others, others))] == pytest.approx(70)
-    assert drawn[as_hex(strong(others, classes[20].color))] == pytest.approx(40)
+    assert drawn[as_hex(unchanged_colour(others))] == pytest.approx(np.trace(areas[:14, :14]))
+    assert drawn[as_hex(changed_colour(others, others))] == pytest.approx(70)
+    assert drawn[as_hex(changed_colour(others, classes[20].color))] == pytest.approx(40)
 
 
 def test_a_class_that_went_or_came_has_one_bar() -> None:

@@ -13,7 +13,7 @@ from landseg.maps.area.measure import AreaMeasurement, ratio
 from landseg.maps.estimator import FEW_POINTS, AreaEstimate, LeaveOneOut, Z
 from landseg.maps.formatting import area_decimals, percent, table_lines
 from landseg.maps.reference import PointSample, ReferenceMatrices
-from landseg.results.comparison import FEW_UNITS
+from landseg.results.wording import FEW_UNITS
 
 #: Share of the map above which it is said that so much may be wrong where all points agree.
 _NOTABLE = 0.01
@@ -44,7 +44,10 @@ def area_report(found: AreaMeasurement) -> str:
 def _table(found: AreaMeasurement) -> Table:
     total, area, of = int(found.pixels.sum()), _area(found), found.estimate
     pixels = [*found.pixels, total]
-    columns = {"pixels": [f"{count:,}" for count in pixels], "share": [percent(ratio(count, total)) for count in pixels]}
+    columns = {
+        "pixels": [f"{count:,}" for count in pixels],
+        "share": [percent(ratio(count, total)) for count in pixels],
+    }
     if found.hectares is not None:
         columns["mapped ha"] = [area(each) for each in (*found.hectares, found.hectares.sum())]
     if of is not None:

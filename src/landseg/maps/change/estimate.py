@@ -92,7 +92,9 @@ def estimate_from_points(pair: MapPair, change: ChangeMatrix, path: Path) -> Cha
     Raises:
         LandsegError: the table is not fit for the maps, or too few points lie on them.
     """
-    before, after = (PointSample(read_points(path, pair.classes, column), pair.classes) for column in ("before", "after"))
+    before, after = (
+        PointSample(read_points(path, pair.classes, column), pair.classes) for column in ("before", "after")
+    )
     before.add(pair.before)
     after.add(pair.after)
     used = (before.mapped != NODATA) & (after.mapped != NODATA)

@@ -44,7 +44,9 @@ def require_change_inputs(
         LandsegError: a file is there, or is an input; two references are given, or one is not there.
     """
     references = [Path(name) for name in (points, matrix) if name is not None]
-    require_inputs_kept([*references, *(file for location in locations for file in raster_files(location))], change_outputs(folder))
+    require_inputs_kept(
+        [*references, *(file for location in locations for file in raster_files(location))], change_outputs(folder)
+    )
     require_new(change_outputs(folder), overwrite)
     if points is not None and matrix is not None:
         raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")

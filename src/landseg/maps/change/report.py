@@ -20,7 +20,7 @@ from landseg.maps.change.patches import ChangePatches
 from landseg.maps.estimator import FEW_POINTS
 from landseg.maps.formatting import percent, table_lines
 from landseg.metrics import pixel_accuracy
-from landseg.results.comparison import FEW_UNITS
+from landseg.results.wording import FEW_UNITS
 
 # How many changes are listed, and how many names a sentence has.
 _LISTED, _NAMED = 10, 3
@@ -40,7 +40,9 @@ _AT_RANDOM = (
 _AGREED = "– for an interval: all points agree, and that no error was seen does not mean that there is none."
 
 
-def change_report(change: ChangeMatrix, patches: ChangePatches | None = None, adjusted: ChangeEstimate | None = None) -> str:
+def change_report(
+    change: ChangeMatrix, patches: ChangePatches | None = None, adjusted: ChangeEstimate | None = None
+) -> str:
     """Return what `landseg change` prints."""
     whole = change.areas.sum()
     said = [

@@ -23,7 +23,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.maps.change.pair import ChangeMatrix
 from landseg.maps.formatting import percent
-from landseg.maps.style import pale, strong
+from landseg.maps.style import changed_colour, unchanged_colour
 from landseg.plotting import DPI, INK, LINE, PALE, page_axes, text_width
 
 # The figure's measures, in inches: 1350 px wide.
@@ -186,7 +186,7 @@ def _draw(page: Axes, panel: _Panel, change: ChangeMatrix, top: float) -> None:
         used[1][ribbon.end] += tall
     for ribbon, y, there, tall in sorted(placed, key=lambda each: (each[0].changed, -each[0].area)):
         start, end = panel.groups[ribbon.start].colour, panel.groups[ribbon.end].colour
-        colour = strong(start, end) if ribbon.changed else pale(start)
+        colour = changed_colour(start, end) if ribbon.changed else unchanged_colour(start)
         _put_ribbon(page, (left + _BAR, y), (right - _BAR, there), tall, colour)
 
 
