@@ -37,7 +37,7 @@ from landseg.model.segmenter import Segmenter, load
 from landseg.plotting import DPI, INK, draw_image, draw_legend, flow_legend, hatching, legend_height, page_axes
 from landseg.predict.command import PredictOptions, predict_scenes
 from landseg.predict.outputs import OutputOptions
-from landseg.predict.windows import windows
+from landseg.predict.windows import place_windows
 
 _RIM = 16
 # What a picture of scenes looks like: inches, and height as a share of width of one.
@@ -133,7 +133,7 @@ def mapped(bench: Bench, out: Path, window: int, overlap: float, confidence: boo
 def alone(length: int, size: int, stride: int) -> npt.NDArray[np.bool_]:
     """Say which pixels along a side of a scene one window alone sees, where windows do not overlap."""
     seen = np.zeros(max(length, size), np.intp)
-    for start in windows(length, size, 0, stride).starts:
+    for start in place_windows(length, size, 0, stride).starts:
         seen[start : start + size] += 1
     found: npt.NDArray[np.bool_] = seen[:length] == 1
     return found

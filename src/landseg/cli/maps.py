@@ -166,10 +166,10 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model for other programs: ONNX, a program of torch.export, and the model card."""
-    from landseg.export.bundle import carry
+    from landseg.export.bundle import export_model
 
     with _tidily():
-        for sentence in carry(model, out, program, overwrite):
+        for sentence in export_model(model, out, program, overwrite):
             typer.echo(sentence)
 
 
@@ -181,13 +181,13 @@ def card(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what is known of a model: data, split, scores with intervals, licence, intended use, limits."""
-    from landseg.export.bundle import card_of
-    from landseg.predict.model_file import model_file
+    from landseg.export.bundle import model_card_for
+    from landseg.predict.model_file import find_model
 
     with _tidily():
         require_new([out] if out else [], overwrite)
-        with model_file(model) as file:
-            text = card_of(file)
+        with find_model(model) as file:
+            text = model_card_for(file)
         if out is None:
             typer.echo(text, nl=False)
             return

@@ -112,11 +112,11 @@ def _properties(info: ModelInfo) -> Mapping[str, str]:
     """Return the metadata as readable properties, for model viewers."""
     low, high = (f"{value:g}" for value in info.rendering.range)
     fixed = info.rendering.stretch == "fixed"
-    span = f"from {low} to {high}" if fixed else "from the minimum to the maximum of each band"
+    span = f"{low} to {high}" if fixed else "the minimum to the maximum of each band"
     return {
         "classes": ", ".join(f"{each.id} {each.name}" for each in info.classes),
         "bands": ", ".join(info.rendering.bands),
-        "stretch": f"before inference, scale values that are not uint8 {span} to 0 to 255, gamma {info.rendering.gamma:g}",
+        "stretch": f"values that are not uint8: {span} are mapped to 0 to 255, gamma {info.rendering.gamma:g}; not in the graph",
         "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of values from 0 to 1; applied in the graph",
         "std": f"{', '.join(f'{value:g}' for value in info.std)} of values from 0 to 1; applied in the graph",
         "gsd": "unknown" if info.gsd is None else f"{info.gsd:g} m",
