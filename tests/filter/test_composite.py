@@ -1,4 +1,4 @@
-"""Medians over clear dates, by hand; and what goes on to be tiled."""
+"""Median composites and the imagery table."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rasterio import Affine
 from landseg.core.data_card import Card, CloudLayer, read_card, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS, scene_table
-from landseg.filter.composite import imagery, median, write_composite
+from landseg.filter.composite import imagery_table, median, write_composite
 from landseg.raster.clouds import CloudRule
 from landseg.raster.io import opened, read
 
@@ -22,7 +22,7 @@ CARD = card(bands=("red", "nir"), band_files={"red": "B04", "nir": "B08"})
 
 
 def dates(*rows: tuple[str, str]) -> pd.DataFrame:
-    """Scenes of one place: (image, cloud)."""
+    """Return scenes of one location from (image, cloud) pairs."""
     return scene_table({"scene": image, "location": "p", "image": image, "cloud": cloud} for image, cloud in rows)
 
 
@@ -34,28 +34,28 @@ def composed(raw: Path, *rows: tuple[str, str], rule: CloudRule = RULE, of: Card
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float32", "float64"])
 def test_median(dtype: str) -> None:
-    """Seven pixels of four dates, one band; what is not clear is set down as 200."""
+    """Seven pixels of four dates, one band; 200 stands for values that are not clear."""
     rows = [[5, 1, 9], [1, 2, 4, 8], [4, 7], [3, 6], [6, 9, 5, 8], [7], []]
     values = np.array([[[row + [200] * (4 - len(row)) for row in rows]]], dtype)
     expected = [5, 3, 5.5, 4.5, 7, 7, 99]
     if np.dtype(dtype).kind in "iu":
-        expected[2:4] = [6, 4]  # to even
+        expected[2:4] = [6, 4]  # half to even
     found = median(values.copy(), (values < 200)[0], 99)
     assert found.dtype == dtype
     assert found.tolist() == [[expected]]
 
 
-def test_median_of_the_largest_numbers() -> None:
-    """Their sum does not fit the dtype, and the mark of what does not count is a value, too."""
+def test_median_of_extreme_values() -> None:
+    """The sum overflows the dtype, and the largest value also marks values that do not count."""
     values = np.array([[[[65_535, 65_533, 0], [65_535, 65_535, 65_535]]]], np.uint16)
     clear = np.array([[[True, True, False], [True, False, True]]])
     assert median(values, clear, 0).tolist() == [[[65_534, 65_535]]]
     low = np.array([[[[-7, -4], [-(2**31), -(2**31) + 1]]]], np.int32)
-    assert median(low, np.ones((1, 2, 2), np.bool_), 0).tolist() == [[[-6, -(2**31)]]]  # of -5.5 and -2^31 + 0.5
+    assert median(low, np.ones((1, 2, 2), np.bool_), 0).tolist() == [[[-6, -(2**31)]]]  # from -5.5 and -2^31 + 0.5
 
 
-def test_only_what_is_clear_counts(tmp_path: Path) -> None:
-    """Four pixels of three dates: clear on all, on two, on one (once for want of data), and on none."""
+def test_only_clear_pixels_count(tmp_path: Path) -> None:
+    """Four pixels of three dates: clear on all, on two, on one (once because data are missing), and on none."""
     clouds = [[0, 0, 1, 1], [0, 1, 0, 2], [0, 0, 255, 255]]
     reds = [[10, 20, 30, 40], [11, 900, 0, 900], [19, 23, 900, 900]]
     nirs = [[5, 50, 1, 1], [1, 1, 7, 1], [9, 53, 1, 1]]
@@ -63,7 +63,7 @@ def test_only_what_is_clear_counts(tmp_path: Path) -> None:
         tif(tmp_path / f"{n}.tif", np.array([[reds[n]], [nirs[n]]], np.uint16), nodata=0)
         tif(tmp_path / f"c{n}.tif", np.array([clouds[n]], np.uint8))
     pixels = composed(tmp_path, ("0.tif", "c0.tif"), ("1.tif", "c1.tif"), ("2.tif", "c2.tif"))
-    # The second: 20 and 23, and 50 and 53. The third has a red of 0, which alone is no lack of data in one file.
+    # Second pixel: medians of 20 and 23, and of 50 and 53. Third: a red of 0 alone is data, not nodata.
     assert pixels.tolist() == [[[11, 22, 0, 0]], [[5, 52, 7, 0]]]
 
 
@@ -72,10 +72,10 @@ def test_a_date_without_a_layer_is_clear(tmp_path: Path) -> None:
         tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, np.uint16))
     tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8))
     pixels = composed(tmp_path, ("0.tif", ""), ("1.tif", ""), ("2.tif", "c.tif"))
-    assert pixels.tolist() == [[[8, 6]]] * 2  # of 3, 8 and 100; of 3 and 8, 5.5 to even
+    assert pixels.tolist() == [[[8, 6]]] * 2  # medians of 3, 8 and 100, and of 3 and 8 (5.5, half to even)
 
 
-def test_a_file_a_band_and_two_layers(tmp_path: Path) -> None:
+def test_one_file_per_band_and_two_cloud_layers(tmp_path: Path) -> None:
     rule = CloudRule(method="both", clear=(0,), nodata=255, scl=(9,), cld=50)
     skies = [([4, 4, 9, 4], [0, 0, 0, 0]), ([4, 4, 4, 0], [0, 60, 0, 0]), ([4, 9, 4, 4], [0, 0, 255, 0])]
     for n, (scl, cld) in enumerate(skies):
@@ -84,12 +84,12 @@ def test_a_file_a_band_and_two_layers(tmp_path: Path) -> None:
         tif(tmp_path / f"{n}_B04.tif", np.array([[1, 2, 3, 4]], np.uint16) + 10 * n, nodata=0)
         tif(tmp_path / f"{n}_B08.tif", np.array([[5, 6, 7, 8 * (n < 2)]], np.uint16) + 10 * n * (n < 2), nodata=0)
     rows = [(f"{n}_{{band}}.tif", f"{n}_{{layer}}.tif") for n in range(3)]
-    # Clear dates: all; the first; the second; the first, since the second lacks data in SCL and the third in B08.
+    # Clear dates: all; the first; the second; the first (the second has no data in SCL, the third none in B08).
     assert composed(tmp_path, *rows, rule=rule).tolist() == [[[11, 2, 13, 4]], [[5, 6, 17, 8]]]
 
 
-def test_what_the_file_says(tmp_path: Path) -> None:
-    """Its bands have names, its place is that of the dates, and it has data where a date is clear."""
+def test_metadata_of_the_file(tmp_path: Path) -> None:
+    """The file has band names and the grid of its dates, and nodata where no date is clear."""
     for n in range(2):
         tif(tmp_path / f"{n}.tif", noise(3, 5, n)[:2].astype(np.int16) + 1, nodata=-999)
         tif(tmp_path / f"c{n}.tif", np.eye(3, 5, dtype=np.uint8))
@@ -108,33 +108,36 @@ def test_what_the_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "nodata", "gap"), [("uint16", None, 0), ("float32", np.nan, np.nan), ("float32", None, 0)]
 )
-def test_no_date_is_clear(tmp_path: Path, dtype: str, nodata: float | None, gap: float) -> None:
+def test_pixels_without_a_clear_date_are_nodata(tmp_path: Path, dtype: str, nodata: float | None, gap: float) -> None:
     tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, dtype), nodata=nodata)
     tif(tmp_path / "c.tif", np.array([[0, 1], [1, 0]], np.uint8))
     np.testing.assert_array_equal(composed(tmp_path, ("0.tif", "c.tif")), [[[7, gap], [gap, 7]]] * 2)
 
 
-def test_chips_without_a_place_on_earth(tmp_path: Path) -> None:
+def test_dates_without_a_crs_and_transform(tmp_path: Path) -> None:
     tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, np.uint16), crs=None, transform=None)
     assert (composed(tmp_path, ("0.tif", "")) == 7).all()
 
 
 def test_nodata_of_the_card(tmp_path: Path) -> None:
-    """Three pixels: the first has no data on the first date, the last none on the second and is cloud on the first."""
+    """Three pixels: the first lacks data on the first date, the last on the second and is cloud on the first."""
     tif(tmp_path / "0.tif", np.array([[[0, 4, 8]], [[0, 6, 9]]], np.uint16))
-    tif(tmp_path / "1.tif", np.array([[[10, 0, 0]], [[9, 6, 0]]], np.uint16))  # a red of 0 alone is dark
+    tif(tmp_path / "1.tif", np.array([[[10, 0, 0]], [[9, 6, 0]]], np.uint16))  # a red of 0 alone is data
     tif(tmp_path / "c.tif", np.array([[0, 0, 1]], np.uint8))
-    mute = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+    no_nodata = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
     rows = (("0.tif", "c.tif"), ("1.tif", ""))
-    assert composed(tmp_path, *rows, rule=mute).tolist() == [[[5, 2, 0]], [[4, 6, 0]]]  # of 0 and 9, 4.5 to even
+    assert composed(tmp_path, *rows, rule=no_nodata).tolist() == [
+        [[5, 2, 0]],
+        [[4, 6, 0]],
+    ]  # 4.5 of 0 and 9, half to even
     of = CARD.model_copy(update={"nodata": 0})
-    assert composed(tmp_path, *rows, rule=mute, of=of).tolist() == [[[10, 2, 0]], [[9, 6, 0]]]
+    assert composed(tmp_path, *rows, rule=no_nodata, of=of).tolist() == [[[10, 2, 0]], [[9, 6, 0]]]
     with opened(tmp_path / "out/p.tif") as source:
         assert source.nodata == 0
 
 
 def test_dates_of_different_dtypes(tmp_path: Path) -> None:
-    """The composite has one that holds the values of all."""
+    """The composite has a dtype that holds the values of all dates."""
     for n, (dtype, value) in enumerate((("uint16", 65_000), ("int16", -3), ("int16", -1), ("float32", 0.5))):
         tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, dtype))
     found = {}
@@ -142,51 +145,58 @@ def test_dates_of_different_dtypes(tmp_path: Path) -> None:
         pixels = composed(tmp_path, *[(f"{n}.tif", "") for n in pair])
         assert (pixels == pixels[0, 0, 0]).all()
         found[pair] = (pixels.dtype.name, pixels[0, 0, 0].item())
-    assert found == {"01": ("int32", 32_498), "12": ("int16", -2), "31": ("float32", -1.25)}  # 32498.5 to even
+    assert found == {"01": ("int32", 32_498), "12": ("int16", -2), "31": ("float32", -1.25)}  # 32498.5, half to even
 
 
-NOWHERE: dict[str, dict[str, Any]] = {"no CRS": {"crs": None}, "no place": {"crs": None, "transform": None}}
+UNREFERENCED: dict[str, dict[str, Any]] = {
+    "no CRS": {"crs": None},
+    "no CRS or transform": {"crs": None, "transform": None},
+}
 
 
-@pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
-def test_some_dates_have_a_place(tmp_path: Path, change: dict[str, Any]) -> None:
-    """The composite has that of the first of them, whichever date comes first."""
-    aside = PLACE @ Affine.translation(0.2, 0)
-    for n, options in enumerate((change, {"transform": aside}, change, {})):
+@pytest.mark.parametrize("change", UNREFERENCED.values(), ids=UNREFERENCED.keys())
+def test_only_some_dates_are_georeferenced(tmp_path: Path, change: dict[str, Any]) -> None:
+    """The composite has the grid of the first georeferenced date, not of the first date."""
+    shifted = PLACE @ Affine.translation(0.2, 0)
+    for n, options in enumerate((change, {"transform": shifted}, change, {})):
         tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), n, np.uint16), **options)
     composed(tmp_path, *[(f"{n}.tif", "") for n in range(4)])
     with opened(tmp_path / "out/p.tif") as source:
-        assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), aside)
+        assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), shifted)
 
 
-def test_dates_with_coordinates_alone(tmp_path: Path) -> None:
-    for n, place in enumerate((None, PLACE)):
-        tif(tmp_path / f"{n}.tif", np.ones((2, 1, 2), np.uint16), crs=None, transform=place)
+def test_dates_with_a_transform_alone(tmp_path: Path) -> None:
+    for n, transform in enumerate((None, PLACE)):
+        tif(tmp_path / f"{n}.tif", np.ones((2, 1, 2), np.uint16), crs=None, transform=transform)
     composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
     with opened(tmp_path / "out/p.tif") as source:
         assert (source.crs, source.transform) == (None, PLACE)
 
 
-def test_places_are_compared_past_a_date_without_one(tmp_path: Path) -> None:
-    """The first date agrees with either of the others, which do not agree with one another."""
+def test_an_unreferenced_first_date_does_not_hide_a_mismatch(tmp_path: Path) -> None:
+    """The first date matches both others, which differ from each other."""
     for n, crs in enumerate((None, "EPSG:32630", "EPSG:32631")):
         tif(tmp_path / f"{n}.tif", np.ones((2, 4, 4), np.uint16), crs=crs)
-    fault = rf"2\.tif: is in EPSG:32631 and {tmp_path}/1\.tif, another date of its place, is in EPSG:32630; make them"
+    fault = (
+        rf"2\.tif: is in EPSG:32631 and {tmp_path}/1\.tif, another date of the location, is in EPSG:32630; make them"
+    )
     with pytest.raises(LandsegError, match=f"^{tmp_path}/{fault}"):
         composed(tmp_path, ("0.tif", ""), ("1.tif", ""), ("2.tif", ""))
 
 
 @pytest.mark.parametrize("values", [1, 3_000, 60_000, 1 << 24])
-def test_windows_make_no_difference(tmp_path: Path, values: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landseg.filter.composite._VALUES", values)
+def test_window_size_does_not_change_the_composite(
+    tmp_path: Path, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landseg.filter.composite._MAX_VALUES", values)
     monkeypatch.setattr("landseg.filter.composite._BLOCK", 16)
-    layers, cloudy = [], []
+    images, clouds = [], []
     for n in range(3):
-        layers.append(noise(50, 70, n)[:2].astype(np.float64))
-        cloudy.append(noise(50, 70, 9 + n)[0] < 60)
-        tif(tmp_path / f"{n}.tif", layers[-1].astype(np.uint16), blockysize=32)
-        tif(tmp_path / f"c{n}.tif", cloudy[-1].astype(np.uint8))
-    seen = np.where(np.stack(cloudy)[:, None], np.nan, np.stack(layers))
+        images.append(noise(24, 40, n)[:2].astype(np.float64))
+        clouds.append(noise(24, 40, 9 + n)[0] < 60)
+        tif(tmp_path / f"{n}.tif", images[-1].astype(np.uint16), blockysize=16)
+        tif(tmp_path / f"c{n}.tif", clouds[-1].astype(np.uint8))
+    seen = np.where(np.stack(clouds)[:, None], np.nan, np.stack(images))
     never = np.isnan(seen).all(axis=0)
     expected = np.rint(np.nanmedian(np.where(never, 0, seen), axis=0))
     found = composed(tmp_path, *[(f"{n}.tif", f"c{n}.tif") for n in range(3)])
@@ -195,21 +205,21 @@ def test_windows_make_no_difference(tmp_path: Path, values: int, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("shape", "location", "fault"),
+    ("shape", "transform", "fault"),
     [
-        ((2, 4, 5), PLACE, r"is 5x4 px and {0}/0\.tif, another date of its place, is 4x4 px"),
-        ((2, 4, 4), PLACE @ Affine.translation(1, 0), r"lies 1\.0 px off {0}/0\.tif, another date of its place,"),
+        ((2, 4, 5), PLACE, r"is 5x4 px and {0}/0\.tif, another date of the location, is 4x4 px"),
+        ((2, 4, 4), PLACE @ Affine.translation(1, 0), r"lies 1\.0 px off {0}/0\.tif, another date of the location,"),
     ],
 )
-def test_dates_of_different_grids(tmp_path: Path, shape: tuple[int, ...], place: Affine, fault: str) -> None:
+def test_dates_of_different_grids(tmp_path: Path, shape: tuple[int, ...], transform: Affine, fault: str) -> None:
     tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
-    path = tif(tmp_path / "1.tif", np.ones(shape, np.uint16), transform=place)
+    path = tif(tmp_path / "1.tif", np.ones(shape, np.uint16), transform=transform)
     with pytest.raises(LandsegError, match=f"^{path}: {fault.format(tmp_path)}.*; make them the same grid"):
         composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_layer_of_another_size(tmp_path: Path) -> None:
+def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
     tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
     path = tif(tmp_path / "c.tif", np.zeros((2, 2), np.uint8))
     with pytest.raises(LandsegError, match=rf"^{path}: is 2x2 px and its image 0\.tif is 4x4 px; make them the same"):
@@ -227,7 +237,7 @@ def test_a_layer_of_another_size(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("layer", ["SCL", "CLD"])
-def test_a_layer_of_another_place(tmp_path: Path, layer: str, change: dict[str, Any], fault: str) -> None:
+def test_cloud_layer_on_another_grid(tmp_path: Path, layer: str, change: dict[str, Any], fault: str) -> None:
     for name in ("B04", "B08", "SCL", "CLD"):
         tif(tmp_path / f"0_{name}.tif", np.ones((4, 4), np.uint16))
     path = tif(tmp_path / f"0_{layer}.tif", np.ones((4, 4), np.uint8), **change)
@@ -240,13 +250,13 @@ def test_a_layer_of_another_place(tmp_path: Path, layer: str, change: dict[str, 
         composed(tmp_path, row, rule=both)
     assert (composed(tmp_path, row, rule=right) == 1).all()
     other = "CLD" if layer == "SCL" else "SCL"
-    tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None)  # which lies on any
+    tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None)  # matches any grid
     with pytest.raises(LandsegError, match=rf"^{path}: {fault}"):
         composed(tmp_path, row, rule=both)
 
 
-@pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
-def test_layers_without_a_place_on_earth(tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", UNREFERENCED.values(), ids=UNREFERENCED.keys())
+def test_cloud_layers_without_a_crs(tmp_path: Path, change: dict[str, Any]) -> None:
     tif(tmp_path / "0.tif", np.full((2, 1, 2), 7, np.uint16))
     tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8), **change)
     assert composed(tmp_path, ("0.tif", "c.tif")).tolist() == [[[7, 0]]] * 2
@@ -254,19 +264,19 @@ def test_layers_without_a_place_on_earth(tmp_path: Path, change: dict[str, Any])
 
 KEPT = scene_table(
     {
-        "scene": f"{place}{n}",
-        "location": place,
+        "scene": f"{location}{n}",
+        "location": location,
         "group": "g",
         "archive": f"g_{n}",
-        "image": f"{place}{n}.tif",
-        "mask": place,
+        "image": f"{location}{n}.tif",
+        "mask": location,
     }
-    for place, n in (("b", 1), ("a", 1), ("b", 2))
+    for location, n in (("b", 1), ("a", 1), ("b", 2))
 )
 
 
-def test_every_scene_goes_on() -> None:
-    table = imagery(KEPT[1:], "none", "here")
+def test_imagery_table_of_scenes() -> None:
+    table = imagery_table(KEPT[1:], "none", "here")
     assert table.columns.tolist() == list(IMAGERY_COLUMNS)
     assert table.to_numpy().tolist() == [
         ["a1", "a", "g", "g_1", "raw/here/a1.tif", "raw/here/a"],
@@ -274,8 +284,8 @@ def test_every_scene_goes_on() -> None:
     ]
 
 
-def test_one_composite_a_place_goes_on() -> None:
-    assert imagery(KEPT, "median", "here").to_numpy().tolist() == [
+def test_imagery_table_of_composites() -> None:
+    assert imagery_table(KEPT, "median", "here").to_numpy().tolist() == [
         ["b", "b", "g", "g_1", "imagery/here/b.tif", "raw/here/b"],
         ["a", "a", "g", "g_1", "imagery/here/a.tif", "raw/here/a"],
     ]
@@ -283,7 +293,7 @@ def test_one_composite_a_place_goes_on() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Thirty scenes, three of one place, of which the first alone is clear, as after download."""
+    """Thirty scenes after download; of every three, the first alone is clear. Their first digit is the location."""
     project = Project(tmp_path)
     project.change(dataset={"clouds": "clouds/*"})
     for n in range(30):
@@ -293,7 +303,7 @@ def project(tmp_path: Path) -> Project:
     project.run("download")
     path = project / "data/tables/folder/scenes.csv"
     scenes = pd.read_csv(path, keep_default_na=False)
-    scenes.assign(place=scenes["scene"].str[:2]).to_csv(path, index=False)
+    scenes.assign(location=scenes["scene"].str[:2]).to_csv(path, index=False)
     return project
 
 
@@ -301,30 +311,30 @@ def table(project: Project, name: str) -> Any:
     return pd.read_csv(project / f"data/tables/folder/{name}.csv", keep_default_na=False)
 
 
-def test_the_stage_without_composites(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_filter_stage_without_composites(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.change(filter={"composite": "none"})
     project.run("filter", "tile", "convert")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "kept 10 of 30 scenes"
-    assert said[1] == "  without s01: cloud share 40.6% is over the limit of 20.0%"  # 26 of 64 rows
-    assert len(said[: said.index(next(line for line in said if line.startswith("planned")))]) <= 22
-    assert said[21].startswith("planned")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "kept 10 of 30 scenes"
+    assert lines[1] == "  dropped s01: cloud share 40.6% is over the limit of 20.0%"  # 26 of 64 rows
+    assert len(lines[: lines.index(next(line for line in lines if line.startswith("planned")))]) <= 22
+    assert lines[21].startswith("planned")
     assert [path.name for path in (project / "data/imagery/folder").iterdir()] == ["imagery.csv"]
     images = pd.read_csv(project / "data/imagery/folder/imagery.csv")["image"].tolist()
     assert images == [f"raw/folder/images/s{n:02}.tif" for n in range(0, 30, 3)]
     assert len(list((project / "data/tiles/folder").iterdir())) == 10
 
 
-def test_the_stage_with_composites(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_filter_stage_with_composites(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.change(filter={"composite": "median", "max_cloud_share": 0.09}, compute={"workers": 2})
     with pytest.raises(SystemExit):
         project.run("filter")
-    assert "keeps none of 30 scenes" in capsys.readouterr().err
+    assert "none of 30 scenes is kept" in capsys.readouterr().err
     project.change(filter={"max_cloud_share": 0.1, "keep": 3})
     project.run("filter", "tile", "convert")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "kept 9 of 30 scenes, one composite each of 3 places"
-    assert said[21] == "  ... and 1 more, see data/tables/folder/kept.csv"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "kept 9 of 30 scenes, one composite for each of 3 locations"
+    assert lines[21] == "  ... and 1 more, see data/tables/folder/kept.csv"
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["scene"].tolist() == ["s0", "s1", "s2"]
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["archive"].tolist() == ["s00", "s12", "s21"]
     first = [noise(64, 96, n) for n in (0, 3, 6)]
@@ -334,15 +344,15 @@ def test_the_stage_with_composites(project: Project, capsys: pytest.CaptureFixtu
     assert (pixels[:, :6] == 0).all()
     tiles = pd.read_parquet(project / "data/tables/folder/tiles.parquet")
     assert set(tiles["archive"]) == {"s00.zip", "s12.zip", "s21.zip"}
-    # Rows 0 to 5 of 96 px are cloud on all dates: the upper three of six tiles lose 6 rows of 32 px each.
+    # Rows 0 to 5 (96 px wide) are cloud on all dates: the upper three of six tiles lose 6 rows of 32 px each.
     assert tiles["pixels_ignored"].tolist() == [192, 192, 192, 0, 0, 0] * 3
 
 
-def test_the_stage_where_layers_do_not_know_what_has_no_data(tmp_path: Path) -> None:
-    """As in Ghana: of 64 rows some have no data, under masks that have no code for that."""
+def test_filter_stage_if_cloud_layers_do_not_mark_nodata(tmp_path: Path) -> None:
+    """As in Ghana: some of 64 rows have no data, and the cloud masks have no nodata value."""
     project = Project(tmp_path)
     project.change(dataset={"clouds": "clouds/*"}, filter={"max_cloud_share": 0.2, "max_nodata_share": 0.5})
-    # Rows without data, and rows under cloud, from above: cloud over what has no data counts for nothing.
+    # Rows without data and rows under cloud, from the top; cloud over rows without data does not count.
     rows = {"black": (64, 0), "clear": (0, 8), "half": (32, 32), "less": (32, 42), "more": (33, 33), "open": (40, 64)}
     for scene, (without, under) in rows.items():
         image, cloud = noise(64, 96).clip(1), np.zeros((64, 96), np.uint8)
@@ -350,8 +360,8 @@ def test_the_stage_where_layers_do_not_know_what_has_no_data(tmp_path: Path) -> 
         project.add(scene, image, cloud=None if scene == "open" else cloud)
     project.run("download")
     path = project / "data/tables/folder/card.json"
-    mute = {"nodata": 0, "clouds": CloudLayer(nodata=None)}
-    write_card(read_card(path).model_copy(update=mute), path)
+    changes = {"nodata": 0, "clouds": CloudLayer(nodata=None)}
+    write_card(read_card(path).model_copy(update=changes), path)
     project.run("filter", "tile", "convert")
     kept = table(project, "kept").set_index("scene")
     assert kept["nodata_share"].tolist() == ["1.0", "0.0", "0.5", "0.5", "0.515625", ""]
@@ -368,7 +378,7 @@ def test_the_stage_where_layers_do_not_know_what_has_no_data(tmp_path: Path) -> 
     assert tiles.to_dict() == {"clear": 0, "half": 32 * 96, "open": 40 * 96}
 
 
-def test_no_image_is_read_where_layers_know(project: Project) -> None:
+def test_images_are_not_read_if_cloud_layers_mark_nodata(project: Project) -> None:
     path = project / "data/tables/folder/card.json"
     write_card(read_card(path).model_copy(update={"nodata": 0}), path)
     for image in (project / "data/raw/folder/images").iterdir():
@@ -377,7 +387,7 @@ def test_no_image_is_read_where_layers_know(project: Project) -> None:
     assert table(project, "kept")["kept"].sum() == 10
 
 
-def test_no_room_for_composites(project: Project) -> None:
+def test_full_disk_while_writing_composites(project: Project) -> None:
     project.change(filter={"composite": "median"})
-    complaint = project.fails("filter", limit=4096)
-    assert complaint.startswith("error: data/imagery/folder/s0.tif: the file grew over the size allowed here")
+    error = project.fails("filter", limit=4096)
+    assert error.startswith("error: data/imagery/folder/s0.tif: the file grew over the size allowed here")

@@ -103,8 +103,8 @@ def test_no_room_for_raw_files(project: Project) -> None:
 FILTER: dict[str, tuple[Harm, str]] = {
     "too cloudy": (
         one_cloudy_scene,
-        "params.yaml: filter.max_cloud_share = 0.2 keeps none of 1 scenes, the clearest of which has a cloud share of "
-        "1.000 (c); raise the limit or get clearer scenes",
+        "params.yaml: filter.max_cloud_share = 0.2: none of 1 scenes is kept, lowest cloud shares: 1.000 (c); "
+        "raise the limit or get clearer scenes",
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/card.json").unlink(),

@@ -1,1 +1,1 @@
-"""Select scenes by cloud cover; median composites."""
+"""Filter: select scenes by cloud cover; compute median composites."""
