@@ -1,4 +1,4 @@
-"""Results of runs, written by hand: what `dvc repro` leaves behind, from confusion matrices of scenes."""
+"""Synthetic runs: the result files of `dvc repro`, made from confusion matrices of scenes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ DIGEST = {"train": "aa", "val": "bb", "test": "cc"}
 
 
 def matrices(accuracies: Sequence[float], pixels: int = 1000, classes: int = 3) -> Counts:
-    """Return matrices of scenes, all with the same target pixels, of which a share is right."""
+    """Return (S, K, K) confusion matrices with equal target pixels and the given pixel accuracies."""
     made = np.zeros((len(accuracies), classes, classes), np.int64)
     for scene, accuracy in enumerate(accuracies):
         for channel in range(classes):
@@ -27,7 +27,7 @@ def matrices(accuracies: Sequence[float], pixels: int = 1000, classes: int = 3) 
 
 
 def lock(**stages: Mapping[str, Mapping[str, str]]) -> bytes:
-    """Return a dvc.lock: of every stage, hashes of deps and of outs by path, and params by section."""
+    """Return a dvc.lock from stages with hashes of deps and outs by path, and params by section."""
     entry = {
         name: {
             kind: [{"path": path, "md5": md5} for path, md5 in stage.get(kind, {}).items()] for kind in ("deps", "outs")
@@ -39,7 +39,7 @@ def lock(**stages: Mapping[str, Mapping[str, str]]) -> bytes:
 
 
 LOCK = lock(
-    download={"deps": {"src/landseg/core/tables.py": "1"}, "outs": {"data/raw/sample": "2.dir"}},
+    download={"deps": {"src/landseg/core": "1.dir"}, "outs": {"data/raw/sample": "2.dir"}},
     convert={"deps": {"data/raw/sample": "2.dir"}, "outs": {"data/tiles/sample": "3.dir"}},
     split={"deps": {"data/tiles/sample": "3.dir"}, "outs": {"data/tables/sample/split.parquet": "4"}},
     evaluate={"deps": {"data/tables/sample/split.parquet": "4"}, "outs": {"results/metrics.json": "5"}},
@@ -51,7 +51,7 @@ def results(
     *,
     classes: Sequence[str] = CLASSES,
     dataset: str = "sample",
-    part: str = "test",
+    scored_split: str = "test",
     seed: int = 0,
     split: Mapping[str, Any] | None = None,
     digest: Mapping[str, str] | None = DIGEST,
@@ -62,16 +62,16 @@ def results(
     """Return the files of a run by path.
 
     Args:
-        units: (S, K, K) int64, one a place.
+        units: (S, K, K) int64 confusion matrices, one per location.
         classes: the K names.
         dataset: name of the data set.
-        part: the part that was scored.
+        scored_split: evaluate.split.
         seed: train.seed.
-        split: what is to stand in the section split of params.yaml beside or in place of strategy scene, seed 0.
-        digest: digests of split.json; None: none, as before there were any.
-        params: sections of params.yaml, in place of its own.
-        scenes: names of the places.
-        dates: scenes a place.
+        split: overrides for the section split of params.yaml (default: strategy scene, seed 0).
+        digest: digests in split.json; None: no digests, as in old runs.
+        params: overrides for sections of params.yaml.
+        scenes: names of the locations.
+        dates: scenes per location.
     """
     background = "background" if "background" in classes else None
     whole = asdict(metrics.summary(units.sum(axis=0), units, classes, background, resamples=10, seed=0))
@@ -94,7 +94,7 @@ def results(
     }
     scores = {
         "dataset": dataset,
-        "split": part,
+        "split": scored_split,
         "tiles": 10 * len(units),
         "scenes": dates * len(units),
         "locations": len(units),
@@ -124,7 +124,7 @@ def results(
 
 
 def run(name: str, files: Mapping[str, bytes]) -> Run:
-    """Return a run of such files."""
+    """Return a run that reads these files."""
 
     def read(path: str) -> bytes:
         if path not in files:

@@ -1,19 +1,21 @@
-"""Paired differences: against plain loops, by simulation, and in words."""
+"""Paired differences: against plain loops, by simulation, and as sentences."""
 
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.repository import git
 from helpers.runs import CLASSES, DIGEST, matrices, results, run
 
 from landseg import metrics
 from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
-from landseg.results.comparable import check_comparable
-from landseg.results.comparison import ScoreDifference, paired_difference, paired_differences
+from landseg.results.comparison import ScoreDifference, comparison_report, paired_differences
+from landseg.results.revisions import load_run
 from landseg.results.run import Run
 
 ONE_SEED = "one training seed each: other seeds may differ"
@@ -21,6 +23,10 @@ ONE_SEED = "one training seed each: other seeds may differ"
 
 def of(name: str, units: Counts, **how: Any) -> Run:
     return run(name, results(units, **how))
+
+
+def paired_difference(a: Sequence[Run], b: Sequence[Run], metric: str = "macro_miou", **how: Any) -> ScoreDifference:
+    return paired_differences(a, b, [metric], **how)[0]
 
 
 def random_units(generator: np.random.Generator, scenes: int, hard: Floats, gain: float = 0.0) -> Counts:
@@ -92,7 +98,7 @@ def test_the_draws_are_those_of_the_scores_own_intervals() -> None:
 def test_draws_do_not_depend_on_how_many_fit_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = of("a", matrices([0.5, 0.6, 0.9, 0.7])), of("b", matrices([0.6, 0.5, 0.8, 0.7]))
     whole = paired_difference([a], [b])
-    monkeypatch.setattr("landseg.results.comparison._CHUNK", 50)
+    monkeypatch.setattr("landseg.metrics._CHUNK", 50)
     assert paired_difference([a], [b]) == whole
 
 
@@ -107,8 +113,8 @@ def test_scenes_without_a_counted_pixel_are_no_units() -> None:
     assert without.units == 12
 
 
-@pytest.mark.parametrize(("seeds", "spread", "rounds"), [(1, 0.0, 250), (4, 0.02, 100)])
-def test_of_no_difference_the_interval_holds_0_about_95_times_of_100(seeds: int, spread: float, rounds: int) -> None:
+@pytest.mark.parametrize(("seeds", "spread", "rounds"), [(1, 0.0, 150), (4, 0.02, 60)])
+def test_intervals_of_equal_settings_cover_zero_about_95_times_in_100(seeds: int, spread: float, rounds: int) -> None:
     # Scenes differ in how hard they are, for both alike; training seeds in how good they are, on all scenes alike.
     generator = np.random.default_rng(6)
     held, scenes = 0, 40
@@ -119,7 +125,7 @@ def test_of_no_difference_the_interval_holds_0_about_95_times_of_100(seeds: int,
             for n, gain in enumerate(generator.normal(0, spread, 2 * seeds))
         ]
         found = paired_difference(runs[:seeds], runs[seeds:], "pixel_accuracy", resamples=400)
-        held += not found.shows
+        held += not found.excludes_zero
     assert 0.9 <= held / rounds <= 0.99
 
 
@@ -130,10 +136,10 @@ def test_a_paired_interval_is_narrower_than_those_of_the_scores() -> None:
     found = paired_difference([of("a", units[0])], [of("b", units[1])])
     assert found.low is not None
     assert found.high is not None
-    ends = np.array([metrics.bootstrap_interval(each, 2000, 0) for each in units])
+    ends = np.array([metrics.interval(np.nanmean(metrics.resampled_iou(each, 2000, 0), axis=-1)) for each in units])
     unpaired = np.hypot(*(ends[:, 1] - ends[:, 0]))
     assert found.high - found.low < unpaired / 3
-    assert found.shows  # which two intervals side by side would hide
+    assert found.excludes_zero  # which two intervals side by side would hide
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
@@ -177,7 +183,7 @@ def test_scores_are_those_of_metrics_json() -> None:
 # In words
 
 
-def told(value: float = 0.012, low: float | None = 0.004, high: float | None = 0.021, **other: Any) -> str:
+def sentence(value: float = 0.012, low: float | None = 0.004, high: float | None = 0.021, **other: Any) -> str:
     fields: dict[str, Any] = {
         "one": "R101",
         "other": "R18",
@@ -194,46 +200,48 @@ def told(value: float = 0.012, low: float | None = 0.004, high: float | None = 0
 
 
 def test_a_difference_in_words() -> None:
-    assert told() == f"R101 is 1.2 points above R18 in macro mIoU (95 % interval 0.4 to 2.1, 41 scenes; {ONE_SEED})"
-    assert told(-0.012, -0.021, -0.004, metric="per_class.road.iou", unit_noun="groups") == (
+    assert sentence() == f"R101 is 1.2 points above R18 in macro mIoU (95 % interval 0.4 to 2.1, 41 scenes; {ONE_SEED})"
+    assert sentence(-0.012, -0.021, -0.004, metric="per_class.road.iou", unit_noun="groups") == (
         f"R101 is 1.2 points below R18 in IoU of road (95 % interval 0.4 to 2.1, 41 groups; {ONE_SEED})"
     )
 
 
 def test_no_difference_in_words() -> None:
-    assert told(0.003, -0.008, 0.014) == (
-        "R101 and R18: no difference in macro mIoU that this test set can show "
+    assert sentence(0.003, -0.008, 0.014) == (
+        "R101 and R18: no significant difference in macro mIoU on this test set "
         f"(+0.3 points, 95 % interval −0.8 to 1.4, 41 scenes; {ONE_SEED})"
     )
-    assert "this validation set can show (−0.3 points" in told(-0.003, -0.008, 0.014, part="val")
-    assert "no difference" in told(0.003, 0.0, 0.014)
+    assert "on this validation set (−0.3 points" in sentence(-0.003, -0.008, 0.014, split="val")
+    assert "no significant difference" in sentence(0.003, 0.0, 0.014)
 
 
 def test_an_end_beside_0_is_not_written_as_0() -> None:
-    assert "95 % interval 0.04 to 2.1" in told(0.012, 0.0004, 0.021)
-    assert "(+1.0 points, 95 % interval −0.003 to 2.1" in told(0.01, -0.00003, 0.021)
-    assert "(0.0 points, 95 % interval 0.0 to 0.0" in told(0.0, 0.0, 0.0)
+    assert "95 % interval 0.04 to 2.1" in sentence(0.012, 0.0004, 0.021)
+    assert "(+1.0 points, 95 % interval −0.003 to 2.1" in sentence(0.01, -0.00003, 0.021)
+    assert "(0.0 points, 95 % interval 0.0 to 0.0" in sentence(0.0, 0.0, 0.0)
 
 
 def test_few_and_one_and_no_scene_in_words() -> None:
-    assert "0.4 to 2.1, 9 scenes, too few to rely on it; " in told(units=9)
-    assert "0.4 to 2.1, 10 scenes; " in told(units=10)
-    assert told(0.012, None, None, units=1, unit_noun="locations") == (
-        f"R101 is 1.2 points above R18 in macro mIoU (no interval: one place; {ONE_SEED})"
+    assert "0.4 to 2.1, 9 scenes, too few to rely on it; " in sentence(units=9)
+    assert "0.4 to 2.1, 10 scenes; " in sentence(units=10)
+    assert sentence(0.012, None, None, units=1, unit_noun="locations") == (
+        f"R101 is 1.2 points above R18 in macro mIoU (no interval: one location; {ONE_SEED})"
     )
-    assert told(0.0, None, None, units=1) == (
-        f"R101 and R18 score the same in macro mIoU (no interval: one scene; {ONE_SEED})"
+    assert sentence(0.0, None, None, units=1) == (
+        f"R101 and R18 have the same macro mIoU (no interval: one scene; {ONE_SEED})"
     )
-    assert told(scores=(None, None), low=None, high=None, metric="per_class.road.iou") == (
-        "R101 and R18: no IoU of road, for the test set holds no such pixel"
+    assert sentence(scores=(None, None), low=None, high=None, metric="per_class.road.iou") == (
+        "R101 and R18: IoU of road is undefined, as the test set has no such pixel"
     )
 
 
 def test_seeds_in_words() -> None:
     three = (0, 1, 2)
-    assert told(seeds=(three, three)).endswith("41 scenes; 3 seeds each, few, so the interval is somewhat narrow)")
-    assert told(seeds=(three, (0, 1))).endswith("; 3 and 2 seeds)")
-    assert told(seeds=(three, (0,))).endswith("; 3 and 1 seeds: one alone cannot show how seeds differ)")
+    assert sentence(seeds=(three, three)).endswith(
+        "41 scenes; 3 seeds each: few, so the interval is slightly too narrow)"
+    )
+    assert sentence(seeds=(three, (0, 1))).endswith("; 3 and 2 seeds)")
+    assert sentence(seeds=(three, (0,))).endswith("; 3 and 1 seeds: the spread over seeds is unknown for one of them)")
 
 
 def test_a_class_in_one_scene_has_no_interval() -> None:
@@ -247,17 +255,17 @@ def test_a_class_in_one_scene_has_no_interval() -> None:
     assert found.value > 0
     assert (found.units, found.low, found.high) == (1, None, None)
     assert "(no interval: one scene with water; " in found.sentence()
-    assert not found.shows
+    assert not found.excludes_zero
 
 
 def test_one_scene_has_no_interval() -> None:
     found = paired_difference([of("a", matrices([0.6]))], [of("b", matrices([0.5]))], "pixel_accuracy")
     assert found.sentence() == f"a is 10.0 points above b in pixel accuracy (no interval: one scene; {ONE_SEED})"
     assert found.interval() == "–"
-    assert not found.shows
+    assert not found.excludes_zero
 
 
-def test_places_of_several_dates_are_called_places() -> None:
+def test_units_of_several_dates_are_called_locations() -> None:
     units = matrices([0.5, 0.6])
     assert paired_difference([of("a", units, dates=3)], [of("b", units, dates=3)]).unit_noun == "locations"
 
@@ -269,106 +277,86 @@ def test_a_class_without_a_target_pixel_has_no_difference() -> None:
     assert (found.value, found.low, found.high) == (None, None, None)
 
 
-def test_two_can_be_called_otherwise() -> None:
+def test_settings_can_have_titles() -> None:
     units = matrices([0.5, 0.6])
-    found = paired_difference([of("a", units)], [of("b", units)], called=("focal", "dice"))
+    found = paired_difference([of("a", units)], [of("b", units)], titles=("focal", "dice"))
     assert (found.one, found.other) == ("focal", "dice")
 
 
-# What is refused
+# Messages
 
 
 A = of("A", matrices([0.5, 0.6, 0.7]))
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        (
-            {"classes": ("background", "forest", "water")},
-            "A and B have different class tables, 0 background, 1 woodland, 2 water and 0 background, 1 forest, "
-            "2 water; run both with one",
-        ),
-        ({"dataset": "folder"}, "A and B are of different data sets, sample and folder; compare runs on one"),
-        ({"split": "val"}, "A and B were scored on different parts, test and val; set evaluate.split alike for both"),
-        (
-            {"split": {"strategy": "random"}, "digest": DIGEST | {"test": "dd"}},
-            "A was trained on split scene (seed 0), B on split random (seed 0): their test tiles differ, so a "
-            "difference would mean nothing; run both on one split",
-        ),
-        (
-            {"split": {"seed": 1}, "digest": DIGEST | {"val": "dd"}},
-            "A was trained on split scene (seed 0), B on split scene (seed 1): their validation tiles differ, so",
-        ),
-        (
-            {"split": {"ratios": [0.7, 0.2, 0.1]}, "digest": DIGEST | {"train": "dd"}},
-            "A was trained on split scene (seed 0), B on split scene (seed 0): their settings of the split differ, so",
-        ),
-        (
-            {"digest": None},
-            "B: was made before results/split.json held digests, so nobody can tell whether its split is the other's; "
-            "run `dvc repro` there, and commit what it writes",
-        ),
-        (
-            {"params": {"dataset": {"name": "folder"}}},
-            "B: its results are of sample, but its params.yaml says folder; run `dvc repro` there, and commit",
-        ),
-        ({"scenes": ["x", "y", "z"]}, "A and B were scored on different scenes: scene_000 is in one of them alone"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(how: dict[str, Any], said: str) -> None:
-    b = of("B", matrices([0.5, 0.6, 0.7]), **how)
-    with pytest.raises(LandsegError, match=f"^{re.escape(said)}"):
-        check_comparable(A, b)
-    with pytest.raises(LandsegError, match=f"^{re.escape(said)}"):
-        paired_difference([A], [A, b])
-
-
-def test_other_labels_are_refused() -> None:
-    b = of("B", matrices([0.5, 0.6, 0.7], pixels=999))
-    with pytest.raises(LandsegError, match=r"^A and B: their labels differ, .*; run both on the same data$"):
-        check_comparable(A, b)
-
-
-def test_scenes_of_before_units_are_refused() -> None:
-    files = results(matrices([0.5, 0.6, 0.7]))
-    files["results/scenes.csv"] = files["results/scenes.csv"].replace(b"scene,unit,", b"scene,other,")
-    with pytest.raises(
-        LandsegError, match=r"^B: its results/scenes\.csv and results/classes\.csv do not know 'unit'; run"
-    ):
-        check_comparable(A, run("B", files))
-
-
-def test_another_training_part_of_the_same_split_is_compared() -> None:
-    b = of("B", matrices([0.5, 0.6, 0.8]), split={"train_tiles": 5}, digest=DIGEST | {"train": "dd"})
-    assert paired_difference([b], [A]).value is not None
-    scored_on_it = [of(name, matrices([0.5]), part="train", digest=DIGEST | {"train": name}) for name in "ab"]
-    with pytest.raises(LandsegError, match="their training tiles differ"):
-        check_comparable(*scored_on_it)
-
-
-def test_equal_parts_are_one_split_whatever_made_them() -> None:
-    check_comparable(A, of("B", matrices([0.5, 0.6, 0.8]), split={"strategy": "official", "seed": 3}))
-
-
-@pytest.mark.parametrize(
-    ("metric", "said"),
+    ("metric", "message"),
     [
         ("macro_miuo", "macro_miuo: A has no such score; did you mean macro_miou?"),
         ("per_class.wood.iou", "per_class.wood.iou: A has no such score; did you mean per_class.woodland.iou?"),
         (
             "paper_iou",
-            "paper_iou: is none of the scores whose difference can be told an interval; take macro_miou, micro_iou, "
-            "pixel_accuracy, macro_miou_without_background, per_class.<name>.iou",
+            "paper_iou: cannot be resampled for an interval; choose from macro_miou, micro_iou, pixel_accuracy, "
+            "macro_miou_without_background, per_class.<name>.iou",
         ),
     ],
 )
-def test_a_score_that_cannot_be_compared_is_named(metric: str, said: str) -> None:
-    with pytest.raises(LandsegError, match=f"^{re.escape(said)}$"):
+def test_a_score_that_cannot_be_compared_is_named(metric: str, message: str) -> None:
+    with pytest.raises(LandsegError, match=f"^{re.escape(message)}$"):
         paired_difference([A], [A], metric)
 
 
 def test_without_a_background_there_is_no_score_without_it() -> None:
     a = of("A", matrices([0.5]), classes=("land", "woodland", "water"))
-    with pytest.raises(LandsegError, match=r"^macro_miou_without_background: A has none, for its classes name no"):
+    with pytest.raises(LandsegError, match=r"^macro_miou_without_background: A has no background class; choose"):
         paired_difference([a], [a], "macro_miou_without_background")
+
+
+# The report of `landseg compare`
+
+
+def test_the_report_of_two_revisions(repository: Path) -> None:
+    lines = comparison_report(load_run("v1"), load_run("dice-try")).splitlines()
+    assert lines[0].startswith("v1 is 5.0 points above dice-try in macro mIoU (95 % interval ")
+    assert lines[0].endswith(", 4 scenes, too few to rely on it; one training seed each: other seeds may differ)")
+    assert lines[2] == (
+        f"A: v1 ({git('rev-parse', '--short=7', 'v1^{commit}')}): split scene (seed 0), 10 training tiles, "
+        "40 test tiles; no test tile shares an edge or corner or a location with a training tile"
+    )
+    assert [line.split("  ")[0] for line in lines[5:10]] == [
+        "",
+        "macro mIoU",
+        "IoU of background",
+        "IoU of woodland",
+        "IoU of water",
+    ]
+    assert lines[-4:] == [
+        "from A to B:",
+        "params: loss.name focal -> dice",
+        "code: no difference",
+        "data: no difference",
+    ]
+
+
+def test_the_metric_comes_first(repository: Path) -> None:
+    lines = comparison_report(load_run("v1"), load_run("dice-try"), "per_class.water.iou").splitlines()
+    assert " points above dice-try in IoU of water (" in lines[0]
+    assert [line.split("  ")[0] for line in lines[6:8]] == ["IoU of water", "macro mIoU"]
+
+
+def test_nothing_differs_from_itself(repository: Path) -> None:
+    lines = comparison_report(load_run("v1"), load_run("workspace")).splitlines()
+    assert lines[0].startswith(
+        "v1 and workspace: no significant difference in macro mIoU on this test set (0.0 points, 95 % interval "
+    )
+    assert lines[-1] == "no difference in params, code or data"
+
+
+def test_other_training_sets_are_reported() -> None:
+    other = results(matrices([0.6, 0.7, 0.8]), digest=DIGEST | {"train": "dd"})
+    other["results/split.json"] = other["results/split.json"].replace(
+        b'"skew": null', b'"skew": {"towards": "water", "control": false}'
+    )
+    lines = comparison_report(of("a", matrices([0.6, 0.7, 0.9])), run("b", other)).splitlines()
+    assert "10 training tiles skewed towards water" in lines[3]
+    assert lines[4] == "their training tiles differ; the test set is the same"

@@ -1,1 +1,1 @@
-"""Results of runs: read, compare, tabulate."""
+"""Results of runs: reading, comparing and tabulating them."""

@@ -1,17 +1,18 @@
-"""What differs between two runs in parameters, code and data: all that can make their scores differ."""
+"""Provenance: the parameters, code and data in which two runs differ."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from landseg.results.revisions import changed_files
 from landseg.results.run import Run
 
-#: What a parameter is that a params.yaml does not have.
-NOT_SET = "not there"
+#: Stands for the value of a parameter that params.yaml does not set.
+NOT_SET = "not set"
 
-_LISTED = 10  # files to name
+_MAX_LISTED = 10  # files of code
 _CODE = ("src/", "pipeline/")
-# What a difference in the data is called; the first that holds. Results and models are no cause of anything.
+# Names for differences in the data; the first match counts. Results and models follow from the rest.
 _DATA = {
     "data/raw/": "the raw data",
     "data/imagery/": "the imagery",
@@ -19,53 +20,56 @@ _DATA = {
     "split.parquet": "the split",
     "kept.csv": "the scenes kept",
 }
-_MADE = ("data/", "models/", "results/")
+_DERIVED = ("models/", "results/", "data/tables/", "data/examples/")
 
 
 @dataclass(frozen=True)
 class RunDiff:
-    """What differs, the older first."""
+    """The differences between two runs."""
 
-    #: Parameters by dotted key, each as the one and the other has it; the machine's are left out.
+    #: Parameters by dotted key: both values, first run first. The section `compute` (the machine) is left out.
     params: Mapping[str, tuple[Any, Any]]
-    #: Files of code that ran, in order.
+    #: Differing code as paths, sorted: files where git lists them, otherwise the folders of dvc.lock.
     code: tuple[str, ...]
-    #: Data, as _DATA calls them, or by the path that a stage was given.
+    #: Differing data: names in _DATA, or paths.
     data: tuple[str, ...]
-    #: Sentences on parameters that were changed since the results were made.
+    #: Cautions: parameters that changed after the results were made.
     stale: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.params or self.code or self.data)
 
     def lines(self) -> list[str]:
-        """Say it in lines: one a parameter, one for code, one for data."""
+        """Return the differences as lines: one per parameter, one for code, one for data."""
         if not self:
-            return ["nothing differs in params, code or data", *self.stale]
-        params = [f"params: {key} {_text(old)} -> {_text(new)}" for key, (old, new) in self.params.items()]
-        code = [*self.code[:_LISTED], *([f"… and {more} more"] if (more := len(self.code) - _LISTED) > 0 else [])]
-        verb = "differs" if len(self.data) == 1 and self.data[0] not in ("the tiles", "the scenes kept") else "differ"
+            return ["no difference in params, code or data", *self.stale]
+        params = [f"params: {key} {_as_yaml(old)} -> {_as_yaml(new)}" for key, (old, new) in self.params.items()]
+        more = len(self.code) - _MAX_LISTED
+        code = [*self.code[:_MAX_LISTED], *([f"… and {more} more"] if more > 0 else [])]
         return [
-            *(params or ["params: nothing differs"]),
-            f"code: {', '.join(code) or 'nothing differs'}",
-            f"data: {', '.join(self.data)} {verb}" if self.data else "data: nothing differs",
+            *(params or ["params: no difference"]),
+            f"code: {', '.join(code) or 'no difference'}",
+            f"data: {', '.join(self.data) or 'no difference'}",
             *self.stale,
         ]
 
 
 def diff_runs(a: Run, b: Run) -> RunDiff:
-    """Return what differs between two runs, as their params.yaml and dvc.lock have it: code as it ran, not as it lies.
+    """Return the differences between two runs, by their params.yaml and dvc.lock.
+
+    dvc.lock has one hash per folder of code, taken when its stage ran. Git lists the files that differ in such a
+    folder, if the runs are different revisions of this repository.
 
     Raises:
-        LandsegError: one of them has no dvc.lock or no params.yaml.
+        LandsegError: a run has no dvc.lock or no params.yaml.
     """
     stages = _stages(a), _stages(b)
     first, second = _hashes(a, stages[0]), _hashes(b, stages[1])
     differing = sorted(path for path in first | second if first.get(path) != second.get(path))
     return RunDiff(
         _params(a.params, b.params),
-        tuple(path for path in differing if path.startswith(_CODE)),
-        tuple(dict.fromkeys(filter(None, map(_data, differing)))),
+        _code(a, b, [path for path in differing if path.startswith(_CODE)]),
+        tuple(dict.fromkeys(name for path in differing if (name := _data_name(path)))),
         tuple(dict.fromkeys([*_stale(a, stages[0]), *_stale(b, stages[1])])),
     )
 
@@ -86,7 +90,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _stages(run: Run) -> list[Mapping[str, Any]]:
-    """Return the stages of dvc.lock that its scores come from: `evaluate` and all before it."""
+    """Return the stages of dvc.lock that the scores depend on: `evaluate` and all before it."""
     stages = run.lock["stages"]
     needed, wanted = [], {out["path"] for out in stages.get("evaluate", {}).get("outs", [])}
     left = list(stages.values())
@@ -98,39 +102,48 @@ def _stages(run: Run) -> list[Mapping[str, Any]]:
 
 
 def _hashes(run: Run, stages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the hashes of all that stages read and wrote, by path, the data set's name left out."""
+    """Return hashes of the dependencies and outputs of stages by path, data paths without the name of the data set."""
     dataset = str(run.params["dataset"]["name"])
     hashes = {}
     for stage in stages:
         for each in [*stage.get("deps", []), *stage.get("outs", [])]:
-            path = "/".join("<dataset>" if part == dataset else part for part in each["path"].split("/"))
+            path = str(each["path"])
+            if not path.startswith(_CODE):
+                path = "/".join("<dataset>" if part == dataset else part for part in path.split("/"))
             hashes[path] = str(each.get("md5"))
     return hashes
 
 
+def _code(a: Run, b: Run, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the files that differ below paths of dvc.lock; a path below which git lists none is returned itself."""
+    found: list[str] = []
+    for path in paths:
+        found += changed_files(a.revision, b.revision, path) or [path]
+    return tuple(found)
+
+
 def _stale(run: Run, stages: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Say which parameters say other than what the results of a run were made with."""
-    says = dict(_leaves(run.params))
+    """Yield a caution for each parameter of params.yaml that differs from the value the results were made with."""
+    current = dict(_leaves(run.params))
     for stage in stages:
         used = stage.get("params", {}).get("params.yaml", {})
         for key, old in _leaves(used):
-            if key in says and says[key] != old:
+            if key in current and current[key] != old:
                 yield (
-                    f"caution: {run.name}: its params.yaml says {key} {_text(says[key])}, but its results were made "
-                    f"with {_text(old)}; run `dvc repro` there"
+                    f"caution: {run.name}: params.yaml sets {key} to {_as_yaml(current[key])}, but the results were "
+                    f"made with {_as_yaml(old)}; run `dvc repro` there"
                 )
 
 
-def _data(path: str) -> str | None:
-    """Call a file of data by its name; None: it is code, or follows from what has one."""
+def _data_name(path: str) -> str | None:
+    """Return the name of differing data; None for code and for what follows from other data."""
     for pattern, name in _DATA.items():
         if path.startswith(pattern) or path.endswith(f"/{pattern}"):
             return name
-    return None if path.startswith((*_CODE, *_MADE[1:], "data/tables/", "data/examples/")) else path
+    return None if path.startswith((*_CODE, *_DERIVED)) else path
 
 
-def _text(value: Any) -> str:
-    """Write a value as YAML does."""
+def _as_yaml(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

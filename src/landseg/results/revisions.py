@@ -1,4 +1,4 @@
-"""Revisions: git commits, tags and DVC experiments by name, and the files that they hold."""
+"""Revisions: git commits, tags, branches and DVC experiments by name, and the results in them."""
 
 import subprocess
 from functools import partial
@@ -6,50 +6,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landseg.core.errors import LandsegError
-from landseg.results.run import Run
+from landseg.results.run import WORKSPACE, Run, workspace_run
 
 if TYPE_CHECKING:
-    from dvc.api import DVCFileSystem  # a second to import
-
-#: The name of what is not committed yet.
-WORKSPACE = "workspace"
+    from dvc.api import DVCFileSystem  # takes a second to import
 
 
 def run_git(*arguments: str) -> str:
-    """Run git and return what it prints.
+    """Run git and return its standard output.
 
     Raises:
-        LandsegError: git is missing, this is no repository, or git says no.
+        LandsegError: git is not installed, the folder is not in a repository, or git fails.
     """
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607  # the user's own git
     except FileNotFoundError:
-        raise LandsegError("git: not there; install it") from None
+        raise LandsegError("git: command not found; install git") from None
     if "not a git repository" in done.stderr:
-        raise LandsegError(f"{Path.cwd()}: lies in no git repository; run this in the folder of the project")
+        raise LandsegError(f"{Path.cwd()}: not in a git repository; run this in the project folder")
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it says no"]
-        raise LandsegError(f"git {arguments[0]}: {said[0]}")
+        lines = done.stderr.strip().splitlines() or ["failed without a message"]
+        raise LandsegError(f"git {arguments[0]}: {lines[0]}")
     return done.stdout
 
 
 def list_experiments() -> dict[str, str]:
-    """Return all DVC experiments of this repository: full commit hashes by name, the newest last."""
+    """Return the DVC experiments of this repository: full commit hashes by name, newest last."""
     listed = run_git("for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
     found = {}
     for line in listed.splitlines():
         reference, commit = line.split()
         parts = reference.split("/")
-        if len(parts) == 5:  # refs/exps/<2 digits of the baseline>/<the rest>/<name>; DVC keeps others beside them
+        if len(parts) == 5:  # refs/exps/<2 digits of the baseline>/<the rest>/<name>; DVC keeps other references too
             found[parts[-1]] = commit
     return found
 
 
 def resolve_revision(name: str) -> str:
-    """Return the full commit hash of a revision: a commit, tag, branch or DVC experiment.
+    """Return the full commit hash of a commit, tag, branch or DVC experiment.
 
     Raises:
-        LandsegError: there is no such revision.
+        LandsegError: the revision is unknown.
     """
     try:
         found = list_experiments().get(name)
@@ -61,55 +58,75 @@ def resolve_revision(name: str) -> str:
         return run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except LandsegError:
         raise LandsegError(
-            f"{name}: no git revision and no DVC experiment; `git log` and `dvc exp list -A` list them"
+            f"{name}: unknown git revision or DVC experiment; list them with `git log` and `dvc exp list -A`"
         ) from None
 
 
-def load_run(name: str, called: str | None = None) -> Run:
-    """Return the results of a revision, or those of the workspace by its name 'workspace'.
+def changed_files(a: str, b: str, path: str) -> list[str]:
+    """Return the files below a path that differ between two revisions, sorted; none if git does not know them.
 
     Args:
-        name: a commit, tag, branch, DVC experiment, or 'workspace'.
-        called: what to call it; None: by its name.
+        a: a commit, or 'workspace' for the working tree with its untracked files.
+        b: the other.
+        path: a file or folder, relative to the working directory.
+    """
+    if a == b:
+        return []
+    commits = [revision for revision in (a, b) if revision != WORKSPACE]
+    try:
+        listed = run_git("diff", "--name-only", "--no-renames", "--relative", "-z", *commits, "--", path)
+        if WORKSPACE in (a, b):
+            listed += run_git("ls-files", "--others", "--exclude-standard", "-z", "--", path)
+    except LandsegError:
+        return []
+    return sorted(filter(None, listed.split("\0")))
+
+
+def load_run(name: str, title: str | None = None) -> Run:
+    """Return the results of a revision, or of the working tree.
+
+    Args:
+        name: a commit, tag, branch or DVC experiment, or 'workspace'.
+        title: display name of the run; by default `name`.
 
     Raises:
-        LandsegError: there is no such revision.
+        LandsegError: the revision is unknown.
     """
     if name == WORKSPACE:
-        return Run(called or name, WORKSPACE, lambda path: Path(path).read_bytes())
+        return workspace_run(title or name)
     commit = resolve_revision(name)
-    return Run(called or name, commit[:7], partial(_read, commit))
+    return Run(title or name, commit[:7], partial(_read, commit))
 
 
 def _read(commit: str, path: str) -> bytes:
-    """Return a file as a commit holds it: from git, or else from DVC's cache.
+    """Return a file of a commit, from git or from DVC's cache.
 
     Raises:
-        FileNotFoundError: the commit knows no such file.
-        LandsegError: it does, but neither the cache nor a remote has it.
+        FileNotFoundError: the commit has no such file.
+        LandsegError: the commit has it, but neither the cache nor a remote does.
     """
-    # Nearly all is in git, which answers within milliseconds; DVC alone takes a second to import.
+    # Git holds nearly all files and answers within milliseconds; importing DVC alone takes a second.
     done = subprocess.run(["git", "cat-file", "blob", f"{commit}:./{path}"], capture_output=True)  # noqa: S603, S607
-    return _cached(commit, path) if done.returncode else done.stdout
+    return _read_from_dvc(commit, path) if done.returncode else done.stdout
 
 
-def _cached(commit: str, path: str) -> bytes:
+def _read_from_dvc(commit: str, path: str) -> bytes:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
 
     try:
         files = DVCFileSystem(rev=commit)
         if files.isfile(path):
-            return _fetched(files, commit, path)
+            return _read_cached(files, commit, path)
     except (DvcException, OSError):
-        pass  # such as a dvc.yaml that cannot be read: whatever it is, the file cannot be had
+        pass  # for example an invalid dvc.yaml: the file cannot be read, whatever the reason
     raise FileNotFoundError(path)
 
 
-def _fetched(files: "DVCFileSystem", commit: str, path: str) -> bytes:
+def _read_cached(files: "DVCFileSystem", commit: str, path: str) -> bytes:
     try:
         return bytes(files.read_bytes(path))
     except OSError:
         raise LandsegError(
-            f"{path} of {commit[:7]}: not in DVC's cache; fetch it by `dvc pull`, or run `dvc repro` on that revision"
+            f"{path} of {commit[:7]}: not in DVC's cache; run `dvc pull`, or `dvc repro` on that revision"
         ) from None

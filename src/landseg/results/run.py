@@ -1,6 +1,6 @@
-"""What a run left behind: its parameters, scores, curves and tables, from the workspace or from any revision.
+"""Results of a run: parameters, scores, learning curves and tables, from the workspace or a git revision.
 
-All of it is in git but for the tiles that are looked at, which are in DVC's cache.
+Git holds all files except the example tiles, which are in DVC's cache.
 """
 
 import csv
@@ -23,7 +23,7 @@ from landseg.core.paths import Paths
 from landseg.evaluate.examples import ExampleTile, read_examples
 from landseg.metrics import Scores
 
-#: Learning curves, by what is drawn of them: file under results/train/plots/metrics.
+#: Files of the learning curves, under results/train/plots/metrics.
 CURVES = {
     "train/loss": "train/loss.tsv",
     "val/loss": "val/loss.tsv",
@@ -33,34 +33,40 @@ CURVES = {
     "val/accuracy": "val/accuracy.tsv",
 }
 
-#: Returns the content of a file of the project, by its path; raises FileNotFoundError.
+#: Name of the uncommitted state of the working tree, beside the names of revisions.
+WORKSPACE = "workspace"
+
+#: What to do about missing or outdated results.
+RERUN = "run `dvc repro` there and commit the results"
+
+#: Returns the content of a file of the project by its path; raises FileNotFoundError.
 Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True)
 class Run:
-    """The results of one run."""
+    """The results of one run; files are read on first use."""
 
-    #: What a person calls it: a revision as typed, or a cell of a study.
+    #: Display name: a revision as typed, or a cell of a study.
     name: str
-    #: Short hash of the git commit that holds it; 'workspace' where none does.
+    #: Short hash of the git commit, or 'workspace'.
     revision: str
     read: Read
 
     @cached_property
     def params(self) -> dict[str, Any]:
         """params.yaml."""
-        return self._mapping("params.yaml", YAML(typ="safe").load)
+        return self._mapping("params.yaml")
 
     @cached_property
     def lock(self) -> dict[str, Any]:
-        """dvc.lock: what its results came from."""
-        return self._mapping("dvc.lock", YAML(typ="safe").load)
+        """dvc.lock: hashes and parameters of the stages that produced the results."""
+        return self._mapping("dvc.lock")
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """results/metrics.json: see docs/scores.md."""
-        return self._json("results/metrics.json")
+        """results/metrics.json (see docs/scores.md); for scores use `scores`."""
+        return self._mapping("results/metrics.json")
 
     @cached_property
     def scores(self) -> Scores:
@@ -72,23 +78,21 @@ class Run:
         try:
             return Scores.from_mapping(self.metrics)
         except KeyError as error:
-            raise LandsegError(
-                f"{self.name}: results/metrics.json has no {error.args[0]}; run `dvc repro` there, and commit it"
-            ) from None
+            raise LandsegError(f"{self.name}: results/metrics.json has no {error.args[0]}; {RERUN}") from None
 
     @cached_property
     def split(self) -> dict[str, Any]:
         """results/split.json."""
-        return self._json("results/split.json")
+        return self._mapping("results/split.json")
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """results/train/metrics.json: parameters, best epoch, speed."""
-        return self._json("results/train/metrics.json")
+        """results/train/metrics.json: parameter count, best epoch, throughput."""
+        return self._mapping("results/train/metrics.json")
 
     @cached_property
     def curves(self) -> dict[str, list[float]]:
-        """Learning curves, by the names in CURVES: a value an epoch."""
+        """Learning curves by the names in CURVES: one value per epoch."""
         return {name: self._column(f"results/train/plots/metrics/{file}") for name, file in CURVES.items()}
 
     @cached_property
@@ -99,26 +103,26 @@ class Run:
 
     @cached_property
     def confusion(self) -> Counts:
-        """(K, K) int64 pixels of the whole part; rows: target, columns: prediction."""
+        """(K, K) int64 confusion matrix of the scored split; rows: target, columns: prediction."""
         matrix: Counts = self._matrices("results/confusion.csv", lambda _: "")[1][0]
         return matrix
 
     @cached_property
     def units(self) -> tuple[list[str], Counts]:
-        """What the bootstrap draws, places or groups: their S names in order, and (S, K, K) int64 pixels."""
+        """Units of the bootstrap (locations or groups): S names, sorted, and (S, K, K) int64 confusion matrices."""
         return self._matrices("results/scenes.csv", lambda row: row["unit"])
 
     @cached_property
     def examples(self) -> list[ExampleTile]:
-        """The tiles that are looked at, the worst first."""
+        """The example tiles, worst first."""
         path = Paths(self.metrics["dataset"]).examples.as_posix()
         return read_examples(io.BytesIO(self._file(path)))
 
     def score(self, key: str) -> float | None:
-        """Return a score of metrics.json by its key, such as macro_miou or per_class.road.iou.
+        """Return a score of metrics.json by its dotted key, such as macro_miou or per_class.road.iou.
 
         Raises:
-            KeyError: there is none, or it is no number.
+            KeyError: the key is unknown, or its value is not a number.
         """
         found: Any = self.metrics
         for name in key.split("."):
@@ -133,23 +137,10 @@ class Run:
         try:
             return self.read(path)
         except FileNotFoundError:
-            raise LandsegError(
-                f"{self.name}: has no {path}; run `dvc repro` there, and commit what it writes"
-            ) from None
+            raise LandsegError(f"{self.name}: {path} not found; {RERUN}") from None
 
-    def _json(self, path: str) -> dict[str, Any]:
-        return self._mapping(path, json.loads)
-
-    def _mapping(self, path: str, load: Callable[[bytes], Any]) -> dict[str, Any]:
-        try:
-            content = load(self._file(path))
-        except (ValueError, YAMLError):
-            content = None
-        if not isinstance(content, dict):
-            raise LandsegError(
-                f"{self.name}: {path} cannot be read, perhaps for marks of a merge; mend it, or run `dvc repro` there"
-            )
-        return content
+    def _mapping(self, path: str) -> dict[str, Any]:
+        return parse_mapping(self._file(path), path, f"{self.name}: {path}")
 
     def _rows(self, path: str, delimiter: str = ",") -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self._file(path).decode()), delimiter=delimiter))
@@ -168,6 +159,28 @@ class Run:
         return names, matrices
 
 
-def workspace_run() -> Run:
+def workspace_run(name: str = "this run") -> Run:
     """Return the results in the working tree."""
-    return Run("this run", "workspace", lambda path: Path(path).read_bytes())
+    return Run(name, WORKSPACE, lambda path: Path(path).read_bytes())
+
+
+def parse_mapping(content: bytes | str, path: str, title: str = "") -> dict[str, Any]:
+    """Parse a JSON or YAML file that holds a mapping, such as dvc.lock.
+
+    Args:
+        content: of the file.
+        path: of the file; one that ends with .json is parsed as JSON.
+        title: the start of the message; by default the path.
+
+    Raises:
+        LandsegError: the content is not a mapping, for example because of merge conflict markers.
+    """
+    try:
+        parsed = json.loads(content) if path.endswith(".json") else YAML(typ="safe").load(content)
+    except (ValueError, YAMLError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise LandsegError(
+            f"{title or path}: cannot be parsed, possibly merge conflict markers; fix it or restore it from git"
+        )
+    return parsed

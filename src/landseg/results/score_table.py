@@ -1,4 +1,4 @@
-"""The table of runs: a row a run, with everything that a score must not be shown without."""
+"""Score table of runs: one row per run with its split, leakage, scores, intervals and training cost."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from landseg.results.run import Run
+from landseg.results.wording import LEAKAGE_TERMS
 
 ColumnKind = Literal["text", "score", "share", "count", "number"]
 CellValue = str | float | None
@@ -14,7 +15,7 @@ CellValue = str | float | None
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """A column: its key in the CSV, its heading, what it means, and how its values are written."""
+    """A column: key in the CSV, heading, description and number format."""
 
     key: str
     title: str
@@ -24,69 +25,78 @@ class ScoreColumn:
 
 PAPER = "paper_reported"
 
+
+def _leakage_column(key: str, title: str, leakage: str) -> ScoreColumn:
+    meaning = f"share of scored tiles that share {LEAKAGE_TERMS[leakage]} with a training tile"
+    return ScoreColumn(key, title, meaning, "share")
+
+
 _FRONT = (
-    ScoreColumn("run", "run", "what was run", "text"),
-    ScoreColumn(
-        "strategy", "strategy", "how tiles were dealt out: random (tiles), official, scene, group or block", "text"
-    ),
+    ScoreColumn("run", "run", "name of the run", "text"),
+    ScoreColumn("strategy", "strategy", "split strategy: random (tiles), official, scene, group or block", "text"),
     ScoreColumn("split", "split", "the split that was scored", "text"),
-    ScoreColumn("leak_edge", "edge leak", "share of its tiles that share an edge with a training tile", "share"),
-    ScoreColumn("leak_corner", "corner leak", "share of its tiles that touch a training tile", "share"),
-    ScoreColumn("leak_scene", "scene leak", "share of its tiles whose scene also trains", "share"),
-    ScoreColumn("macro_miou", "macro mIoU", "mean of the IoU over classes, background included", "score"),
-    ScoreColumn("macro_miou_low", "low", "lower end of its 95 % interval", "score"),
-    ScoreColumn("macro_miou_high", "high", "upper end of its 95 % interval", "score"),
-    ScoreColumn("interval_units", "units", "places, or groups of them, that the interval is drawn over", "count"),
-    ScoreColumn("without_background", "without background", "the same without the background class", "score"),
+    _leakage_column("leak_edge", "edge leak", "edge"),
+    _leakage_column("leak_corner", "corner leak", "edge_or_corner"),
+    _leakage_column("leak_location", "location leak", "same_location"),
+    ScoreColumn("macro_miou", "macro mIoU", "mean IoU over classes, background included", "score"),
+    ScoreColumn("macro_miou_low", "low", "lower end of the 95 % interval of macro mIoU", "score"),
+    ScoreColumn("macro_miou_high", "high", "upper end of the 95 % interval of macro mIoU", "score"),
+    ScoreColumn("interval_units", "units", "locations or groups that the interval is resampled over", "count"),
+    ScoreColumn("without_background", "without background", "macro mIoU without the background class", "score"),
     ScoreColumn("micro_iou", "micro IoU", "IoU over the pixels of all classes together", "score"),
-    ScoreColumn("paper_iou", "paper IoU", "micro IoU of one-hot channels over 0.5, averaged over batches", "score"),
+    ScoreColumn("paper_iou", "paper IoU", "micro IoU of one-hot channels above 0.5, averaged over batches", "score"),
 )
 _PAPER = ScoreColumn(
-    PAPER, "paper reports of its own data", "to be held beside paper IoU alone, never macro mIoU", "score"
+    PAPER, "reported by the paper", "on the paper's own data; compare with paper IoU, never with macro mIoU", "score"
 )
 _BACK = (
     ScoreColumn("parameters", "parameters", "trainable weights", "count"),
-    ScoreColumn("train_tiles", "training tiles", "tiles in the training part", "count"),
-    ScoreColumn("epochs", "epochs", "passes over the training part", "count"),
-    ScoreColumn("images_per_second", "images/s", "training tiles a second, median epoch", "number"),
-    ScoreColumn("peak_memory_gb", "peak GB", "most memory while training, GB", "number"),
-    ScoreColumn("seconds", "seconds", "training, all epochs", "number"),
-    ScoreColumn("revision", "revision", "git commit that holds the run", "text"),
+    ScoreColumn("train_tiles", "training tiles", "tiles in the training set", "count"),
+    ScoreColumn("epochs", "epochs", "passes over the training set", "count"),
+    ScoreColumn("images_per_second", "images/s", "training tiles per second, median over epochs", "number"),
+    ScoreColumn("peak_memory_gb", "peak GB", "peak memory during training, GB", "number"),
+    ScoreColumn("seconds", "seconds", "training time, all epochs", "number"),
+    ScoreColumn("revision", "revision", "git commit of the run", "text"),
 )
 
 
 def score_columns(runs: Sequence[Run], paper: Mapping[str, float] | None = None) -> list[ScoreColumn]:
-    """Return the columns of a table of runs, those of all their classes included."""
+    """Return the columns of a score table, with one per class of any run.
+
+    Args:
+        runs: the rows.
+        paper: scores reported by a paper, by run name.
+    """
     names = dict.fromkeys(each.name for run in runs for each in run.classes)
-    classes = [ScoreColumn(f"iou_{name}", f"{name}", f"IoU of {name}", "score") for name in names]
+    classes = [ScoreColumn(f"iou_{name}", name, f"IoU of {name}", "score") for name in names]
     return [*_FRONT, *([_PAPER] if paper else []), *classes, *_BACK]
 
 
 def score_values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str, CellValue]:
-    """Return the values of a run by column key; what it does not have is None.
+    """Return the values of a run by column key; None where it has no value.
 
     Args:
         run: the run.
-        paper: what a paper reports, by the names of runs.
+        paper: scores reported by a paper, by run name.
     """
-    scores, leak, training = run.metrics, run.metrics["leakage"] or {}, run.training
+    scores, leakage, training = run.scores, run.metrics["leakage"] or {}, run.training
     speed = training["speed"]
     return {
         "run": run.name,
-        "strategy": _split(run),
-        "split": scores["split"],
-        "leak_edge": leak.get("edge"),
-        "leak_corner": leak.get("edge_or_corner"),
-        "leak_scene": leak.get("same_location"),
-        "macro_miou": scores["macro_miou"],
-        "macro_miou_low": scores["macro_miou_low"],
-        "macro_miou_high": scores["macro_miou_high"],
-        "interval_units": scores["interval_units"],
-        "without_background": scores["macro_miou_without_background"],
-        "micro_iou": scores["micro_iou"],
-        "paper_iou": scores["paper_iou"],
+        "strategy": _strategy(run),
+        "split": run.metrics["split"],
+        "leak_edge": leakage.get("edge"),
+        "leak_corner": leakage.get("edge_or_corner"),
+        "leak_location": leakage.get("same_location"),
+        "macro_miou": scores.macro_miou,
+        "macro_miou_low": scores.macro_miou_low,
+        "macro_miou_high": scores.macro_miou_high,
+        "interval_units": scores.interval_units,
+        "without_background": scores.macro_miou_without_background,
+        "micro_iou": scores.micro_iou,
+        "paper_iou": run.metrics["paper_iou"],
         PAPER: (paper or {}).get(run.name),
-        **{f"iou_{name}": of["iou"] for name, of in scores["per_class"].items()},
+        **{f"iou_{name}": of_class.iou for name, of_class in scores.per_class.items()},
         "parameters": training["parameters"],
         "train_tiles": run.split["splits"]["train"]["tiles"],
         "epochs": training["step"] + 1,
@@ -97,8 +107,8 @@ def score_values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str
     }
 
 
-def _split(run: Run) -> str:
-    """Return the strategy of a split, and what its training part is skewed to."""
+def _strategy(run: Run) -> str:
+    """Return the split strategy, with the skew of the training set if it has one."""
     skew = run.split.get("skew")
     if not skew or skew["control"]:
         return str(run.split["strategy"])
@@ -106,7 +116,7 @@ def _split(run: Run) -> str:
 
 
 def format_value(column: ScoreColumn, value: CellValue) -> str:
-    """Write a value as a person reads it."""
+    """Format a value by the kind of its column; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, str) or column.kind == "text":
@@ -122,18 +132,18 @@ def format_value(column: ScoreColumn, value: CellValue) -> str:
             return f"{value:,.1f}"
 
 
-def as_csv(rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]) -> str:
-    """Return rows as CSV, numbers in full, by the columns' keys."""
+def as_csv(rows: Sequence[Mapping[str, CellValue]], columns: Sequence[ScoreColumn]) -> str:
+    """Return rows as CSV with the column keys as header and unrounded numbers."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [column.key for column in of], extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, [column.key for column in columns], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def as_markdown(rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]) -> str:
-    """Return rows as a Markdown table; columns that are empty throughout are left out."""
-    filled = [column for column in of if any(row.get(column.key) is not None for row in rows)]
+def as_markdown(rows: Sequence[Mapping[str, CellValue]], columns: Sequence[ScoreColumn]) -> str:
+    """Return rows as a Markdown table without columns that are empty in all rows."""
+    filled = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     lines = [
         "| " + " | ".join(column.title for column in filled) + " |",
         "|" + "|".join("---" if column.kind == "text" else "---:" for column in filled) + "|",

@@ -1,0 +1,48 @@
+"""Names and phrases for splits, bootstrap units and leakage, shared by reports, comparisons and model cards."""
+
+from collections.abc import Mapping
+
+from landseg.results.run import Run
+
+#: Splits by key, spelled out.
+SPLIT_NAMES = {"train": "training set", "val": "validation set", "test": "test set"}
+
+#: Below this many units an interval is too narrow: a nominal 95 % interval of two equal settings covers zero in 74 % of
+#: simulations with 3 units, 84 % with 6, 92 % with 12 and 95 % with 40.
+FEW_UNITS = 10
+
+#: Kinds of leakage: what a scored tile shares with a training tile.
+LEAKAGE_TERMS = {
+    "edge": "an edge",
+    "edge_or_corner": "an edge or corner",
+    "same_location": "a location",
+    "same_group": "a group",
+}
+
+
+def unit_noun(run: Run) -> str:
+    """Return the noun for the units of the bootstrap: scenes (locations with one date each), locations or groups."""
+    over = str(run.metrics["interval_over"])
+    return "scenes" if over == "locations" and run.metrics["locations"] == run.metrics["scenes"] else over
+
+
+def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
+    """Describe the leakage of a split, such as "25.0 % of test tiles share an edge with a training tile".
+
+    Args:
+        leakage: shares of its tiles by the keys of LEAKAGE_TERMS; None where unknown.
+        split: train, val or test.
+
+    Returns:
+        The sentence without a full stop; empty if nothing is known.
+    """
+    known = {key: share for key, term in LEAKAGE_TERMS.items() if (share := leakage.get(key)) is not None}
+    found = {LEAKAGE_TERMS[key]: share for key, share in known.items() if share}
+    if not known:
+        return ""
+    if not found:
+        terms = [LEAKAGE_TERMS[key] for key in known if key != "edge" or "edge_or_corner" not in known]
+        return f"no {split} tile shares {' or '.join(terms)} with a training tile"
+    (first, share), *others = found.items()
+    rest = "".join(f", {100 * other:.1f} % {term}" for term, other in others)
+    return f"{100 * share:.1f} % of {split} tiles share {first} with a training tile{rest}"
