@@ -63,8 +63,8 @@ def test_unknown_key_like_no_other(tmp_path: Path) -> None:
         ("size: 512", "size: 500", "tile.size = 500: input should be a multiple of 32"),
         ("size: 512", "size: large", "tile.size = 'large': input should be a valid integer, unable to parse"),
         ("edge: pad", "edge: padd", "tile.edge = 'padd': must be 'drop' or 'pad'; did you mean pad?"),
-        ("background: background", "background: backgrund", "dataset.background = 'backgrund': no class has that name"),
-        ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore holds a colour, and dataset.mask_values = ids has none"),
+        ("background: background", "background: backgrund", "dataset.background = 'backgrund': unknown class"),
+        ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore contains a colour, but dataset.mask_values is ids"),
         (
             "max_cloud_share: 0.2",
             "max_cloud_share: 0.2\n  method: scl",
@@ -117,26 +117,26 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
         ("landcovernet", "region: af", "region: EU", "; did you mean eu?"),
         ("landcovernet", "region: af", "region: oceania", "; did you mean au?"),
         ("landcovernet", "name: landcovernet", "name: landcovernett", "; did you mean landcovernet?"),
-        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: must be a number from 1, a list of ids such as"),
+        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: must be a positive number, a list of ids such as"),
         (
             "landcovernet",
             "chips: 120",
             "chips: []",
-            "dataset.chips = []: must be a number from 1, a list of ids such as",
+            "dataset.chips = []: must be a positive number, a list of ids such as",
         ),
-        ("landcovernet", "chips: 120", "chips: true", "dataset.chips = True: must be a number from 1"),
+        ("landcovernet", "chips: 120", "chips: true", "dataset.chips = True: must be a positive number"),
         (
             "landcovernet",
             "chips: 120",
             "chips: [29NMG21]",
-            "dataset.chips: '29NMG21' is no id of a chip; write it in quo",
+            "dataset.chips: '29NMG21' is not a chip id; write ids in quo",
         ),
-        ("ghana", "chips: 400", 'chips: "002990"', "dataset.chips = '002990': must be a number from 1, a list of ids"),
+        ("ghana", "chips: 400", 'chips: "002990"', "dataset.chips = '002990': must be a positive number, a list of ids"),
         (
             "ghana",
             "chips: 400",
             "chips: [2990]",
-            'dataset.chips: 2990 is no id of a chip; write it in quotes, as in ["0',
+            'dataset.chips: 2990 is not a chip id; write ids in quotes, as in ["0',
         ),
         (
             "landcoverai",
@@ -145,14 +145,14 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "download.source = mlhub: only landcovernet and g",
         ),
         ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
-        ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates must rise from the first to the last"),
+        ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates: the first date must not be later than the last"),
         (
             "landcovernet",
             '"2018-12-31"]',
             '"2018-31-12"]',
             "dataset.dates.1 = '2018-31-12': input should be a valid date",
         ),
-        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [red, red]  # c", "dataset.bands: names one thing"),
+        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [red, red]  # c", "dataset.bands: contains duplicates"),
         ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
         (
             "landcovernet",
@@ -183,7 +183,7 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "ghana",
             "strategy: official",
             "strategy: random",
-            "split.strategy random: the positions of this data set are",
+            "split.strategy random: chip positions of this dataset are",
         ),
         (
             "ghana",
@@ -211,7 +211,7 @@ def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, me
 def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
     text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(LandsegError, match=r"dataset\.ignore holds an id, and dataset\.mask_values = rgb has none"):
+    with pytest.raises(LandsegError, match=r"dataset\.ignore contains an id, but dataset\.mask_values is rgb; list colours"):
         check_params(tmp_path / "params.yaml")
 
 

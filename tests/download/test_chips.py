@@ -307,11 +307,11 @@ def test_an_item_without_source_links(chips: list[Chip], tmp_path: Path, monkeyp
 def test_a_file_that_cannot_be_had(coop: S3Server, hub: MLHubServer, tmp_path: Path) -> None:
     key = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03/31PWT_03_2018_LC_10m.tif"
     coop.faults("radiantearth", key, [Status(404)] * 9)
-    assert f"{key}: the server answers 404" in refused(from_coop, coop, tmp_path)
+    assert f"{key}: the server returned 404" in refused(from_coop, coop, tmp_path)
     hub.asset("ref_landcovernet_af_v1_labels", "ref_landcovernet_af_v1_labels_31PWT_03", "labels.tif").faults = iter(
         [Cut(after=100), Status(403)]
     )
-    assert "labels_31PWT_03/labels.tif: the server answers 403" in refused(from_hub, tmp_path)
+    assert "labels_31PWT_03/labels.tif: the server returned 403" in refused(from_hub, tmp_path)
 
 
 # Ghana

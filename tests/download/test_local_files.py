@@ -1,4 +1,4 @@
-"""Files that are on this machine already."""
+"""FileStore that are on this machine already."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from helpers.rasters import tif, truncate
 from landseg.core.errors import LandsegError
 from landseg.download.inventory import FileInventory
 from landseg.download.local_files import LocalFiles
-from landseg.download.remote_file import Files, Remote
+from landseg.download.remote_file import FileStore, RemoteFile
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_where_they_lie(folder: Path) -> None:
     local = LocalFiles(folder)
-    files: Files = local
+    files: FileStore = local
     listed = local.listing()
     assert [remote.key for remote in listed] == ["dates.csv", "s2/a.tif"]
     assert files.missing(listed) == []
     assert files.fetch(listed, "chips") == {"dates.csv": folder / "dates.csv", "s2/a.tif": folder / "s2/a.tif"}
-    assert files.sizes([Remote("dates.csv", "")])[0].size == 11
+    assert files.sizes([RemoteFile("dates.csv", "")])[0].size == 11
     entry = files.entry(listed[0])
     assert (entry.size, entry.sha256) == (11, hashlib.sha256(b"0,20180112\n").hexdigest())
     assert entry.url == str(folder / "dates.csv")

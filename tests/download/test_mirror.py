@@ -21,8 +21,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from landseg.core.errors import LandsegError
-from landseg.download.mirror import MANIFEST, Store
-from landseg.download.remote_file import Files, Remote, inside
+from landseg.download.mirror import MANIFEST, Mirror
+from landseg.download.remote_file import FileStore, RemoteFile, inside
 
 
 def chip(seed: int = 0, placed: bool = True) -> bytes:
@@ -50,16 +50,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def store(folder: Path, attempts: int = 3, timeout: float = 5, connections: int = 4) -> Store:
-    return Store(folder, timeout, attempts, connections, backoff=0.001)
+def store(folder: Path, attempts: int = 3, timeout: float = 5, connections: int = 4) -> Mirror:
+    return Mirror(folder, timeout, attempts, connections, backoff=0.001)
 
 
-def serve(server: FileServer, key: str = "s2/a.tif", body: bytes = CHIP, **known: Any) -> tuple[Remote, File]:
+def serve(server: FileServer, key: str = "s2/a.tif", body: bytes = CHIP, **known: Any) -> tuple[RemoteFile, File]:
     """Serve a file; return it as a listing would, and as the server has it."""
-    return Remote(key, server.url(f"/{key}"), **known), server.add(f"/{key}", body)
+    return RemoteFile(key, server.url(f"/{key}"), **known), server.add(f"/{key}", body)
 
 
-def several(server: FileServer, count: int) -> list[Remote]:
+def several(server: FileServer, count: int) -> list[RemoteFile]:
     return [serve(server, f"s2/{number:02}.tif", chip(number))[0] for number in range(count)]
 
 
@@ -73,7 +73,7 @@ class TestFetch:
     def test_files_lie_as_the_source_has_them(self, server: FileServer, folder: Path) -> None:
         raster, _ = serve(server, "s2/1/a.tif")
         table, _ = serve(server, "dates.csv", b"0,20180112\n")
-        files: Files = store(folder)
+        files: FileStore = store(folder)
         assert files.missing([raster, table]) == [raster, table]
         paths = files.fetch([raster, table], "chips")
         assert paths == {"s2/1/a.tif": folder / "s2/1/a.tif", "dates.csv": folder / "dates.csv"}
@@ -122,7 +122,7 @@ class TestFetch:
     def test_what_the_source_changed_comes_again(self, server: FileServer, folder: Path, known: dict[str, Any]) -> None:
         old, _ = serve(server, body=b"short" + CHIP, key="a.csv", etag='"one"')
         store(folder).fetch([old], "chips")
-        assert store(folder).missing([Remote(old.key, old.url, len(CHIP) + 5, "one")]) == []
+        assert store(folder).missing([RemoteFile(old.key, old.url, len(CHIP) + 5, "one")]) == []
         new, _ = serve(server, key="a.csv", **known)
         assert store(folder).missing([new]) == [new]
         assert store(folder).fetch([new], "chips")["a.csv"].read_bytes() == CHIP
@@ -147,7 +147,7 @@ class TestFetch:
 
     def test_entry_of_what_is_not_here(self, folder: Path) -> None:
         with pytest.raises(LandsegError, match=r"a\.tif: not there"):
-            store(folder).entry(Remote("a.tif", "http://127.0.0.1/a.tif"))
+            store(folder).entry(RemoteFile("a.tif", "http://127.0.0.1/a.tif"))
 
     def test_many_pictures_without_a_place(self, server: FileServer, folder: Path) -> None:
         body = chip(placed=False)  # opening one changes Python's warning filters for a moment, which threads share
@@ -160,7 +160,7 @@ class TestFetch:
 class TestSizes:
     def test_are_asked_where_unknown(self, server: FileServer, folder: Path) -> None:
         (unknown, _), (known, _) = serve(server), serve(server, "b.tif", size=7)
-        assert store(folder).sizes([known, unknown]) == [known, Remote(unknown.key, unknown.url, len(CHIP))]
+        assert store(folder).sizes([known, unknown]) == [known, RemoteFile(unknown.key, unknown.url, len(CHIP))]
         assert [(request.method, request.path) for request in server.requests] == [("HEAD", "/s2/a.tif")]
 
     def test_where_the_server_does_not_say(self, server: FileServer, folder: Path) -> None:
@@ -186,11 +186,11 @@ class TestSizes:
     def test_refusals(self, server: FileServer, folder: Path) -> None:
         remote, file = serve(server)
         file.faults = iter([Status(410), Status(503), Status(503), Status(503)])
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 410 .*download\.url"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server returned 410 .*download\.url"):
             store(folder).sizes([remote])
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 503 .*, 2 times in a row"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server returned 503 .*, 2 times in a row"):
             store(folder, attempts=2).sizes([remote])
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers 503 Service Unavailable; run"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server returned 503 Service Unavailable; run"):
             store(folder, attempts=1).sizes([remote])
 
 
@@ -198,7 +198,7 @@ class TestAdvice:
     """What to do is the caller's to say."""
 
     def test_in_every_message(self, server: FileServer, folder: Path) -> None:
-        files = Store(folder, 5, 1, advice="ask the publisher")
+        files = Mirror(folder, 5, 1, advice="ask the publisher")
         (gone, absent), (busy, broken), (spoilt, _) = (serve(server, f"{n}.csv") for n in range(3))
         absent.faults, broken.faults = itertools.repeat(Status(410)), itertools.repeat(Status(503))
         acts: list[Callable[[], object]] = [
@@ -219,7 +219,7 @@ class TestAdvice:
     def test_one_try_is_not_counted(self, server: FileServer, folder: Path) -> None:
         remote, file = serve(server)
         file.faults = itertools.repeat(Stall(after=0))
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server does not answer in time; .* are kept in "):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server timed out; .* are kept in "):
             store(folder, attempts=1, timeout=0.3).fetch([remote], "chips")
 
 
@@ -235,7 +235,7 @@ class TestBreaks:
         remote, file = serve(server)
         file.faults = itertools.repeat(Stall(after=0))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server does not answer in time, 2 times in a row"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server timed out, 2 times in a row"):
             store(folder, attempts=2, timeout=0.3).fetch([remote], "chips")
         assert time.monotonic() - started < 3
 
@@ -250,7 +250,7 @@ class TestBreaks:
     def test_refusal_is_final(self, server: FileServer, folder: Path, code: int) -> None:
         remote, file = serve(server)
         file.faults = itertools.repeat(Status(code))
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server answers {code} .*source to local"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: the server returned {code} .*source to local"):
             store(folder).fetch([remote], "chips")
         assert len(server.requests) == 1
         assert store(folder).missing([remote]) == [remote]
@@ -273,8 +273,8 @@ class TestBreaks:
         pairs = [(remote.key, remote.url) for remote in remotes]
         script = f"""
 from pathlib import Path
-from landseg.download.mirror import Remote, Store
-Store(Path({str(folder)!r}), 60, 1, 2).fetch([Remote(*pair) for pair in {pairs!r}], "chips")
+from landseg.download.mirror import RemoteFile, Mirror
+Mirror(Path({str(folder)!r}), 60, 1, 2).fetch([RemoteFile(*pair) for pair in {pairs!r}], "chips")
 """
         with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
             wait_until(lambda: len(store(folder).missing(remotes)) == 1)
@@ -291,10 +291,10 @@ Store(Path({str(folder)!r}), 60, 1, 2).fetch([Remote(*pair) for pair in {pairs!r
 import resource
 from pathlib import Path
 from landseg.core.errors import reporting
-from landseg.download.mirror import Remote, Store
+from landseg.download.mirror import RemoteFile, Mirror
 resource.setrlimit(resource.RLIMIT_FSIZE, ({HALF}, {HALF}))
 with reporting():
-    Store(Path({str(folder)!r}), 5, 1).fetch([Remote({remote.key!r}, {remote.url!r})], "chips")
+    Mirror(Path({str(folder)!r}), 5, 1).fetch([RemoteFile({remote.key!r}, {remote.url!r})], "chips")
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 1
@@ -356,7 +356,7 @@ class TestContent:
     )
     def test_raster_that_cannot_be_read(self, server: FileServer, folder: Path, body: bytes, fault: str) -> None:
         remote, _ = serve(server, body=body)
-        with pytest.raises(LandsegError, match=rf"^{remote.url}: .*{fault}.*, 2 times in a row; what came was removed"):
+        with pytest.raises(LandsegError, match=rf"^{remote.url}: .*{fault}.*, 2 times in a row; the file was deleted"):
             store(folder, attempts=2).fetch([remote], "chips")
         assert names(folder) == []
         assert len(server.requests) == 2
@@ -385,8 +385,8 @@ class TestSecrets:
     ) -> None:
         file = server.add(f"/big.csv?{self.SECRET}", bytes(3_000_000), faults=[Status(503), Cut(after=1_500_000)])
         file.faults = itertools.chain(file.faults, [Status(403)])
-        remote = Remote("big.csv", server.url(f"/big.csv?{self.SECRET}"))
-        with pytest.raises(LandsegError, match=rf"^{server.url('/big.csv')}: the server answers 403") as refused:
+        remote = RemoteFile("big.csv", server.url(f"/big.csv?{self.SECRET}"))
+        with pytest.raises(LandsegError, match=rf"^{server.url('/big.csv')}: the server returned 403") as refused:
             store(folder).fetch([remote], "chips")
         assert names(folder) == ["big.csv.part", "big.csv.part.json"]
         assert_hidden(self.SECRET, folder, str(refused.value), capsys.readouterr().err)
@@ -411,9 +411,9 @@ class TestSecrets:
     def test_in_no_error(self, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with pytest.raises(LandsegError) as refused:
-            store(folder, attempts=1).fetch([Remote("a.csv", url)], "chips")
+            store(folder, attempts=1).fetch([RemoteFile("a.csv", url)], "chips")
         with pytest.raises(LandsegError) as unasked:
-            store(folder, attempts=1).sizes([Remote("a.csv", url)])
+            store(folder, attempts=1).sizes([RemoteFile("a.csv", url)])
         assert_hidden(self.SECRET, folder, str(refused.value), str(unasked.value))
 
 
@@ -423,7 +423,7 @@ class TestKeys:
         ["../a.tif", "s2/../../a.tif", "/etc/a.tif", "C:/a.tif", "s2\\..\\a.tif", "", ".", "s2//a.tif", "s2/", "a\0b"],
     )
     def test_that_leave_the_folder_are_refused(self, server: FileServer, folder: Path, key: str) -> None:
-        remote = Remote(key, server.url("/a.tif"))
+        remote = RemoteFile(key, server.url("/a.tif"))
         for act in (store(folder).missing, lambda remotes: store(folder).fetch(remotes, "chips")):
             with pytest.raises(LandsegError, match="the source names a file so"):
                 act([remote])
@@ -438,7 +438,7 @@ class TestKeys:
         assert server.requests == []
 
     def test_of_every_other_kind_are_fine(self, folder: Path) -> None:
-        assert inside(folder, "s2/ä b+c..tif") == folder / "s2/ä b+c..tif"
+        assert path_below(folder, "s2/ä b+c..tif") == folder / "s2/ä b+c..tif"
 
 
 def assert_hidden(secret: str, folder: Path, *printed: str) -> None:

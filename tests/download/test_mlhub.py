@@ -24,11 +24,11 @@ from rich.filesize import decimal
 from landseg.core.errors import LandsegError
 from landseg.download.chips import Inventory
 from landseg.download.inventory import MlhubInventory, source
-from landseg.download.mirror import Store
+from landseg.download.mirror import Mirror
 from landseg.download.mlhub import Catalog
 from landseg.download.mlhub import server as host
 from landseg.download.params import DownloadParams
-from landseg.download.remote_file import Files, Remote
+from landseg.download.remote_file import FileStore, RemoteFile
 
 DATASET = "ref_landcovernet_af_v1"
 LABELS, IMAGES = f"{DATASET}_labels", f"{DATASET}_source_sentinel_2"
@@ -72,8 +72,8 @@ def catalog(folder: Path, dataset: str = DATASET, attempts: int = 2, timeout: fl
     return Catalog(dataset, folder, timeout, attempts)
 
 
-def store(tmp_path: Path, attempts: int = 2, timeout: float = 5) -> Store:
-    return Store(tmp_path / "store", timeout, attempts, backoff=0.001)
+def store(tmp_path: Path, attempts: int = 2, timeout: float = 5) -> Mirror:
+    return Mirror(tmp_path / "store", timeout, attempts, backoff=0.001)
 
 
 def assert_nothing_unpacked(folder: Path) -> None:
@@ -89,7 +89,7 @@ class TestCatalog:
         label = found.item(LABELS, "labels_1")
         assert (label.id, label.collection, label.date, label.bbox) == ("labels_1", LABELS, "2018-07-01", BOX)
         assert label.sources == [(IMAGES, "image_1")]
-        assert label.assets["labels"] == Remote(
+        assert label.assets["labels"] == RemoteFile(
             f"{DATASET}/{LABELS}/labels_1/labels.csv", server.url(f"/blobs/{DATASET}/{LABELS}/labels_1/labels.csv")
         )
         assert label.assets["readme"].key == f"{DATASET}/{LABELS}/_common/readme.pdf"  # once for all
@@ -302,7 +302,7 @@ class TestItem:
     def test_bucket_of_amazon(self, folder: Path, item: dict[str, Any]) -> None:
         item["assets"] = {"labels": {"href": "s3://a-bucket/some/labels.tif"}}
         self.write(folder, item)
-        assert catalog(folder).item(LABELS, "labels_1").assets["labels"] == Remote(
+        assert catalog(folder).item(LABELS, "labels_1").assets["labels"] == RemoteFile(
             f"{DATASET}/{LABELS}/labels_1/labels.tif", "https://a-bucket.s3.amazonaws.com/some/labels.tif"
         )
 
@@ -318,12 +318,12 @@ class TestItem:
     )
     def test_no_item(self, folder: Path, item: dict[str, Any], change: dict[str, Any], fault: str) -> None:
         self.write(folder, {**item, **change})
-        with pytest.raises(LandsegError, match=rf"labels_1/stac\.json: is no STAC item \(.*{fault}"):
+        with pytest.raises(LandsegError, match=rf"labels_1/stac\.json: not a STAC item \(.*{fault}"):
             catalog(folder).item(LABELS, "labels_1")
 
     def test_unreadable_or_absent(self, folder: Path, item: dict[str, Any]) -> None:
         (folder / DATASET / LABELS / "labels_1/stac.json").write_bytes(b'{"type": "Fea')
-        with pytest.raises(LandsegError, match=r"labels_1/stac\.json: is no STAC item"):
+        with pytest.raises(LandsegError, match=r"labels_1/stac\.json: not a STAC item"):
             catalog(folder).item(LABELS, "labels_1")
         with pytest.raises(LandsegError, match=r"labels_2/stac\.json: not there"):
             catalog(folder).item(LABELS, "labels_2")
@@ -337,14 +337,14 @@ class TestFaults:
     def test_stall_ends_in_time(self, server: MLHubServer, folder: Path) -> None:
         server.files[f"/mlhub/v1/datasets/{DATASET}"].faults = itertools.repeat(Stall(after=0))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match=r"/mlhub/v1/: the server does not answer in time, 2 times in a row"):
+        with pytest.raises(LandsegError, match=r"/mlhub/v1/: the server timed out, 2 times in a row"):
             catalog(folder, timeout=0.3)
         assert time.monotonic() - started < 5
 
     def test_stall_within_the_archive_ends_in_time(self, server: MLHubServer, folder: Path) -> None:
         server.catalog.faults = itertools.repeat(Stall(after=0))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match="the server does not answer in time, 2 times in a row"):
+        with pytest.raises(LandsegError, match="the server timed out, 2 times in a row"):
             catalog(folder, timeout=0.3)
         assert time.monotonic() - started < 10
 
@@ -354,14 +354,14 @@ class TestFaults:
 
     def test_busy_for_ever(self, server: MLHubServer, folder: Path) -> None:
         server.files[f"/mlhub/v1/datasets/{DATASET}"].faults = itertools.repeat(Status(503))
-        with pytest.raises(LandsegError, match=rf"/datasets/{DATASET}: the server answers 503 .*run again later"):
+        with pytest.raises(LandsegError, match=rf"/datasets/{DATASET}: the server returned 503 .*run again later"):
             catalog(folder)
         assert server.asked(f"/mlhub/v1/datasets/{DATASET}") == 2
 
     def test_no_archive_fails_at_once(self, server: MLHubServer, folder: Path) -> None:
         server.catalog.faults = itertools.repeat(Status(404))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match=rf"/blobs/{DATASET}\.tar\.gz: the server answers 404"):
+        with pytest.raises(LandsegError, match=rf"/blobs/{DATASET}\.tar\.gz: the server returned 404"):
             catalog(folder)
         assert time.monotonic() - started < 3
         assert server.asked(f"/blobs/{DATASET}.tar.gz") == 1
@@ -390,7 +390,7 @@ class TestFaults:
         monkeypatch.setenv("MLHUB_ROOT_URL", "http://127.0.0.1:9/")
         monkeypatch.setenv("MLHUB_API_KEY", KEY)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with pytest.raises(LandsegError, match=r"^http://127\.0\.0\.1:9/: the connection fails") as refused:
+        with pytest.raises(LandsegError, match=r"^http://127\.0\.0\.1:9/: the connection failed") as refused:
             catalog(folder, attempts=1)
         assert "1 times" not in str(refused.value)
         assert KEY not in str(refused.value)
@@ -427,7 +427,7 @@ class TestFaults:
     @pytest.mark.parametrize("body", [b"<html>Moved</html>", b"[]", b"{}", b"7"])
     def test_another_kind_of_server(self, server: MLHubServer, folder: Path, body: bytes) -> None:
         server.files[f"/mlhub/v1/datasets/{DATASET}"].body = body
-        with pytest.raises(LandsegError, match=rf"^{server.root}: the server does not answer as MLHub does"):
+        with pytest.raises(LandsegError, match=rf"^{server.root}: the server does not respond as MLHub does"):
             catalog(folder)
 
 
@@ -442,7 +442,7 @@ class TestArchive:
 
     def test_cut_for_ever(self, server: MLHubServer, folder: Path) -> None:
         server.catalog.faults = itertools.repeat(Cut(after=0))
-        with pytest.raises(LandsegError, match=r"the connection fails, 2 times in a row without getting further"):
+        with pytest.raises(LandsegError, match=r"the connection failed, 2 times in a row without progress"):
             catalog(folder)
         assert_nothing_unpacked(folder)
 
@@ -505,11 +505,11 @@ class TestAssets:
     """The client's faults with assets, which the store does not have."""
 
     @pytest.fixture
-    def assets(self, server: MLHubServer, folder: Path) -> list[Remote]:
+    def assets(self, server: MLHubServer, folder: Path) -> list[RemoteFile]:
         found = catalog(folder)
         return [asset for item in found.items(IMAGES) for asset in found.item(IMAGES, item).assets.values()]
 
-    def test_twice(self, server: MLHubServer, tmp_path: Path, assets: list[Remote]) -> None:
+    def test_twice(self, server: MLHubServer, tmp_path: Path, assets: list[RemoteFile]) -> None:
         paths = store(tmp_path).fetch(assets, "images")
         assert paths[f"{DATASET}/{IMAGES}/image_1/B02.csv"].read_bytes() == BODY
         paths[f"{DATASET}/{IMAGES}/image_1/B03.csv"].write_bytes(BODY[:100])
@@ -522,32 +522,32 @@ class TestAssets:
         ]
         assert fetched[3:] == [f"{IMAGES}/image_1/B03.csv"]  # a partial file is repaired
 
-    def test_the_key_stays_with_the_service(self, server: MLHubServer, tmp_path: Path, assets: list[Remote]) -> None:
+    def test_the_key_stays_with_the_service(self, server: MLHubServer, tmp_path: Path, assets: list[RemoteFile]) -> None:
         store(tmp_path).fetch(assets, "images")
         assert [asked.path for asked in server.requests if "/blobs/" in asked.path and KEY in str(asked)] == []
 
-    def test_absent_fails_at_once(self, server: MLHubServer, tmp_path: Path, assets: list[Remote]) -> None:
+    def test_absent_fails_at_once(self, server: MLHubServer, tmp_path: Path, assets: list[RemoteFile]) -> None:
         server.asset(IMAGES, "image_1", "B03.csv").faults = itertools.repeat(Status(404))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the server answers 404"):
+        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the server returned 404"):
             store(tmp_path).fetch(assets, "images")
         assert time.monotonic() - started < 3
 
-    def test_stall_ends_in_time(self, server: MLHubServer, tmp_path: Path, assets: list[Remote]) -> None:
+    def test_stall_ends_in_time(self, server: MLHubServer, tmp_path: Path, assets: list[RemoteFile]) -> None:
         server.asset(IMAGES, "image_1", "B03.csv").faults = itertools.repeat(Stall(after=100))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the server does not answer in time"):
+        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the server timed out"):
             store(tmp_path, timeout=0.3).fetch(assets, "images")
         assert time.monotonic() - started < 5
 
-    def test_never_short(self, server: MLHubServer, tmp_path: Path, assets: list[Remote]) -> None:
+    def test_never_short(self, server: MLHubServer, tmp_path: Path, assets: list[RemoteFile]) -> None:
         file = server.asset(IMAGES, "image_1", "B03.csv")
         file.faults = iter([Cut(after=70_000)])
         path = store(tmp_path).fetch(assets, "images")[f"{DATASET}/{IMAGES}/image_1/B03.csv"]
         assert path.read_bytes() == BODY[::-1]
         path.unlink()
         file.faults, file.ranges = itertools.repeat(Cut(after=70_000)), False
-        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the .*, 2 times in a row without getting further"):
+        with pytest.raises(LandsegError, match=r"/image_1/B03\.csv: the .*, 2 times in a row without progress"):
             store(tmp_path).fetch(assets, "images")
         assert not path.exists()
 
@@ -598,7 +598,7 @@ class TestHub:
 class TestSource:
     """What a data set gets for download.source = mlhub."""
 
-    def source(self, folder: Path, **download: Any) -> tuple[Inventory, Files]:
+    def source(self, folder: Path, **download: Any) -> tuple[Inventory, FileStore]:
         params = DownloadParams.model_validate(
             {"source": "mlhub", "folder": folder / "none", "timeout": 5, "attempts": 1} | download
         )
@@ -615,7 +615,7 @@ class TestSource:
         server.asset(IMAGES, "image_1", "B02.csv").faults = itertools.repeat(Status(403))
         assert files.sizes([asset]) == [asset]
         with pytest.raises(
-            LandsegError, match=rf"^{asset.url}: the server answers 403 Forbidden; remove (.*) to have"
+            LandsegError, match=rf"^{asset.url}: the server returned 403 Forbidden; remove (.*) to have"
         ) as (refused):
             files.fetch([asset], "images")
         assert f"remove {inventory.catalog.folder} to have the catalog" in str(refused.value)
@@ -626,6 +626,6 @@ def test_refused_elsewhere_is_not_about_the_key(folder: Path, server: MLHubServe
     with FileServer() as elsewhere:
         elsewhere.add("/a.tar.gz", b"", [Status(403)])
         server.redirect.faults = itertools.repeat(Status(303, (("Location", elsewhere.url("/a.tar.gz?sig=another")),)))
-        with pytest.raises(LandsegError, match=rf"^{elsewhere.url('/a.tar.gz')}: the server answers 403 "):
+        with pytest.raises(LandsegError, match=rf"^{elsewhere.url('/a.tar.gz')}: the server returned 403 "):
             catalog(folder)
         assert KEY not in str(elsewhere.requests)

@@ -12,7 +12,7 @@ from helpers.s3_server import S3Server
 from helpers.servers import Changed, Cut, FileServer, Stall, Status
 
 from landseg.core.errors import LandsegError
-from landseg.download.mirror import Store
+from landseg.download.mirror import Mirror
 from landseg.download.source_coop import Bucket
 
 BODY = b"0,20180112\n"
@@ -93,20 +93,20 @@ class TestFaults:
 
     def test_busy_for_ever(self, server: S3Server) -> None:
         server.faults("radiantearth", "", itertools.repeat(Status(503)))
-        with pytest.raises(LandsegError, match=r"/radiantearth: the server answers 503; "):
+        with pytest.raises(LandsegError, match=r"/radiantearth: the server returned 503; "):
             bucket(server).files()
         assert len(server.requests) == 2
 
     def test_one_try_is_not_counted(self, server: S3Server) -> None:
         server.faults("radiantearth", "", itertools.repeat(Stall(after=0)))
-        with pytest.raises(LandsegError, match="/radiantearth: the server does not answer in time; run again"):
+        with pytest.raises(LandsegError, match="/radiantearth: the server timed out; run again"):
             bucket(server, attempts=1, timeout=0.3).files()
 
     def test_stall_ends_in_time(self, server: S3Server) -> None:
         server.put("radiantearth", "a.csv", BODY)
         server.faults("radiantearth", "", itertools.repeat(Stall(after=0)))
         started = time.monotonic()
-        with pytest.raises(LandsegError, match="/radiantearth: the server does not answer in time"):
+        with pytest.raises(LandsegError, match="/radiantearth: the server timed out"):
             bucket(server, timeout=0.3).files()
         assert time.monotonic() - started < 5
 
@@ -124,12 +124,12 @@ class TestFaults:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with FileServer() as server:
             server.add("/radiantearth", body)
-            with pytest.raises(LandsegError, match=r"/radiantearth: the server .*does not answer as S3 does.*; check"):
+            with pytest.raises(LandsegError, match=r"/radiantearth: the server .*does not respond as S3 does.*; check"):
                 Bucket(server.url("/"), "radiantearth", 5, 1).files()
 
     def test_no_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with pytest.raises(LandsegError, match=r"^http://127\.0\.0\.1:9/radiantearth: the connection fails; run again"):
+        with pytest.raises(LandsegError, match=r"^http://127\.0\.0\.1:9/radiantearth: the connection failed; run again"):
             Bucket("http://127.0.0.1:9", "radiantearth", 1, 1).files()
 
     @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ class TestSecrets:
         [
             (Status(403), "may not be read without signing in"),
             (Status(404), "there is no such bucket"),
-            (Status(418), "the server answers 418"),
-            (Status(503), "the server answers 503"),
-            (Stall(after=0), "does not answer in time"),
+            (Status(418), "the server returned 418"),
+            (Status(503), "the server returned 503"),
+            (Stall(after=0), "the server timed out"),
         ],
     )
     def test_in_no_message(self, server: S3Server, fault: Status | Stall, said: str) -> None:
@@ -180,7 +180,7 @@ class TestSecrets:
     def test_in_no_entry(self, server: S3Server, tmp_path: Path) -> None:
         server.put("radiantearth", "a.csv", BODY)
         listed = Bucket(server.endpoint.replace("//", "//me:a-secret@"), "radiantearth", 5, 1).files()
-        store = Store(tmp_path, 5, 1)
+        store = Mirror(tmp_path, 5, 1)
         store.fetch(listed, "chips")
         assert store.entry(listed[0]).url == f"{server.endpoint}/radiantearth/a.csv"
 
@@ -192,11 +192,11 @@ class TestFetch:
         for number in range(5):
             server.put("radiantearth", f"s2/ä {number}.csv", BODY * (number + 1))
         listed = bucket(server).files()
-        paths = Store(tmp_path, 5, 2).fetch(listed, "chips")
+        paths = Mirror(tmp_path, 5, 2).fetch(listed, "chips")
         assert paths["s2/ä 4.csv"].read_bytes() == BODY * 5
         server.put("radiantearth", "s2/ä 3.csv", BODY[::-1] * 4)  # as many bytes
         asked = len(server.fetched("radiantearth"))
-        store = Store(tmp_path, 5, 2)
+        store = Mirror(tmp_path, 5, 2)
         assert store.fetch(bucket(server).files(), "chips")["s2/ä 3.csv"].read_bytes() == BODY[::-1] * 4
         assert server.fetched("radiantearth")[asked:] == ["s2/%C3%A4%203.csv"]
 
@@ -204,12 +204,12 @@ class TestFetch:
         body = BODY * 20_000
         server.put("radiantearth", "a.csv", body)
         server.faults("radiantearth", "a.csv", [Cut(after=150_000), Status(503, (("Retry-After", "0"),)), Changed()])
-        paths = Store(tmp_path, 5, 3, backoff=0.001).fetch(bucket(server).files(), "chips")
+        paths = Mirror(tmp_path, 5, 3, backoff=0.001).fetch(bucket(server).files(), "chips")
         assert paths["a.csv"].read_bytes() == body
 
     def test_gone_since_the_listing(self, server: S3Server, tmp_path: Path) -> None:
         server.put("radiantearth", "a.csv", BODY)
         listed = bucket(server).files()
         server.remove("radiantearth", "a.csv")
-        with pytest.raises(LandsegError, match=r"/radiantearth/a\.csv: the server answers 404"):
-            Store(tmp_path, 5, 2).fetch(listed, "chips")
+        with pytest.raises(LandsegError, match=r"/radiantearth/a\.csv: the server returned 404"):
+            Mirror(tmp_path, 5, 2).fetch(listed, "chips")

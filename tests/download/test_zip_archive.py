@@ -171,7 +171,7 @@ class TestBreaks:
     @pytest.mark.parametrize("attempts", [1, 3])
     def test_ignoring_range_and_always_cutting_ends(self, server: FileServer, path: Path, attempts: int) -> None:
         server.add("/a.zip", BODY, faults=itertools.repeat(Cut(after=HALF))).ranges = False
-        with pytest.raises(LandsegError, match=r"the connection fails|the answer ended early") as failed:
+        with pytest.raises(LandsegError, match=r"the connection failed|the response ended early") as failed:
             fetch(server, path, attempts=attempts)
         assert (f", {attempts} times in a row" in str(failed.value)) == (attempts > 1)
         assert len(server.requests) == 1 + attempts
@@ -208,7 +208,7 @@ class TestBreaks:
 
     def test_no_server(self, server: FileServer, path: Path) -> None:
         nowhere = "http://127.0.0.1:9/a.zip"  # the discard port
-        with pytest.raises(LandsegError, match=f"^{nowhere}: the connection fails, 2 times in a row"):
+        with pytest.raises(LandsegError, match=f"^{nowhere}: the connection failed, 2 times in a row"):
             fetch_archive(nowhere, path, checksums=BOTH, timeout=1, attempts=2, backoff=0.001)
 
 
@@ -222,7 +222,7 @@ class TestStatus:
 
     def test_busy_for_ever(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=itertools.repeat(Status(503)))
-        with pytest.raises(LandsegError, match=r"/a\.zip: the server answers 503 .*3 times in a row.*run again later"):
+        with pytest.raises(LandsegError, match=r"/a\.zip: the server returned 503 .*3 times in a row.*run again later"):
             fetch(server, path)
         assert len(server.requests) == 3
         assert kept(path) == 0
@@ -242,7 +242,7 @@ class TestStatus:
     @pytest.mark.parametrize("code", [401, 403, 404, 410])
     def test_refusal_is_final(self, server: FileServer, path: Path, code: int) -> None:
         server.add("/a.zip", BODY, faults=[Status(code)])
-        with pytest.raises(LandsegError, match=rf"^{server.url('/a.zip')}: the server answers {code} .*download\.url"):
+        with pytest.raises(LandsegError, match=rf"^{server.url('/a.zip')}: the server returned {code} .*download\.url"):
             fetch(server, path)
         assert len(server.requests) == 1
         assert not path.exists()

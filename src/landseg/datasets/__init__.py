@@ -1,1 +1,1 @@
-"""Data sets: one small module each, and what they share."""
+"""Datasets: one folder each, with the data card, the parameters, and the function that fetches the raw files."""

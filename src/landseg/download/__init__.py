@@ -1,1 +1,1 @@
-"""Getting raw files: servers, archives, local folders."""
+"""Download of raw files from servers, archives and local folders."""

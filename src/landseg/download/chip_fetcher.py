@@ -1,14 +1,12 @@
-"""Fetching chips: clear dates first, and in one layout whatever the source.
+"""Download of chips: rank dates by cloud cover, then fetch the bands of the clearest dates.
 
-Cloud layers are small and bands are not, so the cloud layers of all dates come first, and bands of the
-clearest dates alone. Wherever they come from, files end in the same places, with the same scene table,
-so nothing after the download can tell.
+Cloud layers are small and bands are large: the cloud layers of all dates are fetched first, then only the bands of the
+clearest dates. Files of every source end at the same paths with the same scene table.
 """
 
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,164 +16,167 @@ from rich.filesize import decimal
 from landseg.core.errors import ParamsError
 from landseg.core.progress import track
 from landseg.core.tables import FILE_COLUMNS, quarter
-from landseg.download.chips import Chip, Layout
-from landseg.download.remote_file import Files, Remote
+from landseg.download.chips import Chip, ChipLayout, ChipSelection, select_chips
+from landseg.download.inventory import ChipSource, open_source
+from landseg.download.params import DownloadParams
+from landseg.download.remote_file import FileStore, RemoteFile
 from landseg.raster.clouds import coverage
 
-_SAMPLE = 20  # chips whose files stand for all, where a source does not tell sizes
-
-
-@dataclass(frozen=True)
-class Dates:
-    """How many dates of a chip to take, the clearest; None: all."""
-
-    count: int | None
-    #: How many of one quarter of a year.
-    per_quarter: int | None
+_SIZE_SAMPLES = 20  # chips sampled for file sizes, if the source does not report them
 
 
 def fetch_chips(
-    chips: Sequence[Chip], files: Files, layout: Layout, dates: Dates, max_gb: float, raw: Path
+    source: ChipSource, layout: ChipLayout, selection: ChipSelection, download: DownloadParams, state: Path, raw: Path
 ) -> tuple[list[Chip], pd.DataFrame]:
-    """Fetch labels, cloud layers, and the bands of the clearest dates; lay them out in `raw`.
+    """Fetch labels, cloud layers, and the bands of the clearest dates, and copy them to `raw`.
 
     Args:
-        chips: what is wanted.
-        files: what fetches it, or has it.
-        layout: what the files are, and where they come to lie.
-        dates: how many dates of a chip to take.
-        max_gb: how much to fetch at most, 10^9 bytes.
-        raw: the folder to make.
+        source: where the sources store the chips.
+        layout: files of an image, and their paths in `raw`.
+        selection: which chips and dates.
+        download: which source, and how much at most.
+        state: folder in which fetched files stay, below downloads/.
+        raw: folder to create.
 
     Returns:
-        The chips with the dates that were fetched, and the table of files of landseg.core.tables.
+        The chips with the fetched dates, and the table of files (landseg.core.tables).
 
     Raises:
-        LandsegError: it would be too much, or a file cannot be fetched or read.
+        LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or the source
+            fails.
     """
-    ranking = [of[layout.ranking] for chip in chips for of in chip.dates.values()]
+    inventory, files = open_source(source, download, state / "downloads")
+    chips = select_chips(inventory, selection, layout)
+    ranking = [of[layout.ranking_asset] for chip in chips for of in chip.dates.values()]
     first = [*_labels(chips), *ranking]
     if missing := files.sizes(files.missing(first)):
-        later = _at_most(chips, files, layout, dates, {remote.key for remote in missing})
-        _announce("labels and cloud layers of all dates", missing, max_gb, later)
-    paths = files.fetch(_with(missing, first), "labels and clouds")
-    kept = _rank(chips, paths, layout, dates)
+        later = _upper_bound(chips, files, layout, selection, {remote.key for remote in missing})
+        _announce("labels and cloud layers of all dates", missing, download.max_gb, later)
+    paths = files.fetch(_with_sizes(missing, first), "labels and clouds")
+    kept = _clearest(chips, paths, layout, selection)
     second = [of[asset] for chip in kept for of in chip.dates.values() for asset in layout.after_ranking]
     if missing := files.sizes(files.missing(second)):
         count = sum(len(chip.dates) for chip in kept)
-        _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", missing, max_gb)
-    paths |= files.fetch(_with(missing, second), "bands")
-    return kept, _lay_out(kept, files, paths, layout, raw)
+        _announce(f"bands of the {count:,} clearest dates of {len(kept):,} chips", missing, download.max_gb)
+    paths |= files.fetch(_with_sizes(missing, second), "bands")
+    return kept, _copy(kept, files, paths, layout, raw)
 
 
-def _with(sized: Iterable[Remote], remotes: Iterable[Remote]) -> list[Remote]:
-    """Return files, with the sizes that were asked for: a bar that knows its end can tell the time left."""
+def _with_sizes(sized: Iterable[RemoteFile], remotes: Iterable[RemoteFile]) -> list[RemoteFile]:
+    """Return files with the sizes known by now, from which the bar estimates the remaining time."""
     known = {remote.key: remote for remote in sized}
     return [known.get(remote.key, remote) for remote in remotes]
 
 
-def _labels(chips: Iterable[Chip]) -> list[Remote]:
+def _labels(chips: Iterable[Chip]) -> list[RemoteFile]:
     return [chip.label for chip in chips if chip.label is not None]
 
 
-def _at_most(chips: Sequence[Chip], files: Files, layout: Layout, dates: Dates, to_come: set[str]) -> tuple[int, int]:
-    """Return how many files, and how many bytes, the bands of the dates to be chosen can come to.
+def _upper_bound(
+    chips: Sequence[Chip], files: FileStore, layout: ChipLayout, selection: ChipSelection, to_fetch: set[str]
+) -> tuple[int, int]:
+    """Return an upper bound for the number of files and bytes of the bands that remain after ranking.
 
-    Chips whose ranking layers are all here already are ranked, and only what they lack counts. Of the others the
-    heaviest dates do. Where a source does not say how large its files are, the largest of some stand for all.
+    Chips with all ranking layers present are ranked, and only their missing bands count. For the other chips the
+    largest dates count. If the source does not report sizes, the largest of a sample stands for all.
     """
-    ready = [chip for chip in chips if not any(of[layout.ranking].key in to_come for of in chip.dates.values())]
-    here = [of[layout.ranking] for chip in ready for of in chip.dates.values()]
-    kept = {chip.id: chip for chip in _rank(ready, files.fetch(here, "clouds"), layout, dates)}
+    ready = [chip for chip in chips if not any(of[layout.ranking_asset].key in to_fetch for of in chip.dates.values())]
+    present = [of[layout.ranking_asset] for chip in ready for of in chip.dates.values()]
+    kept = {chip.id: chip for chip in _clearest(ready, files.fetch(present, "clouds"), layout, selection)}
     possible = [kept.get(chip.id, chip) for chip in chips]
     assets = layout.after_ranking
     bands = [of[asset] for chip in possible for of in chip.dates.values() for asset in assets]
     absent = {remote.key for remote in files.missing(bands)}
-    typical = _typical(possible, files, assets)
+    typical = _typical_sizes(possible, files, assets)
     count = size = 0
     for chip in possible:
-        lacking = [[asset for asset in assets if of[asset].key in absent] for of in chip.dates.values()]
-        weights = [
-            (sum(of[asset].size or typical[asset] for asset in of_these), len(of_these))
-            for of, of_these in zip(chip.dates.values(), lacking, strict=True)
+        needed = [[asset for asset in assets if of[asset].key in absent] for of in chip.dates.values()]
+        totals = [
+            (sum(of[asset].size or typical[asset] for asset in missing), len(missing))
+            for of, missing in zip(chip.dates.values(), needed, strict=True)
         ]
-        heaviest = sorted(weights, reverse=True)[: dates.count]
-        size += sum(weight for weight, _ in heaviest)
-        count += sum(number for _, number in heaviest)
+        largest = sorted(totals, reverse=True)[: selection.dates_per_chip]
+        size += sum(total for total, _ in largest)
+        count += sum(number for _, number in largest)
     return count, size
 
 
-def _typical(chips: Sequence[Chip], files: Files, assets: Sequence[str]) -> dict[str, int]:
-    """Return the size of each asset, as the largest of one image in each of a few chips has it."""
-    some = [next(iter(chip.dates.values())) for chip in chips[:: -(-len(chips) // _SAMPLE)]]
-    return {asset: max(remote.size or 0 for remote in files.sizes([of[asset] for of in some])) for asset in assets}
+def _typical_sizes(chips: Sequence[Chip], files: FileStore, assets: Sequence[str]) -> dict[str, int]:
+    """Return the size of each asset: the largest over one image in each of a few chips."""
+    images = [next(iter(chip.dates.values())) for chip in chips[:: -(-len(chips) // _SIZE_SAMPLES)]]
+    return {asset: max(remote.size or 0 for remote in files.sizes([of[asset] for of in images])) for asset in assets}
 
 
-def _announce(what: str, remotes: Sequence[Remote], max_gb: float, later: tuple[int, int] = (0, 0)) -> None:
-    """Say how much will be fetched.
+def _announce(what: str, remotes: Sequence[RemoteFile], max_gb: float, later: tuple[int, int] = (0, 0)) -> None:
+    """Print the size of a download.
 
     Raises:
-        LandsegError: it is too much.
+        ParamsError: the download is too large.
     """
     size = sum(remote.size or 0 for remote in remotes)
     unknown = sum(remote.size is None for remote in remotes)
     line = f"to fetch: {len(remotes):,} files, {decimal(size)}"
     line += f" and {unknown:,} of unknown size: {what}" if unknown else f": {what}"
     if later[0]:
-        line += f"; then at most {later[0]:,} files, about {decimal(later[1])}: bands of the clearest"
+        line += f"; then at most {later[0]:,} files, about {decimal(later[1])}: bands of the clearest dates"
     print(line, flush=True)
     if (total := (size + later[1]) / 1e9) > max_gb:
         raise ParamsError(
-            f"download.max_gb = {max_gb:g}: up to {total:.3g} GB would be fetched; set it to "
-            f"{np.ceil(total * 100) / 100:g}, or take fewer dataset.chips or dataset.dates_per_chip"
+            f"download.max_gb = {max_gb:g}: up to {total:.3g} GB to fetch; set it to "
+            f"{np.ceil(total * 100) / 100:g}, or reduce dataset.chips or dataset.dates_per_chip"
         )
 
 
-def _rank(chips: Sequence[Chip], paths: Mapping[str, Path], layout: Layout, dates: Dates) -> list[Chip]:
-    """Return chips with their clearest dates alone: those with the largest share of pixels that are clear."""
+def _clearest(
+    chips: Sequence[Chip], paths: Mapping[str, Path], layout: ChipLayout, selection: ChipSelection
+) -> list[Chip]:
+    """Return chips with only their clearest dates: those with the largest share of clear pixels."""
 
     def clearest(chip: Chip) -> Chip:
         def unclear(day: str) -> tuple[float, str]:
-            found = coverage(Path(), str(paths[chip.dates[day][layout.ranking].key]), layout.rule)
+            ranking = str(paths[chip.dates[day][layout.ranking_asset].key])
+            found = coverage(Path(), ranking, layout.cloud_rule)
             return (found.cloudy + found.nodata) / found.pixels, day
 
-        days = sorted(_spread(sorted(chip.dates, key=unclear), dates))
+        days = sorted(_limit_dates(sorted(chip.dates, key=unclear), selection))
         return Chip(chip.id, chip.label, {day: chip.dates[day] for day in days})
 
-    if dates.count is None and dates.per_quarter is None:
+    if selection.dates_per_chip is None and selection.dates_per_quarter is None:
         return list(chips)
     return list(track(map(clearest, chips), len(chips), "ranking dates", "chips"))
 
 
-def _spread(days: Sequence[str], dates: Dates) -> list[str]:
-    """Take days in turn, so many of a quarter at most, until there are enough."""
-    taken: list[str] = []
+def _limit_dates(days: Sequence[str], selection: ChipSelection) -> list[str]:
+    """Return the first days that fit the limits per quarter and per chip."""
+    chosen: list[str] = []
     quarters: Counter[tuple[int, int]] = Counter()
     for day in days:
-        if dates.per_quarter is None or quarters[quarter(day)] < dates.per_quarter:
-            taken.append(day)
+        if selection.dates_per_quarter is None or quarters[quarter(day)] < selection.dates_per_quarter:
+            chosen.append(day)
             quarters[quarter(day)] += 1
-    return taken[: dates.count]
+    return chosen[: selection.dates_per_chip]
 
 
-def _lay_out(chips: Sequence[Chip], files: Files, paths: Mapping[str, Path], layout: Layout, raw: Path) -> pd.DataFrame:
-    """Copy every file to its place in `raw`; return the table of files."""
+def _copy(
+    chips: Sequence[Chip], files: FileStore, paths: Mapping[str, Path], layout: ChipLayout, raw: Path
+) -> pd.DataFrame:
+    """Copy every file to its path in `raw`; return the table of files."""
     raw.mkdir(parents=True)
-    placed = list(_places(chips, layout))
+    targets = list(_targets(chips, layout))
 
-    def copy(path: str, remote: Remote) -> tuple[str, str, int, str, str]:
+    def copy(path: str, remote: RemoteFile) -> tuple[str, str, int, str, str]:
         target = raw / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(paths[remote.key], target)
         entry = files.entry(remote)
         return path, entry.url, entry.size, entry.sha256, entry.etag or ""
 
-    rows = track((copy(*place) for place in placed), len(placed), "laying out", "files")
+    rows = track((copy(*target) for target in targets), len(targets), "copying", "files")
     return pd.DataFrame(sorted(rows), columns=list(FILE_COLUMNS))
 
 
-def _places(chips: Sequence[Chip], layout: Layout) -> Iterable[tuple[str, Remote]]:
-    """Yield every file's path in data/raw, and the file."""
+def _targets(chips: Sequence[Chip], layout: ChipLayout) -> Iterable[tuple[str, RemoteFile]]:
+    """Yield the path in data/raw of every file, and the file."""
     for chip in chips:
         if chip.label is not None:
             yield layout.path(chip.id, None, "label"), chip.label

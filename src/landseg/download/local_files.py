@@ -1,70 +1,70 @@
-"""Files that are on this machine already."""
+"""Files of a local folder as a source."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from landseg.core.errors import LandsegError
-from landseg.download.checksums import digests
-from landseg.download.raster_check import is_raster, unreadable
-from landseg.download.remote_file import Entry, Remote, inside
+from landseg.core.errors import LandsegError, ParamsError
+from landseg.download.checksums import hex_digests
+from landseg.download.raster_check import is_raster, raster_fault
+from landseg.download.remote_file import ManifestEntry, RemoteFile, path_below
 
 
 class LocalFiles:
-    """The files below a folder, where they lie; nothing is copied."""
+    """The files below a folder, used in place; nothing is copied."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def listing(self) -> list[Remote]:
-        """Return all files below the folder, by their paths; a link to a file counts as one.
+    def listing(self) -> list[RemoteFile]:
+        """Return all files below the folder, sorted by path, links to files included.
 
         Raises:
-            LandsegError: the folder is missing, is none, or holds no files.
+            ParamsError: the folder is missing, is not a folder, or is empty.
         """
         if not self.folder.is_dir():
-            fault = "is no folder" if self.folder.exists() else "is not there"
-            raise LandsegError(f"download.folder = {self.folder}: {fault}; name the folder that holds the files")
+            fault = "not a folder" if self.folder.exists() else "folder not found"
+            raise ParamsError(f"download.folder = {self.folder}: {fault}; set it to the folder with the files")
         found = [
-            Remote(key=path.relative_to(self.folder).as_posix(), url=str(path), size=path.stat().st_size)
+            RemoteFile(key=path.relative_to(self.folder).as_posix(), url=str(path), size=path.stat().st_size)
             for path in sorted(self.folder.rglob("*"))
             if path.is_file()
         ]
         if not found:
-            raise LandsegError(f"download.folder = {self.folder}: holds no files; put the data set's files there")
+            raise ParamsError(f"download.folder = {self.folder}: no files in it; copy the dataset's files into it")
         return found
 
-    def missing(self, remotes: Sequence[Remote]) -> list[Remote]:  # noqa: ARG002 - all are here
-        """Return none: what a listing names is here."""
+    def missing(self, remotes: Sequence[RemoteFile]) -> list[RemoteFile]:  # noqa: ARG002 - all files are local
+        """Return an empty list: listed files are local."""
         return []
 
-    def sizes(self, remotes: Sequence[Remote]) -> list[Remote]:
-        """Return all of them, with their sizes."""
+    def sizes(self, remotes: Sequence[RemoteFile]) -> list[RemoteFile]:
+        """Return all files with their sizes."""
         return [replace(remote, size=self._path(remote).stat().st_size) for remote in remotes]
 
-    def fetch(self, remotes: Sequence[Remote], title: str) -> dict[str, Path]:  # noqa: ARG002 - no bar
-        """Read every raster once, and return the path of every file by its key.
+    def fetch(self, remotes: Sequence[RemoteFile], title: str) -> dict[str, Path]:  # noqa: ARG002 - no progress bar
+        """Read every raster once as a check; return the path of every file by key.
 
         Raises:
-            LandsegError: a file is gone, or is a raster that cannot be read.
+            LandsegError: a file is missing, or a raster is unreadable.
         """
         paths = {remote.key: self._path(remote) for remote in remotes}
         for key, path in paths.items():
-            if is_raster(key) and (fault := unreadable(path)):
-                raise LandsegError(f"{path}: {fault}; replace it, or remove it")
+            if is_raster(key) and (fault := raster_fault(path)):
+                raise LandsegError(f"{path}: {fault}; replace or remove it")
         return paths
 
-    def entry(self, remote: Remote) -> Entry:
-        """Say what a file is; it is read for that.
+    def entry(self, remote: RemoteFile) -> ManifestEntry:
+        """Return the manifest entry of a file; reads the file for its checksum.
 
         Raises:
-            LandsegError: it is gone.
+            LandsegError: the file is missing.
         """
         path = self._path(remote)
-        return Entry(remote.key, remote.url, path.stat().st_size, digests(path, ["sha256"])["sha256"])
+        return ManifestEntry(remote.key, remote.url, path.stat().st_size, hex_digests(path, ["sha256"])["sha256"])
 
-    def _path(self, remote: Remote) -> Path:
-        path = inside(self.folder, remote.key)
+    def _path(self, remote: RemoteFile) -> Path:
+        path = path_below(self.folder, remote.key)
         if not path.is_file():
-            raise LandsegError(f"{path}: not there any more; put it back, or check download.folder in params.yaml")
+            raise LandsegError(f"{path}: file not found; restore it, or check download.folder")
         return path

@@ -48,9 +48,9 @@ class DatasetParams(Section):
         return None
 
 
-def _rising(dates: tuple[date, date]) -> tuple[date, date]:
+def _ordered(dates: tuple[date, date]) -> tuple[date, date]:
     if dates[0] > dates[1]:
-        raise ValueError("dataset.dates must rise from the first to the last")
+        raise ValueError("dataset.dates: the first date must not be later than the last")
     return dates
 
 
@@ -59,13 +59,13 @@ def chip_selection(pattern: str, example: str) -> BeforeValidator:
 
     def check(value: object) -> object:
         ids = value if isinstance(value, list | tuple) else ()
-        wrong = [each for each in ids if not (isinstance(each, str) and re.fullmatch(pattern, each))]
+        wrong = [name for name in ids if not (isinstance(name, str) and re.fullmatch(pattern, name))]
         if wrong:
-            raise ValueError(f"dataset.chips: {wrong[0]!r} is no id of a chip; write it in quotes, as in [{example}]")
+            raise ValueError(f"dataset.chips: {wrong[0]!r} is not a chip id; write ids in quotes, as in [{example}]")
         count = type(value) is int and value > 0  # True is an int, too
         if not (value is None or count or ids):
             raise ValueError(
-                f"dataset.chips = {value!r}: must be a number from 1, a list of ids such as [{example}], or null"
+                f"dataset.chips = {value!r}: must be a positive number, a list of ids such as [{example}], or null"
             )
         return value
 
@@ -73,7 +73,7 @@ def chip_selection(pattern: str, example: str) -> BeforeValidator:
 
 
 #: First and last date.
-DateRange = Annotated[tuple[date, date], AfterValidator(_rising)]
+DateRange = Annotated[tuple[date, date], AfterValidator(_ordered)]
 
 
 class DownloadParams(Section):

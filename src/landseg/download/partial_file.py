@@ -1,4 +1,4 @@
-"""A file that is on its way: its bytes so far, and which version of which file they belong to."""
+"""Partial downloads: the bytes received so far, and the version of the file that they belong to."""
 
 import os
 import re
@@ -13,46 +13,46 @@ from pydantic import BaseModel, ValidationError
 from landseg.core.errors import LandsegError, explain
 from landseg.core.files import atomic
 
-_USER = re.compile(r"^(\s*(?:[^/@]*:)?/+)?[^/]*@")  # even where there is no scheme, or the rest is no address
+_USER = re.compile(r"^(\s*(?:[^/@]*:)?/+)?[^/]*@")  # also without a scheme, or in an invalid URL
 
 
-def shown(url: str) -> str:
-    """Return an address as people and files may see it: without the query and the user, which hold keys."""
+def public_url(url: str) -> str:
+    """Return a URL without its user and query, which may hold keys, for messages and files."""
     return _USER.sub(r"\1", re.split("[?#]", url, maxsplit=1)[0])
 
 
-class Source(BaseModel):
-    """Which file, and which version of it, the bytes of a .part belong to; without a URL they cannot be continued."""
+class FileVersion(BaseModel):
+    """File and version that the bytes of a .part file belong to; without a URL they cannot be resumed."""
 
-    url: str = ""  # as shown()
-    validator: str | None = None  # a strong ETag, or a Last-Modified
+    url: str = ""  # as public_url() returns it
+    validator: str | None = None  # strong ETag, or Last-Modified
     total: int | None = None  # bytes
-    md5: str | None = None  # hex, as the server says
+    md5: str | None = None  # hex, from the server
 
 
 class PartialFile:
-    """The bytes that have come so far, and beside them, in a small JSON file, whose bytes they are.
+    """A `<path>.part` file with the bytes received so far, and a JSON file beside it with their version.
 
-    Without that file, which a file of no more than `small` bytes does not get, another process starts afresh.
+    Files of at most `small` bytes get no JSON file; another process fetches them from the start.
     """
 
     def __init__(self, path: Path, url: str, small: int = 0) -> None:
         self.path = path.with_name(f"{path.name}.part")
         self.url, self._small = url, small
-        self.size, self.source = 0, Source()
+        self.size, self.version = 0, FileVersion()
         self._record = path.with_name(f"{path.name}.part.json")
 
     def __enter__(self) -> Self:
-        """Open the file, keep others away from it, and see what it holds.
+        """Open and lock the file, and find out how many of its bytes can be kept.
 
         Raises:
-            LandsegError: another process has it open.
+            LandsegError: another process has the file open.
         """
         with ExitStack() as failing:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: a killed process leaves every byte that it received.
             self._file = failing.enter_context(self.path.open("ab", buffering=0))
-            claim(self._file.fileno(), self.path)
+            lock_file(self._file.fileno(), self.path)
             self.size = os.fstat(self._file.fileno()).st_size
             self._resume()
             failing.pop_all()
@@ -63,48 +63,48 @@ class PartialFile:
 
     @property
     def total(self) -> int | None:
-        """How many bytes the file has, if the server said so."""
-        return self.source.total
+        """Size of the whole file in bytes, if the server reported it."""
+        return self.version.total
 
-    def restart(self, source: Source) -> None:
-        """Forget the bytes; those to come are of `source`."""
+    def restart(self, version: FileVersion) -> None:
+        """Discard all bytes; those that follow belong to `version`."""
         self._file.truncate(0)
-        self.size, self.source = 0, source
-        if not source.url or (source.total is not None and source.total <= self._small):
+        self.size, self.version = 0, version
+        if not version.url or (version.total is not None and version.total <= self._small):
             self._record.unlink(missing_ok=True)
             return
         with atomic(self._record) as temporary:  # before the first byte, so that a kill leaves no bytes without it
-            temporary.write_text(source.model_dump_json())
+            temporary.write_text(version.model_dump_json())
 
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
         rest = memoryview(chunk)
-        while rest:  # an unbuffered write may take less than it is given
+        while rest:  # an unbuffered write may write less than it is given
             written = self._file.write(rest)
             self.size += written
             rest = rest[written:]
 
     def finish(self, path: Path) -> None:
-        """Give the file its final name."""
+        """Move the complete file to its final path."""
         os.fsync(self._file.fileno())
         self.path.replace(path)
         self._record.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Delete the file and its JSON file."""
         self.path.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
     def _resume(self) -> None:
         with suppress(FileNotFoundError, ValidationError):
-            self.source = Source.model_validate_json(self._record.read_bytes())
-        if self.source.url != shown(self.url) or (self.total is not None and self.size > self.total):
-            self.restart(Source())
+            self.version = FileVersion.model_validate_json(self._record.read_bytes())
+        if self.version.url != public_url(self.url) or (self.total is not None and self.size > self.total):
+            self.restart(FileVersion())
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a full disk, and its like, into a sentence about `path`."""
+def readable_os_errors(path: Path) -> Iterator[None]:
+    """Turn operating-system errors such as a full disk into a LandsegError about `path`."""
     try:
         yield
     except OSError as error:
@@ -113,19 +113,23 @@ def explained(path: Path) -> Iterator[None]:
         raise
 
 
-def claim(file: int, path: Path) -> None:
-    """Keep others away from a .part: a dvc that was killed can leave a stage running behind it."""
+def lock_file(file: int, path: Path) -> None:
+    """Lock a .part file: after a dvc that was killed, the stage that it started may still run.
+
+    Raises:
+        LandsegError: another process holds the lock.
+    """
     if sys.platform == "win32":
-        return  # no flock there; the checksum finds what two writers spoil
+        return  # no flock; the checksum detects damage by two writers
     import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        mine = False
+        locked = False
     except OSError:
         return  # some network file systems have no locks
-    else:  # whoever held the lock may have renamed the file meanwhile
-        mine = path.exists() and os.path.samestat(path.stat(), os.fstat(file))
-    if not mine:
-        raise LandsegError(f"{path}: another process is fetching it; wait for it, or end it and run again")
+    else:  # the previous holder of the lock may have renamed the file meanwhile
+        locked = path.exists() and os.path.samestat(path.stat(), os.fstat(file))
+    if not locked:
+        raise LandsegError(f"{path}: another process is fetching it; wait for it, or stop it and run again")

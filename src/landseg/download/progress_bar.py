@@ -1,4 +1,4 @@
-"""The bar of bytes that a download shows."""
+"""Progress bar of downloads, in bytes."""
 
 import time
 from typing import Protocol
@@ -7,26 +7,26 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-_NEWS = 30  # s between two lines of progress where there is no terminal
+_LOG_INTERVAL = 30  # s between two progress lines without a terminal
 
 
-class Watcher(Protocol):
-    """Whoever is told how a file comes along; what it raises ends the download of that file."""
+class ProgressReporter(Protocol):
+    """Receives the progress of one file; an exception raised by it ends the download of the file."""
 
     def show(self, completed: int, total: int | None) -> None:
-        """So many bytes of the file are here, of so many in all."""
+        """Show the number of bytes received, and the size of the file if known."""
 
-    def say(self, line: str) -> None:
-        """Tell the user."""
+    def message(self, line: str) -> None:
+        """Print a message to the user."""
 
     def pause(self, seconds: float) -> None:
-        """Let that time pass before the next try."""
+        """Wait before the next attempt."""
 
 
-class Bar(Progress):
-    """Bytes, rate and time left, on standard error; where that is no terminal, a line now and then."""
+class ByteBar(Progress):
+    """Bytes, rate and remaining time on standard error; without a terminal, a line every 30 s."""
 
-    def __init__(self, what: str, total: int | None = None) -> None:
+    def __init__(self, title: str, total: int | None = None) -> None:
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -35,34 +35,35 @@ class Bar(Progress):
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.task = self.add_task(what, total=total)
-        self._what, self._told = what, time.monotonic()
+        self.task = self.add_task(title, total=total)
+        self._title, self._last_log = title, time.monotonic()
 
     def show(self, completed: int, total: int | None) -> None:
-        """Show one file's bytes."""
+        """Show the bytes of one file."""
         self.update(self.task, completed=completed, total=total)
-        self._tell()
+        self._log()
 
     def add(self, count: int) -> None:
-        """Add bytes to those of all files together; any thread may."""
+        """Add bytes to the sum over all files; thread-safe."""
         self.update(self.task, advance=count)
-        self._tell()
+        self._log()
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print a line above the bar."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def pause(self, seconds: float) -> None:
-        """Wait, with the bar standing still."""
+        """Wait."""
         time.sleep(seconds)
 
-    def _tell(self) -> None:
-        if not self.console.is_terminal and time.monotonic() - self._told > _NEWS:
-            self._told = time.monotonic()
+    def _log(self) -> None:
+        if not self.console.is_terminal and time.monotonic() - self._last_log > _LOG_INTERVAL:
+            self._last_log = time.monotonic()
             task = self.tasks[0]
-            self.say(f"{self._what}: {amount(int(task.completed), None if task.total is None else int(task.total))}")
+            size = format_bytes(int(task.completed), None if task.total is None else int(task.total))
+            self.message(f"{self._title}: {size}")
 
 
-def amount(size: int, total: int | None) -> str:
-    """Write so many bytes, of so many if that is known, for people."""
+def format_bytes(size: int, total: int | None = None) -> str:
+    """Format a number of bytes, and the total if known: '1.5 MB of 3.0 MB'."""
     return decimal(size) if total is None else f"{decimal(size)} of {decimal(total)}"

@@ -1,4 +1,4 @@
-"""Whether a raster can be read to its end."""
+"""Check that a raster can be read to its last pixel."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from rasterio.windows import Window
 from landseg.core.errors import LandsegError
 from landseg.raster.io import opened, read
 
-_ROWS = 512  # read at a time, so that a large raster needs little memory
+_ROWS = 512  # rows per read, so that a large raster needs little memory
 
 
 def is_raster(key: str) -> bool:
-    """Tell by its name whether a file is a raster."""
+    """Return whether a file is a GeoTIFF by its extension."""
     return key.lower().endswith((".tif", ".tiff"))
 
 
-def unreadable(path: Path) -> str | None:
-    """Read every pixel of a raster; say what is wrong with it, or None."""
+def raster_fault(path: Path) -> str | None:
+    """Read every pixel of a raster; return what is wrong with it, or None."""
     try:
         with opened(path) as source:
             for row in range(0, source.height, _ROWS):
                 read(source, Window(0, row, source.width, min(_ROWS, source.height - row)))
     except LandsegError as error:
-        # "<path>: <what is wrong>; <what to do>": only the second is of use here.
+        # "<path>: <what is wrong>; <what to do>": the caller has other advice.
         return str(error).removeprefix(f"{path}: ").rpartition(";")[0]
     return None

@@ -1,4 +1,4 @@
-"""What every data-set module offers: `fetch`, and what it returns."""
+"""Interface between the download stage and the datasets: `fetch`, and its result."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from landseg.core.data_card import Card
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.core.tables import FILE_COLUMNS
 
 
@@ -21,28 +21,28 @@ def _no_files() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """What a download ends in, beside the raw files themselves."""
+    """Result of a download, beside the raw files."""
 
     card: Card
-    #: As landseg.core.tables.scene_table makes it.
+    #: The scene table, as landseg.core.tables.scene_table makes it.
     scenes: pd.DataFrame
-    #: Columns tile, part, or place, part; empty where the publisher splits nothing.
+    #: The publisher's split: columns tile, split, or location, split. Empty if there is none.
     official: pd.DataFrame = field(default_factory=_no_official_split)
-    #: Columns file, url, bytes, sha256, etag: where fetched files came from; empty where none was fetched by itself.
+    #: Source of every fetched file: columns file, url, bytes, sha256, etag. Empty for archives and local data.
     files: pd.DataFrame = field(default_factory=_no_files)
 
 
 def dataset_module(name: str) -> Any:
-    """Import the module of one data set: `fetch`, and `Params`, its section `dataset`.
+    """Import the module of a dataset: the function `fetch`, and the class `Params` of its section `dataset`.
 
-    No other data set's module is imported, so dvc.yaml lists only the folder of the one in use.
+    No other dataset is imported, so dvc.yaml lists only the folder of the dataset in use.
 
     Raises:
-        LandsegError: there is no such data set.
+        ParamsError: no dataset has this name.
     """
     try:
         return importlib.import_module(f"landseg.datasets.{name}.fetch")
     except ModuleNotFoundError as error:
         if error.name not in (f"landseg.datasets.{name}", f"landseg.datasets.{name}.fetch"):
             raise
-        raise LandsegError(f"dataset.name = {name}: no such data set; run `landseg check`") from None
+        raise ParamsError(f"dataset.name = {name}: unknown dataset; run `landseg check`") from None

@@ -1,4 +1,4 @@
-"""Files of a source: where they lie there, and what became of them here."""
+"""Files of a source, and the interface of the folders that they are fetched into."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,31 +7,31 @@ from typing import Protocol
 
 from landseg.core.errors import LandsegError
 
-#: What to do about a source that does not give its files.
-ADVICE = "check download.url in params.yaml, or get the files yourself and set download.source to local"
+#: Advice for a source that does not provide its files.
+SOURCE_ADVICE = "check download.url, or download the files yourself and set download.source to local"
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file that a source has."""
+class RemoteFile:
+    """A file of a source."""
 
-    #: Its path as the source lays files out, '/'-separated, unique in the source.
+    #: Path in the layout of the source, '/'-separated, unique in the source.
     key: str
-    #: Where it lies: http(s); of a local source the path of the file.
+    #: http(s) URL; for a local source the path of the file.
     url: str
     #: Bytes, if known.
     size: int | None = None
     etag: str | None = None
-    #: Hex digests by hashlib's name, if the source gives any.
+    #: Hex digests by algorithm (hashlib's names), if the source publishes any.
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file that is here, as it was when it came."""
+class ManifestEntry:
+    """A file on this machine, as it was when it was fetched."""
 
     key: str
-    #: Where it came from, without the query of the address, which may hold a key.
+    #: URL without its query, which may hold a key.
     url: str
     #: Bytes.
     size: int
@@ -39,35 +39,40 @@ class Entry:
     etag: str | None = None
 
 
-class Files(Protocol):
-    """Where the files of a source end up on this machine."""
+class FileStore(Protocol):
+    """Files of a source on this machine: a mirror of remote files, or a local folder."""
 
-    def missing(self, remotes: Sequence[Remote]) -> list[Remote]:
-        """Return those that are not here, or not as the source has them."""
+    def missing(self, remotes: Sequence[RemoteFile]) -> list[RemoteFile]:
+        """Return the files that are missing here or differ from the source."""
 
-    def sizes(self, remotes: Sequence[Remote]) -> list[Remote]:
-        """Return all of them, with the sizes that were not known, as far as the source tells them."""
+    def sizes(self, remotes: Sequence[RemoteFile]) -> list[RemoteFile]:
+        """Return all files, with unknown sizes filled in as far as the source reports them."""
 
-    def fetch(self, remotes: Sequence[Remote], title: str) -> dict[str, Path]:
-        """Bring what is missing, under a progress bar with that title; return the path of every one by its key."""
+    def fetch(self, remotes: Sequence[RemoteFile], title: str) -> dict[str, Path]:
+        """Fetch missing files under a progress bar with this title; return the path of every file by key."""
 
-    def entry(self, remote: Remote) -> Entry:
-        """Say what is here of a file that was fetched."""
+    def entry(self, remote: RemoteFile) -> ManifestEntry:
+        """Return the manifest entry of a fetched file."""
 
 
-def inside(folder: Path, key: str, advice: str = ADVICE) -> Path:
-    """Return the path that a key has below a folder; `advice` ends the error's sentence.
+def path_below(folder: Path, key: str, advice: str = SOURCE_ADVICE) -> Path:
+    """Return the path of a key below a folder.
+
+    Args:
+        folder: the folder.
+        key: path of the file in its source.
+        advice: what to do, for the error message.
 
     Raises:
-        LandsegError: the key would lead out of the folder, or is no path.
+        LandsegError: the key leads out of the folder, or is not a file path.
     """
     fault = None
     if "\\" in key or PurePosixPath(key).is_absolute() or PureWindowsPath(key).drive:
-        fault = "is no relative path with '/'"
+        fault = "not a relative path with '/'"
     elif ".." in key.split("/"):
-        fault = "leads out of the folder by '..'"
+        fault = "'..' leads out of the folder"
     elif not key.isprintable() or str(PurePosixPath(key)) != key or key == ".":
-        fault = "is no path of a file"
+        fault = "not a file path"
     if fault:
-        raise LandsegError(f"{key!r}: the source names a file so, which {fault}; {advice}")
+        raise LandsegError(f"{key!r}: invalid file name in the source ({fault}); {advice}")
     return folder / key

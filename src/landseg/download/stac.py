@@ -1,4 +1,4 @@
-"""STAC items as Radiant MLHub's catalogs have them (stacspec.org, version 1.0)."""
+"""STAC items in the catalogs of Radiant MLHub (stacspec.org, version 1.0)."""
 
 import posixpath
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from landseg.core.errors import LandsegError
-from landseg.download.remote_file import Remote
+from landseg.download.remote_file import RemoteFile
 
-_MEND = "remove the catalog's folder to fetch it anew, or set download.source to local"
+_ADVICE = "delete the catalog's folder to fetch it again, or set download.source to local"
 
-# Assets that all items of a collection share, and the endings that the client looks for, in its order
+# Assets shared by all items of a collection, and the extensions that the client looks for, in its order
 # (radiant_mlhub.client.catalog_downloader).
 _COMMON = frozenset({"documentation", "readme", "test_split", "train_split", "validation_split"})
-_ENDINGS = (".tif", ".tiff", ".json", ".pdf", ".png", ".jpg", ".jpeg", ".csv")
+_EXTENSIONS = (".tif", ".tiff", ".json", ".pdf", ".png", ".jpg", ".jpeg", ".csv")
 
-# Of a multihash (github.com/multiformats/multihash), in hex: code of the algorithm, length of the digest.
+# Prefixes of multihashes (github.com/multiformats/multihash) in hex: code of the algorithm, length of the digest.
 _MULTIHASHES = {"1220": "sha256", "d50110": "md5", "1114": "sha1", "1340": "sha512"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of a catalog: what was taken or drawn at a place and a date."""
+    """A STAC item: the assets of one location and date."""
 
     id: str
     collection: str
@@ -34,9 +34,9 @@ class Item:
     date: str
     #: West, south, east, north in degrees; with heights west, south, lowest, east, north, highest.
     bbox: tuple[float, ...] | None
-    #: By the names that the item gives them.
-    assets: dict[str, Remote]
-    #: Collection and id of every item that this one was derived from; empty where the catalog does not say.
+    #: Files by the item's asset names.
+    assets: dict[str, RemoteFile]
+    #: Collection and id of every item that this item was derived from; empty if the catalog has no links.
     sources: list[tuple[str, str]]
 
 
@@ -59,37 +59,37 @@ class _Feature(BaseModel):
 
 
 def read_item(dataset: str, root: Path, path: Path, collection: str, name: str) -> Item:
-    """Read the item `name` of a collection from its JSON file.
+    """Read an item of a collection from its JSON file.
 
     Args:
-        dataset: id of the data set, with which keys begin.
-        root: folder of the catalog, to which `path` is relative.
-        path: the JSON file.
+        dataset: id of the dataset; prefix of the keys.
+        root: folder of the catalog.
+        path: the JSON file, relative to `root`.
         collection: folder of the collection.
         name: folder of the item.
 
     Raises:
-        LandsegError: the file is missing or is no STAC item; it has no date; an asset's address is relative
-            and the item does not say to what.
+        LandsegError: the file is missing or not a STAC item; it has no date; the URL of an asset is relative and the
+            item has no absolute link to itself.
     """
     file = root / path
     try:
         feature = _Feature.model_validate_json(file.read_bytes())
         day = _date(feature.properties)
-        sources = [_linked(path, link.href) for link in feature.links if link.rel == "source"]
+        sources = [_linked_item(path, link.href) for link in feature.links if link.rel == "source"]
     except FileNotFoundError:
-        raise LandsegError(f"{file}: not there, though the catalog names it; {_MEND}") from None
+        raise LandsegError(f"{file}: file not found, but listed in the catalog; {_ADVICE}") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise LandsegError(f"{file}: is no STAC item ({where}: {fault['msg'].lower()}); {_MEND}") from None
+        where = ".".join(str(step) for step in fault["loc"])
+        raise LandsegError(f"{file}: not a STAC item ({where}: {fault['msg'].lower()}); {_ADVICE}") from None
     except ValueError as error:
-        raise LandsegError(f"{file}: is no STAC item ({error}); {_MEND}") from None
-    own = next((link.href for link in feature.links if link.rel == "self" and urlsplit(link.href).scheme), None)
+        raise LandsegError(f"{file}: not a STAC item ({error}); {_ADVICE}") from None
+    self_link = next((link.href for link in feature.links if link.rel == "self" and urlsplit(link.href).scheme), None)
     assets = {
-        key: Remote(
-            key=f"{dataset}/{_place(collection, name, key, asset.href)}",
-            url=_address(file, own, key, asset.href),
+        key: RemoteFile(
+            key=f"{dataset}/{_client_path(collection, name, key, asset.href)}",
+            url=_url(file, self_link, key, asset.href),
             size=asset.size,
             checksums=_checksums(asset.checksum),
         )
@@ -99,44 +99,44 @@ def read_item(dataset: str, root: Path, path: Path, collection: str, name: str) 
 
 
 def _date(properties: Mapping[str, Any]) -> str:
-    written = properties.get("datetime") or properties.get("start_datetime")
-    if not isinstance(written, str):
-        raise ValueError("it has no datetime")  # noqa: TRY004 - of the file, not of an argument
-    return date.fromisoformat(written[:10]).isoformat()
+    value = properties.get("datetime") or properties.get("start_datetime")
+    if not isinstance(value, str):
+        raise ValueError("no datetime")  # noqa: TRY004 - wrong content of a file, not a wrong argument
+    return date.fromisoformat(value[:10]).isoformat()
 
 
-def _linked(path: Path, href: str) -> tuple[str, str]:
-    """Return the collection and the item that a link of the item at `path` leads to."""
+def _linked_item(path: Path, href: str) -> tuple[str, str]:
+    """Return collection and id of the item that a link of the item at `path` leads to."""
     steps = urlsplit(href).path if urlsplit(href).scheme else posixpath.join(path.parent.as_posix(), href)
     target = PurePosixPath(posixpath.normpath(steps))
-    own_folder = target.name == "stac.json" or target.stem == target.parent.name
-    item, above = (target.parent.name, target.parent.parent) if own_folder else (target.stem, target.parent)
-    collection = above.parent.name if above.name == "items" else above.name  # "items" as in addresses of STAC APIs
+    in_own_folder = target.name == "stac.json" or target.stem == target.parent.name
+    item, above = (target.parent.name, target.parent.parent) if in_own_folder else (target.stem, target.parent)
+    collection = above.parent.name if above.name == "items" else above.name  # "items" as in URLs of STAC APIs
     if not item or not collection or ".." in target.parts:
-        raise ValueError(f"its link {href!r} leads to no item")
+        raise ValueError(f"link {href!r} does not lead to an item")
     return collection, item
 
 
-def _place(collection: str, item: str, asset: str, href: str) -> str:
-    """Return where the client would put an asset."""
-    ending = next((ending for ending in _ENDINGS if ending in href), PurePosixPath(urlsplit(href).path).suffix)
-    return f"{collection}/{'_common' if asset in _COMMON else item}/{asset}{ending}"
+def _client_path(collection: str, item: str, asset: str, href: str) -> str:
+    """Return the path at which the client would store an asset."""
+    extension = next((found for found in _EXTENSIONS if found in href), PurePosixPath(urlsplit(href).path).suffix)
+    return f"{collection}/{'_common' if asset in _COMMON else item}/{asset}{extension}"
 
 
-def _address(file: Path, own: str | None, asset: str, href: str) -> str:
+def _url(file: Path, self_link: str | None, asset: str, href: str) -> str:
     scheme, bucket, key, *_ = urlsplit(href)
     if scheme == "s3":
         return f"https://{bucket}.s3.amazonaws.com{key}"
     if scheme:
         return href
-    if own is None:
+    if self_link is None:
         raise LandsegError(
-            f"{file}: its asset {asset!r} is at {href!r}, and no absolute link 'self' says where that is; {_MEND}"
+            f"{file}: asset {asset!r} has the relative URL {href!r}, and the item no absolute link 'self'; {_ADVICE}"
         )
-    return urljoin(own, href)
+    return urljoin(self_link, href)
 
 
 def _checksums(multihash: str | None) -> dict[str, str]:
-    """Return the digest of a file:checksum, if it is of an algorithm that hashlib has."""
-    written = (multihash or "").lower()
-    return {name: written[len(code) :] for code, name in _MULTIHASHES.items() if written.startswith(code)}
+    """Return the digest of a file:checksum, if hashlib has its algorithm."""
+    value = (multihash or "").lower()
+    return {name: value[len(code) :] for code, name in _MULTIHASHES.items() if value.startswith(code)}

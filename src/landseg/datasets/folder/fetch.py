@@ -1,4 +1,4 @@
-"""Copy a user's own images and masks."""
+"""Copy your own images and masks."""
 
 import glob
 import re
@@ -13,35 +13,35 @@ from landseg.datasets.folder.params import FolderParams as Params
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 
-# Files that lie beside a raster and say more about it: copied with it, never taken for one.
+# Extensions of sidecar files, which are copied with their raster.
 _SIDECARS = (".xml", ".tfw", ".tfwx", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld", ".prj", ".ovr", ".msk")
 
 
 def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
-    """Pair images with masks, and copy both to `raw`, where they lie as in their folder.
+    """Pair images with masks, and copy both to `raw` at the same relative paths.
 
     Args:
-        dataset: which files, and what they mean.
-        download: the folder.
-        raw: the folder to make.
-        state: not used; nothing is fetched that could break off.
-        workers: not used; copying waits for the disk.
+        dataset: patterns of the files, classes and mask encoding.
+        download: the local folder.
+        raw: folder to create.
+        state: not used; no file is downloaded.
+        workers: not used; copying is limited by the disk.
 
     Raises:
-        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, or two
-            files have the same name but for their extension.
+        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, or two files have the
+            same name apart from their extension.
     """
-    del state, workers  # every data set's fetch takes the same five
+    del state, workers
     card = _card(dataset, download.folder)
-    images = matches(download.folder, dataset.images, "dataset.images")
-    masks = matches(download.folder, dataset.masks, "dataset.masks")
-    clouds = matches(download.folder, dataset.clouds, "dataset.clouds") if dataset.clouds else {}
-    _all_in(images, masks, "image", "mask")
-    _all_in(masks, images, "mask", "image")
-    _all_in(clouds, images, "cloud layer", "image")
+    images = find_files(download.folder, dataset.images, "dataset.images")
+    masks = find_files(download.folder, dataset.masks, "dataset.masks")
+    clouds = find_files(download.folder, dataset.clouds, "dataset.clouds") if dataset.clouds else {}
+    _require_pairs(images, masks, "image", "mask")
+    _require_pairs(masks, images, "mask", "image")
+    _require_pairs(clouds, images, "cloud layer", "image")
     columns = {"image": images, "mask": masks, "cloud": clouds}
-    for kind in columns.values():
-        _copy(kind.values(), download.folder, raw)
+    for files in columns.values():
+        _copy(files.values(), download.folder, raw)
     rows = [
         {"scene": scene, **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()}}
         for scene in sorted(images)
@@ -61,22 +61,27 @@ def _card(dataset: Params, folder: Path) -> Card:
     )
 
 
-def matches(folder: Path, pattern: str, key: str) -> dict[str, Path]:
-    """Return the files below `folder` that a pattern with one * matches, by what the * stands for.
+def find_files(folder: Path, pattern: str, key: str) -> dict[str, Path]:
+    """Return the files below `folder` that match a pattern with a single *, by the text that the * matches.
 
-    A pattern that ends in * matches any extension, and the extension is not part of the name. Hidden
-    files and side-car files are passed over.
+    A pattern that ends in * matches any extension; the extension is not part of the name. Hidden files and sidecar
+    files are skipped.
+
+    Args:
+        folder: where to search.
+        pattern: glob with a single *.
+        key: the parameter of the pattern, for messages.
 
     Raises:
-        LandsegError: the pattern has no single * or leaves the folder, nothing matches it, or two
-            files have one name.
+        LandsegError: the pattern has no single * or leaves the folder, nothing matches it, or two files have the same
+            name.
     """
     if pattern.count("*") != 1:
-        raise ParamsError(f"{key} = {pattern!r}: needs exactly one *; write for example images/*.tif")
+        raise ParamsError(f"{key} = {pattern!r}: must contain exactly one *; write for example images/*.tif")
     if PurePath(pattern).is_absolute() or ".." in PurePath(pattern).parts:
-        raise ParamsError(f"{key} = {pattern!r}: leads out of download.folder; name files below it")
+        raise ParamsError(f"{key} = {pattern!r}: leads out of download.folder; use a path below it")
     if not folder.is_dir():
-        raise ParamsError(f"download.folder = {str(folder)!r}: is no folder; name the one with your images")
+        raise ParamsError(f"download.folder = {str(folder)!r}: not a folder; set it to the folder of your images")
     before, after = PurePath(pattern).as_posix().split("*")
     name = re.compile(re.escape(before) + r"([^/]+?)" + (re.escape(after) or r"\.[^./]+"))
     found: dict[str, Path] = {}
@@ -85,18 +90,20 @@ def matches(folder: Path, pattern: str, key: str) -> dict[str, Path]:
         if match is None or not path.is_file() or file.lower().endswith(_SIDECARS):
             continue
         if match[1] in found:
-            raise LandsegError(f"{path}: {found[match[1]].name} has the same name {match[1]!r}; rename or remove one")
+            raise LandsegError(
+                f"{path}: the same name {match[1]!r} as {found[match[1]].name}; rename or remove one of them"
+            )
         found[match[1]] = path
     if not found:
-        raise LandsegError(f"{folder}: no file matches {pattern!r}; put files there, or correct {key} in params.yaml")
+        raise LandsegError(f"{folder}: no file matches {pattern!r}; add files, or correct {key}")
     return found
 
 
-def _all_in(files: dict[str, Path], others: dict[str, Path], this: str, that: str) -> None:
-    lonely = sorted(set(files) - set(others))
-    if lonely:
-        more = f" (and {len(lonely) - 1} more)" if len(lonely) > 1 else ""
-        raise LandsegError(f"{files[lonely[0]]}: this {this} has no {that}{more}; add it, or remove the {this}")
+def _require_pairs(files: dict[str, Path], others: dict[str, Path], this: str, other: str) -> None:
+    unpaired = sorted(set(files) - set(others))
+    if unpaired:
+        more = f" (and {len(unpaired) - 1} more)" if len(unpaired) > 1 else ""
+        raise LandsegError(f"{files[unpaired[0]]}: {this} without {other}{more}; add the {other}, or remove the {this}")
 
 
 def _copy(files: Iterable[Path], folder: Path, raw: Path) -> None:
@@ -108,8 +115,8 @@ def _copy(files: Iterable[Path], folder: Path, raw: Path) -> None:
 
 
 def _sidecars(file: Path) -> list[Path]:
-    beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
-    return [path for path in beside if path.name.lower().endswith(_SIDECARS)]
+    candidates = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    return [path for path in candidates if path.name.lower().endswith(_SIDECARS)]
 
 
 def _relative(file: Path | None, folder: Path) -> str:

@@ -38,14 +38,12 @@ class FolderParams(DatasetParams):
     def _agree(self) -> "FolderParams":
         if self.background not in (None, *names(self.classes)):
             raise ValueError(
-                f"dataset.background = {self.background!r}: no class has that name; use one of dataset.classes, or null"
+                f"dataset.background = {self.background!r}: unknown class; use a name of dataset.classes, or null"
             )
         if self.mask_values == "ids" and any(not isinstance(value, int) for value in self.ignore):
-            raise ValueError("dataset.ignore holds a colour, and dataset.mask_values = ids has none; name ids")
+            raise ValueError("dataset.ignore contains a colour, but dataset.mask_values is ids; list ids")
         if self.mask_values == "rgb" and any(isinstance(value, int) for value in self.ignore):
-            raise ValueError(
-                "dataset.ignore holds an id, and dataset.mask_values = rgb has none; name colours, [[r, g, b]]"
-            )
+            raise ValueError("dataset.ignore contains an id, but dataset.mask_values is rgb; list colours, [[r, g, b]]")
         return self
 
     @property

@@ -13,18 +13,17 @@ from landseg.core.errors import LandsegError
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.ghana.params import BANDS
 from landseg.datasets.ghana.params import GhanaParams as Params
-from landseg.download.chip_fetcher import Dates, fetch_chips
-from landseg.download.chips import Box, Chip, Layout, Selection, choose
-from landseg.download.inventory import sorted_out, source
-from landseg.download.mirror import Store
+from landseg.download.chip_fetcher import fetch_chips
+from landseg.download.chips import Chip, ChipLayout, ChipSelection
+from landseg.download.inventory import ChipSource
+from landseg.download.mirror import Mirror
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
-from landseg.download.remote_file import Remote
-from landseg.download.source_coop import ENDPOINT, Bucket
+from landseg.download.remote_file import RemoteFile
+from landseg.download.source_coop import Bucket
 from landseg.raster.clouds import CloudRule
-from landseg.raster.io import bounds
 
-UNKNOWN = LandClass(id=0, name="unknown", color=(0, 0, 0))
+_UNKNOWN = LandClass(id=0, name="unknown", color=(0, 0, 0))
 CLASSES = (
     LandClass(id=1, name="ground nut", color=(80, 0, 165)),
     LandClass(id=2, name="maize", color=(255, 204, 0)),
@@ -52,58 +51,58 @@ CLASSES = (
     LandClass(id=24, name="pepper", color=(204, 255, 153)),
 )
 JITTER = 3000
-"""Metres by which the publisher moved chips."""
-DATASET = "su_african_crops_ghana"
-#: Only 0 is clear; a raster without a no-data value has data everywhere.
-RANKING = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+"""Maximum displacement of chips by the publisher, m."""
 
-_ROOT = "africa-crops-ghana/"
+_MLHUB_ID = "su_african_crops_ghana"
 _CHIP, _DAY = r"(?P<chip>\d{6})", r"(?P<day>\d{4}_?\d\d_?\d\d)"
-# How files are called in MLHub's layout and at Source Cooperative. There, what lies in a chip's folder of s2/ is
-# inferred from MLHub's names, so anything with the chip's id and a date in its name is taken.
+# File names in the layouts of MLHub and Source Cooperative. The names in a chip's folder of s2/ at Source Cooperative
+# are inferred from those of MLHub, so any name with the chip's id and a date is accepted.
 _FILES = {
     "label": [
-        re.compile(rf"{DATASET}_labels_{_CHIP}/labels\.tif$"),
+        re.compile(rf"{_MLHUB_ID}_labels_{_CHIP}/labels\.tif$"),
         re.compile(rf"truth_ghana_{_CHIP}_label\.tif$"),
     ],
     "cloudmask": [
-        re.compile(rf"{DATASET}_source_s2_{_CHIP}_{_DAY}/cloudmask\.tif$"),
+        re.compile(rf"{_MLHUB_ID}_source_s2_{_CHIP}_{_DAY}/cloudmask\.tif$"),
         re.compile(rf"s2_ghana_{_CHIP}\D(?:.*\D)?{_DAY}\D*(?:cloud|mask)\D*\.tif$"),
     ],
     "source": [
-        re.compile(rf"{DATASET}_source_s2_{_CHIP}_{_DAY}/source\.tif$"),
+        re.compile(rf"{_MLHUB_ID}_source_s2_{_CHIP}_{_DAY}/source\.tif$"),
         re.compile(rf"s2_ghana_{_CHIP}\D(?:.*\D)?{_DAY}\D*\.tif$"),
     ],
 }
 
 
 def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
-    """Fetch the chips that are wanted, their clearest dates alone, and the published split lists.
+    """Fetch the selected chips with their clearest dates, and the published split lists.
 
     Args:
-        dataset: which chips and dates, and where the lists are.
-        download: from where, and how much at most.
-        raw: the folder to make; whatever the source, it ends as truth/ and s2/ of Source Cooperative.
-        state: where fetched files stay, in downloads/, so that each is fetched but once.
-        workers: not used; fetching waits for the network.
+        dataset: which chips and dates, and the URL of the lists.
+        download: which source, and how much at most.
+        raw: folder to create, in the layout of Source Cooperative: truth/ and s2/.
+        state: folder in which fetched files stay, below downloads/.
+        workers: not used; fetching is limited by the network.
 
     Raises:
-        LandsegError: nothing is selected, it is too much, a chip lacks a label or an image, or a source fails.
+        LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or a source
+            fails.
     """
-    del workers  # every data set's fetch takes the same five
-    layout = Layout(path=path, ranking="cloudmask", clouds=("cloudmask",), bands=("source",), rule=RANKING)
-    folder = state / "downloads" / "ghana"
-    inventory, files = source(download, folder, DATASET, "_s2", parse, lambda: SourceCoopInventory(download))
-    official = _official(dataset.lists, download, folder / "lists")
-    wanted = Selection(dataset.chips, dataset.seed, None, dataset.dates)
-    dates = Dates(dataset.dates_per_chip, dataset.dates_per_quarter)
-    listed = set(official["location"]) if len(official) else None
-    taken, table = fetch_chips(choose(inventory, wanted, layout, listed), files, layout, dates, download.max_gb, raw)
-    return RawDataset(card(dataset), scene_table(_rows(taken)), official, table)
+    del workers
+    official = _official(dataset.lists, download, state / "downloads" / "ghana" / "lists")
+    selection = ChipSelection(
+        dataset.chips,
+        dataset.seed,
+        dataset.dates,
+        dataset.dates_per_chip,
+        dataset.dates_per_quarter,
+        listed=frozenset(official["location"]) if len(official) else None,
+    )
+    chips, files = fetch_chips(_source(), _layout(), selection, download, state, raw)
+    return RawDataset(ghana_card(dataset), scene_table(_rows(chips)), official, files)
 
 
-def card(dataset: Params) -> Card:
-    """Return the data card of a selection."""
+def ghana_card(dataset: Params) -> Card:
+    """Return the data card, with or without the class unknown."""
     return Card(
         name="ghana",
         title="Crop types in Ghana",
@@ -111,55 +110,80 @@ def card(dataset: Params) -> Card:
         citation="Rustowicz et al., Semantic Segmentation of Crop Type in Africa: A Novel Dataset and Analysis of Deep"
         " Learning Methods, CVPR Workshops 2019",
         url="https://doi.org/10.34911/rdnt.ry138p",
-        classes=(UNKNOWN, *CLASSES) if dataset.score_unknown else CLASSES,
+        classes=(_UNKNOWN, *CLASSES) if dataset.score_unknown else CLASSES,
         bands=BANDS,
         nodata=0,
-        mask=MaskEncoding(ignore=() if dataset.score_unknown else (UNKNOWN.id,)),
+        mask=MaskEncoding(ignore=() if dataset.score_unknown else (_UNKNOWN.id,)),
         clouds=CloudLayer(nodata=None),
         jitter=JITTER,
     )
 
 
-def path(chip: str, day: str | None, asset: str) -> str:
-    """Return where a file lies in data/raw."""
+def _source() -> ChipSource:
+    return ChipSource(
+        folder="ghana",
+        mlhub_id=_MLHUB_ID,
+        mlhub_sensor="_s2",
+        bucket="stanford",
+        prefix="africa-crops-ghana/",
+        list_chips=_list_chips,
+        chip_prefixes=lambda chip: (f"truth/truth_ghana_{chip}/", f"s2/s2_ghana_{chip}"),
+        label_path=lambda chip: _path(chip, None, "label"),
+        parse=_parse_key,
+    )
+
+
+def _layout() -> ChipLayout:
+    # Only 0 is clear; a mask without a nodata value has data everywhere.
+    rule = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+    return ChipLayout(_path, "cloudmask", cloud_assets=("cloudmask",), band_assets=("source",), cloud_rule=rule)
+
+
+def _path(chip: str, day: str | None, asset: str) -> str:
+    """Return the path of a file in data/raw."""
     if day is None:
         return f"truth/truth_ghana_{chip}/truth_ghana_{chip}_label.tif"
     return f"s2/s2_ghana_{chip}/s2_ghana_{chip}_{day.replace('-', '_')}_{asset}.tif"
 
 
-def _rows(taken: Iterable[Chip]) -> Iterable[dict[str, str]]:
-    for chip in taken:
+def _rows(chips: Iterable[Chip]) -> Iterable[dict[str, str]]:
+    for chip in chips:
         for day in chip.dates:
             yield {
                 "scene": f"{chip.id}_{day.replace('-', '')}",
                 "location": chip.id,
                 "date": day,
-                "archive": f"ghana_{chip.id[:3]}",  # ids were drawn at random: this only keeps files few
-                "image": path(chip.id, day, "source"),
-                "mask": path(chip.id, None, "label"),
-                "cloud": path(chip.id, day, "cloudmask"),
+                "archive": f"ghana_{chip.id[:3]}",  # limits the number of archives; ids are random
+                "image": _path(chip.id, day, "source"),
+                "mask": _path(chip.id, None, "label"),
+                "cloud": _path(chip.id, day, "cloudmask"),
             }
 
 
 def _official(lists: str | None, download: DownloadParams, folder: Path) -> pd.DataFrame:
-    """Return the published lists, columns place and part; empty where there are none."""
-    names = {part: f"ghana_{part}.txt" for part in SPLITS}
-    local = {part: next(iter(sorted(download.folder.rglob(name))), None) for part, name in names.items()}
+    """Return the published lists, columns location and split; empty if there are none."""
+    names = {split: f"ghana_{split}.txt" for split in SPLITS}
+    local = {split: next(iter(sorted(download.folder.rglob(name))), None) for split, name in names.items()}
     if all(local.values()):
-        found = {part: file for part, file in local.items() if file is not None}
+        found = {split: file for split, file in local.items() if file is not None}
     elif lists is None:
         found = {}
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # they are small, and other lists may be there by now, or elsewhere
-        store = Store(folder, download.timeout, download.attempts, advice="correct dataset.lists, or set it to null")
-        remotes = {part: Remote(name, f"{lists.rstrip('/')}/{name}") for part, name in names.items()}
-        fetched = store.fetch(list(remotes.values()), "split lists")
-        found = {part: fetched[remote.key] for part, remote in remotes.items()}
-    rows = [(place, part) for part, file in found.items() for place in _ids(file)]
+        shutil.rmtree(folder, ignore_errors=True)  # the lists are small, and may have changed since
+        mirror = Mirror(folder, download.timeout, download.attempts, advice="correct dataset.lists, or set it to null")
+        remotes = {split: RemoteFile(name, f"{lists.rstrip('/')}/{name}") for split, name in names.items()}
+        paths = mirror.fetch(list(remotes.values()), "split lists")
+        found = {split: paths[remote.key] for split, remote in remotes.items()}
+    rows = [(location, split) for split, file in found.items() for location in _read_list(file)]
     return pd.DataFrame(rows, columns=["location", "split"], dtype="str")
 
 
-def _ids(file: Path) -> list[str]:
+def _read_list(file: Path) -> list[str]:
+    """Read the chip ids of a published split list, one per line.
+
+    Raises:
+        LandsegError: a line is not an id of six digits.
+    """
     ids = [line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     for line, name in enumerate(ids, 1):
         if not re.fullmatch(r"\d{6}", name):
@@ -167,9 +191,9 @@ def _ids(file: Path) -> list[str]:
     return ids
 
 
-def parse(key: str) -> tuple[str, str | None, str] | None:
-    """Say of a file's path which chip, date and asset it is, or None (see inventories.Parse)."""
-    for asset, patterns in _FILES.items():  # a cloud mask is looked for before an image, whose names are freer
+def _parse_key(key: str) -> tuple[str, str | None, str] | None:
+    """Return chip, date and asset of a file by its path, or None (see `download.inventory.KeyParser`)."""
+    for asset, patterns in _FILES.items():  # cloud masks before images, whose patterns match cloud masks, too
         for pattern in patterns:
             if match := pattern.search(key):
                 if asset == "label":
@@ -179,29 +203,6 @@ def parse(key: str) -> tuple[str, str | None, str] | None:
     return None
 
 
-class SourceCoopInventory:
-    """Chips at Source Cooperative; a chip's files are listed when they are asked for."""
-
-    def __init__(self, download: DownloadParams) -> None:
-        """Name the folder; nothing is asked yet."""
-        self.timeout = download.timeout
-        self.bucket = Bucket(download.url or ENDPOINT, "stanford", download.timeout, download.attempts)
-        self.where = f"{self.bucket.name}/{_ROOT}"
-
-    def ids(self) -> list[str]:
-        """Return the ids of all labelled chips."""
-        folders = self.bucket.folders(f"{_ROOT}truth/")
-        return [match[1] for folder in folders if (match := re.search(r"truth_ghana_(\d{6})/$", folder))]
-
-    def chip(self, name: str) -> Chip:
-        """Return what there is of a chip."""
-        label = self.bucket.files(f"{_ROOT}truth/truth_ghana_{name}/")
-        return sorted_out(name, [*label, *self.bucket.files(f"{_ROOT}s2/s2_ghana_{name}")], parse)
-
-    def bounds(self, chip: str) -> Box:
-        """Return the bounding box of a chip, from the header of its label, which as published has none.
-
-        Raises:
-            LandsegError: it has no place on earth.
-        """
-        return bounds(self.bucket.url(f"{_ROOT}{path(chip, None, 'label')}"), self.timeout)
+def _list_chips(bucket: Bucket, prefix: str) -> list[str]:
+    folders = bucket.folders(f"{prefix}truth/")
+    return [match[1] for folder in folders if (match := re.search(r"truth_ghana_(\d{6})/$", folder))]

@@ -42,8 +42,8 @@ class GhanaParams(DatasetParams):
         """Allow official and scene only: chip positions are randomly displaced."""
         if strategy not in ("official", "scene"):
             return (
-                f"split.strategy {strategy}: the positions of this data set are moved at random, so it is split by "
-                "the id of a chip alone; choose official or scene"
+                f"split.strategy {strategy}: chip positions of this dataset are randomly displaced; choose official or "
+                "scene"
             )
         if strategy == "official" and self.lists is None and source != "local":
             return "split.strategy official needs the publisher's lists; set dataset.lists, or choose scene"

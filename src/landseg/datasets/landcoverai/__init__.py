@@ -1,18 +1,17 @@
 """LandCover.ai v1: buildings, woodland, water and roads in aerial photographs of rural Poland.
 
-- What: 41 orthophotos, GeoTIFF, red, green and blue, 8 bits, each with a single-band mask of class
-  ids drawn by hand; 216 km² in all.
-- Where: Poland. 33 at 0.25 m (about 9000 × 9500 px), 8 at 0.5 m (about 4200 × 4700 px), in the
-  transverse Mercator projection of EPSG:2180 but on WGS 84, so that the files carry no EPSG code.
-- Splits: the publisher's lists name 10,674 tiles of 512 px, 70:15:15. Tiles of every orthophoto are in
-  all three parts, so a score on them says little of a place that the model never saw.
+- What: 41 orthophotos, GeoTIFF, red, green and blue, 8 bits, each with a single-band mask of class ids, labelled by
+  hand; 216 km² in total.
+- Where: Poland. 33 at 0.25 m (about 9000 × 9500 px), 8 at 0.5 m (about 4200 × 4700 px), in the transverse Mercator
+  projection of EPSG:2180 but on WGS 84, so the files have no EPSG code.
+- Splits: the publisher's lists name 10,674 tiles of 512 px, 70:15:15. Every orthophoto has tiles in all three splits,
+  so a score on them does not measure how a model transfers to a new location.
 - Source: https://landcover.ai.linuxpolska.com, one ZIP of about 1.5 GB.
-- Licence: CC BY-NC-SA 4.0. Name the authors; use neither the data nor what is made of them for
-  commercial ends; pass what is made of them on under the same licence. Whether a trained model is
-  such a thing is not settled: ask the publisher before selling anything.
-- Citation: A. Boguszewski, D. Batorski, N. Ziemba-Jankowska, T. Dziedzic, A. Zambrzycka,
-  "LandCover.ai: Dataset for Automatic Mapping of Buildings, Woodlands, Water and Roads from Aerial
-  Imagery", CVPR Workshops 2021, pages 1102-1110, arXiv:2005.02264.
+- Licence: CC BY-NC-SA 4.0: attribution, no commercial use, derivatives under the same licence. Whether a trained model
+  is a derivative is not settled: ask the publisher before commercial use.
+- Citation: A. Boguszewski, D. Batorski, N. Ziemba-Jankowska, T. Dziedzic, A. Zambrzycka, "LandCover.ai: Dataset for
+  Automatic Mapping of Buildings, Woodlands, Water and Roads from Aerial Imagery", CVPR Workshops 2021,
+  pages 1102-1110, arXiv:2005.02264.
 
 | id | class | share of tiled pixels |
 |---|---|---|

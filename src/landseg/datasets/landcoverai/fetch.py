@@ -14,7 +14,7 @@ from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.landcoverai.params import LandCoverAiParams as Params
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
-from landseg.download.zip_archive import fetch_archive, unpack, verify
+from landseg.download.zip_archive import extract_archive, fetch_archive, verify_checksums
 
 ARCHIVE = "landcover.ai.v1.zip"
 URL = f"https://landcover.ai.linuxpolska.com/download/{ARCHIVE}"
@@ -45,56 +45,57 @@ _TILE = re.compile(r".+_\d+")
 
 
 def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
-    """Bring the archive here, unpack it, and say what is in it.
+    """Fetch the archive, extract it to `raw`, and read the publisher's split.
 
     Args:
-        dataset: nothing is to be chosen in this one.
-        download: a local folder with the archive, or where and how to fetch it.
-        raw: the folder to make; it ends as the publisher lays it out: images/, masks/, *.txt.
-        state: where a fetched archive stays, in downloads/, so that it is fetched but once.
-        workers: not used; unpacking waits for the disk.
+        dataset: not used; the dataset has no options.
+        download: the local folder with the archive, or its URL.
+        raw: folder to create, in the publisher's layout: images/, masks/, *.txt.
+        state: folder in which a fetched archive stays, below downloads/.
+        workers: not used; extracting is limited by the disk.
 
     Raises:
-        LandsegError: the archive cannot be fetched, is not the one expected, or is not laid out as described.
+        LandsegError: the archive cannot be fetched, has another checksum, or another layout.
     """
-    del dataset, workers  # every data set's fetch takes the same five
-    unpack(_archive(download, state), raw)
+    del dataset, workers
+    extract_archive(_archive(download, state), raw)
     root = _root(raw)
     return RawDataset(card=CARD, scenes=_scenes(root, raw), official=_official(root))
 
 
 def _archive(download: DownloadParams, state: Path) -> Path:
-    """Return the archive, once it is here and its checksum agrees."""
+    """Return the path of the archive, fetched if necessary, with its checksum verified."""
     checksums = {"sha256": download.sha256} if download.sha256 else {"md5": MD5, "sha256": SHA256}
     local = download.folder / ARCHIVE
     if local.exists():
-        verify(local, checksums)
+        verify_checksums(local, checksums)
         return local
     path = state / "downloads" / ARCHIVE
     fetch_archive(download.url or URL, path, checksums=checksums, timeout=download.timeout, attempts=download.attempts)
     size = decimal(path.stat().st_size)
-    print(f"landcoverai: {path} ({size}) is kept; delete it if you need the room", file=sys.stderr)
+    print(f"landcoverai: kept {path} ({size}); delete it to free disk space", file=sys.stderr)
     return path
 
 
 def _root(raw: Path) -> Path:
-    """Return the folder that holds images/: raw itself, or one folder in it."""
+    """Return the folder that contains images/: `raw`, or a folder in it."""
     for root in (raw, *sorted(raw.iterdir())):
         if (root / "images").is_dir():
             return root
-    raise LandsegError(f"{ARCHIVE}: no folder images in it; get the one of LandCover.ai v1 from {URL}")
+    raise LandsegError(f"{ARCHIVE}: no folder images; get the archive of LandCover.ai v1 from {URL}")
 
 
 def _scenes(root: Path, raw: Path) -> pd.DataFrame:
     """Pair images and masks by name."""
     images, masks = ({path.stem: path for path in (root / kind).glob("*.tif")} for kind in ("images", "masks"))
-    if odd := sorted(images.keys() ^ masks.keys()):
-        there, missing = ("images", "masks") if odd[0] in images else ("masks", "images")
+    if unpaired := sorted(images.keys() ^ masks.keys()):
+        present, missing = ("images", "masks") if unpaired[0] in images else ("masks", "images")
         raise LandsegError(
-            f"{ARCHIVE}: {there}/{odd[0]}.tif has no {missing}/{odd[0]}.tif ({len(odd)} such); get a whole copy of it"
+            f"{ARCHIVE}: {present}/{unpaired[0]}.tif without {missing}/{unpaired[0]}.tif ({len(unpaired)} such files);"
+            " get a complete archive"
         )
     if not images:
-        raise LandsegError(f"{ARCHIVE}: no *.tif in images; get the one of LandCover.ai v1 from {URL}")
+        raise LandsegError(f"{ARCHIVE}: no *.tif in images; get the archive of LandCover.ai v1 from {URL}")
     return scene_table(
         {
             "scene": name,
@@ -106,23 +107,22 @@ def _scenes(root: Path, raw: Path) -> pd.DataFrame:
 
 
 def _official(root: Path) -> pd.DataFrame:
-    """Read the publisher's lists: one `<scene>_<k>` a line."""
-    parts: dict[str, str] = {}
-    for part in SPLITS:
-        for tile in _lines(root / f"{part}.txt"):
+    """Read the publisher's lists, with one `<scene>_<k>` per line."""
+    splits: dict[str, str] = {}
+    for split in SPLITS:
+        for tile in _lines(root / f"{split}.txt"):
             if not _TILE.fullmatch(tile):
-                raise LandsegError(f"{ARCHIVE}: {part}.txt: {tile!r} is not <scene>_<number>; get a whole copy of it")
-            if tile in parts:
+                raise LandsegError(f"{ARCHIVE}: {split}.txt: {tile!r} is not <scene>_<number>; get a complete archive")
+            if tile in splits:
                 raise LandsegError(
-                    f"{ARCHIVE}: {part}.txt: {tile} is in {parts[tile]}.txt already, and a tile"
-                    " belongs to one part only; mend the lists"
+                    f"{ARCHIVE}: {split}.txt: {tile} is also in {splits[tile]}.txt; remove it from one of them"
                 )
-            parts[tile] = part
-    return pd.DataFrame({"tile": list(parts), "split": list(parts.values())}, dtype="str")
+            splits[tile] = split
+    return pd.DataFrame({"tile": list(splits), "split": list(splits.values())}, dtype="str")
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except FileNotFoundError:
-        raise LandsegError(f"{ARCHIVE}: no {path.name} in it; get a whole copy of it from {URL}") from None
+        raise LandsegError(f"{ARCHIVE}: {path.name} not found; get a complete archive from {URL}") from None

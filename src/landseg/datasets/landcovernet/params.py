@@ -16,7 +16,7 @@ Sentinel2Band = Literal[
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("names one thing twice; name each once")
+        raise ValueError("contains duplicates; list each value once")
     return values
 
 

@@ -1,7 +1,9 @@
-"""A generated set in the shape of LandCover.ai, so that the pipeline runs whole without a download.
+"""Generated orthophotos modelled on LandCover.ai, to run the pipeline without a download.
 
-Scenes are RGB orthophotos of 0.5 m pixels that show invented land: fields, woods, rivers and lakes,
-roads, villages. Classes, ids and colours are those of LandCover.ai; some scenes lie under clouds,
-for the filter to find. Every pixel follows from `dataset.seed`. Nobody's land is shown, so the
-licence is CC0-1.0.
+- What: RGB scenes of 0.5 m pixels with invented fields, woodland, rivers, lakes, roads and villages, masks of class
+  ids, and cloud layers; some scenes are cloudy. All pixels follow from `dataset.seed`.
+- Where: nowhere; scenes are placed in Poland (EPSG:2180).
+- Licence: CC0-1.0.
+
+Classes, ids and colours are those of LandCover.ai.
 """

@@ -1,30 +1,16 @@
-"""Generate the sample data set."""
+"""Generate the sample dataset."""
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import joblib
-import numpy as np
-import numpy.typing as npt
-import rasterio
-from rasterio import Affine
 
-from landseg.core.arrays import Floats32
 from landseg.core.classes import LandClass
 from landseg.core.data_card import Card, CloudLayer, MaskEncoding
-from landseg.core.errors import ParamsError
 from landseg.core.tables import scene_table
 from landseg.datasets.sample.params import SampleParams as Params
-from landseg.datasets.sample.terrain import Land, Random, fractal, paint, smoothstep
+from landseg.datasets.sample.scene import CLOUD_NODATA, plan_scenes, write_scene
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
-
-GSD = 0.5
-"""Ground sampling distance, m a pixel."""
-CRS = "EPSG:2180"
-"""Poland CS92, metres."""
 
 CARD = Card(
     name="sample",
@@ -41,172 +27,35 @@ CARD = Card(
     background="background",
     bands=("red", "green", "blue"),
     mask=MaskEncoding(values="ids"),
-    clouds=CloudLayer(clear=(0,), nodata=255),
+    clouds=CloudLayer(clear=(0,), nodata=CLOUD_NODATA),
 )
-
-# Scenes stand in cells of 10 km, wider than the largest scene, of a box that lies within Poland.
-_CELL, _WEST, _SOUTH, _COLUMNS, _ROWS = 10_000, 250_000, 300_000, 40, 32
-# Steps of the R2 sequence (Roberts 2018): successive scenes spread evenly over wooded and wet land.
-_SPREAD = np.array([0.7548776662466927, 0.5698402909980532])
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What one scene is to be; every scene is made from its plan alone."""
-
-    scene: str
-    seed: np.random.SeedSequence
-    size: int
-    west: float
-    north: float
-    woodland: float
-    wetness: float
-    cloud: float
 
 
 def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
-    """Generate the scenes into `raw`: images/, masks/ and clouds/ with one GeoTIFF a scene each.
+    """Generate the scenes into `raw`: one GeoTIFF per scene in each of images/, masks/ and clouds/.
 
-    Images are (3, size, size) uint8, masks and clouds (1, size, size) uint8, all in EPSG:2180 with
-    pixels of 0.5 m. Masks hold class ids; cloud layers 0 where clear, 1 under cloud. The pixels do
-    not depend on `workers`, the number of processes.
+    Images are (3, size, size) uint8, masks and clouds (1, size, size) uint8. Masks contain class ids; cloud layers 0
+    for clear and 1 for cloud.
 
-    Raises:
-        LandsegError: more cloudy scenes are asked for than scenes.
+    Args:
+        dataset: seed, number and size of scenes.
+        download: not used.
+        raw: folder to create.
+        state: not used.
+        workers: number of processes; does not change the pixels.
     """
-    del download, state  # nothing to fetch, nothing to resume
-    if dataset.cloudy > dataset.scenes:
-        raise ParamsError(f"dataset.cloudy is {dataset.cloudy} but dataset.scenes {dataset.scenes}; lower the former")
-    plans = _plans(dataset)
+    del download, state  # no file is downloaded
     for folder in ("images", "masks", "clouds"):
         (raw / folder).mkdir(parents=True)
-    joblib.Parallel(n_jobs=workers)(joblib.delayed(_make)(plan, raw) for plan in plans)
-    return RawDataset(CARD, scene_table(_row(plan.scene) for plan in plans))
-
-
-def _row(scene: str) -> dict[str, str]:
-    files = {"image": f"images/{scene}.tif", "mask": f"masks/{scene}.tif", "cloud": f"clouds/{scene}.tif"}
-    return {"scene": scene, **files}
-
-
-def _plans(dataset: Params) -> list[_Plan]:
-    """Decide where each scene lies, how wooded, wet and cloudy it is."""
-    whole, *seeds = np.random.SeedSequence(dataset.seed).spawn(dataset.scenes + 1)
-    rng = np.random.Generator(np.random.PCG64(whole))
-    cells = rng.permutation(_COLUMNS * _ROWS)[: dataset.scenes]
-    spread = (rng.random(2) + _SPREAD * np.arange(dataset.scenes)[:, None]) % 1
-    clouds = rng.uniform(0.005, 0.045, dataset.scenes) * (rng.random(dataset.scenes) < 0.4)
-    overcast = rng.permutation(dataset.scenes)[: dataset.cloudy]
-    clouds[overcast] = rng.uniform(0.4, 0.7, dataset.cloudy)
-    return [
-        _Plan(
-            scene=f"scene_{index:03d}",
-            seed=seed,
-            size=dataset.size,
-            west=float(_WEST + _CELL * (cell % _COLUMNS)),
-            north=float(_SOUTH + _CELL * (cell // _COLUMNS + 1)),
-            woodland=float(0.12 + 0.36 * spread[index, 0]),
-            wetness=float(spread[index, 1]),
-            cloud=float(clouds[index]),
-        )
-        for index, (seed, cell) in enumerate(zip(seeds, cells, strict=True))
+    plans = plan_scenes(dataset.seed, dataset.scenes, dataset.size, dataset.cloudy)
+    joblib.Parallel(n_jobs=workers)(joblib.delayed(write_scene)(plan, raw) for plan in plans)
+    rows = [
+        {
+            "scene": plan.scene,
+            "image": f"images/{plan.scene}.tif",
+            "mask": f"masks/{plan.scene}.tif",
+            "cloud": f"clouds/{plan.scene}.tif",
+        }
+        for plan in plans
     ]
-
-
-def _make(plan: _Plan, raw: Path) -> None:
-    """Paint one scene and write its three files."""
-    rng = np.random.Generator(np.random.PCG64(plan.seed))
-    land = paint(rng, plan.size, plan.woodland, plan.wetness)
-    azimuth = rng.uniform(0.75, 1.25) * math.pi  # from south-east over south to south-west
-    ground = _light(rng, land, azimuth)
-    tone = rng.normal(1.02, 0.05) * rng.normal(1, 0.025, 3)  # no two days have the same light
-    ground = ground * tone.astype(np.float32) + rng.uniform(0, 12)
-    view, cloud = _overcast(rng, ground, plan.cloud, azimuth)
-    image = _expose(rng, view)
-    _write(raw / "images" / f"{plan.scene}.tif", plan, np.moveaxis(image, 2, 0), photometric="rgb", predictor=2)
-    _write(raw / "masks" / f"{plan.scene}.tif", plan, land.label[None])
-    _write(raw / "clouds" / f"{plan.scene}.tif", plan, cloud[None], nodata=CARD.clouds.nodata)
-
-
-def _light(rng: Random, land: Land, azimuth: float) -> Floats32:
-    """Return the land as the sun lights it: slopes shaded, shadows cast, the sky filling them with blue.
-
-    The result is (size, size, 3) float32; sunlit flat ground keeps its colour, but for a light haze.
-    """
-    rise = math.tan(math.radians(rng.uniform(40, 52)))
-    toward = np.array([math.sin(azimuth), -math.cos(azimuth)], np.float32)
-    height = cv2.GaussianBlur(land.height, (0, 0), 0.7)
-    dx = np.clip(cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), -1.1, 1.1)
-    dy = np.clip(cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8), -1.1, 1.1)
-    facing = (1 - (dx * toward[0] + dy * toward[1]) / rise) / np.sqrt(1 + dx * dx + dy * dy)
-    sun = np.clip(facing, 0, 1.5) * (1 - _shadows(land.height, toward, rise))
-    across = np.linspace(-1, 1, land.size, dtype=np.float32)
-    haze = 1 + rng.uniform(-0.05, 0.05) * across + rng.uniform(-0.05, 0.05) * across[:, None]
-    sky = np.array([0.3, 0.33, 0.38], np.float32)
-    lit = land.colour * (sky + (1 - sky) * sun[..., None])
-    lit *= haze[..., None]
-    faded: Floats32 = 0.82 * lit + 0.18 * cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY)[..., None]
-    return faded
-
-
-def _shadows(height: Floats32, toward: Floats32, rise: float) -> Floats32:
-    """Return 1 in shadow and 0 in the sun, (size, size) float32, for a sun that climbs `rise` px a px.
-
-    The highest obstacle within 2**k steps toward the sun is found from those within 2**(k - 1):
-    six shifts see 63 px far.
-    """
-    horizon = height
-    for step in (1, 2, 4, 8, 16, 32):
-        dx, dy = toward * step
-        move = np.array([[1, 0, -dx], [0, 1, -dy]])
-        moved = cv2.warpAffine(horizon, move, height.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-        horizon = np.maximum(horizon, moved - step * rise)
-    shade = np.clip((horizon - height - 0.8) / 1.6, 0, 1)
-    return np.asarray(cv2.GaussianBlur(shade, (0, 0), 0.8), np.float32)
-
-
-def _overcast(rng: Random, ground: Floats32, share: float, azimuth: float) -> tuple[Floats32, npt.NDArray[np.uint8]]:
-    """Draw clouds over `share` of a scene and their shadows on the ground; return it with the cloud mask.
-
-    Where a cloud is thinner than the mask's edge it is a veil through which the ground shows well.
-    """
-    size = len(ground)
-    if share == 0:
-        return ground, np.zeros((size, size), np.uint8)
-    drift = min(90, size // 6)  # px from a cloud to its shadow
-    field = fractal(rng, size + 2 * drift, 230, 6)
-    above = field[drift : drift + size, drift : drift + size]
-    edge = float(np.quantile(above, 1 - share))
-    opacity = smoothstep(field - edge, -0.12, 0.32)
-    row, col = (round(drift * (1 + part)) for part in (-math.cos(azimuth), math.sin(azimuth)))
-    shadow = cv2.GaussianBlur(opacity[row : row + size, col : col + size], (0, 0), 4)
-    white = 214 + 34 * smoothstep(above - edge, 0, 1.4) + 5 * cv2.GaussianBlur(above, (0, 0), 2)
-    veil = opacity[drift : drift + size, drift : drift + size, None]
-    shaded = ground * (1 - 0.5 * shadow[..., None])
-    return shaded + veil * (white[..., None] - shaded), (above > edge).astype(np.uint8)
-
-
-def _expose(rng: Random, light: Floats32) -> npt.NDArray[np.uint8]:
-    """Take the picture: the lens blurs, the sensor adds noise; (S, S, 3) uint8."""
-    noise = 2.2 * rng.standard_normal(light.shape, np.float32)
-    return np.clip(cv2.GaussianBlur(light, (0, 0), 0.65) + noise + 0.5, 0, 255).astype(np.uint8)
-
-
-def _write(path: Path, plan: _Plan, bands: npt.NDArray[np.uint8], **options: object) -> None:
-    """Write bands (C, S, S) as a tiled GeoTIFF."""
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        dtype="uint8",
-        count=len(bands),
-        height=plan.size,
-        width=plan.size,
-        crs=CRS,
-        transform=Affine(GSD, 0, plan.west, 0, -GSD, plan.north),
-        tiled=True,
-        compress="deflate",
-        zlevel=1,  # noise does not shrink, whatever the effort
-        **options,
-    ) as raster:
-        raster.write(bands)
+    return RawDataset(CARD, scene_table(rows))

@@ -24,5 +24,7 @@ class SampleParams(DatasetParams):
     @model_validator(mode="after")
     def _enough_scenes(self) -> "SampleParams":
         if self.cloudy > self.scenes - 3:
-            raise ValueError("dataset.cloudy leaves fewer than three clear scenes; lower it, or raise dataset.scenes")
+            raise ValueError(
+                "dataset.cloudy leaves fewer than three clear scenes; decrease it, or increase dataset.scenes"
+            )
         return self

@@ -1,7 +1,6 @@
-"""Painting land: fields, roads, water, houses and trees, as colour, height and label.
+"""Generated land: fields, roads, water, buildings and trees, as colour, height and class label.
 
-Nothing here knows of light: what stands up is entered into the height map, so that whoever lights
-the land need not know what a shadow falls on. Lengths are in pixels of 0.5 m; x runs east, y south.
+Illumination is added later, from the height map. Lengths are in pixels of 0.5 m; x runs east, y south.
 """
 
 import math
@@ -17,12 +16,12 @@ BACKGROUND, BUILDING, WOODLAND, WATER, ROAD = range(5)
 
 Random = np.random.Generator
 
-# How far the plan of fields and roads is drawn beyond the scene, since bending it pulls from there.
+# Margin of the plan of fields and roads around the scene, since the distortion samples beyond the scene.
 _MARGIN = 80
 
-# red, green, blue, strength of rows, strength of mottling. Each class has a double here: pale soil
-# looks like a dirt track, chalk like asphalt, clay like tiles, peat like water, a wet meadow like a
-# wood, so colour alone must fail.
+# Red, green, blue, strength of rows, strength of mottling. Each class has a look-alike here (pale soil and dirt track,
+# chalk and asphalt, clay and roof tiles, peat and water, wet meadow and woodland), so colour alone cannot separate
+# the classes.
 _CROPS = np.array(
     [
         (198, 178, 122, 5, 4),  # ripe grain
@@ -31,7 +30,7 @@ _CROPS = np.array(
         (134, 110, 88, 7, 7),  # brown soil
         (144, 102, 82, 7, 6),  # clay
         (152, 144, 128, 6, 6),  # chalk
-        (62, 66, 58, 5, 4),  # peat, ploughed and wet
+        (62, 66, 58, 5, 4),  # peat, wet and ploughed
         (84, 110, 58, 10, 4),  # maize
         (104, 134, 68, 6, 4),  # beet
         (128, 142, 86, 2, 8),  # meadow
@@ -44,23 +43,23 @@ _CROPS = np.array(
 _CROP_ODDS = np.array([10, 8, 9, 8, 5, 5, 7, 10, 7, 12, 10, 4, 5]) / 100
 _WATERS = np.array([(48, 62, 58), (66, 66, 52), (56, 72, 52), (58, 70, 76)], np.float32)
 _ROOFS = np.array([(156, 84, 66), (128, 70, 58), (112, 88, 74), (104, 104, 106), (134, 132, 130)], np.float32)
-# Half the width of main roads, side roads and dirt tracks.
+# Half widths of main roads, side roads and dirt tracks.
 _HALF_WIDTHS = np.array([6.5, 4.5, 3.4], np.float32)
 
 
 @dataclass
 class Land:
-    """A piece of land that is being painted."""
+    """Land of a scene, filled step by step."""
 
-    #: (S, S, 3) float32, 0 to 255: what flat ground in full sun looks like.
+    #: (S, S, 3) float32, 0 to 255: colour of flat ground in full sun.
     colour: Floats32
     #: (S, S) float32, height above the ground.
     height: Floats32
     #: (S, S) uint8, class ids.
     label: npt.NDArray[np.uint8]
-    #: (S, S) intp, number of the field that a pixel belongs to.
+    #: (S, S) intp, number of the field.
     parcel: Indices
-    #: (S, S) float32, distance across the direction in which that field is ploughed.
+    #: (S, S) float32, distance across the plough direction of the field.
     across: Floats32
     #: (3, S, S) float32, distance to the edge of main roads, side roads and tracks; negative on them.
     roads: Floats32
@@ -74,7 +73,7 @@ class Land:
 
 
 def fractal(rng: Random, size: int, wavelength: float, octaves: int = 4) -> Floats32:
-    """Return smooth noise (size, size), float32, of mean 0 and deviation 1, with ever finer detail."""
+    """Return fractal noise, (size, size) float32, with mean 0 and standard deviation 1."""
     noise = np.zeros((size, size), np.float32)
     for octave in range(octaves):
         cells = min(size, round(size / wavelength * 2**octave) + 3)
@@ -86,7 +85,7 @@ def fractal(rng: Random, size: int, wavelength: float, octaves: int = 4) -> Floa
 
 
 def smoothstep(values: Floats32, low: float, high: float) -> Floats32:
-    """Return 0 below low, 1 above high, and a smooth ramp between."""
+    """Return 0 below `low`, 1 above `high`, and a smooth ramp in between."""
     ramp: Floats32 = np.clip((values - low) / (high - low), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
@@ -96,7 +95,7 @@ def _rgb(*channels: float) -> Floats32:
 
 
 def _distance(line: npt.NDArray[np.uint8]) -> Floats32:
-    """Return the distance to the nearest 0."""
+    """Return the distance to the nearest 0 in pixels."""
     return np.asarray(cv2.distanceTransform(line, cv2.DIST_L2, 5), np.float32)
 
 
@@ -106,16 +105,16 @@ def _grow(mask: Mask, width: int) -> Mask:
 
 
 def _cover(land: Land, opacity: Floats32, paint: Floats32) -> None:
-    """Lay paint, one colour or (S, S, 3), over the land where opacity (S, S) is above 0."""
+    """Blend paint, one colour or (S, S, 3), over the land where opacity (S, S) is above 0."""
     where = opacity > 0
     new = np.broadcast_to(paint, land.colour.shape)[where]
     land.colour[where] += opacity[where, None] * (new - land.colour[where])
 
 
 def paint(rng: Random, size: int, woodland: float, wetness: float) -> Land:
-    """Paint a square of land of `size` px, a share `woodland` (0 to 1) of it planted with trees.
+    """Generate a square of land of `size` px with a share `woodland` (0 to 1) of trees.
 
-    As `wetness` goes from 0 to 1, there is a river, then a lake, then both, then no more than a pond.
+    `wetness` (0 to 1) selects the water: below 0.4 a river, to 0.7 a lake, to 0.85 both, above a pond.
     """
     land = _survey(rng, size)
     _sow(rng, land)
@@ -127,7 +126,7 @@ def paint(rng: Random, size: int, woodland: float, wetness: float) -> Land:
 
 
 def _survey(rng: Random, size: int) -> Land:
-    """Divide the land into fields by roads and boundaries, and bend the whole plan a little."""
+    """Divide the land into fields and roads, and distort the plan smoothly."""
     wide = size + 2 * _MARGIN
     fields, roads = _divide(rng, wide)
     parcels = np.zeros((wide, wide), np.float32)
@@ -153,30 +152,30 @@ def _survey(rng: Random, size: int) -> Land:
 
 
 def _divide(rng: Random, wide: int) -> tuple[list[Floats32], list[tuple[int, Floats32]]]:
-    """Cut a tilted square that covers the plan into fields; long cuts through large blocks become roads."""
+    """Cut a rotated square that covers the plan into fields; long cuts through large blocks become roads."""
     box = cv2.boxPoints(((wide / 2, wide / 2), (1.45 * wide, 1.45 * wide), rng.uniform(0, 90)))
     blocks, fields, roads = [(box.astype(np.float32), 0)], [], []
     while blocks:
         block, depth = blocks.pop()
         area = cv2.contourArea(block)
-        if depth and area < rng.lognormal(10.9, 0.5):  # 1.4 ha, give or take
+        if depth and area < rng.lognormal(10.9, 0.5):  # about 1.4 ha
             fields.append(block)
             continue
-        parts, cut = _cut(rng, block, spread=0.06 if depth == 0 else 0.15)
-        blocks += [(part, depth + 1) for part in parts]
+        pieces, cut = _cut(rng, block, spread=0.06 if depth == 0 else 0.15)
+        blocks += [(piece, depth + 1) for piece in pieces]
         if depth == 0 or area > 1_000_000:
             roads.append((0 if depth == 0 else int(rng.choice([1, 2], p=[0.35, 0.65])), cut))
     return fields, roads
 
 
 def _long_side(block: Floats32) -> tuple[float, float]:
-    """Return the direction of a polygon's longer side, radians, and how many times longer it is."""
+    """Return the direction of a polygon's longer side in radians, and its aspect ratio."""
     _, (width, height), angle = cv2.minAreaRect(block)
     return math.radians(angle) + (math.pi / 2 if height > width else 0), max(width, height) / min(width, height)
 
 
 def _cut(rng: Random, block: Floats32, spread: float) -> tuple[list[Floats32], Floats32]:
-    """Cut a convex polygon (N, 2), mostly across its longer side; return its parts and the cut's ends (2, 2)."""
+    """Cut a convex polygon (N, 2), mostly across its longer side; return the pieces and the ends (2, 2) of the cut."""
     turn, ratio = _long_side(block)
     turn += rng.normal(0, 0.09) + (math.pi / 2 if ratio < 2.4 and rng.random() < 0.3 else 0)
     side = block @ np.array([math.cos(turn), math.sin(turn)], np.float32)
@@ -185,12 +184,12 @@ def _cut(rng: Random, block: Floats32, spread: float) -> tuple[list[Floats32], F
     crossed = side * side_after < 0
     share = (side / np.where(crossed, side - side_after, 1))[crossed, None]
     ends = block[crossed] + share * (after - block)[crossed]
-    hulls = [cv2.convexHull(np.concatenate([block[part], ends])) for part in (side >= 0, side < 0)]
+    hulls = [cv2.convexHull(np.concatenate([block[inside], ends])) for inside in (side >= 0, side < 0)]
     return [np.asarray(hull[:, 0], np.float32) for hull in hulls], ends
 
 
 def _sow(rng: Random, land: Land) -> None:
-    """Give every field a crop, its rows, the tramlines of tractors, and a grassy boundary."""
+    """Fill every field with a crop, its rows, tramlines, and a grassy boundary."""
     count = int(land.parcel.max()) + 1
     crop = _CROPS[rng.choice(len(_CROPS), count, p=_CROP_ODDS)]
     hue = crop[:, :3] * rng.normal(1, 0.05, (count, 1)) + rng.normal(0, 3, (count, 3))
@@ -207,13 +206,13 @@ def _sow(rng: Random, land: Land) -> None:
 
 
 def _boundaries(parcel: Indices) -> Mask:
-    """Return where two fields meet."""
+    """Return the boundaries of fields, (S, S)."""
     steps = cv2.morphologyEx(parcel.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     return np.asarray(steps, np.bool_)
 
 
 def _flood(rng: Random, land: Land, wetness: float) -> None:
-    """Let water in, with reeds along the shore."""
+    """Add water, with reeds along the shore."""
     if wetness < 0.4 or 0.7 < wetness < 0.85:
         land.shore = np.minimum(land.shore, _river(rng, land.size))
     if wetness >= 0.4:
@@ -230,7 +229,7 @@ def _flood(rng: Random, land: Land, wetness: float) -> None:
 
 
 def _river(rng: Random, size: int) -> Floats32:
-    """Return the distance to the banks of a river that meanders through the scene; negative in it."""
+    """Return the distance to the banks of a meandering river; negative inside."""
     along = np.linspace(-0.8, 0.8, 240) * size
     phases = rng.uniform(0, 2 * np.pi, 2)
     sway = rng.uniform(24, 60) * np.sin(along / rng.uniform(48, 80) + phases[0])
@@ -245,7 +244,7 @@ def _river(rng: Random, size: int) -> Floats32:
 
 
 def _lake(rng: Random, land: Land, radius: float) -> Floats32:
-    """Return the distance to the shore of a lake (negative in it) that keeps off the roads."""
+    """Return the distance to the shore of a lake away from roads; negative inside."""
     clear = land.roads.min(axis=0)
     spots = rng.integers(land.size // 8, land.size - land.size // 8, (12, 2))
     row, col = spots[np.argmax(clear[spots[:, 0], spots[:, 1]])].tolist()
@@ -259,7 +258,7 @@ def _lake(rng: Random, land: Land, radius: float) -> Floats32:
 
 
 def _pave(rng: Random, land: Land) -> None:
-    """Lay asphalt on main and side roads, leave wheel ruts on tracks, mow the verges."""
+    """Add asphalt on main and side roads, wheel ruts on tracks, and verges."""
     grain = fractal(rng, land.size, 5, 2)
     wear = fractal(rng, land.size, 60, 3)
     _cover(land, 0.75 * smoothstep(-land.roads.min(axis=0), -7, -2), _rgb(118, 128, 80) + 5 * grain[..., None])
@@ -278,25 +277,25 @@ def _pave(rng: Random, land: Land) -> None:
 
 
 def _settle(rng: Random, land: Land) -> Mask:
-    """Build houses and barns along the roads until enough stand; return their yards."""
+    """Add houses and barns along the roads up to a share of the scene; return their yards."""
     road = land.roads[:2].min(axis=0)
     gradient = np.stack([cv2.Sobel(road, cv2.CV_32F, 1, 0), cv2.Sobel(road, cv2.CV_32F, 0, 1)])
     village = fractal(rng, land.size, 300, 2)
     rows, cols = np.nonzero((road > 18) & (road < 85) & (land.roads[2] > 16) & (land.shore > 18))
     tries = rng.permutation(len(rows))[:400]
     tries = tries[np.argsort((road / 60 - village)[rows, cols][tries])]
-    taken = np.zeros(land.label.shape, np.uint8)
+    occupied = np.zeros(land.label.shape, np.uint8)
     wanted = rng.uniform(0.009, 0.019) * land.label.size
     for row, col in zip(rows[tries], cols[tries], strict=True):
         if np.count_nonzero(land.label == BUILDING) > wanted:
             break
         turn = np.arctan2(*gradient[::-1, row, col]) + np.pi / 2
-        _build(rng, land, taken, (int(row), int(col)), float(turn))
-    return _garden(rng, land, taken)
+        _build(rng, land, occupied, (int(row), int(col)), float(turn))
+    return _garden(rng, land, occupied)
 
 
 def _garden(rng: Random, land: Land, plots: npt.NDArray[np.uint8]) -> Mask:
-    """Lay lawns and gravel around the houses; return where."""
+    """Add lawns and gravel around the houses; return where, (S, S)."""
     near = cv2.GaussianBlur(cv2.dilate(plots, np.ones((17, 17), np.uint8)).astype(np.float32), (0, 0), 9)
     yard = smoothstep(near * (1 + 0.4 * fractal(rng, land.size, 60, 3)), 0.3, 0.5)
     yard *= (land.label == BACKGROUND) & (land.shore > 6)
@@ -306,8 +305,8 @@ def _garden(rng: Random, land: Land, plots: npt.NDArray[np.uint8]) -> Mask:
     return yard > 0.5
 
 
-def _build(rng: Random, land: Land, taken: npt.NDArray[np.uint8], spot: tuple[int, int], turn: float) -> None:
-    """Put up one building with a gabled roof, unless its plot is taken."""
+def _build(rng: Random, land: Land, occupied: npt.NDArray[np.uint8], spot: tuple[int, int], turn: float) -> None:
+    """Add one building with a gabled roof, unless its plot is occupied."""
     long, short = rng.uniform(18, 28), rng.uniform(15, 20)
     if rng.random() < 0.3:
         long, short = rng.uniform(30, 56), rng.uniform(18, 28)  # a barn or a hall
@@ -318,19 +317,19 @@ def _build(rng: Random, land: Land, taken: npt.NDArray[np.uint8], spot: tuple[in
     along = np.abs(x * np.cos(turn) + y * np.sin(turn)) - long / 2
     across = np.abs(y * np.cos(turn) - x * np.sin(turn)) - short / 2
     plot = np.maximum(along, across) < 5
-    if taken[window][plot].any() or (land.label[window][plot] != BACKGROUND).any():
+    if occupied[window][plot].any() or (land.label[window][plot] != BACKGROUND).any():
         return
     roof = np.maximum(along, across) < 0
     colour = _ROOFS[rng.choice(len(_ROOFS), p=[0.3, 0.12, 0.16, 0.24, 0.18])] * rng.normal(1, 0.06)
     pitch = rng.uniform(0.35, 0.8) if rng.random() < 0.85 else 0
-    taken[window][plot] = 1
+    occupied[window][plot] = 1
     land.colour[window][roof] = colour + rng.normal(0, 2.5, (np.count_nonzero(roof), 1))
     land.height[window][roof] = rng.uniform(7, 12) - pitch * across[roof]
     land.label[window][roof] = BUILDING
 
 
 def _plant(rng: Random, land: Land, yards: Mask, share: float) -> None:
-    """Plant woods, hedgerows and single trees; the single ones stay background, as in LandCover.ai."""
+    """Add woods, hedgerows and single trees; single trees stay background, as in LandCover.ai."""
     road = land.roads.min(axis=0)
     open_ground = (land.label == BACKGROUND) & (road > 5) & (land.shore > 3) & ~yards
     wood = _woods(rng, land, open_ground, share)
@@ -339,7 +338,7 @@ def _plant(rng: Random, land: Land, yards: Mask, share: float) -> None:
     chance = _solitude(land, yards, road)
     planted = wood[rows, cols] | (rng.random(len(rows)) < chance[rows, cols])
     rows, cols, in_wood = rows[planted], cols[planted], wood[rows, cols][planted]
-    # Trees that stand alone grow wide rather than tall.
+    # Single trees are wide rather than tall.
     radius = spacing * rng.uniform(0.5, 0.8, len(rows)) * np.where(in_wood, 1, 1.4)
     tall = (rng.uniform(10, 17) + rng.normal(0, 1.6, len(rows))) * np.where(in_wood, 1, 0.5)
     crowns, canopy, tree = _crowns(rng, land, (rows, cols), radius, tall)
@@ -351,28 +350,28 @@ def _plant(rng: Random, land: Land, yards: Mask, share: float) -> None:
 
 
 def _solitude(land: Land, yards: Mask, road: Floats32) -> Floats:
-    """Return the chance of a single tree, (S, S): in gardens, along roads and shores, rarely in a field."""
+    """Return the probability of a single tree, (S, S): in gardens, along roads and shores, rarely in fields."""
     lush = yards | (np.abs(land.shore - 7) < 4) | (np.abs(road - 10) < 2.5)
     allowed = (land.label == BACKGROUND) & (road > 6) & (land.shore > 2) & ~_grow(land.label == BUILDING, 11)
     return np.asarray(np.where(lush, 0.035, 0.0006) * allowed, np.float64)
 
 
 def _woods(rng: Random, land: Land, open_ground: Mask, share: float) -> Mask:
-    """Return where woods grow: whole fields here, ragged patches there, and some hedges between fields."""
+    """Return the area of woods, (S, S): whole fields, irregular patches, and hedges between some fields."""
     count = int(land.parcel.max()) + 1
     suits = fractal(rng, land.size, 300) + 0.25 * fractal(rng, land.size, 24, 3)
     suits += rng.normal(0, 0.9, count).astype(np.float32)[land.parcel]
     suits[~open_ground] = -np.inf
     wanted = min(round(share * land.label.size), int(np.count_nonzero(open_ground)))
     wood = suits >= np.partition(suits, -wanted, axis=None)[-wanted]
-    wood = _grow(~_grow(~wood, 17), 17)  # a few trees make no wood
+    wood = _grow(~_grow(~wood, 17), 17)  # removes small patches
     hedged = (rng.random(count) < 0.3)[land.parcel] & _boundaries(land.parcel)
     hedged &= fractal(rng, land.size, 120, 2) > -0.6
     return np.asarray((wood | _grow(hedged, 9)) & open_ground, np.bool_)
 
 
 def _scatter(rng: Random, size: int, spacing: float) -> tuple[Indices, Indices]:
-    """Return rows and columns of points on a shaken grid."""
+    """Return rows and columns of the points of a jittered grid."""
     count = int(size / spacing)
     grid = np.indices((count, count)).reshape(2, -1) + rng.uniform(0, 0.9, (2, count * count))
     return tuple((grid * size / count).astype(np.intp))
@@ -381,7 +380,7 @@ def _scatter(rng: Random, size: int, spacing: float) -> tuple[Indices, Indices]:
 def _crowns(
     rng: Random, land: Land, at: tuple[Indices, Indices], radius: Floats, tall: Floats
 ) -> tuple[Floats32, Mask, Indices]:
-    """Raise a dome over every tree; return crown colours (S, S, 3), where crowns are, and each pixel's tree."""
+    """Add crowns to the height map; return their colours (S, S, 3), their area (S, S), and the tree of each pixel."""
     seeds = np.full(land.label.shape, 255, np.uint8)
     seeds[at] = 0
     distance, nearest = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
