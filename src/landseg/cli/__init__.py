@@ -1,86 +1,91 @@
-"""`landseg …`: what a person does beside `dvc repro`."""
+"""Command line of landseg."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from landseg.cli import maps as cli_maps
+from landseg.cli import maps
 from landseg.core.errors import LandsegError, reporting
 from landseg.core.files import atomic
 from landseg.core.params import PARAMS
 
 app = typer.Typer(
-    help="Land-cover maps from satellite and aerial imagery. The pipeline itself runs by `dvc repro`.",
+    help="Land-cover maps from satellite and aerial imagery. Run the pipeline with `dvc repro`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 study_app = typer.Typer(
-    help="Studies: a grid over params.yaml (studies/<name>.yaml), run as DVC experiments, and its report.",
+    help="Run studies (grids of experiments, studies/<name>.yaml) and write their reports.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(study_app, name="study")
 
-for command in (cli_maps.predict, cli_maps.area, cli_maps.change, cli_maps.export, cli_maps.card):
-    app.command()(command)
+_MAPS, _PARAMS, _EXPERIMENTS = "Models and maps", "Parameters and tiles", "Experiments"
 
-StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a study's file.")]
+app.command("predict", rich_help_panel=_MAPS)(maps.predict_command)
+app.command("area", rich_help_panel=_MAPS)(maps.area_command)
+app.command("change", rich_help_panel=_MAPS)(maps.change_command)
+app.command("export", rich_help_panel=_MAPS)(maps.export_command)
+app.command("card", rich_help_panel=_MAPS)(maps.card_command)
+
+StudyName = Annotated[str, typer.Argument(help="Study in studies/, or path of a study file.")]
 SetParams = Annotated[
-    list[str], typer.Option("-S", "--set-param", help="A parameter that all cells set besides: section.key=value.")
+    list[str], typer.Option("-S", "--set-param", help="Set a parameter in all cells: section.key=value.")
 ]
-ParamsFile = Annotated[Path, typer.Argument(help="The params file.")]
 
 
-@app.command()
-def check(path: ParamsFile = PARAMS) -> None:
-    """Check a whole params file: unknown keys, wrong values, sections that disagree."""
+@app.command("check", rich_help_panel=_PARAMS)
+def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = PARAMS) -> None:
+    """Check params.yaml for unknown keys, invalid values, and sections that contradict each other."""
     from landseg.schema import check_params
 
-    with reporting():
+    with reporting(str(path)):
         check_params(path)
-        typer.echo(f"{path}: in order")
+        typer.echo(f"{path}: OK")
 
 
-@app.command()
-def schema(path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("params.schema.json")) -> None:
-    """Write the JSON Schema of params.yaml, which editors complete and check it by."""
+@app.command("schema", rich_help_panel=_PARAMS)
+def schema_command(
+    path: Annotated[Path, typer.Argument(help="Output file.")] = Path("params.schema.json"),
+) -> None:
+    """Write the JSON Schema of params.yaml, for completion and validation in editors."""
     from landseg.schema import params_schema
 
     with reporting(), atomic(path) as temporary:
         temporary.write_text(params_schema(), encoding="utf-8")
 
 
-@app.command()
-def unpack(
-    tiles: Annotated[Path, typer.Argument(help="A folder of tile archives, such as data/tiles/sample.")],
-    out: Annotated[Path, typer.Argument(help="Where to lay the files out: images/, masks/ and masks_rgb/.")],
+@app.command("unpack", rich_help_panel=_PARAMS)
+def unpack_command(
+    tiles: Annotated[Path, typer.Argument(help="Folder of tile archives, such as data/tiles/sample.")],
+    out: Annotated[Path, typer.Argument(help="Output folder, for images/, masks/ and masks_rgb/.")],
 ) -> None:
-    """Lay the PNG files of tile archives out loose, for whoever wants a folder."""
-    from landseg.download.zip_archive import unpack as unpack_archive
+    """Extract tile archives into a folder."""
+    from landseg.download.zip_archive import extract_archive
 
     with reporting():
         archives = sorted(tiles.glob("*.zip"))
         if not archives:
-            raise LandsegError(f"{tiles}: holds no tile archives; name a folder such as data/tiles/sample")
+            raise LandsegError(f"{tiles}: no tile archives found; choose a folder such as data/tiles/sample")
         if out.exists():
-            raise LandsegError(f"{out}: is already there; name a new folder, or remove it")
+            raise LandsegError(f"{out}: already exists; choose a new folder, or remove it")
         with atomic(out) as temporary:
             temporary.mkdir()
             for path in archives:
-                unpack_archive(path, temporary)
+                extract_archive(path, temporary)
         typer.echo(f"{sum(1 for _ in out.rglob('*.png')):,} files in {out}")
 
 
-@app.command()
-def compare(
-    one: Annotated[str, typer.Argument(help="A git revision, a DVC experiment, or `workspace`.")],
-    other: Annotated[str, typer.Argument(help="The one that it is compared with.")],
-    metric: Annotated[str, typer.Option(help="A score of results/metrics.json.")] = "macro_miou",
+@app.command("compare", rich_help_panel=_EXPERIMENTS)
+def compare_command(
+    one: Annotated[str, typer.Argument(help="Git revision, DVC experiment, or `workspace`.")],
+    other: Annotated[str, typer.Argument(help="Revision to compare with.")],
+    metric: Annotated[str, typer.Option(help="Score in results/metrics.json to compare.")] = "macro_miou",
 ) -> None:
-    """Say whether one run is better than another, by a paired difference with its interval, and what parts them."""
+    """Compare two runs: paired score difference with its interval, and which parameters differ."""
     from landseg.results.comparison import comparison_report
     from landseg.results.revisions import load_run
 
@@ -88,41 +93,43 @@ def compare(
         typer.echo(comparison_report(load_run(one), load_run(other), metric))
 
 
-@study_app.command("run")
-def study_run(
-    name: StudyName,
-    set_param: SetParams = [],  # noqa: B006  # typer's way; nothing changes it
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Cells to run at a time.")] = 1,
-) -> None:
-    """Run the cells of a study that have not run yet, each as a DVC experiment; one that fails is reported."""
-    from landseg.studies.plan import plan
-    from landseg.studies.runner import digest, run_cells
+app.add_typer(study_app, name="study", rich_help_panel=_EXPERIMENTS)
 
-    with reporting():
-        study = plan(name, set_param, digest())
+
+@study_app.command("run")
+def study_run_command(
+    name: StudyName,
+    set_param: SetParams = [],  # noqa: B006  # typer does not change the default
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Number of cells to run in parallel.")] = 1,
+) -> None:
+    """Run the unfinished cells of a study, each as a DVC experiment."""
+    from landseg.studies.plan import plan_study
+    from landseg.studies.runner import input_digest, run_cells
+
+    with reporting(str(PARAMS)):
+        plan = plan_study(name, set_param, input_digest())
         failed = 0
-        for outcome in run_cells(study, jobs, typer.echo):
+        for outcome in run_cells(plan, jobs, typer.echo):
             if outcome.failure:
                 failed += 1
                 typer.echo(f"failed: {outcome.cell.title}: {outcome.failure}", err=True)
         if failed:
-            raise LandsegError(f"{study.path}: {failed} of {len(study.cells)} cells failed; mend and run again")
-        typer.echo(f"all {len(study.cells)} cells have run; `landseg study report {study.asked}` draws them")
+            raise LandsegError(f"{plan.path}: {failed} of {len(plan.cells)} cells failed; fix the cause and run again")
+        typer.echo(f"all {len(plan.cells)} cells finished; for the report, run `landseg study report {plan.arguments}`")
 
 
 @study_app.command("report")
-def study_report(
+def study_report_command(
     name: StudyName,
     set_param: SetParams = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option(help="The folder to write; by default reports/<name>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: reports/<name>).")] = None,
 ) -> None:
-    """Write the report of a study: table, figures and one page that opens offline."""
-    from landseg.studies.plan import plan
-    from landseg.studies.report import write_report
-    from landseg.studies.runner import digest
+    """Write the report of a study: tables, figures and an HTML page."""
+    from landseg.studies.plan import plan_study
+    from landseg.studies.report import write_study_report
+    from landseg.studies.runner import input_digest
 
-    with reporting():
-        study = plan(name, set_param, digest())
-        folder = out or Path("reports", study.name)
-        for sentence in write_report(study, folder):
+    with reporting(str(PARAMS)):
+        plan = plan_study(name, set_param, input_digest())
+        for sentence in write_study_report(plan, out or Path("reports", plan.name)):
             typer.echo(sentence)

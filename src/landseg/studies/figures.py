@@ -1,13 +1,10 @@
-"""Figures of a study: learning curves, IoU by class, and the spread over seeds.
-
-Every function takes runs by the label of their setting, one run a training seed, and returns a figure; `save` writes
-it. Drawn without pyplot, so that nothing global is touched.
-"""
+"""Figures of a study, drawn without pyplot, so that matplotlib's global state is not changed."""
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -19,42 +16,86 @@ from scipy.stats import t as student
 
 from landseg.core.files import atomic
 from landseg.plotting import DPI, INK, LINE, PALE
+from landseg.results.comparison import ScoreDifference
 from landseg.results.run import Run
+from landseg.results.wording import FEW_UNITS, SPLIT_NAMES, unit_noun
+from landseg.studies.forest_plot import forest_plot
+from landseg.studies.leakage_figure import leakage_figure
+from landseg.studies.panel import prediction_panel
 from landseg.studies.style import (
     COLOURS,
+    MarkerStyle,
     Runs,
-    Style,
     Whisker,
-    blank,
-    dots,
-    handle,
-    legend,
-    macro,
-    plain,
-    rows,
-    scored,
-    settled,
-    styles,
+    draw_scores,
+    figure_legend,
+    freeze_layout,
+    label_rows,
+    legend_handle,
+    macro_mious,
+    marker_styles,
+    new_figure,
+    scores_and_whisker,
+    style_axes,
 )
 
-# Curves by the title of what they are drawn in; a training part is drawn dashed and pale.
-_PANES = {
-    "macro mIoU, validation part": ("val/macro_miou",),
-    "micro IoU, validation part": ("val/micro_iou",),
-    "F-score, validation part": ("val/fscore",),
-    "loss, validation part (dashed: training part)": ("train/loss", "val/loss"),
+# Learning curves by the title of their axes.
+_CURVES = {
+    "macro mIoU, validation set": ("val/macro_miou",),
+    "micro IoU, validation set": ("val/micro_iou",),
+    "F-score, validation set": ("val/fscore",),
+    "loss, validation set (dashed: training set)": ("train/loss", "val/loss"),
 }
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write a figure as name.png, white, 150 dpi, and as name.svg, without background, its text as text.
+class StudyFigure(NamedTuple):
+    """A figure in the report of a study."""
 
-    The same figure is the same bytes: without date and version, and with ids that follow from its content.
+    #: Name of its files.
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def study_figures(wanted: Collection[str], runs: Runs, differences: Sequence[ScoreDifference]) -> Iterator[StudyFigure]:
+    """Draw the figures of a study.
+
+    Args:
+        wanted: names of figures.
+        runs: runs by setting, one per seed.
+        differences: the differences to draw; may be empty.
+    """
+    if "leakage" in wanted:
+        caption = (
+            "The same model under every split. The scored tiles differ, so differences between splits are not paired."
+        )
+        yield StudyFigure("leakage", "Score and leakage by split", caption, leakage_figure(runs))
+    if "differences" in wanted and differences:
+        yield StudyFigure(
+            "differences", "Differences", differences_caption(runs, differences), forest_plot(differences)
+        )
+    if "seeds" in wanted:
+        yield StudyFigure("seeds", "Spread over seeds", "One dot per seed; the line is the mean.", seed_plot(runs))
+    if "classes" in wanted:
+        yield StudyFigure("classes", "IoU by class", class_plot_caption(runs), class_plot(runs))
+    if "curves" in wanted:
+        caption = "Scores on the validation set after every epoch."
+        yield StudyFigure("curves", "Learning curves", caption, curve_plot(runs))
+    if "panel" in wanted:
+        caption = "Tiles with the most classes in the target, chosen without regard to predictions; first seed only."
+        yield StudyFigure("panel", "Predictions on the same tiles", caption, prediction_panel(runs))
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as name.png (white background, 150 dpi) and name.svg (transparent, text as text).
+
+    Files are reproducible byte for byte: they contain no date or version, and ids are derived from the content.
 
     Raises:
-        LandsegError: the disk is full, or the folder cannot be written.
+        LandsegError: the disk is full, or the folder is not writable.
     """
-    # Ids begin with the name's hash, so that those of figures on one page differ.
+    # The salt makes ids of different figures on one page distinct.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         with atomic(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
@@ -62,19 +103,19 @@ def save(figure: Figure, folder: Path, name: str) -> None:
             figure.savefig(temporary, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
 
 
-def curves(runs: Runs) -> Figure:
-    """Draw scores of the validation part, and the loss, against epochs.
+def curve_plot(runs: Runs) -> Figure:
+    """Draw validation scores and losses against epochs.
 
-    A thin line a seed, and a bold one for their mean over the epochs that all seeds have.
+    Thin lines are seeds; the bold line is their mean over the epochs that all seeds have.
     """
-    figure = blank(6.4)
-    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _PANES.items(), strict=True):
-        plain(axes)
-        for style, of in zip(styles(), runs.values(), strict=False):
+    figure = new_figure(6.4)
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _CURVES.items(), strict=True):
+        style_axes(axes)
+        for style, group in zip(marker_styles(), runs.values(), strict=False):
             for name in names:
-                _curve(axes, [run.curves[name] for run in of], style, training=name.startswith("train/"))
-        drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
-        if title.startswith("loss") and _wide(drawn):
+                _draw_curve(axes, [run.curves[name] for run in group], style, training=name.startswith("train/"))
+        values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+        if title.startswith("loss") and _needs_log_scale(values):
             title += ", log scale"
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -82,101 +123,123 @@ def curves(runs: Runs) -> Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(title, loc="left", fontsize=9.5, color=INK)
         axes.grid(axis="y", color=LINE, linewidth=0.4, alpha=0.6)
-        _epochs(axes, max(len(run.curves[names[0]]) for of in runs.values() for run in of))
-    legend(figure, [handle(style, line=True) for style, _ in zip(styles(), runs, strict=False)], list(runs))
-    return settled(figure)
+        _set_epoch_axis(axes, max(len(run.curves[names[0]]) for group in runs.values() for run in group))
+    handles = [legend_handle(style, line=True) for style, _ in zip(marker_styles(), runs, strict=False)]
+    figure_legend(figure, handles, list(runs))
+    return freeze_layout(figure)
 
 
-def class_bars(runs: Runs) -> Figure:
-    """Draw the IoU by class, the commonest class first: see `class_bars_caption`."""
+def class_plot(runs: Runs) -> Figure:
+    """Draw the IoU by class, the most frequent class first (see `class_plot_caption`)."""
     first = next(iter(runs.values()))[0]
-    classes = sorted(first.metrics["per_class"], key=lambda name: -first.metrics["per_class"][name]["pixels"])
-    pitch = 0.2 if len(runs) * len(classes) <= 60 else 0.15  # inches a row
-    group = len(runs) + 0.8
-    figure = blank(1.1 + pitch * group * len(classes))
-    axes = plain(figure.subplots())
-    middles = [group * n + (len(runs) - 1) / 2 for n in range(len(classes))]
+    per_class = first.scores.per_class
+    classes = sorted(per_class, key=lambda name: -per_class[name].pixels)
+    pitch = 0.2 if len(runs) * len(classes) <= 60 else 0.15  # inches per row
+    group = len(runs) + 0.8  # rows per class
+    figure = new_figure(1.1 + pitch * group * len(classes))
+    axes = style_axes(figure.subplots())
     for n, name in enumerate(classes):
-        absent = []
-        for row, (style, of) in enumerate(zip(styles(), runs.values(), strict=False)):
-            scores, whisker = class_scores(of, name)
-            dots(axes, group * n + row, scores, whisker, style)
-            absent += [] if scores else [row]
-        # Once for the whole class where no run scores it.
-        for place in [(len(runs) - 1) / 2] if len(absent) == len(runs) else absent:
-            axes.text(0.006, group * n + place, "no target pixel", fontsize=8, va="center_baseline", color=PALE)
+        _draw_class(axes, runs, name, group * n)
         if n:
             axes.axhline(group * n - 0.9, color=LINE, linewidth=0.5)
-    labels = [textwrap.fill(name + _share(runs, name), 34) for name in classes]
-    rows(axes, middles, labels, (-0.9, group * len(classes) - 0.9))
+    middles = [group * n + (len(runs) - 1) / 2 for n in range(len(classes))]
+    labels = [textwrap.fill(name + _pixel_share(runs, name), 34) for name in classes]
+    label_rows(axes, middles, labels, (-0.9, group * len(classes) - 0.9))
     axes.set_xlim(-0.015, 1)
-    axes.set_xlabel(f"IoU, {first.metrics['split']} part", fontsize=9, color=PALE)
+    axes.set_xlabel(f"IoU, {SPLIT_NAMES[first.metrics['split']]}", fontsize=9, color=PALE)
     axes.grid(axis="x", color=LINE, linewidth=0.4, alpha=0.6)
-    legend(figure, [handle(style) for style, _ in zip(styles(), runs, strict=False)], list(runs))
-    return settled(figure)
+    figure_legend(figure, [legend_handle(style) for style, _ in zip(marker_styles(), runs, strict=False)], list(runs))
+    return freeze_layout(figure)
 
 
-def class_bars_caption(runs: Runs) -> str:
-    """Say what the dots and whiskers of `class_bars` are."""
+def class_plot_caption(runs: Runs) -> str:
+    """Return the caption of `class_plot`."""
     over = next(iter(runs.values()))[0].metrics["interval_over"]
-    return f"IoU by class, the commonest first, with its share of the target pixels. {whiskers(runs, over)}"
+    return f"IoU by class, most frequent first, with its share of target pixels. {whisker_caption(runs, over)}"
 
 
-def whiskers(runs: Runs, over: str) -> str:
-    """Say what dots and whiskers are where there is one seed a setting, several, or both."""
-    interval = f"whisker: the 95 % interval over {over}."
-    several = {len(of) > 1 for of in runs.values()}
+def whisker_caption(runs: Runs, over: str) -> str:
+    """Explain dots and whiskers, for settings with one seed, several seeds, or both.
+
+    Args:
+        runs: runs by setting, one per seed.
+        over: plural noun for the units of the bootstrap.
+    """
+    interval = f"whisker: 95 % interval over {over}."
+    several = {len(group) > 1 for group in runs.values()}
     if several == {True}:
-        return "Dot: mean over seeds; ticks: the seeds; whisker: their range, no confidence interval."
+        return "Dot: mean over seeds; ticks: seeds; whisker: range of the seeds (not a confidence interval)."
     if several == {False}:
-        return f"Dot: the score of the one seed; {interval}"
-    return f"Dot: mean over seeds; ticks: the seeds; whisker: their range. Where there is one seed, {interval}"
+        return f"Dot: score of the single seed; {interval}"
+    return f"Dot: mean over seeds; ticks: seeds; whisker: range of the seeds. With a single seed, {interval}"
 
 
-def seeds(runs: Runs) -> Figure:
-    """Draw the macro mIoU of every seed, with mean, standard deviation and range in words."""
-    figure = blank(0.95 + 0.5 * len(runs))
-    axes = plain(figure.subplots())
-    for row, of in enumerate(runs.values()):
-        scores = macro(of)
+def differences_caption(runs: Runs, differences: Sequence[ScoreDifference]) -> str:
+    """Return the caption of the forest plot of differences."""
+    count, noun = len(differences), unit_noun(next(iter(runs.values()))[0])
+    return (
+        f"Paired over {noun}. Filled: the 95 % interval excludes zero, over at least {FEW_UNITS} {noun}. "
+        f"Of {count} comparisons, about {0.05 * count:.0f} would be filled by chance alone."
+    )
+
+
+def seed_plot(runs: Runs) -> Figure:
+    """Draw the macro mIoU of every seed, with mean, standard deviation and range as text."""
+    figure = new_figure(0.95 + 0.5 * len(runs))
+    axes = style_axes(figure.subplots())
+    for row, group in enumerate(runs.values()):
+        scores = macro_mious(group)
         axes.plot(scores, [row] * len(scores), "o", color=COLOURS[0], markersize=5.5, alpha=0.75, markeredgewidth=0)
         if scores:
             axes.plot([np.mean(scores)] * 2, [row - 0.28, row + 0.28], color=INK, linewidth=1.5)
         beside = axes.get_yaxis_transform()
-        axes.text(1.02, row, _spread(scores), transform=beside, fontsize=8.5, va="center", color=INK)
-    rows(axes, range(len(runs)), [textwrap.fill(label, 30) for label in runs], (-0.6, len(runs) - 0.4))
+        axes.text(1.02, row, _describe(scores), transform=beside, fontsize=8.5, va="center", color=INK)
+    label_rows(axes, range(len(runs)), [textwrap.fill(label, 30) for label in runs], (-0.6, len(runs) - 0.4))
     axes.margins(x=0.08)
-    part = next(iter(runs.values()))[0].metrics["split"]
-    axes.set_xlabel(f"macro mIoU, {part} part; a dot a seed, a line their mean", fontsize=9, color=PALE)
+    split = SPLIT_NAMES[next(iter(runs.values()))[0].metrics["split"]]
+    axes.set_xlabel(f"macro mIoU, {split}; dots: seeds, line: mean", fontsize=9, color=PALE)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="x", color=LINE, linewidth=0.4, alpha=0.6)
-    return settled(figure)
+    return freeze_layout(figure)
 
 
-def seeds_sentence(label: str, runs: Sequence[Run]) -> str:
-    """Say how much the macro mIoU changes with the seed, and what difference is more than that.
+def seed_sentence(label: str, runs: Sequence[Run]) -> str:
+    """Describe the spread of the macro mIoU over seeds, and the smallest difference that exceeds it.
 
-    With a standard deviation s over n seeds, the difference D of two further runs, a seed each, follows Student's t:
-    D / (s sqrt(2)) has n - 1 degrees of freedom. So in 95 of 100 such pairs it stays within t(0.975, n - 1) sqrt(2) s.
+    With a standard deviation s over n seeds, the difference D of two further single-seed runs follows Student's t
+    distribution: D / (s sqrt(2)) has n - 1 degrees of freedom. In 95 % of such pairs, |D| is at most
+    t(0.975, n - 1) sqrt(2) s.
     """
-    scores = macro(runs)
+    scores = macro_mious(runs)
     if len(scores) < 2:
-        return f"{label}: {_spread(scores)}; two seeds at least must run before their spread can be told"
+        return f"{label}: {_describe(scores)}; the spread needs at least two seeds"
     bound = float(student.ppf(0.975, len(scores) - 1)) * np.sqrt(2) * np.std(scores, ddof=1)
     return (
-        f"{label}: macro mIoU over {len(scores)} seeds: {_words(scores)}; a difference between two runs of one seed "
-        f"each must be larger than about {100 * bound:.1f} points to be more than the seed"
+        f"{label}: macro mIoU over {len(scores)} seeds: {_describe(scores)}; two single-seed runs must differ by more "
+        f"than about {100 * bound:.1f} points to exceed the variation between seeds"
     )
 
 
-def class_scores(runs: Sequence[Run], name: str) -> tuple[list[float], Whisker]:
-    """Return the IoU of a class of every run that has one, and what is drawn as whisker."""
-    of = [run.metrics["per_class"].get(name, {}) for run in runs]
-    return scored(of, "iou")
+def class_ious(runs: Sequence[Run], name: str) -> tuple[list[float], Whisker]:
+    """Return the IoU of a class in every run that has one, and its whisker."""
+    scores = [run.scores.per_class[name] for run in runs if name in run.scores.per_class]
+    return scores_and_whisker((score.iou, score.iou_low, score.iou_high) for score in scores)
 
 
-def _curve(axes: Axes, values: Sequence[Sequence[float]], style: Style, training: bool) -> None:
-    """Draw a thin line a seed where there are several, and their mean."""
+def _draw_class(axes: Axes, runs: Runs, name: str, top: float) -> None:
+    """Draw the IoU of one class, one row per setting."""
+    absent = []
+    for row, (style, group) in enumerate(zip(marker_styles(), runs.values(), strict=False)):
+        scores, whisker = class_ious(group, name)
+        draw_scores(axes, top + row, scores, whisker, style)
+        absent += [] if scores else [row]
+    # One note in the middle if no run has the class.
+    for at in [(len(runs) - 1) / 2] if len(absent) == len(runs) else absent:
+        axes.text(0.006, top + at, "no target pixel", fontsize=8, va="center_baseline", color=PALE)
+
+
+def _draw_curve(axes: Axes, values: Sequence[Sequence[float]], style: MarkerStyle, training: bool) -> None:
+    """Draw the mean of curves, and a thin line per seed if there are several."""
     dashes = "--" if training else "-"
     pale = 0.3 if training else 0.5
     for one in values if len(values) > 1 else ():
@@ -198,35 +261,34 @@ def _curve(axes: Axes, values: Sequence[Sequence[float]], style: Style, training
     )
 
 
-def _wide(drawn: npt.NDArray[np.float64]) -> bool:
-    """Whether values span so much that only a logarithm shows all."""
-    return bool(np.nanmin(drawn) > 0 and np.nanmax(drawn) > 20 * np.nanmin(drawn))
+def _needs_log_scale(values: npt.NDArray[np.float64]) -> bool:
+    """Whether positive values span more than a factor of 20."""
+    return bool(np.nanmin(values) > 0 and np.nanmax(values) > 20 * np.nanmin(values))
 
 
-def _epochs(axes: Axes, epochs: int) -> None:
-    found = MaxNLocator(7, integer=True).tick_values(1, epochs) if epochs > 1 else []
-    axes.set_xticks([1, *(int(tick) for tick in found if 1 < tick <= epochs)])
+def _set_epoch_axis(axes: Axes, epochs: int) -> None:
+    ticks = MaxNLocator(7, integer=True).tick_values(1, epochs) if epochs > 1 else []
+    axes.set_xticks([1, *(int(tick) for tick in ticks if 1 < tick <= epochs)])
     pad = max(0.02 * epochs, 0.15)
     axes.set_xlim(1 - pad, epochs + pad)
     axes.set_xlabel("epoch", fontsize=9, color=PALE)
 
 
-def _share(runs: Runs, name: str) -> str:
-    """Return a class's share of the target pixels, where it is the same for all runs."""
+def _pixel_share(runs: Runs, name: str) -> str:
+    """Return the share of a class in the target pixels as text; empty if runs differ."""
     shares = set()
     for run in itertools.chain(*runs.values()):
-        pixels = {each: of["pixels"] for each, of in run.metrics["per_class"].items()}
+        pixels = {each: scores.pixels for each, scores in run.scores.per_class.items()}
         shares.add(pixels.get(name, 0) / max(1, sum(pixels.values())))
     return f" ({shares.pop():.1%})" if len(shares) == 1 else ""
 
 
-def _spread(scores: Sequence[float]) -> str:
-    if len(scores) > 1:
-        return _words(scores)
-    return f"{scores[0]:.3f}, one seed" if scores else "no score"
-
-
-def _words(scores: Sequence[float]) -> str:
+def _describe(scores: Sequence[float]) -> str:
+    """Return mean, standard deviation and range as text."""
+    if not scores:
+        return "no score"
+    if len(scores) == 1:
+        return f"{scores[0]:.3f}, one seed"
     deviation = np.std(scores, ddof=1)
     return (
         f"mean {np.mean(scores):.3f}, standard deviation {deviation:.3f}, range {min(scores):.3f} to {max(scores):.3f}"

@@ -1,5 +1,6 @@
-"""The panel of a study: the same tiles as every setting predicts them, side by side."""
+"""Prediction panel of a study: the same tiles, predicted by every setting, side by side."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 
@@ -25,95 +26,95 @@ from landseg.plotting import (
 )
 from landseg.report.panel import panel_legend, tile_images
 from landseg.results.run import Run
-from landseg.studies.style import WIDTH, Runs
+from landseg.studies.style import FIGURE_WIDTH, Runs
 
-# Measures in inches.
+# Lengths in inches.
 _LEFT, _GAP, _FOOT, _LINE, _EDGE = 0.3, 0.06, 0.2, 0.16, 0.08
-_CELL = 2.2  # at most
+_MAX_CELL = 2.2
 
 
-def panel(runs: Runs, wanted: int = 4) -> Figure:
-    """Draw tiles, one a row, as image, target, and the prediction of every setting with its pixel accuracy.
+def prediction_panel(runs: Runs, max_tiles: int = 4) -> Figure:
+    """Draw tiles, one per row: image, target, and the prediction of every setting with its pixel accuracy.
 
-    Tiles are those rich in classes that all settings show, and so chosen without regard to any prediction; of
-    several seeds the first is drawn. Ignored pixels are hatched in the target.
+    The tiles are class-rich examples that all settings share, so they are chosen without regard to predictions. Only
+    the first seed of a setting is drawn. Ignored pixels are hatched in the target.
 
     Args:
-        runs: runs by setting, one a seed.
-        wanted: how many tiles at most.
+        runs: runs by setting, one per seed.
+        max_tiles: maximum number of tiles.
 
     Raises:
-        LandsegError: there is no such tile.
+        LandsegError: the runs have no such tile in common.
     """
-    first = [of[0] for of in runs.values()]
-    tiles = _common(first, wanted)
-    cell = min(_CELL, (WIDTH - _LEFT - _EDGE) / (2 + len(runs)) - _GAP)
-    headings = [_wrapped(text, cell) for text in ("image", "target", *runs)]
+    first = [group[0] for group in runs.values()]
+    tiles = _common_tiles(first, max_tiles)
+    cell = min(_MAX_CELL, (FIGURE_WIDTH - _LEFT - _EDGE) / (2 + len(runs)) - _GAP)
+    headings = [_wrap(text, cell) for text in ("image", "target", *runs)]
     head = _LINE * max(len(lines) for lines in headings) + _GAP
-    talls = [cell * of[0].target.shape[0] / of[0].target.shape[1] for of in tiles]
-    entries = _legend(tiles, first[0])
+    heights = [cell * views[0].target.shape[0] / views[0].target.shape[1] for views in tiles]
+    entries = _legend_entries(tiles, first[0])
     foot = legend_height(entries) + _GAP
-    total = head + sum(talls) + _FOOT * len(tiles) + foot
-    figure = Figure((WIDTH, total), dpi=DPI)
+    total = head + sum(heights) + _FOOT * len(tiles) + foot
+    figure = Figure((FIGURE_WIDTH, total), dpi=DPI)
     page = page_axes(figure)
     for column, lines in enumerate(headings):
-        _lines(page, lines, _LEFT + column * (cell + _GAP), head - _GAP, cell)
+        _draw_lines(page, lines, _LEFT + column * (cell + _GAP), head - _GAP, cell)
     top = head
-    for of, tall in zip(tiles, talls, strict=True):
-        _row(page, of, first[0], top, cell, tall)
-        top += tall + _FOOT
+    for views, height in zip(tiles, heights, strict=True):
+        _draw_row(page, views, first[0], top, cell, height)
+        top += height + _FOOT
     draw_legend(page, entries, _LEFT, top)
     return figure
 
 
-def _common(runs: Sequence[Run], wanted: int) -> list[list[ExampleTile]]:
-    """Return tiles rich in classes that all runs show, each as every run shows it; those with fewest ignored pixels."""
-    of = [{each.tile: each for each in run.examples if "rich" in each.why.split()} for run in runs]
-    common = sorted(set.intersection(*map(set, of)), key=lambda tile: (_ignored(of[0][tile], runs[0]), tile))
+def _common_tiles(runs: Sequence[Run], max_tiles: int) -> list[list[ExampleTile]]:
+    """Return class-rich tiles that all runs share, one example per run, sorted by the share of ignored pixels."""
+    rich = [{tile.tile: tile for tile in run.examples if "rich" in tile.why.split()} for run in runs]
+    common = sorted(set.intersection(*map(set, rich)), key=lambda tile: (_ignored_share(rich[0][tile], runs[0]), tile))
     if not common:
         names = ", ".join(run.name for run in runs)
         raise LandsegError(
-            f"these runs show no tile in common: {names}; draw runs on the same split, with evaluate.n_examples above 0"
+            f"{names}: no example tile in common; use runs of the same split, with evaluate.n_examples above 0"
         )
-    return [[shown[tile] for shown in of] for tile in common[:wanted]]
+    return [[tiles[tile] for tiles in rich] for tile in common[:max_tiles]]
 
 
-def _ignored(tile: ExampleTile, run: Run) -> float:
+def _ignored_share(tile: ExampleTile, run: Run) -> float:
     return float((channels(run.classes)[tile.target] == IGNORE).mean())
 
 
-def _row(page: Axes, of: Sequence[ExampleTile], run: Run, top: float, cell: float, tall: float) -> None:
-    image, target, prediction, _ = tile_images(of[0].image, of[0].target, of[0].prediction, run.classes)
-    others = [tile_images(each.image, each.target, each.prediction, run.classes)[2] for each in of[1:]]
-    for column, picture in enumerate([image, target, prediction, *others]):
+def _draw_row(page: Axes, views: Sequence[ExampleTile], run: Run, top: float, cell: float, height: float) -> None:
+    image, target, prediction, _ = tile_images(views[0].image, views[0].target, views[0].prediction, run.classes)
+    others = [tile_images(view.image, view.target, view.prediction, run.classes)[2] for view in views[1:]]
+    for column, pixels in enumerate([image, target, prediction, *others]):
         left = _LEFT + column * (cell + _GAP)
-        draw_image(page, picture, left, top, cell, tall)
-        if picture.shape[1] < cell * DPI:  # pixels are to be seen as such
+        draw_image(page, pixels, left, top, cell, height)
+        if pixels.shape[1] < cell * DPI:  # enlarged images keep sharp pixels
             page.images[-1].set_interpolation("nearest")
         if column > 1:
-            text = f"accuracy {of[column - 2].accuracy:.1%}"
+            text = f"accuracy {views[column - 2].accuracy:.1%}"
             size = 8 * min(1, cell / text_width(text, 8))
-            page.text(left + cell / 2, top + tall + 0.13, text, fontsize=size, ha="center", color=PALE)
-    draw_vertical_text(page, of[0].tile, 0.15, top + tall / 2, tall, 8.5, INK)
+            page.text(left + cell / 2, top + height + 0.13, text, fontsize=size, ha="center", color=PALE)
+    draw_vertical_text(page, views[0].tile, 0.15, top + height / 2, height, 8.5, INK)
 
 
-def _legend(tiles: Sequence[Sequence[ExampleTile]], run: Run) -> list[PlacedEntry]:
-    """Lay out names and colours of what is drawn: there are no wrong pixels."""
-    every = [each for of in tiles for each in of]
-    targets = np.concatenate([each.target.ravel() for each in every])
-    predictions = np.concatenate([each.prediction.ravel() for each in every])
+def _legend_entries(tiles: Sequence[Sequence[ExampleTile]], run: Run) -> list[PlacedEntry]:
+    """Lay out the legend; the panel shows no error image, so there is no entry for wrong pixels."""
+    views = list(itertools.chain(*tiles))
+    targets = np.concatenate([view.target.ravel() for view in views])
+    predictions = np.concatenate([view.prediction.ravel() for view in views])
     entries = panel_legend(targets, predictions, run.classes)
     entries.remove(("wrong", WRONG))
-    return flow_legend(entries, WIDTH - _LEFT - _EDGE)
+    return flow_legend(entries, FIGURE_WIDTH - _LEFT - _EDGE)
 
 
-def _wrapped(text: str, width: float) -> list[str]:
-    """Break a heading into lines of about a width in inches."""
+def _wrap(text: str, width: float) -> list[str]:
+    """Wrap a heading to a width of about `width` inches."""
     return textwrap.wrap(text, max(8, int(width / text_width("n", 9) * 0.95))) or [""]
 
 
-def _lines(page: Axes, lines: Sequence[str], left: float, bottom: float, width: float) -> None:
-    """Write lines, the last at `bottom`, smaller where one is wider than there is room."""
+def _draw_lines(page: Axes, lines: Sequence[str], left: float, bottom: float, width: float) -> None:
+    """Draw lines of text, the last at `bottom`, in a smaller font if one is wider than `width`."""
     size = 9 * min(1, width / max(0.01, *(text_width(line, 9) for line in lines)))
     for n, line in enumerate(reversed(lines)):
         y = bottom - n * _LINE

@@ -1,4 +1,4 @@
-"""A study as its file says it: which cells there are, what each sets, and what is to be drawn of them."""
+"""Study plans: the cells of studies/<name>.yaml, with the parameters that each sets."""
 
 import copy
 import hashlib
@@ -21,137 +21,140 @@ from landseg.schema import Params, check_params
 
 STUDIES = Path("studies")
 
-#: What can be drawn of a study.
-Drawing = Literal["curves", "classes", "panel", "differences", "leakage", "seeds"]
+#: Figures in the report of a study.
+FigureName = Literal["curves", "classes", "panel", "differences", "leakage", "seeds"]
+#: Parameter values by dotted key, such as `train.epochs`.
 Overrides = dict[str, Any]
 
 
-class Paper(Section):
-    """What a paper reports of the same cells: shown beside ours, and never mixed up with macro mIoU."""
+class PaperScores(Section):
+    """Scores that a paper reports for the same cells, shown next to the measured ones."""
 
     source: str = Field(min_length=1)
-    """Which paper and table."""
+    """Paper and table."""
     definition: str = Field(min_length=1)
-    """What its number is."""
+    """Definition of the reported score."""
     scores: dict[str, float]
-    """The number of every cell that it reports, by the cell's label."""
+    """Reported scores by cell label."""
 
 
 class Study(Section):
-    """A study: `studies/<name>.yaml`."""
+    """A study: the content of `studies/<name>.yaml`."""
 
     title: str = Field(min_length=1)
-    """Its question, in a line."""
+    """Title; usually a question."""
     about: str = ""
-    """What a reader has to know; blank lines part paragraphs."""
+    """Description, in paragraphs separated by blank lines."""
     sets: Overrides = Field({}, alias="set")
-    """Parameters that every cell sets, `section.key: value`."""
+    """Parameters of all cells, `section.key: value`."""
     cells: dict[str, Overrides] = Field({})
-    """Cells by their label, each with what it sets."""
+    """Parameters of single cells, by cell label."""
     grid: dict[str, list[Any]] = Field({})
-    """Values of parameters: every combination, of every one of `cells` where there are any."""
+    """Parameter values to combine; the grid applies to each of `cells`, if given."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field([])
-    """Values of a seed for every cell; none: the one of params.yaml."""
+    """Seeds to run each cell with; empty: the seed in params.yaml."""
     seed: Literal["train.seed", "split.seed"] = "train.seed"
-    """Which seed they are of: that of training, or that of the split, where several splits are to be averaged over."""
+    """Parameter that `seeds` sets; split.seed averages over several splits."""
     only_for: dict[str, list[str]] = Field({})
-    """Data sets outside which a cell cannot be, by its label."""
+    """Datasets that a cell is limited to, by cell label."""
     metric: str = "macro_miou"
-    """The score that is compared: a key of results/metrics.json, such as macro_miou or per_class.road.iou."""
+    """Score to compare: a key in results/metrics.json, such as macro_miou or per_class.road.iou."""
     pairs: list[tuple[str, str]] | None = None
-    """Labels of cells to compare, each with another; null: every one with the first."""
-    draw: list[Drawing] = Field(["differences", "classes", "curves", "panel"])
-    """What to draw beside the table."""
-    paper: Paper | None = None
-    """What a paper reports."""
+    """Pairs of cell labels to compare; null: each cell with the first."""
+    draw: list[FigureName] = Field(["differences", "classes", "curves", "panel"])
+    """Figures in the report."""
+    paper: PaperScores | None = None
+    """Scores reported in a paper."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study."""
+    """One run of a study: a set of parameters and a seed."""
 
-    #: What tells it from the others, without its seed.
+    #: Name of the setting, without the seed.
     label: str
     seed: int
-    #: The parameters that it sets, `section.key`: value.
+    #: Parameters that the cell sets, `section.key`: value.
     changes: Mapping[str, Any]
-    #: 16 hex digits of all that its results depend on.
+    #: Digest of everything that its results depend on, 16 hex digits.
     fingerprint: str
 
     @property
     def title(self) -> str:
-        """Its label and seed."""
+        """Label and seed."""
         return f"{self.label}, seed {self.seed}"
 
     def experiment(self, study: str) -> str:
-        """Return the name of its DVC experiment; studies that share a cell know it by the fingerprint at the end."""
+        """Return the name of its DVC experiment. It ends with the fingerprint, which studies that share a cell use."""
         return f"{study}-{_slug(self.label)}-{self.seed}-{self.fingerprint}"
 
 
 def read_study(name: str) -> tuple[Study, Path]:
-    """Read studies/<name>.yaml, or the file of that path.
+    """Read studies/<name>.yaml, or the file at the given path.
 
     Raises:
-        LandsegError: there is no such study, or the file holds none.
+        LandsegError: the file does not exist, is invalid, or defines no cells.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in STUDIES.glob("*.yaml"))) or "none"
-        raise LandsegError(f"{path}: not there; the studies in {STUDIES}/ are: {known}")
+        known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.yaml"))) or "none"
+        raise LandsegError(f"{path}: file not found; available studies: {known}")
     study = validate(Study, read(path), "", path)
     if not study.cells and not study.grid and not study.seeds:
-        raise LandsegError(f"{path}: there are no cells; name some under cells, grid or seeds")
+        raise LandsegError(f"{path}: no cells; define cells, grid or seeds")
     for key, values in study.grid.items():
         if not values:
-            raise LandsegError(f"{path}: grid: {key} has no values, so there are no cells; list some")
+            raise LandsegError(f"{path}: grid.{key} is empty; list at least one value")
     return study, path
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A study and its cells with the present parameters, code and data."""
+class StudyPlan:
+    """A study and its cells for the current parameters, code and data."""
 
     name: str
     path: Path
     study: Study
     cells: list[Cell]
-    #: The study as it was named, and what all cells set besides.
-    named: str
+    #: Name or path of the study, as given on the command line.
+    argument: str
+    #: Additional parameters of all cells (-S), `section.key=value`.
     settings: tuple[str, ...]
 
     @property
-    def asked(self) -> str:
-        """What `landseg study run` and `report` are given."""
-        return " ".join([self.named, *(f"-S {shlex.quote(setting)}" for setting in self.settings)])
+    def arguments(self) -> str:
+        """Command-line arguments of `landseg study run` and `landseg study report`."""
+        return " ".join([self.argument, *(f"-S {shlex.quote(setting)}" for setting in self.settings)])
 
     @property
     def labels(self) -> list[str]:
-        """The labels of its cells, in order, once each."""
+        """Distinct labels of the cells, in order."""
         return list(dict.fromkeys(cell.label for cell in self.cells))
 
 
-def plan(name: str, settings: Sequence[str], code: str) -> Plan:
-    """Read a study and lay out its cells; what each sets is checked as `landseg check` does.
+def plan_study(name: str, settings: Sequence[str], digest: str) -> StudyPlan:
+    """Read a study, and check the parameters of every cell as `landseg check` does.
 
     Args:
-        name: a study in studies/, or the path of a study's file.
-        settings: what all cells set besides, `section.key=value`; it goes over what the study says.
-        code: digest of code and data, which fingerprints hold too.
+        name: a study in studies/, or the path of a study file.
+        settings: additional parameters of all cells, `section.key=value`; they override the study file.
+        digest: digest of code and data, which enters the fingerprints.
 
     Raises:
-        LandsegError: there is no such study, a cell names an unknown parameter or a wrong value, two cells are the
-            same, or none is left.
+        LandsegError: the study is missing or invalid, a cell sets an unknown parameter or an invalid value, two cells
+            are identical, or no cell applies to the dataset.
     """
     study, path = read_study(name)
-    return Plan(_slug(path.stem), path, study, _cells(study, path, _parsed(settings), code), name, tuple(settings))
+    cells = _plan_cells(study, path, _parse_settings(settings), digest)
+    return StudyPlan(_slug(path.stem), path, study, cells, name, tuple(settings))
 
 
-def _parsed(settings: Sequence[str]) -> Overrides:
+def _parse_settings(settings: Sequence[str]) -> Overrides:
     changes = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise LandsegError(f"-S {setting}: says no value; write section.key=value")
+            raise LandsegError(f"-S {setting}: value missing; write section.key=value")
         try:
             changes[key] = YAML(typ="safe").load(value)
         except YAMLError:
@@ -159,27 +162,27 @@ def _parsed(settings: Sequence[str]) -> Overrides:
     return changes
 
 
-def _cells(study: Study, path: Path, extra: Overrides, code: str) -> list[Cell]:
+def _plan_cells(study: Study, path: Path, extra: Overrides, digest: str) -> list[Cell]:
     params = read()
-    dataset = check_params().dataset.name  # first params.yaml itself, so that a fault below is the study's
+    dataset = check_params().dataset.name  # checks params.yaml first, so that later errors are those of the study
     planned = []
     for label, changes in _settings(study):
         if dataset not in study.only_for.get(label, [dataset]):
             continue
         for seed in study.seeds or (None,):
             seeded = {} if seed is None else {study.seed: seed}
-            sets = study.sets | changes | seeded | extra
-            merged = _merged(params, sets, path)
+            overrides = study.sets | changes | seeded | extra
+            merged = _merge(params, overrides, path)
             checked = validate(Params, merged, "", path)
-            drawn = checked.split.seed if study.seed == "split.seed" else checked.train.seed
-            planned.append(Cell(label, drawn, sets, fingerprint(merged, code)))
-    _sound(study, path, planned)
+            used = checked.split.seed if study.seed == "split.seed" else checked.train.seed
+            planned.append(Cell(label, used, overrides, cell_fingerprint(merged, digest)))
+    _check_cells(study, path, planned)
     return planned
 
 
-def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
+def _check_cells(study: Study, path: Path, planned: list[Cell]) -> None:
     if not planned:
-        raise LandsegError(f"{path}: no cell is for this data set; change only_for, or dataset.name in params.yaml")
+        raise LandsegError(f"{path}: no cell applies to this dataset; change only_for, or dataset.name in params.yaml")
     labels = [label for label, _ in _settings(study)]
     named = {
         "only_for": [*study.only_for],
@@ -189,46 +192,46 @@ def _sound(study: Study, path: Path, planned: list[Cell]) -> None:
     for key, listed in named.items():
         for label in listed:
             if label not in labels:
-                raise LandsegError(f"{path}: {key}: there is no cell {label!r}; the cells are {', '.join(labels)}")
+                raise LandsegError(f"{path}: {key}: unknown cell {label!r}; choose from {', '.join(labels)}")
     seen: dict[str, Cell] = {}
     for cell in planned:
         twin = seen.setdefault(cell.fingerprint, cell)
         if twin is not cell:
-            raise LandsegError(f"{path}: cells {twin.title!r} and {cell.title!r} set the same; remove one")
+            raise LandsegError(f"{path}: cells {twin.title!r} and {cell.title!r} are identical; remove one")
 
 
 def _settings(study: Study) -> Iterator[tuple[str, Overrides]]:
-    """Yield the label of every cell, without its seed, and what it sets."""
+    """Yield the label of every cell, without the seed, and its parameters."""
     named = study.cells or {"": {}}
     keys = list(study.grid)
     for (name, changes), values in itertools.product(named.items(), itertools.product(*study.grid.values())):
         point = dict(zip(keys, values, strict=True))
         if len(keys) == 1:
-            parts = [name, str(values[0])]
+            words = [name, str(values[0])]
         else:
-            parts = [name, *(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())]
-        yield ", ".join(filter(None, parts)) or "one setting", changes | point
+            words = [name, *(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())]
+        yield ", ".join(filter(None, words)) or "one setting", changes | point
 
 
-def _merged(params: Mapping[str, Any], changes: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _merge(params: Mapping[str, Any], changes: Mapping[str, Any], path: Path) -> dict[str, Any]:
     merged: dict[str, Any] = copy.deepcopy(dict(params))
     for key, value in changes.items():
         if isinstance(value, dict):
-            raise LandsegError(f"{path}: {key} is given keys of its own; write each as {key}.<key>: value")
+            raise LandsegError(f"{path}: {key} is a mapping; write each key as {key}.<key>: value")
         *sections, leaf = key.split(".")
         node = merged
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise LandsegError(f"{path}: {key} is not a known key; {section} has no keys of its own")
+                raise LandsegError(f"{path}: {key} is not a known key; {section} has no keys below it")
         node[leaf] = value
     return merged
 
 
-def fingerprint(params: Mapping[str, Any], code: str) -> str:
-    """Digest parameters, the machine's settings left out, and code: 16 hex digits."""
+def cell_fingerprint(params: Mapping[str, Any], digest: str) -> str:
+    """Return a digest of all parameters except `compute`, and of code and data: 16 hex digits."""
     counted = {name: values for name, values in params.items() if name != "compute"}
-    text = json.dumps([counted, code], sort_keys=True)
+    text = json.dumps([counted, digest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,219 +1,207 @@
-"""The report of a study: a folder with its table, its differences, its figures and one page."""
+"""Report of a study: a folder with tables, figures and an HTML page."""
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-
-from matplotlib.figure import Figure
 
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.report.page import PageFigure, render_page
-from landseg.results.comparison import SCORE_TITLES, ScoreDifference
-from landseg.results.comparison import paired_differences as paired
+from landseg.results.comparison import SCORE_TITLES, ScoreDifference, paired_differences
 from landseg.results.revisions import load_run
 from landseg.results.run import Run
-from landseg.results.score_table import PAPER, CellValue, ScoreColumn, as_csv, as_markdown, score_columns, score_values
-from landseg.studies import figures as drawing
-from landseg.studies.forest_plot import forest
-from landseg.studies.leakage_figure import ends, gap_sentence, leakage
-from landseg.studies.panel import panel
-from landseg.studies.plan import Cell, Plan
-from landseg.studies.runner import finished
+from landseg.results.score_table import (
+    PAPER,
+    CellValue,
+    ScoreColumn,
+    as_csv,
+    as_markdown,
+    score_columns,
+    score_values,
+)
+from landseg.studies.figures import StudyFigure, save_figure, seed_sentence, study_figures
+from landseg.studies.leakage_figure import gap_sentence, gap_settings
+from landseg.studies.plan import Cell, StudyPlan
+from landseg.studies.runner import finished_experiments
+from landseg.studies.style import Runs
 
-Runs = Mapping[str, Sequence[Run]]
 
+def write_study_report(plan: StudyPlan, folder: Path) -> Iterator[str]:
+    """Write the report of a study, and yield its findings and the files written, as sentences.
 
-def write_report(plan: Plan, folder: Path) -> Iterator[str]:
-    """Write the report of a study; yield sentences on what was found and written.
-
-    Cells that have not run are left out, and said to be. Whatever stood in the folder before is replaced as a whole.
+    Unfinished cells are left out and listed. An earlier report in the folder is replaced as a whole.
 
     Raises:
-        LandsegError: no cell has run, no cell has the metric, or cells that are to be compared cannot be.
+        LandsegError: no cell has finished, no cell has the metric, or cells cannot be compared.
     """
     _check_folder(folder)
-    experiments = finished(plan.cells)
-    runs = load_runs(plan.cells, experiments)
+    experiments = finished_experiments(plan.cells)
+    runs = load_cells(plan.cells, experiments)
     if not runs:
         raise LandsegError(
-            f"{plan.path}: none of its {len(plan.cells)} cells has run with the present code and parameters; "
-            f"run `landseg study run {plan.asked}`"
+            f"{plan.path}: none of the {len(plan.cells)} cells has run with the current code and parameters; "
+            f"run `landseg study run {plan.arguments}`"
         )
-    missing = [cell.title for cell in plan.cells if cell.fingerprint not in experiments]
     check_metric(plan, runs)
-    found = differences(plan, runs)
-    drawn = figures(plan, runs, found)
-    findings = [*([f"Not run yet: {'; '.join(missing)}."] if missing else []), *sentences(plan, runs, found)]
+    differences = study_differences(plan, runs)
+    figures = list(study_figures(plan.study.draw, runs, differences))
+    missing = [cell.title for cell in plan.cells if cell.fingerprint not in experiments]
+    findings = [*([f"Not run yet: {'; '.join(missing)}."] if missing else []), *study_findings(plan, runs, differences)]
     yield from findings
     with atomic(folder) as temporary:
         temporary.mkdir()
-        reported = plan.study.paper.scores if plan.study.paper else {}
-        paper = {run.name: reported[label] for label, of in runs.items() if label in reported for run in of} or None
+        paper = _paper_scores(plan, runs)
         write_tables(plan, runs, paper, temporary)
-        if found:
-            (temporary / "differences.csv").write_text(differences_csv(found), encoding="utf-8")
-        for name, _, _, figure in drawn:
-            drawing.save(figure, temporary, name)
-        every = [run for of in runs.values() for run in of]
-        # The page draws classes and curves of its own, a line a run: too many, where there are several seeds.
-        own = {"classes", "curves"} if len(every) == len(runs) else set()
-        shown = [
-            PageFigure(title, caption, (temporary / f"{name}.svg").read_text(encoding="utf-8"))
-            for name, title, caption, _ in drawn
-            if name not in own
-        ]
+        if differences:
+            (temporary / "differences.csv").write_text(differences_csv(differences), encoding="utf-8")
+        for figure in figures:
+            save_figure(figure.figure, temporary, figure.name)
+        every = [run for group in runs.values() for run in group]
         about = "\n\n".join(filter(None, [plan.study.about, settings_note(plan), paper_note(plan)]))
+        shown = _page_figures(figures, runs, temporary)
         html = render_page(plan.study.title, every, about=about, findings=findings, figures=shown, paper=paper)
         (temporary / "index.html").write_text(html, encoding="utf-8")
     yield f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}"
 
 
 def _check_folder(folder: Path) -> None:
-    """Check that nothing but an earlier report would be replaced."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or folder.resolve() == Path.cwd() or (there and not {"index.html", "table.csv"} <= there):
-        raise LandsegError(f"{folder}: holds other things than a report; name a new folder")
+    """Check that the folder is empty or new, or contains an earlier report."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or folder.resolve() == Path.cwd() or (names and not {"index.html", "table.csv"} <= names):
+        raise LandsegError(f"{folder}: exists and is not a study report; choose a new folder")
 
 
-def load_runs(planned: Sequence[Cell], experiments: Mapping[str, str]) -> dict[str, list[Run]]:
-    """Return the runs of the cells that have run: by label, one a seed.
+def _paper_scores(plan: StudyPlan, runs: Runs) -> dict[str, float] | None:
+    """Return the scores that the paper reports, by name of the run; None if it reports none of them."""
+    reported = plan.study.paper.scores if plan.study.paper else {}
+    return {run.name: reported[label] for label, group in runs.items() if label in reported for run in group} or None
+
+
+def _page_figures(figures: Sequence[StudyFigure], runs: Runs, folder: Path) -> list[PageFigure]:
+    """Return the figures of the HTML page."""
+    # The page has its own class and curve charts, one line per run. With several seeds they are too crowded.
+    seeded = any(len(group) > 1 for group in runs.values())
+    skipped = () if seeded else ("classes", "curves")
+    return [
+        PageFigure(figure.title, figure.caption, (folder / f"{figure.name}.svg").read_text(encoding="utf-8"))
+        for figure in figures
+        if figure.name not in skipped
+    ]
+
+
+def load_cells(planned: Sequence[Cell], experiments: Mapping[str, str]) -> dict[str, list[Run]]:
+    """Return the runs of finished cells by label, one per seed.
 
     Args:
         planned: the cells.
-        experiments: names of experiments by the fingerprint of their cell.
+        experiments: names of experiments by fingerprint.
     """
     seeded = len({cell.seed for cell in planned}) > 1
     runs: dict[str, list[Run]] = {}
     for cell in planned:
         if cell.fingerprint in experiments:
-            called = cell.title if seeded else cell.label
-            runs.setdefault(cell.label, []).append(load_run(experiments[cell.fingerprint], called))
+            title = cell.title if seeded else cell.label
+            runs.setdefault(cell.label, []).append(load_run(experiments[cell.fingerprint], title))
     return runs
 
 
-def check_metric(plan: Plan, runs: Runs) -> None:
-    """Check that some run has the study's metric.
+def check_metric(plan: StudyPlan, runs: Runs) -> None:
+    """Check that at least one run has the study's metric.
 
     Raises:
-        LandsegError: none has.
+        LandsegError: no run has it.
     """
-    for run in (run for of in runs.values() for run in of):
+    for run in (run for group in runs.values() for run in group):
         try:
             run.score(plan.study.metric)
         except KeyError:
             continue
         return
     raise LandsegError(
-        f"{plan.path}: metric {plan.study.metric}: no cell has it; choose from {', '.join(SCORE_TITLES)} or "
+        f"{plan.path}: metric = {plan.study.metric}: no cell has this score; choose from {', '.join(SCORE_TITLES)} or "
         "per_class.<class>.iou"
     )
 
 
-def differences(plan: Plan, runs: Runs) -> list[ScoreDifference]:
-    """Return the paired differences of the study's pairs: of its metric, then of the IoU of every class."""
+def study_differences(plan: StudyPlan, runs: Runs) -> list[ScoreDifference]:
+    """Return the paired differences between the study's pairs of settings: in its metric, and in the IoU of classes."""
     if "differences" not in plan.study.draw:
         return []
     first, *others = runs
     pairs = [(other, first) for other in others] if plan.study.pairs is None else plan.study.pairs
-    wanted = [plan.study.metric, *(f"per_class.{each.name}.iou" for each in runs[first][0].classes)]
+    keys = [plan.study.metric, *(f"per_class.{each.name}.iou" for each in runs[first][0].classes)]
     return [
-        each
+        difference
         for one, other in pairs
         if one in runs and other in runs
-        for each in paired(runs[one], runs[other], [*dict.fromkeys(wanted)], called=(one, other))
+        for difference in paired_differences(runs[one], runs[other], [*dict.fromkeys(keys)], titles=(one, other))
     ]
 
 
-def sentences(plan: Plan, runs: Runs, found: Sequence[ScoreDifference]) -> list[str]:
-    """Say in sentences what was found."""
-    said = [f"{each.sentence()}." for each in found if each.metric == plan.study.metric or each.reliable]
+def study_findings(plan: StudyPlan, runs: Runs, differences: Sequence[ScoreDifference]) -> list[str]:
+    """Return the findings of a study as sentences: differences, spread over seeds, and gaps between splits."""
+    findings = [f"{each.sentence()}." for each in differences if each.metric == plan.study.metric or each.reliable]
     if "seeds" in plan.study.draw:
-        said += [f"{drawing.seeds_sentence(label, of)}." for label, of in runs.items() if len(of) > 1]
+        findings += [f"{seed_sentence(label, group)}." for label, group in runs.items() if len(group) > 1]
     if "leakage" in plan.study.draw and len(runs) > 1:
-        _, least = ends(runs)
-        said += [f"{gap_sentence(label, of, least, runs[least])}." for label, of in runs.items() if label != least]
-    return said
+        _, base = gap_settings(runs)
+        findings += [
+            f"{gap_sentence(label, group, base, runs[base])}." for label, group in runs.items() if label != base
+        ]
+    return findings
 
 
-def figures(plan: Plan, runs: Runs, found: Sequence[ScoreDifference]) -> list[tuple[str, str, str, Figure]]:
-    """Draw what the study asks for: file names, titles, captions and figures."""
-    draw: dict[str, tuple[str, str, Callable[[], Figure]]] = {
-        "leakage": (
-            "What the split hides",
-            "The same model on every split. Parts differ, so the gap between two splits is not a paired difference.",
-            lambda: leakage(runs),
-        ),
-        "differences": (
-            "Differences",
-            "Paired over places; filled: shown, by places enough. "
-            f"Of {len(found)} comparisons at 95 %, about {0.05 * len(found):.0f} would be filled by chance alone.",
-            lambda: forest(found),
-        ),
-        "seeds": ("Spread over seeds", "One dot a seed; the line is the mean.", lambda: drawing.seeds(runs)),
-        "classes": ("IoU by class", drawing.class_bars_caption(runs), lambda: drawing.class_bars(runs)),
-        "curves": ("Learning curves", "Of the validation part, after every epoch.", lambda: drawing.curves(runs)),
-        "panel": (
-            "The same tiles, as each sees them",
-            "Chosen by their targets alone, as those that hold most classes; of several seeds the first.",
-            lambda: panel(runs),
-        ),
-    }
-    wanted = [name for name in draw if name in plan.study.draw and (name != "differences" or found)]
-    return [(name, *draw[name][:2], draw[name][2]()) for name in wanted]
-
-
-def settings_note(plan: Plan) -> str:
-    """Say what all cells set besides what the study says."""
+def settings_note(plan: StudyPlan) -> str:
+    """Return a note on the parameters set on the command line."""
     return f"All cells were run with {', '.join(plan.settings)}." if plan.settings else ""
 
 
-def paper_note(plan: Plan) -> str:
-    """Say what the paper's numbers are."""
+def paper_note(plan: StudyPlan) -> str:
+    """Return a note on the definition and source of the paper's scores."""
     paper = plan.study.paper
-    return f"'Paper reports' is {paper.definition} ({paper.source})." if paper else ""
+    return f"'Reported by the paper' is {paper.definition} ({paper.source})." if paper else ""
 
 
-def write_tables(plan: Plan, runs: Runs, paper: Mapping[str, float] | None, folder: Path) -> None:
-    """Write table.csv and table.md: a row a run, and below, where settings have several seeds, a row a setting."""
-    every = [run for of in runs.values() for run in of]
-    of = score_columns(every, paper)
+def write_tables(plan: StudyPlan, runs: Runs, paper: Mapping[str, float] | None, folder: Path) -> None:
+    """Write table.csv and table.md: one row per run, and in table.md also one per setting with several seeds."""
+    every = [run for group in runs.values() for run in group]
+    columns = score_columns(every, paper)
     rows = [score_values(run, paper) for run in every]
-    (folder / "table.csv").write_text(as_csv(rows, of), encoding="utf-8")
+    (folder / "table.csv").write_text(as_csv(rows, columns), encoding="utf-8")
     text = [f"# {plan.study.title}", plan.study.about.strip(), settings_note(plan)]
-    text += [as_markdown(rows, of).rstrip(), paper_note(plan)]
+    text += [as_markdown(rows, columns).rstrip(), paper_note(plan)]
     if len(every) > len(runs):
-        over_seeds = list(seed_rows(runs, rows, of))
-        shown = [ScoreColumn(key, key, "", "text" if key == "run" else "score") for key in over_seeds[0]]
-        text += ["Mean and standard deviation over seeds:", as_markdown(over_seeds, shown).rstrip()]
+        means = list(seed_means(runs, rows, columns))
+        mean_columns = [ScoreColumn(key, key, "", "text" if key == "run" else "score") for key in means[0]]
+        text += ["Mean and standard deviation over seeds:", as_markdown(means, mean_columns).rstrip()]
     (folder / "table.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
 
 
-def seed_rows(
-    runs: Runs, rows: Sequence[Mapping[str, CellValue]], of: Sequence[ScoreColumn]
+def seed_means(
+    runs: Runs, rows: Sequence[Mapping[str, CellValue]], columns: Sequence[ScoreColumn]
 ) -> Iterator[dict[str, str]]:
-    """Yield the mean and the standard deviation of every score over the seeds of a setting."""
+    """Yield one row per setting: mean and standard deviation of every score over its seeds."""
     left_out = ("macro_miou_low", "macro_miou_high", PAPER)
-    scores = [column for column in of if column.kind == "score" and column.key not in left_out]
+    scores = [column for column in columns if column.kind == "score" and column.key not in left_out]
     remaining = iter(rows)
     for label, group in runs.items():
-        mine = [next(remaining) for _ in group]
-        row = {"run": label, "seeds": str(len(mine))}
+        own = [next(remaining) for _ in group]
+        row = {"run": label, "seeds": str(len(own))}
         for column in scores:
-            known = [value for each in mine if isinstance(value := each.get(column.key), float)]
+            known = [value for each in own if isinstance(value := each.get(column.key), float)]
             spread = f" ± {stdev(known):.3f}" if len(known) > 1 else ""
             row[column.title] = f"{mean(known):.3f}{spread}" if known else "–"
         yield row
 
 
-def differences_csv(found: Sequence[ScoreDifference]) -> str:
-    """Return differences as CSV: a row a pair and metric."""
+def differences_csv(differences: Sequence[ScoreDifference]) -> str:
+    """Return differences as CSV, one row per pair and metric."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["one", "other", "metric", "difference", "low", "high", "units", "sentence"])
-    for each in found:
+    for each in differences:
         writer.writerow(
             [each.one, each.other, each.metric, each.value, each.low, each.high, each.units, each.sentence()]
         )

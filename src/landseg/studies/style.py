@@ -1,13 +1,14 @@
-"""What the figures of a study are drawn with: ink, colours, markers, axes, legend, and dots with whiskers.
+"""Style of study figures: colours, markers, axes, legend, and scores as dots with whiskers.
 
-Ink is #222222 or #707070 on no background, so that a page may recolour it; colours are those of Okabe and Ito (Color
-Universal Design, 2008), and markers tell settings apart without them. Figures are 9 inches wide, for a page of 900 px.
+Ink is #222222 or #707070 on a transparent background, so that a page can recolour it. Colours are those of Okabe and
+Ito (Color Universal Design, 2008); markers distinguish settings without colour. Figures are 9 inches wide, for a page
+of 900 px.
 """
 
 import itertools
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,43 +20,45 @@ from matplotlib.lines import Line2D
 from landseg.plotting import DPI, INK, LINE, PALE, text_width
 from landseg.results.run import Run
 
-#: Runs by the label of their setting, one a training seed.
+#: Runs by the label of their setting, one per seed.
 Runs = Mapping[str, Sequence[Run]]
-#: The ends of a whisker, or None where there is none.
+#: A score and the ends of its confidence interval; None: undefined.
+ScoreEstimate = tuple[float | None, float | None, float | None]
+#: Ends of a whisker; None: no whisker.
 Whisker = tuple[float, float] | None
 
-WIDTH = 9.0  # inches
-#: Blue, vermillion, green, purple, orange, sky blue (Okabe and Ito); their yellow and black vanish on a page.
+FIGURE_WIDTH = 9.0  # inches
+#: Blue, vermillion, green, purple, orange, sky blue (Okabe and Ito). Their yellow and black have too little contrast.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: 42 settings differ
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that 42 settings differ
 
 
-class Style(NamedTuple):
-    """How a setting is drawn."""
+class MarkerStyle(NamedTuple):
+    """Colour and marker of a setting."""
 
     colour: str
     marker: str
 
 
-def styles() -> Iterator[Style]:
-    """Yield a style a setting."""
-    return map(Style, itertools.cycle(COLOURS), itertools.cycle(_MARKERS))
+def marker_styles() -> Iterator[MarkerStyle]:
+    """Yield one style per setting."""
+    return map(MarkerStyle, itertools.cycle(COLOURS), itertools.cycle(_MARKERS))
 
 
-def blank(height: float) -> Figure:
-    """Return an empty figure, its height in inches."""
-    return Figure((WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+def new_figure(height: float) -> Figure:
+    """Return an empty figure of the given height in inches."""
+    return Figure((FIGURE_WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
 
 
-def settled(figure: Figure) -> Figure:
-    """Lay a figure out for good: every further drawing would move things by a hair."""
+def freeze_layout(figure: Figure) -> Figure:
+    """Compute the layout once and fix it; otherwise every drawing moves artists slightly."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def plain(axes: Axes) -> Axes:
-    """Take away what is no data: the background, two spines, most ink."""
+def style_axes(axes: Axes) -> Axes:
+    """Remove the background and two spines, and draw the rest in pale ink."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=LINE, linewidth=0.8)
@@ -64,53 +67,53 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-def rows(axes: Axes, at: Sequence[float], labels: Sequence[str], limits: tuple[float, float]) -> None:
-    """Name the rows of a chart, the first on top."""
+def label_rows(axes: Axes, at: Sequence[float], labels: Sequence[str], limits: tuple[float, float]) -> None:
+    """Label the rows of a chart, the first at the top."""
     axes.set_ylim(limits[1], limits[0])
     axes.set_yticks(at, labels, fontsize=9, color=INK, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
 
-def legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """Write a legend above a figure, in as many columns as its labels leave room for."""
+def figure_legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """Add a legend above a figure, with as many columns as fit."""
     lines = [textwrap.fill(label, 100) for label in labels]
     widest = max(text_width(line, 9) for label in lines for line in label.splitlines() or [""])
-    columns = max(1, int(WIDTH / (widest + 0.75)))
-    deep = math.ceil(len(lines) / columns)
-    drawn = figure.legend(
+    columns = max(1, int(FIGURE_WIDTH / (widest + 0.75)))
+    rows = math.ceil(len(lines) / columns)
+    legend = figure.legend(
         handles,
-        [str(n) for n in range(len(lines))],  # matplotlib drops labels that begin with '_'
+        [str(n) for n in range(len(lines))],  # placeholders: matplotlib drops labels that begin with '_'
         loc="outside upper left",
-        ncols=math.ceil(len(lines) / deep),
+        ncols=math.ceil(len(lines) / rows),
         frameon=False,
         fontsize=9,
         labelcolor=INK,
         handlelength=2,
         columnspacing=1.6,
     )
-    for text, line in zip(drawn.get_texts(), lines, strict=True):
+    for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set_text(line)
         text.set_parse_math(False)
 
 
-def dots(
+def draw_scores(
     axes: Axes,
     y: float,
     scores: Sequence[float],
     whisker: Whisker,
-    style: Style,
+    style: MarkerStyle,
     numbers: bool = True,
 ) -> None:
-    """Draw a dot at the mean of scores, a tick each where there are several, and a whisker.
+    """Draw a dot at the mean of scores, a tick per score if there are several, and a whisker.
 
     Args:
-        axes: where.
+        axes: the axes.
         y: the row.
-        scores: one a seed; none draws nothing.
-        whisker: its ends; None draws none.
+        scores: one per seed; nothing is drawn if empty.
+        whisker: its ends, or None.
         style: colour and marker.
-        numbers: whether to write the mean at the right of the axes.
+        numbers: whether to write the mean to the right of the axes.
     """
     if not scores:
         return
@@ -125,21 +128,21 @@ def dots(
         axes.text(1.01, y, f"{mean:.3f}", transform=beside, fontsize=8, va="center_baseline", color=PALE)
 
 
-def macro(runs: Sequence[Run]) -> list[float]:
+def macro_mious(runs: Sequence[Run]) -> list[float]:
     """Return the macro mIoU of every run that has one."""
-    return [run.metrics["macro_miou"] for run in runs if run.metrics["macro_miou"] is not None]
+    return [run.scores.macro_miou for run in runs if run.scores.macro_miou is not None]
 
 
-def scored(of: Sequence[Mapping[str, float | None]], key: str) -> tuple[list[float], Whisker]:
-    """Return the scores that there are, and the range of several, or the interval of one; None where it has none."""
-    known = [each for each in of if each.get(key) is not None]
-    scores = [float(each[key] or 0) for each in known]
+def scores_and_whisker(estimates: Iterable[ScoreEstimate]) -> tuple[list[float], Whisker]:
+    """Return the defined scores, and the range of several scores or the confidence interval of a single one."""
+    known = [(score, low, high) for score, low, high in estimates if score is not None]
+    scores = [score for score, _, _ in known]
     if len(scores) > 1:
         return scores, (min(scores), max(scores))
-    low, high = (known[0].get(f"{key}_low"), known[0].get(f"{key}_high")) if known else (None, None)
+    low, high = known[0][1:] if known else (None, None)
     return scores, None if low is None or high is None else (low, high)
 
 
-def handle(style: Style, line: bool = False) -> Line2D:
-    """Return what stands for a setting in a legend."""
+def legend_handle(style: MarkerStyle, line: bool = False) -> Line2D:
+    """Return the legend handle of a setting."""
     return Line2D([], [], color=style.colour, marker=style.marker, linestyle="-" if line else "", markersize=5.5)
