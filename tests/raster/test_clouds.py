@@ -192,7 +192,7 @@ def test_an_image_without_data(tmp_path: Path) -> None:
 def test_an_image_without_data_in_ghana(tmp_path: Path) -> None:
     """Its files have no nodata value, no place on earth, and masks of 0 where images have no data."""
     days = (date(2016, 1, 1), date(2017, 12, 31))
-    of = ghana.card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
+    of = ghana.ghana_card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
     tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
     tif(tmp_path / "c.tif", SKY, crs=None, transform=None)
     rule = cloud_rule("mask", (), 50, of.clouds)
