@@ -1,10 +1,10 @@
-"""Small class maps, written as the house writes its own."""
+"""Small class maps, written by landseg's own writer."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,3 +92,23 @@ def no_file_over(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def class_points(
+    ids: Ids, count: int, seed: int = 0
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[int]]:
+    """x, y and id at the centres of `count` random pixels of every class."""
+    chance, rows, cols = np.random.default_rng(seed), [], []
+    for value in np.unique(ids[ids != NODATA]):
+        row, col = np.nonzero(ids == value)
+        chosen = chance.choice(len(row), count, replace=False)
+        rows.append(row[chosen])
+        cols.append(col[chosen])
+    row, col = np.concatenate(rows), np.concatenate(cols)
+    x, y = TEN_METRES.c + 10 * (col + 0.5), TEN_METRES.f - 10 * (row + 0.5)
+    return x, y, ids[row, col].tolist()
+
+
+def write_csv_rows(path: Path, header: str, rows: Sequence[Sequence[Any]]) -> Path:
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows), ""]))
+    return path

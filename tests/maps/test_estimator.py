@@ -118,7 +118,9 @@ def test_of_many_classes_none_is_said_to_be_off_by_more_than_chance_19_times_of_
     assert one_by_one > 0.25
     within[0, 1:] += 0.05  # and now it does not
     within[1:, 1:] -= 0.05 * np.eye(count)[1:, 1:]
-    assert np.mean([stratified_estimate(mapped, truth(chance, within, 100)).bias_significant[0] for _ in range(100)]) > 0.8
+    assert (
+        np.mean([stratified_estimate(mapped, truth(chance, within, 100)).bias_significant[0] for _ in range(100)]) > 0.8
+    )
 
 
 def test_few_points_that_all_agree_prove_nothing() -> None:
@@ -130,7 +132,9 @@ def test_few_points_that_all_agree_prove_nothing() -> None:
     assert not found.bias_significant.any()
     assert found.undetected == pytest.approx([70 / 20, 25 / 20, 5])
     sample[0, 2] = 2
-    assert stratified_estimate(mapped, sample).undetected == pytest.approx([70 / 20, 25 / 20, 5])  # all of it, and no more
+    assert stratified_estimate(mapped, sample).undetected == pytest.approx(
+        [70 / 20, 25 / 20, 5]
+    )  # all of it, and no more
     sample[0, 2] = 50
     found = stratified_estimate(mapped, sample)
     assert found.bias_significant.tolist() == [True, False, True]

@@ -1,9 +1,9 @@
-"""What maps are held against: points whose class is known, or the confusion matrices of a model's test part."""
+"""References for maps: points of known class, or the confusion matrices of a model's test split."""
 
 import csv
 import difflib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,27 @@ from landseg.maps.class_map import NODATA, ClassMap
 from landseg.maps.formatting import percent
 from landseg.results.comparable import check_comparable
 from landseg.results.revisions import load_run
-from landseg.results.wording import SPLIT_NAMES
-from landseg.results.wording import unit_noun as drawn_over
+from landseg.results.wording import LEAKAGE_TERMS, SPLIT_NAMES, unit_noun
 
+_SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 _DEGREES = "EPSG:4326"
-_BLOCK = 512  # px: points within one are read together
+_BLOCK = 512  # px; points within one block are read together
 _CSV = (".csv", ".txt")
-_DIGITS = 15  # of a count of pixels: no place has more
+_MAX_DIGITS = 15  # of a pixel count
 
 
 @dataclass(frozen=True)
 class ReferencePoints:
-    """Points whose class is known."""
+    """Points of known class."""
 
     #: Path of the table.
     name: str
     #: (N,) coordinates.
     x: Floats
     y: Floats
-    #: What they are in, as rasterio takes it; None: in the CRS of the map.
+    #: CRS of the coordinates, as rasterio accepts it; None: the CRS of the map.
     crs: Any
-    #: (N,) class of each, as a channel of the class table.
+    #: (N,) class of each point, as a channel of the class table.
     channels: npt.NDArray[np.intp]
 
 
@@ -49,53 +49,53 @@ def read_points(path: Path, classes: ClassTable, column: str = "class") -> Refer
     """Read a table of reference points.
 
     Args:
-        path: CSV with the columns class, and x and y in the CRS of the map or lon and lat in degrees; or what geopandas
-            reads (GeoPackage, GeoParquet, GeoJSON, ...), with points and a column class.
-        classes: of the map. A class is given by its name or its id.
-        column: the name of the column of classes, where it is another.
+        path: CSV with a class column and either x and y in the CRS of the map, or lon and lat in degrees; or a point
+            layer that geopandas reads (GeoPackage, GeoParquet, GeoJSON, ...) with a class column.
+        classes: class table of the map. Classes are given by name or id.
+        column: name of the class column.
 
     Raises:
-        LandsegError: the file is missing or none of these, a column is, or a class is none of the map's.
+        LandsegError: the file is missing or unreadable, a column is missing, or a class is not in the class table.
     """
     if not path.is_file():
-        raise LandsegError(f"{path}: not there; give a table of reference points")
+        raise LandsegError(f"{path}: file not found; give a table of reference points")
     x, y, crs, given = (_from_csv if path.suffix.lower() in _CSV else _from_vectors)(path, column)
     if not given:
-        raise LandsegError(f"{path}: holds no point; give a table with some")
+        raise LandsegError(f"{path}: no points; give a table with at least one")
     known = {str(each.id): k for k, each in enumerate(classes)} | {name: k for k, name in enumerate(names(classes))}
     for row, name in enumerate(given, start=1):
         if name not in known:
-            raise LandsegError(f"{path}: point {row} is of a class {name!r}, {_none_of(name, names(classes))}")
+            raise LandsegError(f"{path}: class {name!r} of point {row} {_not_on_map(name, names(classes))}")
     return ReferencePoints(str(path), x, y, crs, np.array([known[name] for name in given], np.intp))
 
 
 class PointSample:
-    """What maps say at reference points: (K, K) counts, added to map by map."""
+    """Mapped classes at reference points, collected map by map."""
 
     def __init__(self, points: ReferencePoints, classes: ClassTable) -> None:
         """Start without a map.
 
         Args:
             points: the points.
-            classes: of the maps.
+            classes: class table of the maps.
         """
         self.points = points
         self._channels = channels(classes)
-        self._mapped = np.full(len(points.x), NODATA, np.uint8)  # channel on the first map that has one there
+        self._mapped = np.full(len(points.x), NODATA, np.uint8)
         self._inside = np.zeros(len(points.x), np.bool_)
         self._crs: Any = None
         self._maps = 0
         self._classes = len(classes)
 
     def add(self, class_map: ClassMap) -> None:
-        """Look points up on a map, all but those that a map before it has a class for.
+        """Look up the points that have no class on an earlier map.
 
         Raises:
-            LandsegError: points and map cannot be brought together, or the map is damaged.
+            LandsegError: the coordinates of the points do not suit the map, or the map is damaged.
         """
         row, col = self._pixels(class_map)
         grid = class_map.grid
-        within = (row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width)  # not where one is NaN
+        within = (row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width)  # False for NaN
         self._inside |= within
         wanted = np.flatnonzero(within & (self._mapped == NODATA))
         row, col = row[wanted].astype(np.intp), col[wanted].astype(np.intp)
@@ -109,56 +109,50 @@ class PointSample:
 
     @property
     def mapped(self) -> npt.NDArray[np.uint8]:
-        """(N,) channel of every point on the first map that has a class there, NODATA where none has."""
+        """(N,) mapped channel of every point, from the first map with a class there; NODATA if there is none."""
         return self._mapped
 
     @property
     def sample(self) -> Counts:
-        """(K, K) int64 points; rows: class by the reference, columns: class on the maps."""
+        """(K, K) int64 number of points; rows: reference class, columns: mapped class."""
         used = self._mapped != NODATA
         pairs = self.points.channels[used] * self._classes + self._mapped[used]
         return np.bincount(pairs, minlength=self._classes**2).reshape(self._classes, self._classes)
 
     @property
     def outside(self) -> int:
-        """How many points lie on none of the maps."""
+        """Number of points outside all maps."""
         return int((~self._inside).sum())
 
     @property
-    def repeats(self) -> str:
-        """A sentence on points that lie exactly where another does; '' where none do."""
-        used = self._mapped != NODATA
-        places = np.stack([self.points.x[used], self.points.y[used]])
-        repeated = places.shape[1] - np.unique(places, axis=1).shape[1]
-        if not repeated:
-            return ""
-        return (
-            f"{repeated:,} of the points lie exactly where another does: if they are the same, remove them, for "
-            "intervals look too small."
-        )
-
-    @property
     def blank(self) -> int:
-        """How many points lie on maps where these have no data."""
+        """Number of points on pixels without data."""
         return int((self._inside & (self._mapped == NODATA)).sum())
 
+    @property
+    def duplicates(self) -> int:
+        """Number of points on a class that have the coordinates of another point."""
+        used = self._mapped != NODATA
+        coordinates = np.stack([self.points.x[used], self.points.y[used]])
+        return int(coordinates.shape[1] - np.unique(coordinates, axis=1).shape[1])
+
     def _pixels(self, class_map: ClassMap) -> tuple[Floats, Floats]:
-        """Return rows and columns of the points, (N,) each, whole numbers as float64; not finite for no place."""
+        """Return rows and columns of the points, (N,) float64 each; not finite for invalid coordinates."""
         grid, points = class_map.grid, self.points
         self._maps += 1
         if self._maps == 1:
             self._crs = grid.crs
         if points.crs is None and grid.crs != self._crs:
             raise LandsegError(
-                f"{class_map.name}: is in another CRS than the first map, so x and y of {points.name} could be in "
-                "either; give lon and lat instead"
+                f"{class_map.name}: its CRS differs from that of the first map, so x and y of {points.name} are "
+                "ambiguous; give lon and lat instead"
             )
         if points.crs is not None and not grid.crs:
             raise LandsegError(
-                f"{class_map.name}: has no CRS, so {points.name} cannot be placed on it; give its points as x and y"
+                f"{class_map.name}: has no CRS, so {points.name} cannot be placed on it; give the points as x and y"
             )
-        x, y = (points.x, points.y) if points.crs is None else _moved(points, class_map)
-        if points.crs is not None and grid.crs.is_geographic:  # -179° and 181° are one place, where a map crosses 180°
+        x, y = (points.x, points.y) if points.crs is None else _reprojected(points, class_map)
+        if points.crs is not None and grid.crs.is_geographic:  # 181° is -179° on a map that crosses the antimeridian
             middle = (grid.transform @ (grid.width / 2, grid.height / 2))[0]
             x = x + 360 * np.round((middle - x) / 360)
         inverse = np.linalg.inv(np.reshape(grid.transform, (3, 3)))
@@ -169,35 +163,31 @@ class PointSample:
 
 @dataclass(frozen=True)
 class ReferenceMatrices:
-    """Confusion matrices of a model's test part."""
+    """Confusion matrices of a model's test split."""
 
-    #: What a person calls it: a revision as typed, or a path.
-    name: str
-    #: (S, K, K) int64 pixels, one a place; (1, K, K) where places are not known. Rows: reference, columns: map.
+    #: (S, K, K) int64 pixels, one matrix per location, or (1, K, K) if locations are unknown. Rows: reference class,
+    #: columns: mapped class.
     matrices: Counts
-    #: What one of them is of: scenes, places or groups; None where they are not known.
+    #: The unit of a matrix, in the plural: scenes, locations or groups; None if unknown.
     noun: str | None
-    #: What it is in words.
+    #: Description for reports.
     title: str
-    #: Share of its tiles that share an edge with a training tile; None where it is not known.
-    leak: float | None = None
-    #: The part of the split that it is.
-    part: str = "test"
-    #: Why errors look, or may look, smaller in it than elsewhere, in a sentence; empty where nothing speaks for that.
-    flattered: str = ""
+    #: train, val or test.
+    split: str = "test"
+    #: Why errors are, or may be, underestimated, as a sentence; empty if there is no reason.
+    optimism: str = ""
 
 
 def read_matrices(source: str, classes: ClassTable) -> ReferenceMatrices:
-    """Read the confusion matrices of a model's test part, in the order of a class table.
+    """Read the confusion matrices of a model's test split, in channel order of a class table.
 
     Args:
-        source: a git revision, a DVC experiment or 'workspace', for what evaluation left there; or a CSV file with the
-            columns actual, predicted and pixels, and unit or scene where a place has rows of its own, such as
-            results/scenes.csv.
-        classes: of the map.
+        source: a git revision, a DVC experiment or 'workspace', with evaluation results; or a CSV file with the columns
+            actual, predicted and pixels, and optionally unit or scene, such as results/scenes.csv.
+        classes: class table of the map.
 
     Raises:
-        LandsegError: there is no such thing, or its classes are not those of the map.
+        LandsegError: the source is missing or incomplete, or its classes are not those of the map.
     """
     path = Path(source)
     return _from_table(path, classes) if path.suffix.lower() in _CSV or path.is_file() else _from_run(source, classes)
@@ -205,44 +195,46 @@ def read_matrices(source: str, classes: ClassTable) -> ReferenceMatrices:
 
 def _from_run(name: str, classes: ClassTable) -> ReferenceMatrices:
     run = load_run(name)
-    check_comparable(run, run)  # whether its results are whole, and its own
+    check_comparable(run, run)  # checks that the results are complete and match the parameters
     own, wanted = ([(each.id, each.name) for each in table] for table in (run.classes, classes))
     if sorted(own) != sorted(wanted):
         listed = [", ".join(f"{number} {name}" for number, name in sorted(table)) for table in (own, wanted)]
-        raise LandsegError(f"{name}: knows the classes {listed[0]}, and the map has {listed[1]}; take the map's model")
+        raise LandsegError(
+            f"{name}: its classes are {listed[0]}, but the map's are {listed[1]}; give the model that made the map"
+        )
     order = [own.index(each) for each in wanted]
     matrices = run.units[1][:, order][:, :, order]
-    part, leak = str(run.metrics["split"]), run.metrics["leakage"] or {}
-    called = name if name == run.revision else f"{name} ({run.revision})"
-    title = f"the {SPLIT_NAMES[part]} of {called}"
-    return ReferenceMatrices(name, matrices, drawn_over(run), title, leak.get("edge"), part, _flattered(part, leak))
+    split, leakage = str(run.metrics["split"]), run.metrics["leakage"] or {}
+    revision = name if name == run.revision else f"{name} ({run.revision})"
+    title = f"the {SPLIT_NAMES[split]} of {revision}"
+    return ReferenceMatrices(matrices, unit_noun(run), title, split, _optimism(split, leakage))
 
 
-def _flattered(part: str, leak: Mapping[str, float | None]) -> str:
-    """Say why errors look smaller in a part of a split than elsewhere: the cases that a model card tells of scores.
+def _optimism(split: str, leakage: Mapping[str, float | None]) -> str:
+    """Return why errors in a split are, or may be, underestimated; empty if there is no reason.
 
     Args:
-        part: train, val or test.
-        leak: shares of its tiles, named as in `split.leakage.Leakage`; None, or absent, where they are not known.
+        split: train, val or test.
+        leakage: shares of its tiles by the keys of LEAKAGE_TERMS; None or missing where unknown.
     """
-    if part == "train":
-        return "The model was trained on the tiles of the reference: errors look too small."
-    chosen = "The best epoch was chosen by the reference itself, which flatters it. " if part == "val" else ""
-    near = leak.get("edge_or_corner", leak.get("edge"))
-    also = {"touch a training tile": near} | {
-        f"lie in {places} that also train": leak.get(key)
-        for key, places in {"same_location": "scenes", "same_group": "groups"}.items()
-    }
-    for what, known in also.items():
-        if known:
-            return f"{chosen}{percent(known)} of the tiles of the reference {what}: errors look too small."
-    if near is None:
-        return f"{chosen}How near the reference lies to training tiles is not known: errors may look too small."
-    return chosen.rstrip()
+    if split == "train":
+        return "The model was trained on the reference tiles: errors are underestimated."
+    selected = "The best epoch was selected on the reference itself: errors are underestimated. "
+    prefix = selected if split == "val" else ""
+    adjacency = "edge_or_corner" if "edge_or_corner" in leakage else "edge"
+    for key in (adjacency, "same_location", "same_group"):
+        if share := leakage.get(key):
+            return (
+                f"{prefix}{percent(share)} of reference tiles share {LEAKAGE_TERMS[key]} with a training tile: errors "
+                "are underestimated."
+            )
+    if leakage.get(adjacency) is None:
+        return f"{prefix}The distance of the reference to training tiles is unknown: errors may be underestimated."
+    return prefix.rstrip()
 
 
 def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
-    rows = _rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
+    rows = _csv_rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
     key = next((column for column in ("unit", "scene") if column in rows[0]), None)
     units = {name: n for n, name in enumerate(sorted({row[key] if key else "" for row in rows}))}
     channel = {name: k for k, name in enumerate(names(classes))}
@@ -250,68 +242,64 @@ def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
     for line, row in enumerate(rows, start=2):
         for name in (row["actual"], row["predicted"]):
             if name not in channel:
-                raise LandsegError(f"{path}: line {line} names a class {name!r}, {_none_of(name, list(channel))}")
-        if not row["pixels"].isdecimal() or len(row["pixels"]) > _DIGITS:
-            raise LandsegError(f"{path}: line {line} has {row['pixels']!r} pixels; give a whole number")
+                raise LandsegError(f"{path}: class {name!r} in line {line} {_not_on_map(name, list(channel))}")
+        if not row["pixels"].isdecimal() or len(row["pixels"]) > _MAX_DIGITS:
+            raise LandsegError(f"{path}: pixels = {row['pixels']!r} in line {line}; give a whole number")
         cell = units[row[key] if key else ""], channel[row["actual"]], channel[row["predicted"]]
         matrices[cell] += int(row["pixels"])
     noun = {"unit": "locations", "scene": "scenes"}[key] if key else None
-    return ReferenceMatrices(
-        str(path), matrices, noun, f"the confusion matrices of {path}", flattered=_flattered("test", {})
-    )
+    return ReferenceMatrices(matrices, noun, f"the confusion matrices of {path}", optimism=_optimism("test", {}))
 
 
 def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
-    rows = _rows(path, (column,), f"{column}, and x and y or lon and lat")
+    rows = _csv_rows(path, (column,), f"{column}, and x and y or lon and lat")
     crs, pair = next(
         ((crs, pair) for crs, pair in ((None, ("x", "y")), (_DEGREES, ("lon", "lat"))) if {*pair} <= rows[0].keys()),
         (None, None),
     )
     if pair is None:
-        raise LandsegError(f"{path}: has no columns x and y, or lon and lat; name those of its points so")
+        raise LandsegError(f"{path}: no columns x and y, or lon and lat; rename the coordinate columns")
     x, y = (np.array([_number(path, line, row, of) for line, row in enumerate(rows, start=2)]) for of in pair)
     return x, y, crs, [row[column] for row in rows]
 
 
 def _from_vectors(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
-    import geopandas as gpd  # a second to import
+    import geopandas as gpd  # slow to import
 
     try:
         frame = gpd.read_parquet(path) if path.suffix.lower() == ".parquet" else gpd.read_file(path)
-    except Exception as error:  # of what a file can be, the readers raise all sorts
+    except Exception as error:  # the readers raise many types of exceptions for invalid files
         reason = " ".join(str(error).split()).rstrip(".")
-        raise LandsegError(f"{path}: cannot be read as a table of points ({reason}); replace it") from None
+        raise LandsegError(f"{path}: not readable as a table of points ({reason}); replace it") from None
     if not isinstance(frame, gpd.GeoDataFrame):
-        raise LandsegError(
-            f"{path}: holds no places; give a layer of points, or a .csv file with x and y or lon and lat"
-        )
+        raise LandsegError(f"{path}: no geometry; give a point layer, or a .csv file with x and y or lon and lat")
     if column not in frame:
-        raise LandsegError(f"{path}: has no column {column}; name that of its points' classes so")
+        raise LandsegError(f"{path}: no column {column}; rename the class column")
     if len(frame) and ((frame.geom_type != "Point") | frame.geometry.is_empty).any():
-        raise LandsegError(f"{path}: holds other things than points; give a point a place")
+        raise LandsegError(f"{path}: geometries other than points; give a layer with one point per row")
     crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
     given = [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in frame[column]]
     return frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy(), crs, [name.strip() for name in given]
 
 
-def _rows(path: Path, columns: Sequence[str], asked: str) -> list[dict[str, str]]:
-    """Read a CSV file, cells stripped of blanks around them; '' for those that are missing."""
+def _csv_rows(path: Path, columns: Sequence[str], required: str) -> list[dict[str, str]]:
+    """Read a CSV file; cells are stripped, missing ones are ''."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # with the mark that spreadsheets put at the start
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
     except FileNotFoundError:
-        raise LandsegError(f"{path}: not there; give a table with the columns {asked}") from None
+        raise LandsegError(f"{path}: file not found; give a table with the columns {required}") from None
     except UnicodeDecodeError:
-        raise LandsegError(f"{path}: is no CSV in UTF-8; save it as one") from None
+        raise LandsegError(f"{path}: not UTF-8; save it as CSV in UTF-8") from None
     reader = csv.DictReader(io.StringIO(text))
     reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
     try:
         rows = [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
     except csv.Error as error:
-        raise LandsegError(f"{path}: is no sound CSV ({error}); look for a quote that is not closed") from None
+        raise LandsegError(f"{path}: invalid CSV ({error}); look for an unclosed quote") from None
     missing = [column for column in columns if column not in reader.fieldnames]
     if missing or not rows:
-        fault = f"has no column {missing[0]}" if missing else "has no rows"
-        raise LandsegError(f"{path}: {fault}; give a table, its cells parted by commas, with the columns {asked}")
+        fault = f"no column {missing[0]}" if missing else "no rows"
+        raise LandsegError(f"{path}: {fault}; give a comma-separated table with the columns {required}")
     return rows
 
 
@@ -319,21 +307,70 @@ def _number(path: Path, line: int, row: Mapping[str, str], column: str) -> float
     try:
         return float(row[column])
     except ValueError:
-        raise LandsegError(f"{path}: line {line} has {row[column]!r} for {column}; give a number") from None
+        raise LandsegError(f"{path}: {column} = {row[column]!r} in line {line}; give a number") from None
 
 
-def _none_of(name: str, known: Sequence[str]) -> str:
-    """Say that a class is none of those known, and which is nearest."""
+def _not_on_map(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return "which the map has not; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
+    return "is not a class of the map; " + (f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}")
 
 
-def _moved(points: ReferencePoints, class_map: ClassMap) -> tuple[Floats, Floats]:
+def _reprojected(points: ReferencePoints, class_map: ClassMap) -> tuple[Floats, Floats]:
     try:
         x, y = transform(points.crs, class_map.grid.crs, points.x, points.y)
-    except Exception as error:  # where there is no way from one to the other, GDAL's own errors slip through
+    except Exception as error:  # rasterio passes on GDAL's own exceptions where no transformation exists
         raise LandsegError(
-            f"{points.name}: its points cannot be brought into the CRS of {class_map.name} ({error}); "
+            f"{points.name}: points cannot be transformed to the CRS of {class_map.name} ({error}); "
             "give them as x and y in that CRS"
         ) from None
     return np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+
+def points_sentence(name: str, count: int, outside: int, blank: int, strata: str) -> str:
+    """Return the report's sentence on reference points.
+
+    Args:
+        name: path of the table.
+        count: number of points in use.
+        outside: number of points outside the map.
+        blank: number of points on pixels without data.
+        strata: the strata of a stratified sample: "mapped class", "mapped change".
+    """
+    excluded = {"outside the map": outside, "on pixels without data": blank}
+    listed = ", ".join(f"{number:,} {where}" for where, number in excluded.items() if number)
+    return (
+        f"Reference: {count:,} points of {name}{listed and f' (excluded: {listed})'}. The estimates are valid for "
+        f"points drawn at random from the whole map or from each {strata} (Olofsson et al. 2014)."
+    )
+
+
+def duplicates_sentence(duplicates: int) -> str:
+    """Return the report's sentence on points with the coordinates of another point."""
+    return (
+        f"{duplicates:,} points have the coordinates of another point; remove duplicates, which narrow the intervals."
+    )
+
+
+def no_interval_sentence(matrices: ReferenceMatrices) -> str:
+    """Return the report's sentence on confusion matrices of fewer than two locations."""
+    if matrices.noun is None:
+        return (
+            "No interval: pixels of one location are correlated, and the reference does not tell locations apart; "
+            "results/scenes.csv does."
+        )
+    return f"No interval: it takes at least two {matrices.noun} with reference pixels."
+
+
+def validity_sentences(matrices: ReferenceMatrices) -> Iterator[str]:
+    """Yield the report's sentences on how far estimates from confusion matrices are valid."""
+    yield (
+        "The reference is not a random sample of the mapped area: the estimates are valid only as far as the area "
+        f"resembles {split_units(matrices)}."
+    )
+    if matrices.optimism:
+        yield matrices.optimism
+
+
+def split_units(matrices: ReferenceMatrices) -> str:
+    """Return the units of the matrices in words, such as "the test scenes"."""
+    return f"the {_SPLIT_ADJECTIVES[matrices.split]} {matrices.noun or 'split'}"

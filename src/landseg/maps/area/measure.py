@@ -1,4 +1,4 @@
-"""How much ground each class takes: pixels and hectares of maps, and true areas with their error where it is known."""
+"""Class areas of maps: pixels and hectares as mapped, and areas adjusted by a reference."""
 
 import csv
 import io
@@ -23,35 +23,35 @@ from landseg.raster.pixel_area import HECTARE, row_areas, strips
 
 @dataclass(frozen=True)
 class AreaMeasurement:
-    """What maps say of areas, and what a reference makes of it."""
+    """Class areas of one or several maps."""
 
-    #: Locations of the maps.
+    #: Paths or addresses of the maps.
     maps: tuple[str, ...]
     classes: tuple[LandClass, ...]
     #: (K,) int64 pixels of every class.
     pixels: Counts
     #: Pixels without a class.
     blank: int
-    #: (K,) ground area of every class, ha; None where a map has no CRS.
+    #: (K,) ground area of every class, ha; None if a map has no CRS.
     hectares: Floats | None
-    #: The maps that have none, or none with known units.
+    #: Maps without a CRS, or with unknown units.
     unplaced: tuple[str, ...]
-    #: The first two that cover the same ground, where it counts twice; None where none do.
+    #: The first two maps that overlap, or None.
     overlap: MapOverlap | None
-    #: True areas, in ha, or in pixels where there are no hectares; None without a reference.
+    #: Adjusted areas in `unit`; None without a reference.
     estimate: AreaEstimate | None = None
-    #: The reference, where it is points, and where it is a model's test part.
+    #: The reference: points, or matrices, or neither.
     points: PointSample | None = None
     matrices: ReferenceMatrices | None = None
 
     @property
     def unit(self) -> str:
-        """What the areas of the estimate are in: ha, or px where no ground area is known."""
+        """Unit of areas: ha, or px if ground areas are unknown."""
         return "px" if self.hectares is None else "ha"
 
     @property
     def mapped(self) -> Floats:
-        """(K,) areas as mapped, in that unit."""
+        """(K,) mapped areas in `unit`."""
         return self.pixels.astype(np.float64) if self.hectares is None else self.hectares
 
 
@@ -63,23 +63,23 @@ def measure_areas(
     resamples: int = 2000,
     seed: int = 0,
 ) -> AreaMeasurement:
-    """Measure the classes of one or several maps, block by block, and put the areas right by a reference.
+    """Measure the class areas of one or several maps, and adjust them by a reference.
 
     Args:
-        locations: the maps; none is to overlap another.
+        locations: paths or addresses of the maps, which should not overlap.
         points: a table of reference points (see `read_points`).
-        matrix: where the confusion matrices of a model's test part are (see `read_matrices`).
-        resamples: draws of places behind the intervals by `matrix`.
-        seed: seed of the draws.
+        matrix: source of a model's confusion matrices (see `read_matrices`).
+        resamples: number of bootstrap resamples for `matrix`.
+        seed: seed of the bootstrap.
 
     Raises:
-        LandsegError: a map cannot be read, the maps have different classes, a reference is not fit for them, or there
-            are two.
+        LandsegError: a map is unreadable, the maps have different classes, the reference does not suit them, or two
+            references are given.
     """
     if not locations:
-        raise LandsegError("no map is given; name at least one")
+        raise LandsegError("no map given; give at least one")
     if points is not None and matrix is not None:
-        raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
+        raise LandsegError(f"{points} and {matrix}: two references; give --points or --matrix")
     with open_class_map(locations[0]) as first:
         classes = first.classes
     matrices = None if matrix is None else read_matrices(matrix, classes)
@@ -89,7 +89,7 @@ def measure_areas(
     if matrices is not None:
         estimate = cluster_estimate(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
     elif sampling is not None:
-        estimate = stratified_estimate(found.mapped, _known(sampling), names(classes))
+        estimate = stratified_estimate(found.mapped, _sample(sampling), names(classes))
     return replace(found, estimate=estimate, points=sampling, matrices=matrices)
 
 
@@ -99,7 +99,7 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Po
     unplaced: list[str] = []
     for location in locations:
         with open_class_map(location) as class_map:
-            class_map.require_classes(classes, str(locations[0]), "measure them one by one")
+            class_map.require_classes(classes, str(locations[0]), "measure the maps separately")
             counts, square_metres, without = _counted(class_map, classes)
             if sampling is not None:
                 sampling.add(class_map)
@@ -114,9 +114,9 @@ def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: Po
 
 
 def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats | None, int]:
-    """Return pixels (K,) and ground area (K,), m², of every class of a map, and how many pixels are of none.
+    """Return pixels (K,) and ground area (K,), m², of every class, and the number of pixels without a class.
 
-    Every row of a strip has a ground area of its own (see `landseg.raster.pixel_area`).
+    Pixel areas are constant along each row of a strip (see `landseg.raster.pixel_area`).
     """
     own = ids(classes)
     pixels, ground, cells, placed = np.zeros(len(own), np.int64), np.zeros(len(own)), 0, True
@@ -134,33 +134,33 @@ def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats |
 
 
 def _by_row(found: npt.NDArray[np.uint8], own: npt.NDArray[np.uint8]) -> Counts:
-    """Return the pixels of every class, given by its id, in every row: (H, W) to (H, K)."""
-    bins = found + 256 * np.arange(len(found))[:, None]  # a row has 256 of its own
+    """Return the number of pixels of every class id in every row: (H, W) to (H, K)."""
+    bins = found + 256 * np.arange(len(found))[:, None]  # 256 bins per row
     return np.bincount(bins.ravel(), minlength=256 * len(found)).reshape(-1, 256)[:, own]
 
 
 def _ground(name: str, counts: Counts, rows: Floats) -> Floats:
-    """Return the ground area of every class, (K,), by its pixels in rows, (H, K), and the area of one in each, (H,)."""
-    nowhere = np.isnan(rows)
-    if counts[nowhere].any():
-        raise LandsegError(f"{name}: has classes where its CRS has no ground; cut the map to where it has")
-    ground: Floats = np.where(nowhere, 0, rows) @ counts
+    """Return the ground area of every class, (K,), from pixels per row, (H, K), and pixel areas per row, (H,)."""
+    undefined = np.isnan(rows)
+    if counts[undefined].any():
+        raise LandsegError(f"{name}: class pixels outside the valid area of its CRS; crop the map")
+    ground: Floats = np.where(undefined, 0, rows) @ counts
     return ground
 
 
-def _known(sampling: PointSample) -> Counts:
-    """Return the points that lie on a class, of which there must be some."""
+def _sample(sampling: PointSample) -> Counts:
+    """Return the points on a class, (K, K); raise if there are none."""
     sample = sampling.sample
     if not sample.any():
         raise LandsegError(
-            f"{sampling.points.name}: none of its {len(sampling.points.x):,} points lies on a class of the map "
-            f"({sampling.outside:,} lie outside, {sampling.blank:,} where it has no data); check their coordinates"
+            f"{sampling.points.name}: none of {len(sampling.points.x):,} points lies on a class of the map "
+            f"({sampling.outside:,} outside the map, {sampling.blank:,} on pixels without data); check the coordinates"
         )
     return sample
 
 
 def write_areas(found: AreaMeasurement, path: Path) -> None:
-    """Write the figures in full, a row a class; empty where something is not known."""
+    """Write the areas as CSV in full precision, one row per class; unknown values are empty."""
     rows = [_row(found, channel) for channel in range(len(found.classes))]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -180,23 +180,23 @@ def _row(found: AreaMeasurement, channel: int) -> dict[str, str | int | float | 
         "unit": found.unit,
         "mapped": float(found.mapped[channel]),
     }
-    of = found.estimate
-    if of is None:
+    estimate = found.estimate
+    if estimate is None:
         return row
-    bias = of.bias[channel]
-    sides = {
-        "adjusted": (of.areas, of.areas_se, of.areas_interval),
-        "users": (of.users, of.users_se, of.users_interval),
-        "producers": (of.producers, of.producers_se, of.producers_interval),
+    bias = estimate.bias[channel]
+    columns = {
+        "adjusted": (estimate.areas, estimate.areas_se, estimate.areas_interval),
+        "users": (estimate.users, estimate.users_se, estimate.users_interval),
+        "producers": (estimate.producers, estimate.producers_se, estimate.producers_interval),
     }
-    for name, (value, error, ends) in sides.items():
+    for name, (value, error, ends) in columns.items():
         row[name], row[f"{name}_se"] = _finite(value[channel]), _finite(error[channel])
         row[f"{name}_low"], row[f"{name}_high"] = (_finite(end) for end in ends[channel])
-    return row | {"bias": _finite(bias), "bias_share": _finite(ratio(bias, of.areas[channel]))}
+    return row | {"bias": _finite(bias), "bias_share": _finite(ratio(bias, estimate.areas[channel]))}
 
 
 def ratio(part: float, whole: float) -> float:
-    """Divide, and give NaN for x / 0."""
+    """Divide; NaN for x / 0."""
     return float(part / whole) if whole else np.nan
 
 

@@ -1,4 +1,4 @@
-"""The report of `landseg area`: a row a class, and in plain words what the figures are worth."""
+"""Report of `landseg area`: a table with one row per class, and sentences on the reliability of its figures."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,37 +12,43 @@ from landseg.core.classes import names
 from landseg.maps.area.measure import AreaMeasurement, ratio
 from landseg.maps.estimator import FEW_POINTS, AreaEstimate, LeaveOneOut, Z
 from landseg.maps.formatting import area_decimals, percent, table_lines
-from landseg.maps.reference import PointSample, ReferenceMatrices
+from landseg.maps.reference import (
+    PointSample,
+    ReferenceMatrices,
+    duplicates_sentence,
+    no_interval_sentence,
+    points_sentence,
+    split_units,
+    validity_sentences,
+)
 from landseg.results.wording import FEW_UNITS
 
-#: Share of the map above which it is said that so much may be wrong where all points agree.
+# Share of the map above which undetected area is reported even for many points.
 _NOTABLE = 0.01
 
-# What the places of a part are called.
-_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
-_UNKNOWN = (
-    "Pixel counts alone are biased, and nothing here says by how much: what is wrongly mapped as a class is seldom as "
-    "much as what is wrongly left out. For the error give --points, a table of reference points, or --matrix, the "
-    "revision of the model that made the map."
+_NO_REFERENCE = (
+    "Error unknown: pixel counts are biased, because the area wrongly mapped as a class seldom equals the area of the "
+    "class mapped as others. To estimate the error, give --points (a table of reference points) or --matrix (the "
+    "revision of the model that made the map)."
 )
 
 
 def area_report(found: AreaMeasurement) -> str:
-    """Return what `landseg area` prints."""
+    """Return the text that `landseg area` prints."""
     maps = found.maps[0] if len(found.maps) == 1 else f"{len(found.maps):,} maps"
-    said = [f"{maps}: {found.pixels.sum():,} pixels with a class, {found.blank:,} without", ""]
-    said += [*table_lines(_table(found)), ""]
+    parts = [f"{maps}: {found.pixels.sum():,} pixels with a class, {found.blank:,} without", ""]
+    parts += [*table_lines(_table(found)), ""]
     if found.unplaced:
-        said.append(f"No hectares: {found.unplaced[0]} has no CRS, or one without known units.")
+        parts.append(f"No hectares: {found.unplaced[0]} has no CRS, or its units are unknown.")
     if found.overlap:
-        maybe = "" if found.overlap.certain else "may "
-        said.append(f"{found.overlap.one} and {found.overlap.other} {maybe}overlap: what both show counts twice.")
-    said += [_UNKNOWN] if found.estimate is None else _sentences(found, found.estimate)
-    return "\n".join(said)
+        verb = "overlap" if found.overlap.certain else "may overlap"
+        parts.append(f"{found.overlap.one} and {found.overlap.other} {verb}: pixels in both maps count twice.")
+    parts += [_NO_REFERENCE] if found.estimate is None else _estimate_sentences(found, found.estimate)
+    return "\n".join(parts)
 
 
 def _table(found: AreaMeasurement) -> Table:
-    total, area, of = int(found.pixels.sum()), _area(found), found.estimate
+    total, area, estimate = int(found.pixels.sum()), _area_format(found), found.estimate
     pixels = [*found.pixels, total]
     columns = {
         "pixels": [f"{count:,}" for count in pixels],
@@ -50,167 +56,162 @@ def _table(found: AreaMeasurement) -> Table:
     }
     if found.hectares is not None:
         columns["mapped ha"] = [area(each) for each in (*found.hectares, found.hectares.sum())]
-    if of is not None:
-        columns |= {
-            f"adjusted {found.unit}": [area(each) for each in (*of.areas, of.areas.sum())],
-            "95 % interval": [
-                _interval(of, margin, ends, area)
-                for margin, ends in zip(Z * of.areas_se + of.taken.sum(), of.areas_interval, strict=True)
-            ],
-            f"bias {found.unit}": [area(bias, "+") for bias in of.bias],
-            "bias": [percent(ratio(bias, true), "+") for bias, true in zip(of.bias, of.areas, strict=True)],
-            "user's accuracy": [
-                _accuracy(of, *each) for each in zip(of.users, of.users_se, of.users_interval, strict=True)
-            ],
-            "producer's accuracy": [
-                _accuracy(of, *each) for each in zip(of.producers, of.producers_se, of.producers_interval, strict=True)
-            ],
-        }
+    if estimate is not None:
+        columns |= _estimate_columns(estimate, found.unit, area)
     table = Table("class", *(Column(title, justify="right") for title in columns), box=None, pad_edge=False)
-    for row, name in enumerate([*names(found.classes), "all"]):
+    for row, name in enumerate([*names(found.classes), "total"]):
         table.add_row(escape(name), *(cells[row] if row < len(cells) else "" for cells in columns.values()))
     return table
 
 
-def _sentences(found: AreaMeasurement, of: AreaEstimate) -> list[str]:
-    """Say by how much pixel counts are off, what the reference is, and what its figures are not to be taken for."""
-    margins = "± is 1.96 standard errors, for 95 %" if of.units is None else "Intervals are for 95 %"
-    said = [f"{margins}; the bias in % is of the adjusted area.", _bias(found, of)]
-    said.append(f"Overall accuracy {_accuracy(of, of.overall, of.overall_se, of.overall_interval)}.")
+def _estimate_columns(estimate: AreaEstimate, unit: str, area: Callable[..., str]) -> dict[str, list[str]]:
+    margins = Z * estimate.areas_se + estimate.unreferenced.sum()
+    users = zip(estimate.users, estimate.users_se, estimate.users_interval, strict=True)
+    producers = zip(estimate.producers, estimate.producers_se, estimate.producers_interval, strict=True)
+    return {
+        f"adjusted {unit}": [area(each) for each in (*estimate.areas, estimate.areas.sum())],
+        "95 % interval": [
+            _interval(estimate, margin, ends, area)
+            for margin, ends in zip(margins, estimate.areas_interval, strict=True)
+        ],
+        f"bias {unit}": [area(bias, "+") for bias in estimate.bias],
+        "bias": [percent(ratio(bias, true), "+") for bias, true in zip(estimate.bias, estimate.areas, strict=True)],
+        "user's accuracy": [_accuracy(estimate, *each) for each in users],
+        "producer's accuracy": [_accuracy(estimate, *each) for each in producers],
+    }
+
+
+def _estimate_sentences(found: AreaMeasurement, estimate: AreaEstimate) -> Iterator[str]:
+    """Yield the sentences on the bias of pixel counts, the reference and its limits."""
+    points = estimate.units is None
+    level = "± is the 95 % confidence interval (1.96 standard errors)" if points else "Intervals are at the 95 % level"
+    yield f"{level}; bias is mapped minus adjusted area, its percentage relative to the adjusted area."
+    yield _bias_sentence(found, estimate)
+    overall = _accuracy(estimate, estimate.overall, estimate.overall_se, estimate.overall_interval)
+    yield f"Overall accuracy: {overall}."
     if found.points is not None:
-        said += _of_points(found, found.points, of)
+        yield from _point_sentences(found, found.points, estimate)
     if found.matrices is not None:
-        said += _of_places(found, found.matrices, of)
-    if of.taken.any():
-        stray = _listed(found, of.taken > 0, lambda k: percent(of.taken[k] / of.mapped.sum()))
-        said.append(
-            f"Taken as mapped, for the reference has none: {stray}. Intervals of areas are wider by as much to either "
-            "side; accuracies are of the rest."
+        yield from _matrix_sentences(found, found.matrices, estimate)
+    if estimate.unreferenced.any():
+        shares = estimate.unreferenced / estimate.mapped.sum()
+        listed = _class_list(found, estimate.unreferenced > 0, lambda k: percent(shares[k]))
+        yield (
+            f"No reference for {listed}: areas are kept as mapped, and area intervals are wider by as much on either "
+            "side; accuracies are those of the rest of the map."
         )
-    return said
 
 
-def _bias(found: AreaMeasurement, of: AreaEstimate) -> str:
-    """Say for which class pixel counts are off most: for sure where points were drawn on this map, else perhaps."""
-    like = found.matrices and f"If this area is like {_places(found.matrices)}, pixel counts alone"
-    if not of.bias.any():
-        return f"{like or 'Pixel counts alone are biased as a rule, but'} show no bias by this reference."
+def _bias_sentence(found: AreaMeasurement, estimate: AreaEstimate) -> str:
+    """Return the classes with the largest absolute and relative bias of pixel counts."""
+    condition = found.matrices and f"If the mapped area resembles {split_units(found.matrices)}, "
+    if not estimate.bias.any():
+        return f"{condition or 'By this reference, '}pixel counts show no bias."
     with np.errstate(divide="ignore", invalid="ignore"):
-        relative = of.bias / of.areas
-    worst, largest = (int(np.abs(np.nan_to_num(each, posinf=np.inf)).argmax()) for each in (of.bias, relative))
-    percent = ["none by the reference" if np.isinf(each) else percent(each, "+") for each in relative]
-    other = f"; as a share most for {found.classes[largest].name} ({percent[largest]})" if largest != worst else ""
-    side, amount = "much" if of.bias[worst] > 0 else "little", _area(found)(abs(of.bias[worst]))
+        relative = estimate.bias / estimate.areas
+    worst, largest = (int(np.abs(np.nan_to_num(each, posinf=np.inf)).argmax()) for each in (estimate.bias, relative))
+    shares = ["no adjusted area" if np.isinf(each) else percent(each, "+") for each in relative]
+    other = f"; the largest relative bias is that of {found.classes[largest].name} ({shares[largest]})"
+    direction, amount = "much" if estimate.bias[worst] > 0 else "little", _area_format(found)(abs(estimate.bias[worst]))
     return (
-        f"{like or 'Pixel counts alone'} are biased, most for {found.classes[worst].name}: {amount} {found.unit} too "
-        f"{side} ({percent[worst]}){_chance(found, of, worst)}{other}."
+        f"{condition + 'pixel' if condition else 'Pixel'} counts are most biased for {found.classes[worst].name}: "
+        f"{amount} {found.unit} too {direction} ({shares[worst]}){_significance(found, estimate, worst)}"
+        f"{other if largest != worst else ''}."
     )
 
 
-def _chance(found: AreaMeasurement, of: AreaEstimate, channel: int) -> str:
-    """Say whether a bias may be nothing; not where there is no interval, or one that nobody can rely on."""
-    if np.isnan(of.areas_se[channel]) or (of.units is not None and of.units < FEW_UNITS):
+def _significance(found: AreaMeasurement, estimate: AreaEstimate, channel: int) -> str:
+    """Return whether a bias is significant; empty without a reliable interval."""
+    if np.isnan(estimate.areas_se[channel]) or (estimate.units is not None and estimate.units < FEW_UNITS):
         return ""
-    beyond = of.beyond_chance[channel]
+    significant = estimate.bias_significant[channel]
     if found.matrices is None:
-        return ", more than chance explains" if beyond else ", which may be chance"
-    errors = f"the errors of such {found.matrices.noun}"
-    return f", more than {errors} explain" if beyond else f", which {errors} may explain"
+        return ", statistically significant" if significant else ", not statistically significant"
+    return f", {'more than' if significant else 'within'} the prediction error for such {found.matrices.noun}"
 
 
-def _of_points(found: AreaMeasurement, sampling: PointSample, of: AreaEstimate) -> Iterator[str]:
-    sample, where = sampling.sample, {"outside the map": sampling.outside, "where it has no data": sampling.blank}
-    left = " and ".join(f"{count:,} {place}" for place, count in where.items() if count)
-    yield (
-        f"Reference: {sample.sum():,} points of {sampling.points.name}{left and f' ({left} left out)'}. The figures "
-        "hold where these were drawn at random, from the whole map or from each mapped class (Olofsson et al. 2014)."
-    )
-    if sampling.repeats:
-        yield sampling.repeats
-    on, mapped, area = sample.sum(axis=0), of.mapped > 0, _area(found)
-    few = _listed(found, mapped & (on > 1) & (on < FEW_POINTS), lambda k: str(on[k]))
+def _point_sentences(found: AreaMeasurement, points: PointSample, estimate: AreaEstimate) -> Iterator[str]:
+    sample = points.sample
+    yield points_sentence(points.points.name, int(sample.sum()), points.outside, points.blank, "mapped class")
+    if points.duplicates:
+        yield duplicates_sentence(points.duplicates)
+    counts, mapped, area = sample.sum(axis=0), estimate.mapped > 0, _area_format(found)
+    few = _class_list(found, mapped & (counts > 1) & (counts < FEW_POINTS), lambda k: str(counts[k]))
     if few:
-        yield f"Few points lie on what is mapped as {few}: with fewer than {FEW_POINTS}, intervals are rough."
-    alone = _listed(found, mapped & (on == 1))
-    if alone:
-        yield f"One point alone lies on what is mapped as {alone}, so areas have no interval; add points there."
-    unseen = np.zeros(len(on)) if of.unseen is None else of.unseen
-    told = (unseen > 0) & ((on < FEW_POINTS) | (unseen > _NOTABLE * of.mapped.sum()))
-    agree = _listed(found, told, lambda k: f"up to {area(unseen[k])} {found.unit}")
-    if agree:
-        yield f"Where all n points agree, up to 3/n may still be of another class, which no ± shows: {agree}."
+        yield f"Fewer than {FEW_POINTS} points on pixels mapped as {few}: intervals are rough."
+    single = _class_list(found, mapped & (counts == 1))
+    if single:
+        yield f"Only one point on pixels mapped as {single}: areas have no interval; add points there."
+    undetected = np.zeros(len(counts)) if estimate.undetected is None else estimate.undetected
+    notable = (undetected > 0) & ((counts < FEW_POINTS) | (undetected > _NOTABLE * estimate.mapped.sum()))
+    listed = _class_list(found, notable, lambda k: f"up to {area(undetected[k])} {found.unit}")
+    if listed:
+        yield (
+            "Where all n points on a mapped class agree, up to 3/n of its area may still be other classes (rule of "
+            f"three), which no interval includes: {listed}."
+        )
 
 
-def _of_places(found: AreaMeasurement, matrices: ReferenceMatrices, of: AreaEstimate) -> Iterator[str]:
-    units, places = of.units or 0, matrices.noun
+def _matrix_sentences(found: AreaMeasurement, matrices: ReferenceMatrices, estimate: AreaEstimate) -> Iterator[str]:
+    units, noun = estimate.units or 0, matrices.noun
     yield f"Reference: {matrices.title}, {matrices.matrices.sum():,} pixels."
-    if places is None:
-        yield (
-            "No interval can be given: pixels of one place are alike, and it does not say which are of one; "
-            "results/scenes.csv does."
-        )
-    elif of.left_out is None or of.held is None:
-        yield f"No interval can be given: it is of one of the {places} alone."
+    if noun is None or estimate.leave_one_out is None or estimate.mapped_units is None:
+        yield no_interval_sentence(matrices)
     else:
-        few = "; they are too few to rely on them" if units < FEW_UNITS else ""
+        few = f"; {units:,} are too few for reliable intervals" if units < FEW_UNITS else ""
         yield (
-            f"Intervals of areas say how far off adjusted areas of these {units:,} {places} were, each adjusted by the "
-            f"others; those of accuracies are of the average of such {places}{few}."
+            f"Area intervals are prediction intervals for one area like these {units:,} {noun}, each adjusted by the "
+            f"others; accuracy intervals are confidence intervals of their mean{few}."
         )
-        held = of.held
-        rare = (of.mapped > 0) & (held > 0) & (held < (FEW_UNITS if units >= FEW_UNITS else 2))
-        listed = _listed(found, rare, lambda k: str(held[k]))
+        counts = estimate.mapped_units
+        rare = (estimate.mapped > 0) & (counts > 0) & (counts < (FEW_UNITS if units >= FEW_UNITS else 2))
+        listed = _class_list(found, rare, lambda k: str(counts[k]))
         if listed:
-            yield f"Few of these {places} have pixels mapped as {listed}: intervals hardly hold how that varies."
-        yield _tried(of.left_out, places)
-    yield (
-        "The reference is no random sample of the mapped area: the figures hold only as far as that resembles "
-        f"{_places(matrices)}."
-    )
-    if matrices.flattered:
-        yield matrices.flattered
+            yield f"Few of these {noun} have pixels mapped as {listed}: intervals hardly include its variation."
+        yield _leave_one_out_sentence(estimate.leave_one_out, noun)
+    yield from validity_sentences(matrices)
 
 
-def _tried(left_out: LeaveOneOut, places: str) -> str:
-    """Say whether adjusting helped where the truth is known."""
-    counted, adjusted = left_out.mapped, left_out.adjusted
-    helped = "helped" if adjusted.mean() < counted.mean() else "did not help"
+def _leave_one_out_sentence(errors: LeaveOneOut, noun: str) -> str:
+    mapped, adjusted = errors.mapped, errors.adjusted
+    verdict = "reduced the error" if adjusted.mean() < mapped.mean() else "did not reduce the error"
     return (
-        f"Adjusting {helped} on these {places} themselves: on average {percent(adjusted.mean())} of the area of one went "
-        f"to the wrong class, {percent(counted.mean())} by pixel counts; it came closer in "
-        f"{np.count_nonzero(adjusted < counted):,} of {len(counted):,}."
+        f"Leave-one-out test on these {noun}: adjustment {verdict}. On average it assigned {percent(adjusted.mean())} "
+        f"of the area to the wrong class, pixel counts {percent(mapped.mean())}; it was closer in "
+        f"{np.count_nonzero(adjusted < mapped):,} of {len(mapped):,}."
     )
 
 
-def _places(matrices: ReferenceMatrices) -> str:
-    return f"the {_ADJECTIVES[matrices.part]} {matrices.noun or 'split'}"
+def _class_list(
+    found: AreaMeasurement, selected: npt.NDArray[np.bool_], detail: Callable[[int], str] | None = None
+) -> str:
+    """Return the names of selected classes, (K,), each with a detail in parentheses."""
+    channels = np.flatnonzero(selected).tolist()
+    return ", ".join(found.classes[k].name + (f" ({detail(k)})" if detail else "") for k in channels)
 
 
-def _listed(found: AreaMeasurement, told: npt.NDArray[np.bool_], more: Callable[[int], str] | None = None) -> str:
-    """List classes by name, (K,) whether, each with more of it in brackets."""
-    return ", ".join(found.classes[k].name + (f" ({more(k)})" if more else "") for k in np.flatnonzero(told).tolist())
-
-
-def _area(found: AreaMeasurement) -> Callable[..., str]:
-    """Return what writes areas, with so many digits that a thousandth of all shows, and on demand their sign."""
+def _area_format(found: AreaMeasurement) -> Callable[..., str]:
+    """Return a function that formats areas to a thousandth of the total, and on request with their sign."""
     decimals = area_decimals(found.mapped.sum(), found.unit)
 
-    def written(area: float, sign: str = "") -> str:
+    def formatted(area: float, sign: str = "") -> str:
         return f"{area:{sign},.{decimals}f}"
 
-    return written
+    return formatted
 
 
-def _interval(of: AreaEstimate, margin: float, ends: Floats, written: Callable[..., str]) -> str:
-    """Write an interval: by points as ±, by places, where it may be lopsided, by its ends."""
+def _interval(estimate: AreaEstimate, margin: float, ends: Floats, formatted: Callable[..., str]) -> str:
+    """Format an interval: as ± for points, by its ends for locations, where it may be asymmetric."""
     low, high = ends
     if np.isnan(low):
         return "–"
-    return f"± {written(margin)}" if of.units is None else f"{written(low)} to {written(high)}"
+    return f"± {formatted(margin)}" if estimate.units is None else f"{formatted(low)} to {formatted(high)}"
 
 
-def _accuracy(of: AreaEstimate, value: float, error: float, ends: Floats) -> str:
+def _accuracy(estimate: AreaEstimate, value: float, error: float, ends: Floats) -> str:
     if np.isnan(value):
         return "–"
-    interval = _interval(of, Z * error, ends, "{:.2f}".format)
-    return f"{value:.2f}" + (f" {interval}" if of.units is None else f" ({interval})") * (interval != "–")
+    interval = _interval(estimate, Z * error, ends, "{:.2f}".format)
+    if interval == "–":
+        return f"{value:.2f}"
+    return f"{value:.2f} {interval}" if estimate.units is None else f"{value:.2f} ({interval})"

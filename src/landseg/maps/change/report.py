@@ -262,8 +262,8 @@ def _of_places(change: ChangeMatrix, adjusted: ChangeEstimate, places: ModelErro
         "The reference is no random sample of the mapped area: the figures hold only as far as that resembles its "
         f"{noun or 'locations'}."
     )
-    if matrices.flattered:
-        yield matrices.flattered
+    if matrices.optimism:
+        yield matrices.optimism
 
 
 def _if_independent(change: ChangeMatrix, adjusted: ChangeEstimate, title: str) -> str:
