@@ -8,6 +8,9 @@ import pytest
 from helpers.root import ROOT
 from helpers.servers import FileServer
 
+# The tests start hundreds of processes. Without cached byte code, each compiles all its libraries again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # every core has a process of tests already
 
