@@ -1,4 +1,4 @@
-"""Filter: drop cloudy scenes and record why; compose the dates of a location."""
+"""Filter: drop cloudy scenes and record why; write median composites."""
 
 import sys
 from pathlib import Path
@@ -24,9 +24,9 @@ def main() -> None:
     card, scenes = read_card(paths.table("card.json")), read_csv(paths.table("scenes.csv"))
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds)
 
-    covered = coverages(scenes, paths.raw, rule, card, workers)
+    measured = coverages(scenes, paths.raw, rule, card, workers)
     scenes = select(
-        scenes, covered, params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter
+        scenes, measured, params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter
     )
     kept = scenes[scenes["kept"]]
     write_imagery(kept, params.composite, paths, rule, card, workers)

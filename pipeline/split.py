@@ -11,7 +11,7 @@ from landseg.core.params import dataset_name, section
 from landseg.core.paths import RESULTS, Paths
 from landseg.core.tables import extend_parquet
 from landseg.split.params import SplitParams
-from landseg.split.strategies import assign, read_official, read_pixels, read_tiles
+from landseg.split.strategies import assign_splits, read_official, read_pixel_counts, read_tile_layout
 from landseg.split.subsample import ClassSkew, subsample
 from landseg.split.summary import print_summary, summarise, write_summary
 
@@ -21,9 +21,9 @@ def main() -> None:
     card, table = read_card(paths.table("card.json")), paths.table("tiles.parquet")
     skew = ClassSkew(params.skew.towards, params.skew.share, params.skew.over, params.skew.control)
 
-    tiles, official = read_tiles(table), read_official(paths.table("official.csv"), params.strategy)
-    splits = assign(tiles, params.strategy, params.ratios, params.seed, params.block, official)
-    pixels = read_pixels(table, card.classes)
+    tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
+    splits = assign_splits(tiles, params.strategy, params.ratios, params.seed, params.block, official)
+    pixels = read_pixel_counts(table, card.classes)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
     extend_parquet(table, paths.table("split.parquet"), {"split": splits})
 

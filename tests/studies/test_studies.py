@@ -306,7 +306,7 @@ def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
     write_study(project, "failing", set={"model.architecture": "Unet", "loss.name": "focal"}, cells=cells)
     try:
         said = landseg(project, "study", "run", "failing", fails=True)
-        assert "failed: wrong, seed 0: params.yaml: split.skew.class = 'ocean': the data set has no such class" in said
+        assert "failed: wrong, seed 0: params.yaml: split.skew.class = ocean: not a class of this dataset" in said
         assert "error: studies/failing.yaml: 1 of 2 cells failed" in said
         assert not any(name.startswith("failing-wrong") for name in experiments(project))
         report = landseg(project, "study", "report", "failing")

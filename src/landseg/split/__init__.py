@@ -1,1 +1,1 @@
-"""Split tiles into train, val and test."""
+"""Split: assign tiles to train, val and test."""

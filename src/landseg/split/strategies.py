@@ -1,11 +1,10 @@
-"""Splits: which tiles train, which validate, which test, and what each part then holds.
+"""Split strategies: assign tiles to train, val and test.
 
-A split is an array of part names, (N,) str, in the row order of the tile table: 'train', 'val',
-'test', 'buffer' for tiles that the block strategy takes out, 'unlisted' for those that published
-lists of places leave out, or 'spare' for those that `landseg.split.subsample` takes out of the training part.
-Every strategy orders its units by name before it shuffles them, so the same seed gives the same split
-whatever the order of the rows. All dates of a place are in one part, always: they show the same ground
-and share a label.
+A split assignment is an array of split names, (N,) str, in the row order of the tile table: 'train', 'val', 'test',
+'buffer' (removed by the block strategy), 'unlisted' (locations on no published list) or 'spare' (training tiles removed
+by `landseg.split.subsample`). All strategies sort their units by name before the shuffle, so a seed gives the same
+split for any order of rows. All dates of a location are in one split, because they show the same ground and share a
+label.
 """
 
 from pathlib import Path
@@ -16,213 +15,219 @@ import pandas as pd
 
 from landseg.core.arrays import Ints, Strings
 from landseg.core.classes import ClassTable
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
-from landseg.split.leakage import Windows
+from landseg.split.leakage import TileAdjacency
 
-#: The parts of tiles that nothing uses: those too near to another part, those on none of the published lists, and those
-#: taken out of the training part.
+#: Names of tiles outside train, val and test: too close to another split, on no published list, removed from train.
 BUFFER, UNLISTED, SPARE = "buffer", "unlisted", "spare"
 
 Strategy = Literal["random", "official", "scene", "group", "block"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
 
-_NAMES = np.array([*SPLITS, BUFFER, UNLISTED, SPARE])  # wide enough for every name: NumPy cuts longer ones off
+_NAMES = np.array([*SPLITS, BUFFER, UNLISTED, SPARE])  # its dtype fits every name; NumPy truncates longer strings
 
 
-def read_tiles(table: Path) -> pd.DataFrame:
-    """Read what a split depends on: columns tile, scene, location, group, row, col, height, width."""
+def read_tile_layout(table: Path) -> pd.DataFrame:
+    """Read the columns that a split depends on: tile, scene, location, group, row, col, height, width."""
     return read_parquet(table, ["tile", "scene", "location", "group", "row", "col", "height", "width"])
 
 
-def read_pixels(table: Path, classes: ClassTable) -> pd.DataFrame:
-    """Read the pixel counts of tiles, columns pixels_<id>: by themselves, for they are most of a table's memory."""
+def read_pixel_counts(table: Path, classes: ClassTable) -> pd.DataFrame:
+    """Read the pixel counts of tiles, columns pixels_<id>; separately, since they take most of a table's memory."""
     return read_parquet(table, [pixel_column(each.id) for each in classes])
 
 
 def read_official(path: Path, strategy: Strategy) -> pd.DataFrame:
-    """Read the publisher's split where the strategy needs it; else return an empty table."""
+    """Read the published split under the official strategy; return an empty table under others."""
     return read_csv(path) if strategy == "official" else pd.DataFrame()
 
 
-def assign(
+def assign_splits(
     tiles: pd.DataFrame, strategy: Strategy, ratios: Ratios, seed: int, block: int, official: pd.DataFrame
 ) -> Strings:
-    """Split tiles by a strategy; return the part of each row.
+    """Return the split of each tile under a strategy.
 
     Args:
-        tiles: columns tile, scene, place, group, row, col, height, width (px).
+        tiles: columns tile, scene, location, group, row, col, height, width (px).
         strategy: random, official, scene, group or block.
         ratios: shares of train, val and test (not official).
         seed: seed of the shuffle (not official).
         block: height and width of a block, in tiles (block only).
-        official: columns tile, part, or place, part (official only).
+        official: columns tile and split, or location and split (official only).
 
     Raises:
-        LandsegError: the lists and the tiles disagree, there are no groups, or there are fewer scenes, groups or
-            blocks than parts.
+        ParamsError: the published lists do not match the tiles, scenes have no group, or there are fewer units than
+            splits.
     """
     match strategy:
         case "random":
-            return by_tile(tiles, ratios, seed)
+            return random_split(tiles, ratios, seed)
+        case "official" if "location" in official:
+            return official_location_split(tiles, official)
         case "official":
-            return by_location_list(tiles, official) if "location" in official else by_list(tiles, official)
+            return official_tile_split(tiles, official)
         case "scene":
-            return by_scene(tiles, ratios, seed)
+            return scene_split(tiles, ratios, seed)
         case "group":
-            return by_group(tiles, ratios, seed)
+            return group_split(tiles, ratios, seed)
         case "block":
-            return by_block(tiles, ratios, seed, block)
+            return block_split(tiles, ratios, seed, block)
 
 
-def by_tile(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Deal out single windows, each with all its dates; counts of windows are exact, rounded by largest remainder."""
-    # A tile is named <scene>_<k>; its window of the ground is <place>_<k>.
-    suffix = tiles["tile"].str.replace(r"^.*_", "", regex=True)  # a seventh of the time that rpartition takes
+def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
+    """Assign single windows with all their dates; the numbers of windows are exact, rounded by largest remainder."""
+    # A tile is named <scene>_<k>, so a window is <location>_<k>.
+    suffix = tiles["tile"].str.replace(r"^.*_", "", regex=True)  # seven times as fast as rpartition
     window, names = pd.factorize(tiles["location"] + "_" + suffix, sort=True)
     total = len(names)
     exact = total * np.array(ratios) / sum(ratios)
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    parts = np.empty(total, _NAMES.dtype)
-    parts[np.random.default_rng(seed).permutation(total)] = np.repeat(SPLITS, counts)
-    return parts[window]
+    splits = np.empty(total, _NAMES.dtype)
+    splits[np.random.default_rng(seed).permutation(total)] = np.repeat(SPLITS, counts)
+    return splits[window]
 
 
-def by_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Strings:
-    """Split as the publisher does; tiles and lists (columns tile, part) must name the same tiles, once each.
+def official_tile_split(tiles: pd.DataFrame, official: pd.DataFrame) -> Strings:
+    """Assign tiles by published lists, columns tile and split; lists and tiles must have the same names, once each.
 
     Raises:
-        LandsegError: there are no lists, or lists and tiles disagree; how many tiles, and the first of them.
+        ParamsError: there are no lists, or they do not match the tiles.
     """
     if official.empty:
-        raise LandsegError(
-            "split.strategy official: this data set comes without lists; choose split.strategy random, scene or block"
+        raise ParamsError(
+            "split.strategy = official: this dataset has no published split; choose random, scene or block"
         )
-    listed, known = official["tile"], tiles["tile"]
+    listed, tile = official["tile"], tiles["tile"]
     remedy = "use the publisher's tile.size and tile.edge and keep all scenes, or choose another split.strategy"
-    _none(listed[listed.duplicated()], f"of {len(listed)} listed tiles are listed before", "mend the lists")
-    entry = pd.Index(listed).get_indexer(pd.Index(known))  # -1: on no list; isin would take ten times as long
+    _require_none(listed[listed.duplicated()], f"of {len(listed)} listed tiles are duplicates", "correct the lists")
+    entry = pd.Index(listed).get_indexer(pd.Index(tile))  # -1: not listed; ten times as fast as isin
     absent = np.bincount(entry[entry >= 0], minlength=len(listed)) == 0
-    _none(listed[absent], f"of {len(listed)} listed tiles are not in the tile table", remedy)
-    _none(known[entry < 0], f"of {len(known)} tiles are on no list", remedy)
-    parts: Strings = official["split"].to_numpy(_NAMES.dtype)[entry]
-    return parts
+    _require_none(listed[absent], f"of {len(listed)} listed tiles are not in the tile table", remedy)
+    _require_none(tile[entry < 0], f"of {len(tile)} tiles are not listed", remedy)
+    splits: Strings = official["split"].to_numpy(_NAMES.dtype)[entry]
+    return splits
 
 
-def _none(faulty: "pd.Series[str]", what: str, remedy: str) -> None:
+def _require_none(faulty: "pd.Series[str]", fault: str, remedy: str) -> None:
     if len(faulty):
-        raise LandsegError(f"split.strategy official: {len(faulty)} {what}, first {faulty.iloc[0]}; {remedy}")
+        raise ParamsError(f"split.strategy = official: {len(faulty)} {fault}, first {faulty.iloc[0]}; {remedy}")
 
 
-def by_location_list(tiles: pd.DataFrame, official: pd.DataFrame) -> Strings:
-    """Split places as the publisher does; lists (columns place, part) may name more places than there are tiles of.
+def official_location_split(tiles: pd.DataFrame, official: pd.DataFrame) -> Strings:
+    """Assign locations by published lists, columns location and split; lists may name locations without tiles.
 
     Returns:
-        The part of each row, 'unlisted' for tiles of places on no list.
+        The split of each row; 'unlisted' for locations on no list.
 
     Raises:
-        LandsegError: a place is listed twice, or a part that has a list has none of the tiles.
+        ParamsError: there are no lists, a location is listed twice, or a split has no tiles.
     """
     listed = official["location"]
     if official.empty:
-        raise LandsegError(
-            "split.strategy official: the publisher's lists were not there; set dataset.lists, put them into "
-            "download.folder, or choose split.strategy scene"
+        raise ParamsError(
+            "split.strategy = official: the published lists were not found; set dataset.lists, copy them to "
+            "download.folder, or choose split.strategy = scene"
         )
-    _none(listed[listed.duplicated()], f"of {len(listed)} listed places are listed before", "mend the lists")
+    _require_none(listed[listed.duplicated()], f"of {len(listed)} listed locations are duplicates", "correct the lists")
     entry = pd.Index(listed).get_indexer(pd.Index(tiles["location"]))
-    parts: Strings = np.append(official["split"].to_numpy(_NAMES.dtype), UNLISTED)[entry]  # -1: on no list
-    for part in SPLITS:
-        if not (parts == part).any():
-            raise LandsegError(
-                f"split.strategy official: none of {tiles['location'].nunique()} places is on the publisher's list for "
-                f"{part}; fetch more of them, or choose split.strategy scene"
+    splits: Strings = np.append(official["split"].to_numpy(_NAMES.dtype), UNLISTED)[entry]  # -1: not listed
+    for split in SPLITS:
+        if not (splits == split).any():
+            raise ParamsError(
+                f"split.strategy = official: none of {tiles['location'].nunique()} locations is on the published list "
+                f"of {split}; download more locations, or choose split.strategy = scene"
             )
-    return parts
+    return splits
 
 
-def by_scene(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Deal out whole places, all dates of each, so that the parts' tile counts come close to the ratios.
-
-    Raises:
-        LandsegError: there are fewer places than parts.
-    """
-    return _whole(tiles["location"], "scene", ratios, seed)
-
-
-def by_group(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Deal out whole groups of places, so that the parts' tile counts come close to the ratios.
+def scene_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
+    """Assign whole locations, with all dates; the numbers of tiles come close to the ratios.
 
     Raises:
-        LandsegError: a scene is in no group, or there are fewer groups than parts.
+        ParamsError: there are fewer locations than splits.
     """
-    alone = tiles["scene"][tiles["group"] == ""]
-    if len(alone):
-        raise LandsegError(f"split.strategy group: scene {alone.iloc[0]} is in no group; choose split.strategy scene")
-    return _whole(tiles["group"], "group", ratios, seed)
+    return _unit_split(tiles["location"], "scene", "locations", ratios, seed)
 
 
-def _whole(units: "pd.Series[str]", strategy: str, ratios: Ratios, seed: int) -> Strings:
+def group_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
+    """Assign whole groups of locations; the numbers of tiles come close to the ratios.
+
+    Raises:
+        ParamsError: a scene has no group, or there are fewer groups than splits.
+    """
+    ungrouped = tiles["scene"][tiles["group"] == ""]
+    if len(ungrouped):
+        raise ParamsError(
+            f"split.strategy = group: scene {ungrouped.iloc[0]} has no group; choose split.strategy = scene"
+        )
+    return _unit_split(tiles["group"], "group", "groups", ratios, seed)
+
+
+def _unit_split(units: "pd.Series[str]", strategy: str, unit_name: str, ratios: Ratios, seed: int) -> Strings:
     unit, names = pd.factorize(units, sort=True)
     sizes = np.bincount(unit, minlength=len(names))
-    remedy = "add scenes or choose split.strategy random or block"
-    _enough(len(sizes), ratios, strategy, f"{strategy}s with tiles", remedy)
-    return _deal(sizes, ratios, seed)[unit]
+    remedy = "add scenes or choose split.strategy = random or block"
+    _require_units(len(sizes), ratios, strategy, f"{unit_name} with tiles", remedy)
+    return _assign_units(sizes, ratios, seed)[unit]
 
 
-def by_block(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Strings:
-    """Deal out square blocks of `block` x `block` tiles within a place, then part them by a buffer.
+def block_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Strings:
+    """Assign square blocks of `block` x `block` tiles within locations, then remove a buffer between the splits.
 
-    A tile belongs to the block in which its upper left corner lies. Afterwards no test tile touches a
-    val or train tile, and no val tile touches a train tile, not even at a corner.
+    A tile belongs to the block that contains its upper left corner. No remaining test tile touches a val or train
+    tile, and no val tile touches a train tile, not even at a corner.
 
     Raises:
-        LandsegError: there are fewer blocks than parts.
+        ParamsError: there are fewer blocks than splits.
     """
-    place, _ = pd.factorize(tiles["location"], sort=True)
+    location, _ = pd.factorize(tiles["location"], sort=True)
     row = tiles["row"].to_numpy() // (block * tiles["height"].max())
     col = tiles["col"].to_numpy() // (block * tiles["width"].max())
-    key = (place * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
+    key = (location * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
     _, unit, sizes = np.unique(key, return_inverse=True, return_counts=True)
-    _enough(len(sizes), ratios, "block", "blocks", "lower split.block, add scenes or choose split.strategy random")
-    return _buffered(tiles, _deal(sizes, ratios, seed)[unit])
+    remedy = "lower split.block, add scenes or choose split.strategy = random"
+    _require_units(len(sizes), ratios, "block", "blocks", remedy)
+    return _with_buffer(tiles, _assign_units(sizes, ratios, seed)[unit])
 
 
-def _enough(units: int, ratios: Ratios, strategy: str, what: str, remedy: str) -> None:
-    """Check that every part with a ratio above 0 can have a unit."""
-    wanted = [part for part, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0]
-    if units < len(wanted):
-        raise LandsegError(
-            f"split.strategy {strategy} needs at least {len(wanted)} {what} for parts {', '.join(wanted)}, "
-            f"and there are {units}; {remedy}"
+def _require_units(units: int, ratios: Ratios, strategy: str, unit_name: str, remedy: str) -> None:
+    """Check that every split with a ratio above 0 can have a unit."""
+    needed = [split for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0]
+    if units < len(needed):
+        raise ParamsError(
+            f"split.strategy = {strategy}: {', '.join(needed)} need at least {len(needed)} {unit_name}, but there are "
+            f"{units}; {remedy}"
         )
 
 
-def _deal(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
-    """Deal out units, in shuffled order, each to the part that lacks most tiles; return the part of each unit.
+def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
+    """Assign units in shuffled order, each to the split that lacks most tiles; return the split of each unit.
 
-    No part ends further over its due than the size of the largest unit. Towards the end, units are kept back
-    for parts that have none yet.
+    No split exceeds its target by more than the size of the largest unit. The last units are reserved for splits that
+    still have none.
     """
-    wanted = [part for part in range(len(SPLITS)) if ratios[part] > 0]
-    lacking = (sizes.sum() * np.array(ratios) / sum(ratios)).tolist()  # lists: a million scalar reads are dear in NumPy
-    size, empty, dealt = sizes.tolist(), list(wanted), [0] * len(sizes)
+    needed = [split for split in range(len(SPLITS)) if ratios[split] > 0]
+    # Lists, because a million reads of NumPy scalars are slow.
+    lacking = (sizes.sum() * np.array(ratios) / sum(ratios)).tolist()
+    size, empty, assigned = sizes.tolist(), list(needed), [0] * len(sizes)
     for done, unit in enumerate(np.random.default_rng(seed).permutation(len(sizes)).tolist()):
-        part = max(empty if len(sizes) - done <= len(empty) else wanted, key=lacking.__getitem__)
-        dealt[unit] = part
-        lacking[part] -= size[unit]
-        if part in empty:
-            empty.remove(part)
-    return _NAMES[dealt]
+        candidates = empty if len(sizes) - done <= len(empty) else needed
+        split = max(candidates, key=lacking.__getitem__)
+        assigned[unit] = split
+        lacking[split] -= size[unit]
+        if split in empty:
+            empty.remove(split)
+    return _NAMES[assigned]
 
 
-def _buffered(tiles: pd.DataFrame, parts: Strings) -> Strings:
-    """Take out the val tiles that touch test, then the train tiles that touch what is left of val, or test."""
-    parts, windows = parts.copy(), Windows(tiles)
-    for part, against in (("val", ["test"]), ("train", ["val", "test"])):
-        here = parts == part
-        _, touching = windows.contact(here, np.isin(parts, against))
-        parts[np.flatnonzero(here)[touching]] = BUFFER
-    return parts
+def _with_buffer(tiles: pd.DataFrame, splits: Strings) -> Strings:
+    """Remove val tiles that touch test, then train tiles that touch test or the remaining val."""
+    splits, adjacency = splits.copy(), TileAdjacency(tiles)
+    for split, against in (("val", ["test"]), ("train", ["val", "test"])):
+        inside = splits == split
+        _, touching = adjacency.contact(inside, np.isin(splits, against))
+        splits[np.flatnonzero(inside)[touching]] = BUFFER
+    return splits

@@ -1,7 +1,7 @@
-"""A training part with fewer tiles, or skewed towards one class: experiments on what imbalance does.
+"""Subsampling of the training split: fewer tiles, or skewed towards one class, to study class imbalance.
 
-Validation and test are not touched, so scores before and after are of the same tiles. Tiles that are taken out
-of the training part are 'spare': in the split table as such, and used by nothing.
+Validation and test stay the same, so scores are comparable. Removed training tiles are 'spare' in the split table and
+are not used.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from landseg.core.arrays import Mask, Strings
+from landseg.core.arrays import Indices, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.errors import ParamsError
 from landseg.core.tables import pixel_column
@@ -19,15 +19,15 @@ from landseg.split.strategies import SPARE
 
 @dataclass(frozen=True)
 class ClassSkew:
-    """What the training part is skewed to."""
+    """Skew of the training split towards a class."""
 
-    #: Name of the class, or None where the part is not skewed.
+    #: Name of the class; None for no skew.
     towards: str | None
-    #: Share of tiles in which the class dominates.
+    #: Share of training tiles that the class dominates.
     share: float
-    #: Share of a tile's labelled pixels above which it dominates.
+    #: Share of a tile's labelled pixels above which the class dominates it.
     over: float
-    #: Whether as many tiles are drawn without regard to the class, to compare with.
+    #: Whether to draw as many tiles regardless of class, as a control.
     control: bool
 
 
@@ -37,128 +37,131 @@ def subsample(
     pixels: pd.DataFrame,
     classes: ClassTable,
     skew: ClassSkew,
-    wanted: int | None,
+    train_tiles: int | None,
     seed: int,
 ) -> tuple[Strings, float | None]:
-    """Keep some of the training tiles: a number of them, skewed to a class if asked for.
+    """Keep a number of training tiles, skewed towards a class if set.
 
     Args:
         splits: split of each row.
         tiles: column tile.
         pixels: columns pixels_<id>.
         classes: the class table.
-        skew: the class that dominates, if any.
-        wanted: how many to keep; None: all, or with a skew as many as it allows.
+        skew: the skew of the training split.
+        train_tiles: number of tiles to keep; None: all, or as many as the skew allows.
         seed: seed of the draw.
 
     Returns:
         The split of each row, and the share of training tiles that the class dominates; None without a skew.
 
     Raises:
-        LandsegError: there is no such class, or there are fewer tiles.
+        ParamsError: the class does not exist, or there are too few tiles.
     """
     if skew.towards is None:
-        return thinned(splits, tiles["tile"], wanted, seed), None
-    dominates = dominated(pixels, classes, skew)
-    splits = skewed(splits, tiles["tile"], dominates, skew, wanted, seed)
-    return splits, float(dominates[splits == "train"].mean())
+        return thin_training(splits, tiles["tile"], train_tiles, seed), None
+    dominated = dominated_tiles(pixels, classes, skew)
+    splits = skew_training(splits, tiles["tile"], dominated, skew, train_tiles, seed)
+    return splits, float(dominated[splits == "train"].mean())
 
 
-def dominated(tiles: pd.DataFrame, classes: ClassTable, skew: ClassSkew) -> Mask:
-    """Say of every tile whether a class dominates it: (N,) bool.
+def dominated_tiles(pixels: pd.DataFrame, classes: ClassTable, skew: ClassSkew) -> Mask:
+    """Return whether a class dominates each tile, (N,) bool.
 
     Args:
-        tiles: columns pixels_<id>.
+        pixels: columns pixels_<id>.
         classes: the class table.
-        skew: the class, and the share of labelled pixels above which it dominates.
+        skew: the class, and the share of labelled pixels above which it dominates a tile.
 
     Raises:
-        LandsegError: there is no such class.
+        ParamsError: the class does not exist.
     """
     by_name = {each.name: each.id for each in classes}
     if skew.towards not in by_name:
         raise ParamsError(
-            f"split.skew.class = {skew.towards!r}: the data set has no such class; choose from {', '.join(by_name)}"
+            f"split.skew.class = {skew.towards}: not a class of this dataset; choose from {', '.join(by_name)}"
         )
-    labelled = tiles[[pixel_column(each.id) for each in classes]].sum(axis=1).to_numpy()
-    of_class = tiles[pixel_column(by_name[skew.towards])].to_numpy()
+    labelled = pixels[[pixel_column(each.id) for each in classes]].sum(axis=1).to_numpy()
+    of_class = pixels[pixel_column(by_name[skew.towards])].to_numpy()
     mask: Mask = of_class > skew.over * labelled
     return mask
 
 
-def thinned(parts: Strings, tiles: npt.ArrayLike, wanted: int | None, seed: int) -> Strings:
-    """Keep so many training tiles, drawn without regard to what they show.
+def thin_training(splits: Strings, tiles: npt.ArrayLike, train_tiles: int | None, seed: int) -> Strings:
+    """Keep a number of training tiles, drawn regardless of their classes.
 
     Args:
-        parts: part of each row.
-        tiles: name of each row; draws do not depend on the order of the rows.
-        wanted: how many to keep; None: all.
+        splits: split of each row.
+        tiles: name of each row; draws do not depend on the order of rows.
+        train_tiles: number of tiles to keep; None: all.
         seed: seed of the draw.
 
     Raises:
-        LandsegError: there are fewer.
+        ParamsError: there are fewer tiles.
     """
-    if wanted is None:
-        return parts
-    training = _by_name(parts == "train", tiles)
-    _enough(wanted, len(training))
-    return _spare(parts, training, _draw(training, wanted, seed))
+    if train_tiles is None:
+        return splits
+    training = _sorted_by_name(splits == "train", tiles)
+    _require_tiles(train_tiles, len(training), f"there are {len(training)} training tiles")
+    return _keep(splits, training, _draw(training, train_tiles, seed))
 
 
-def skewed(
-    parts: Strings, tiles: npt.ArrayLike, dominated: Mask, skew: ClassSkew, wanted: int | None, seed: int
+def skew_training(
+    splits: Strings, tiles: npt.ArrayLike, dominated: Mask, skew: ClassSkew, train_tiles: int | None, seed: int
 ) -> Strings:
-    """Keep training tiles so that a class dominates a given share of them; for a control, as many of any kind.
+    """Keep training tiles so that a class dominates a given share; a control has as many, regardless of class.
 
     Args:
-        parts: part of each row.
-        tiles: name of each row; draws do not depend on the order of the rows.
+        splits: split of each row.
+        tiles: name of each row; draws do not depend on the order of rows.
         dominated: whether the class dominates each row.
-        skew: the share of kept tiles that it is to dominate, to the nearest tile.
-        wanted: how many to keep; None: as many as there can be.
+        skew: the skew; its share holds to the nearest tile.
+        train_tiles: number of tiles to keep; None: as many as possible.
         seed: seed of the draw.
 
     Raises:
-        LandsegError: so many cannot be had at this share.
+        ParamsError: there are too few tiles for this number and share.
     """
-    having = _by_name((parts == "train") & dominated, tiles)
-    lacking = _by_name((parts == "train") & ~dominated, tiles)
-    most = _most(len(having), len(lacking), skew.share)
-    _enough(wanted, most, f" of which {skew.towards} dominates {skew.share:.0%}")
-    size = most if wanted is None else wanted
+    of_class = _sorted_by_name((splits == "train") & dominated, tiles)
+    others = _sorted_by_name((splits == "train") & ~dominated, tiles)
+    largest = _largest_size(len(of_class), len(others), skew.share)
+    limit = f"only {largest} training tiles can be drawn so that {skew.towards} dominates {skew.share:.0%} of them"
+    _require_tiles(train_tiles, largest, limit)
+    size = largest if train_tiles is None else train_tiles
     if skew.control:
-        return thinned(parts, tiles, size, seed)
-    here = round(size * skew.share)
-    kept = np.concatenate([_draw(having, here, seed), _draw(lacking, size - here, seed)])
-    return _spare(parts, np.concatenate([having, lacking]), kept)
+        return thin_training(splits, tiles, size, seed)
+    size_of_class = round(size * skew.share)
+    kept = np.concatenate([_draw(of_class, size_of_class, seed), _draw(others, size - size_of_class, seed)])
+    return _keep(splits, np.concatenate([of_class, others]), kept)
 
 
-def _most(having: int, lacking: int, share: float) -> int:
-    """Return the largest size of which `share`, to the nearest tile, is had and the rest lacking."""
-    bounds = [(have + 0.5) / of for have, of in ((having, share), (lacking, 1 - share)) if of > 0]  # rounding: 0.5
+def _largest_size(of_class: int, others: int, share: float) -> int:
+    """Return the largest size of which `share`, to the nearest tile, is of the class and the rest is not."""
+    bounds = [
+        (tiles + 0.5) / part for tiles, part in ((of_class, share), (others, 1 - share)) if part > 0
+    ]  # rounding: 0.5
     sizes = range(int(min(bounds)) + 1, 0, -1)
-    return next((n for n in sizes if round(n * share) <= having and n - round(n * share) <= lacking), 0)
+    return next((n for n in sizes if round(n * share) <= of_class and n - round(n * share) <= others), 0)
 
 
-def _enough(wanted: int | None, most: int, of_which: str = "") -> None:
-    if most == 0 or (wanted or 0) > most:
-        asked = "" if wanted is None else f" = {wanted}"
-        remedy = "lower it" if most else "choose another split.skew.class, or lower split.skew.over"
-        raise ParamsError(f"split.train_tiles{asked}: there are {most} training tiles{of_which}; {remedy}")
+def _require_tiles(train_tiles: int | None, available: int, limit: str) -> None:
+    if available == 0 or (train_tiles or 0) > available:
+        key = "split.train_tiles" if train_tiles is None else f"split.train_tiles = {train_tiles}"
+        remedy = "lower it" if available else "choose another split.skew.class, or lower split.skew.over"
+        raise ParamsError(f"{key}: {limit}; {remedy}")
 
 
-def _by_name(rows: Mask, tiles: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Return the positions of some rows, in the order of their names."""
+def _sorted_by_name(rows: Mask, tiles: npt.ArrayLike) -> Indices:
+    """Return the positions of the selected rows, sorted by name."""
     positions = np.flatnonzero(rows)
     return positions[np.argsort(np.asarray(tiles, dtype=object)[positions], kind="stable")]
 
 
-def _draw(positions: npt.NDArray[np.intp], count: int, seed: int) -> npt.NDArray[np.intp]:
+def _draw(positions: Indices, count: int, seed: int) -> Indices:
     return np.random.default_rng(seed).permutation(positions)[:count]
 
 
-def _spare(parts: Strings, training: npt.NDArray[np.intp], kept: npt.NDArray[np.intp]) -> Strings:
-    changed = parts.copy()
+def _keep(splits: Strings, training: Indices, kept: Indices) -> Strings:
+    changed = splits.copy()
     changed[training] = SPARE
     changed[kept] = "train"
     return changed

@@ -15,7 +15,7 @@ from landseg.core.classes import ClassTable
 from landseg.core.data_card import Card
 from landseg.core.files import atomic
 from landseg.core.tables import SPLITS, pixel_column
-from landseg.split.leakage import Leakage, footprint_bounds, leakage, overlapping_scenes
+from landseg.split.leakage import Leakage, footprint_bounds, measure_leakage, overlapping_scenes
 from landseg.split.strategies import BUFFER, SPARE, UNLISTED
 from landseg.split.subsample import ClassSkew
 
@@ -28,30 +28,30 @@ _LEAKAGE = {
 
 
 @dataclass(frozen=True)
-class SplitSummary:
-    """What a part holds."""
+class ClassShares:
+    """Tiles, labelled pixels and class shares of a split."""
 
     tiles: int
-    #: Labelled pixels.
+    #: Number of labelled pixels.
     pixels: int
-    #: Share of each class among them, by class name; None where there are none.
+    #: Share of each class among the labelled pixels, by class name; None if there are none.
     share: dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a split holds, and how its test and validation tiles lie to training tiles."""
+class SplitSummary:
+    """Content of split.json: class shares, leakage, digests and warnings."""
 
-    #: Of train, val and test: see `digests`.
+    #: Digest of train, val and test (see `split_digests`).
     digest: dict[str, str]
-    #: By split, then of tiles outside all splits.
-    splits: dict[str, SplitSummary]
-    #: Of test and val.
+    #: Class shares of train, val and test, then of tiles outside of them.
+    splits: dict[str, ClassShares]
+    #: Leakage from train into test and val.
     leakage: dict[str, Leakage]
     warnings: list[str]
 
 
-def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: Card, table: Path) -> Summary:
+def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: Card, table: Path) -> SplitSummary:
     """Summarise a split.
 
     Args:
@@ -59,19 +59,19 @@ def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: 
         pixels: columns pixels_<id>.
         splits: split of each row.
         card: the data card.
-        table: the tile table, from which footprints are read.
+        table: the tile table, to read footprints from.
     """
     shares = class_shares(pixels, splits, card.classes)
-    return Summary(
+    return SplitSummary(
         splits=shares,
-        leakage={split: leakage(tiles, splits, split, jitter=card.jitter) for split in ("test", "val")},
-        digest=digests(tiles, splits),
-        warnings=warnings(tiles, footprint_bounds(table), splits, shares, card.jitter),
+        leakage={split: measure_leakage(tiles, splits, split, jitter=card.jitter) for split in ("test", "val")},
+        digest=split_digests(tiles, splits),
+        warnings=split_warnings(tiles, footprint_bounds(table), splits, shares, card.jitter),
     )
 
 
 def write_summary(
-    summary: Summary,
+    summary: SplitSummary,
     strategy: str,
     seed: int,
     train_tiles: int | None,
@@ -79,15 +79,15 @@ def write_summary(
     found: float | None,
     path: Path,
 ) -> None:
-    """Write split.json: how the split was made, and its summary.
+    """Write split.json: the parameters and the summary of a split.
 
     Args:
-        summary: what the split holds.
+        summary: the summary.
         strategy: split.strategy.
         seed: split.seed.
         train_tiles: split.train_tiles.
         skew: split.skew.
-        found: share of training tiles that its class dominates; None without a skew.
+        found: share of training tiles that the class of the skew dominates; None without a skew.
         path: the file to write.
     """
     content = {
@@ -101,8 +101,8 @@ def write_summary(
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def print_summary(summary: Summary) -> None:
-    """Print class shares and leakage as a table, then the warnings."""
+def print_summary(summary: SplitSummary) -> None:
+    """Print a table of class shares and leakage, then the warnings."""
     table = Table("", *(Column(split, justify="right") for split in summary.splits))
     table.add_row("tiles", *(f"{each.tiles:,}" for each in summary.splits.values()))
     table.add_row("labelled pixels", *(f"{each.pixels:,}" for each in summary.splits.values()), end_section=True)
@@ -124,72 +124,71 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
-def digests(tiles: pd.DataFrame, parts: Strings) -> dict[str, str]:
-    """Return, for every part, 16 hex digits that change with any of its tiles: of equal splits they are equal.
+def split_digests(tiles: pd.DataFrame, splits: Strings) -> dict[str, str]:
+    """Return a digest of 16 hex digits for train, val and test, which does not depend on the order of rows.
 
     Args:
         tiles: columns tile, row, col, height, width.
-        parts: part of each row.
+        splits: split of each row.
     """
-    # Of every row by itself, and added up: whatever their order, and in half a second for a million of them.
+    # The sum of row hashes: independent of order, and half a second for a million rows.
     rows = pd.util.hash_pandas_object(tiles[["tile", "row", "col", "height", "width"]], index=False).to_numpy()
-    return {part: f"{int(rows[parts == part].sum(dtype=np.uint64)):016x}" for part in SPLITS}
+    return {split: f"{int(rows[splits == split].sum(dtype=np.uint64)):016x}" for split in SPLITS}
 
 
-def class_shares(tiles: pd.DataFrame, parts: Strings, classes: ClassTable) -> dict[str, SplitSummary]:
-    """Count tiles, labelled pixels and the share of each class in every part and outside them.
+def class_shares(tiles: pd.DataFrame, splits: Strings, classes: ClassTable) -> dict[str, ClassShares]:
+    """Count tiles, labelled pixels and class shares of every split, and of tiles outside train, val and test.
 
     Args:
         tiles: columns pixels_<id>.
-        parts: part of each row.
+        splits: split of each row.
         classes: the class table.
     """
     pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
-    summaries = {}
-    for part in (*SPLITS, *(out for out in (BUFFER, UNLISTED, SPARE) if out in parts)):
-        inside = parts == part
+    shares = {}
+    for split in (*SPLITS, *(name for name in (BUFFER, UNLISTED, SPARE) if name in splits)):
+        inside = splits == split
         counts = pixels[inside].sum(axis=0)
         total = int(counts.sum())
         share = {each.name: int(n) / total if total else None for each, n in zip(classes, counts, strict=True)}
-        summaries[part] = SplitSummary(int(inside.sum()), total, share)
-    return summaries
+        shares[split] = ClassShares(int(inside.sum()), total, share)
+    return shares
 
 
-def warnings(
-    tiles: pd.DataFrame, bounds: Floats, parts: Strings, summaries: Mapping[str, SplitSummary], jitter: float = 0
+def split_warnings(
+    tiles: pd.DataFrame, bounds: Floats, splits: Strings, shares: Mapping[str, ClassShares], jitter: float = 0
 ) -> list[str]:
-    """Say in sentences what will spoil training or scores: empty parts, missing classes, uncounted leakage.
+    """Return warnings about a split: empty splits, missing classes, leakage that is not measured.
 
     Args:
-        tiles: columns scene, place.
+        tiles: columns scene, location.
         bounds: bounding box of each row's footprint, (N, 4), as `landseg.split.leakage.footprint_bounds` reads them.
-        parts: part of each row.
-        summaries: what each part holds.
-        jitter: metres by which the publisher moved scenes.
+        splits: split of each row.
+        shares: class shares by split.
+        jitter: distance by which the publisher shifted scenes at random, m.
     """
-    sentences = []
-    for part in SPLITS:
-        summary = summaries[part]
-        missing = [name for name, share in summary.share.items() if share == 0]
-        if not summary.tiles:
-            sentences.append(f"part {part} has no tiles; change split.ratios, split.block or split.strategy")
-        elif not summary.pixels:
-            sentences.append(f"part {part} has no labelled pixels; change split.seed or split.strategy")
+    messages = []
+    for split in SPLITS:
+        missing = [name for name, share in shares[split].share.items() if share == 0]
+        if not shares[split].tiles:
+            messages.append(f"{split} has no tiles; change split.ratios, split.block or split.strategy")
+        elif not shares[split].pixels:
+            messages.append(f"{split} has no labelled pixels; change split.seed or split.strategy")
         elif missing:
-            sentences.append(f"part {part} has no pixels of {', '.join(missing)}; try another split.seed")
-    if UNLISTED in summaries:
-        places = tiles["location"][parts == UNLISTED].nunique()
-        sentences.append(f"{places} of the places are on none of the publisher's lists and left out")
+            messages.append(f"{split} has no pixels of {', '.join(missing)}; try another split.seed")
+    if UNLISTED in shares:
+        locations = tiles["location"][splits == UNLISTED].nunique()
+        messages.append(f"{locations} locations are on no published list and are left out")
     if jitter:
-        sentences.append(
-            f"the publisher moved every scene at random, by up to {jitter:,.0f} m: which of them are neighbours or "
-            "overlap is unknown, so leakage between places cannot be measured"
+        messages.append(
+            f"the publisher moved every scene at random by up to {jitter:,.0f} m: neighbours and overlaps are unknown, "
+            "so leakage between locations is not measured"
         )
-        return sentences
-    count, one, other = overlapping_scenes(tiles["scene"], bounds, parts)
+        return messages
+    count, first, other = overlapping_scenes(tiles["scene"], bounds, splits)
     if count:
-        sentences.append(
-            f"{count} scenes overlap scenes of other parts on the ground, {one} and {other} for one; "
-            "the leakage figures look within scenes and do not count this"
+        messages.append(
+            f"{count} scenes overlap scenes of another split on the ground, for example {first} and {other}; "
+            "leakage is measured within locations and does not include this"
         )
-    return sentences
+    return messages
