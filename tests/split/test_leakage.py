@@ -49,18 +49,16 @@ def test_leakage_distinguishes_edges_corners_and_locations() -> None:
 
 def test_dates_of_a_location_overlap() -> None:
     dates = pd.concat([grid("a1", 1, 2).assign(location="a"), grid("a2", 1, 2).assign(location="a")], ignore_index=True)
-    splits = np.array(
-        ["train", "val", "test", "test"]
-    )  # the window of the train tile on another date, and its neighbour
+    # The test tiles: another date of the training tile, and its neighbour.
+    splits = np.array(["train", "val", "test", "test"])
     assert measure_leakage(dates, splits, "test") == Leakage(1, 1, 1, None)
 
 
 def test_leakage_by_group() -> None:
     tiles = pd.concat([grid(name, 1, 1).assign(group=name[0]) for name in ("a1", "a2", "b1", "c1")], ignore_index=True)
     splits = np.array(["train", "test", "test", "train"])
-    assert measure_leakage(tiles, splits, "test") == Leakage(
-        None, None, 0, 0.5
-    )  # each is one tile: none has a neighbour
+    # Every location is a single tile, so contact is unknown.
+    assert measure_leakage(tiles, splits, "test") == Leakage(None, None, 0, 0.5)
 
 
 def test_leakage_is_none_if_a_split_is_empty() -> None:
@@ -101,15 +99,15 @@ def test_overlaps_follow_their_definition(seed: int) -> None:
     boxes = shapely.box(west, 0, west + rng.choice([2, 3], n), 2)
     tiles["geometry"] = shapely.to_wkb(boxes)
     splits = rng.choice(["train", "val", "test", BUFFER], n, p=[0.6, 0.1, 0.1, 0.2])
-    held: dict[str, tuple[set[str], Any]] = {}
+    by_scene: dict[str, tuple[set[str], Any]] = {}
     for scene, split, box in zip(tiles["scene"], splits, boxes, strict=True):
         if split != BUFFER:
-            before, shape = held.get(scene, (set(), box))
-            held[scene] = (before | {split}, shapely.union(shape, box))
+            before, shape = by_scene.get(scene, (set(), box))
+            by_scene[scene] = (before | {split}, shapely.union(shape, box))
     pairs = [
         (a, b)
-        for a, b in itertools.permutations(sorted(held), 2)
-        if held[a][1].intersection(held[b][1]).area > 0 and len(held[a][0] | held[b][0]) > 1
+        for a, b in itertools.permutations(sorted(by_scene), 2)
+        if by_scene[a][1].intersection(by_scene[b][1]).area > 0 and len(by_scene[a][0] | by_scene[b][0]) > 1
     ]
     assert overlaps(tiles, splits) == (len({a for a, _ in pairs}), *pairs[0])
 

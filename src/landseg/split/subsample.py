@@ -136,9 +136,8 @@ def skew_training(
 
 def _largest_size(of_class: int, others: int, share: float) -> int:
     """Return the largest size of which `share`, to the nearest tile, is of the class and the rest is not."""
-    bounds = [
-        (tiles + 0.5) / part for tiles, part in ((of_class, share), (others, 1 - share)) if part > 0
-    ]  # rounding: 0.5
+    shares = ((of_class, share), (others, 1 - share))
+    bounds = [(tiles + 0.5) / part for tiles, part in shares if part > 0]  # 0.5: rounding
     sizes = range(int(min(bounds)) + 1, 0, -1)
     return next((n for n in sizes if round(n * share) <= of_class and n - round(n * share) <= others), 0)
 

@@ -66,7 +66,7 @@ def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: 
         splits=shares,
         leakage={split: measure_leakage(tiles, splits, split, jitter=card.jitter) for split in ("test", "val")},
         digest=split_digests(tiles, splits),
-        warnings=split_warnings(tiles, footprint_bounds(table), splits, shares, card.jitter),
+        warnings=check_split(tiles, footprint_bounds(table), splits, shares, card.jitter),
     )
 
 
@@ -155,10 +155,10 @@ def class_shares(tiles: pd.DataFrame, splits: Strings, classes: ClassTable) -> d
     return shares
 
 
-def split_warnings(
+def check_split(
     tiles: pd.DataFrame, bounds: Floats, splits: Strings, shares: Mapping[str, ClassShares], jitter: float = 0
 ) -> list[str]:
-    """Return warnings about a split: empty splits, missing classes, leakage that is not measured.
+    """Return warnings: empty splits, missing classes, leakage that is not measured.
 
     Args:
         tiles: columns scene, location.
