@@ -1,4 +1,4 @@
-"""What cells are given: overrides as DVC reads them, and a digest of code and data."""
+"""Study runner: overrides as DVC reads them, and the digest of code and data."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from helpers.root import ROOT
 from ruamel.yaml import YAML
 
 from landseg.core.errors import LandsegError
-from landseg.studies.runner import _CLASH, _override, digest
+from landseg.studies.runner import _RUN_CACHE_RACE, _override, input_digest
 
 VALUES = [
     "resnet18",
@@ -35,7 +35,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_dvc_reads_a_value_as_it_was_meant(tmp_path: Path, value: Any) -> None:
+def test_dvc_reads_overrides_unchanged(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("train:\n  key: before\n")
     apply_overrides(path, [f"train.key={_override(value)}"])
@@ -55,46 +55,75 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_digest_is_of_code_that_cells_run(project: Path) -> None:
-    before = digest()
-    page = project / "src/landseg/report/page.py"
-    page.write_text(page.read_text() + "# of the report alone\n")
-    assert digest() == before
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("pipeline/train.py", True),
+        ("pipeline/report.py", False),  # runs after the scores
+        ("src/landseg/metrics.py", True),
+        ("src/landseg/train/losses.py", True),
+        ("src/landseg/core/deep/er/table.csv", True),  # any file, at any depth
+        ("src/landseg/core/deep/__pycache__/table.pyc", False),
+        ("src/landseg/datasets/sample/__init__.py", True),
+        ("src/landseg/datasets/ghana/__init__.py", False),  # another dataset
+        ("src/landseg/report/page.py", False),
+        ("src/landseg/predict/command.py", False),
+        ("data/raw/sample/scene.tif", False),  # an output
+    ],
+)
+def test_the_digest_covers_the_code_that_cells_run(project: Path, path: str, counts: bool) -> None:
+    before = input_digest()
+    (project / path).parent.mkdir(parents=True, exist_ok=True)
+    with (project / path).open("a") as file:
+        file.write("# edited\n")
+    assert (input_digest() != before) == counts
+
+
+def test_the_digest_notices_renamed_and_removed_files(project: Path) -> None:
+    before = input_digest()
     losses = project / "src/landseg/train/losses.py"
-    losses.write_text(losses.read_text() + "# of training\n")
-    assert digest() != before
+    losses.rename(losses.with_name("loss.py"))
+    renamed = input_digest()
+    losses.with_name("loss.py").unlink()
+    assert len({before, renamed, input_digest()}) == 3
 
 
-def test_the_digest_is_of_local_files_and_not_of_what_dvc_has_run(project: Path) -> None:
-    before = digest()
+def test_a_missing_dependency_is_an_error(project: Path) -> None:
+    shutil.rmtree(project / "src/landseg/train")
+    with pytest.raises(LandsegError, match=r"^dvc\.yaml: dependency src/landseg/train not found; restore it from git"):
+        input_digest()
+
+
+def test_the_digest_covers_local_input_files_but_not_outputs(project: Path) -> None:
+    before = input_digest()
 
     def locked(md5: str) -> None:
         stage = {"deps": [{"path": "data/local", "md5": md5}], "outs": [{"path": "data/raw/sample", "md5": md5}]}
         YAML(typ="safe").dump({"stages": {"download": stage}}, project / "dvc.lock")
 
     locked("1.dir")
-    assert digest() == before  # nothing of the user's is there
+    assert input_digest() == before  # the input folder is empty
     (project / "data/local/image.tif").touch()
-    first = digest()
+    first = input_digest()
     locked("2.dir")
-    assert len({before, first, digest()}) == 3
+    assert len({before, first, input_digest()}) == 3
 
 
-def test_files_that_cannot_be_read_are_one_sentence(project: Path) -> None:
+def test_unreadable_files_are_one_sentence(project: Path) -> None:
     (project / "data/local/image.tif").touch()
     for name in ("dvc.lock", "dvc.yaml"):
         (project / name).write_text("<<<<<<< ours\nstages: 1\n=======")
-        with pytest.raises(LandsegError, match=rf"^{name}: cannot be read"):
-            digest()
+        with pytest.raises(LandsegError, match=rf"^{name}: cannot be parsed, possibly merge conflict markers"):
+            input_digest()
         shutil.copy(ROOT / name, project)
     (project / "dvc.yaml").unlink()
-    with pytest.raises(LandsegError, match=r"^dvc\.yaml: not there; run landseg where"):
-        digest()
+    with pytest.raises(LandsegError, match=r"^dvc\.yaml: file not found; run landseg in"):
+        input_digest()
 
 
-def test_what_dvc_says_of_a_run_cache_that_another_cell_writes_to() -> None:
-    """Said by DVC 3.67.1 of two cells that kept the result of `split` at once."""
+def test_a_race_in_the_run_cache_is_recognised() -> None:
+    """The message of DVC 3.67.1 when two cells saved the result of `split` at once."""
     folder = "/a/.dvc/cache/runs/b1/b1a2128dff36eceaaa64ce60e9ef719ea58580fe34512b452088e8c2c38f5614"
-    said = f"ERROR: failed to reproduce 'split': [Errno 2] No such file or directory: '{folder}/.V_VdAze9J-TxeCW.tmp'"
-    assert _CLASH.search(said)
-    assert not _CLASH.search("ERROR: [Errno 2] No such file or directory: '/a/data/raw/runs/b.tif'")
+    error = f"ERROR: failed to reproduce 'split': [Errno 2] No such file or directory: '{folder}/.V_VdAze9J-TxeCW.tmp'"
+    assert _RUN_CACHE_RACE.search(error)
+    assert not _RUN_CACHE_RACE.search("ERROR: [Errno 2] No such file or directory: '/a/data/raw/runs/b.tif'")
