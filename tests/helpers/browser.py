@@ -1,4 +1,4 @@
-"""A real browser without a window: Chromium, driven by Playwright, with nothing of the network."""
+"""Headless Chromium, driven by Playwright, without network access."""
 
 import os
 import shutil
@@ -17,20 +17,20 @@ DESK, PHONE = (1280, 900), (380, 740)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the Chromium of this machine; skip the test where there is none."""
+    """Start the installed Chromium; skip the test without one."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
         if "LANDSEG_BROWSER" in os.environ:
-            pytest.fail("no Chromium, and LANDSEG_BROWSER asks for one")
-        pytest.skip("no Chromium: install chromium or google-chrome")
+            pytest.fail("Chromium not found, but LANDSEG_BROWSER requires it")
+        pytest.skip("Chromium not found: install chromium or google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
-class TimedLoader:
-    """A page that was opened from disk, with what it said and what it asked for."""
+class WatchedPage:
+    """A page opened from disk, with its messages and requests."""
 
     def __init__(
         self, browser: Browser, file: Path, size: tuple[int, int] = DESK, scheme: Literal["light", "dark"] = "light"
@@ -41,20 +41,20 @@ class TimedLoader:
         )
         context.set_default_timeout(5000)
         self.page: Page = context.new_page()
-        #: Console messages and errors of scripts.
-        self.said: list[str] = []
-        #: Addresses that were asked for, but for data: URLs.
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        #: Console messages, script errors and dialogs.
+        self.messages: list[str] = []
+        #: Requested URLs, without data: URLs.
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("dialog", self._dialog)
         self.page.on("request", lambda request: self._request(request.url))
         self.page.goto(file.as_uri())
 
     def _dialog(self, dialog: Any) -> None:
-        self.said.append(dialog.message)
+        self.messages.append(dialog.message)
         dialog.dismiss()
 
     def _request(self, url: str) -> None:
         if not url.startswith("data:"):
-            self.asked.append(url)
+            self.requests.append(url)

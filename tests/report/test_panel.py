@@ -1,3 +1,5 @@
+"""Figures of a run: the panel of example tiles and the confusion matrix."""
+
 import json
 import re
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 
 from landseg.core.classes import IGNORE, LandClass
 from landseg.evaluate.examples import WRONG
-from landseg.report import panel as figures
+from landseg.report.panel import _short, draw_confusion, draw_panel
 
 CLASSES = (
     LandClass(id=1, name="water", color=(0, 0, 255)),
@@ -20,7 +22,7 @@ CLASSES = (
     LandClass(id=7, name="$ and $", color=(200, 100, 0)),
 )
 SIZE = 64
-# Where the middle of a cell of the panel lies, in pixels of the page.
+# Centre of the cells of the panel, in pixels of the page.
 COLUMNS = [219, 541, 862, 1184]
 ROW = 321.75
 FIRST = 197
@@ -45,7 +47,7 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
     images, targets, predictions = tiles()
     predictions[1] = 1
     targets[1, :, 40:] = IGNORE
-    figures.draw_panel(images, targets, predictions, ["a_1", "b_2"], CLASSES, tmp_path / "new/panel.png")
+    draw_panel(images, targets, predictions, ["a_1", "b_2"], CLASSES, tmp_path / "new/panel.png")
     page = read(tmp_path / "new/panel.png")
     assert page.shape[1] == 1350
     assert 2 * ROW < page.shape[0] < 2 * ROW + 110
@@ -54,7 +56,7 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
     assert [colour(page, column, 0) for column in range(3)] == [(90, 120, 60), (0, 160, 0), (0, 160, 0)]
     assert colour(page, 3, 0) == pytest.approx((grey, grey, grey), abs=1)
     assert [colour(page, column, 1) for column in range(4)] == [(90, 120, 60), (0, 160, 0), (0, 0, 255), WRONG]
-    for column in (1, 3):  # ignored: grey, whatever is predicted there
+    for column in (1, 3):  # ignored: grey, whatever the prediction
         red, green, blue = colour(page, column, 1, dx=120)
         assert red == green == blue >= 190
     assert colour(page, 2, 1, dx=120) == (0, 0, 255)
@@ -62,34 +64,34 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
         assert tuple(page[y, x]) == (255, 255, 255)
 
 
-def test_panel_names_only_what_occurs(tmp_path: Path) -> None:
-    def legend(targets: npt.NDArray[np.uint8], predictions: npt.NDArray[np.uint8]) -> set[tuple[int, ...]]:
+def test_the_legend_of_the_panel_lists_only_classes_that_occur(tmp_path: Path) -> None:
+    def legend_colours(targets: npt.NDArray[np.uint8], predictions: npt.NDArray[np.uint8]) -> set[tuple[int, ...]]:
         path = tmp_path / "panel.png"
-        figures.draw_panel(images, targets, predictions, ["a"], CLASSES, path)
+        draw_panel(images, targets, predictions, ["a"], CLASSES, path)
         foot = read(path)[-40:]
         return {tuple(map(int, pixel)) for pixel in foot.reshape(-1, 3)}
 
     images, targets, predictions = tiles(1)
-    assert {c.color for c in CLASSES} & legend(targets, predictions) == {(0, 160, 0)}
+    assert {c.color for c in CLASSES} & legend_colours(targets, predictions) == {(0, 160, 0)}
     predictions[0, 0] = 7
-    assert {c.color for c in CLASSES} & legend(targets, predictions) == {(0, 160, 0), (200, 100, 0)}
+    assert {c.color for c in CLASSES} & legend_colours(targets, predictions) == {(0, 160, 0), (200, 100, 0)}
 
 
 def test_panel_of_ignored_tiles_oblong_tiles_and_long_names(tmp_path: Path) -> None:
     images, targets, predictions = tiles(1)
     targets[:] = IGNORE
     oblong = images[:, :32], targets[:, :32], predictions[:, :32]
-    figures.draw_panel(*oblong, ["a-very-long-name-of-a-scene-" * 5], CLASSES, tmp_path / "panel.png")
+    draw_panel(*oblong, ["a-very-long-name-of-a-scene-" * 5], CLASSES, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     assert page.shape[0] < ROW
-    assert (page[:4] == 255).all()  # the name was fitted into the height of its row
+    assert (page[:4] == 255).all()  # the name fits the height of its row
 
 
-def test_panel_lets_its_legend_flow_over_lines(tmp_path: Path) -> None:
+def test_the_legend_of_the_panel_flows_over_several_lines(tmp_path: Path) -> None:
     many = tuple(LandClass(id=i, name=f"class number {i}", color=(i, i, 255 - i)) for i in range(25))
     targets = np.arange(25, dtype=np.uint8).repeat(25).reshape(1, 25, 25)
     images = np.zeros((1, 25, 25, 3), np.uint8)
-    figures.draw_panel(images, targets, targets, ["a"], many, tmp_path / "panel.png")
+    draw_panel(images, targets, targets, ["a"], many, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     foot = page[round(40 + ROW) :]
     assert foot.shape[0] > 4 * 30
@@ -100,30 +102,30 @@ def test_panel_lets_its_legend_flow_over_lines(tmp_path: Path) -> None:
 def test_figures_are_reproducible_and_leave_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     for name in ("one.png", "two.png"):
-        figures.draw_panel(*tiles(1), ["a"], CLASSES, tmp_path / name)
+        draw_panel(*tiles(1), ["a"], CLASSES, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"matplotlib" not in (tmp_path / "one.png").read_bytes().lower()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
     assert dict(mpl.rcParams) == before
 
 
-def test_confusion_figure_is_dark_where_the_pixels_are(tmp_path: Path) -> None:
+def test_confusion_figure_is_dark_for_large_shares(tmp_path: Path) -> None:
     matrix = np.array([[10**10, 0, 0], [900, 100, 0], [0, 0, 0]], np.int64)
-    figures.draw_confusion(matrix, CLASSES, tmp_path / "confusion.png")
+    draw_confusion(matrix, CLASSES, tmp_path / "confusion.png")
     page = read(tmp_path / "confusion.png").astype(int)
-    full = np.abs(page - (8, 48, 107)).sum(axis=-1) < 3  # the darkest blue, that of 100 %
+    full = np.abs(page - (8, 48, 107)).sum(axis=-1) < 3  # the darkest blue, for 100 %
     ys, xs = np.nonzero(full)
-    assert 120 * 120 * 0.6 < full.sum() < 120 * 120  # one cell, but for its text
+    assert 120 * 120 * 0.6 < full.sum() < 120 * 120  # one cell, except for its text
     red, _, blue = page[int(ys.mean()) + 120, int(xs.mean()) + 45]  # below it: 90 % of wood went to water
     assert red < 60 < blue
-    red, green, blue = page[int(ys.mean()) + 240, int(xs.mean())]  # a class without target
+    red, green, blue = page[int(ys.mean()) + 240, int(xs.mean())]  # a class without target pixels
     assert min(red, green, blue) > 240
 
 
 @pytest.mark.parametrize("count", [2, 25])
 def test_confusion_figure_takes_any_number_of_classes(tmp_path: Path, count: int) -> None:
     classes = tuple(LandClass(id=i, name=f"class {i}", color=(i, 0, 0)) for i in range(count))
-    figures.draw_confusion(np.full((count, count), 7, np.int64), classes, tmp_path / "confusion.png")
+    draw_confusion(np.full((count, count), 7, np.int64), classes, tmp_path / "confusion.png")
     height, width, _ = read(tmp_path / "confusion.png").shape
     assert 250 < height <= width < 1800
 
@@ -132,8 +134,8 @@ def test_confusion_figure_takes_any_number_of_classes(tmp_path: Path, count: int
     ("number", "text"),
     [(0, "0"), (950, "950"), (1500, "1.5 k"), (48_230, "48.2 k"), (3_100_000, "3.1 M"), (2_790_000_000, "2.79 G")],
 )
-def test_counts_are_written_short(number: int, text: str) -> None:
-    assert figures._short(number) == text
+def test_counts_are_abbreviated(number: int, text: str) -> None:
+    assert _short(number) == text
 
 
 def test_dvc_fills_every_anchor_of_the_confusion_template() -> None:

@@ -1,75 +1,75 @@
-"""Charts as SVG, in colours that the page's style sheet names, so that they suit a light and a dark page."""
+"""Charts as SVG, with colours defined in the style sheet for light and dark pages."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-# A line chart's measures, in px where the page is wide enough.
+# Size and margins of a line chart, px.
 _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 34
 
-#: How many colours of runs the style sheet has.
+#: Number of run colours in the style sheet.
 N_RUN_COLOURS = 8
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve: a value an epoch."""
+    """A learning curve: one value per epoch."""
 
-    #: Position of its run, which is its colour.
+    #: Index of the run, which sets the colour.
     run: int
     label: str
     values: Sequence[float]
-    #: Whether it is the lesser of two of the same run, drawn dotted.
-    lesser: bool = False
+    dotted: bool = False
 
 
 @dataclass(frozen=True)
 class ScoreInterval:
-    """A score with its interval, if there is one."""
+    """A score with its interval; None where there is none."""
 
+    #: Index of the run, which sets the colour.
     run: int
     value: float | None
     low: float | None
     high: float | None
 
 
-def line_chart(title: str, lines: Sequence[Curve], top: float | None = None, mark: int | None = None) -> str:
-    """Draw curves over epochs, from 0 up.
+def line_chart(title: str, curves: Sequence[Curve], top: float | None = None, mark: int | None = None) -> str:
+    """Draw curves over epochs, with a vertical axis from 0.
 
     Args:
-        title: what is drawn, for who cannot see it.
-        lines: the curves.
-        top: end of the vertical axis; None: the first round number above all values.
-        mark: an epoch to mark, from 1, as epochs are numbered.
+        title: name of the chart for screen readers.
+        curves: the curves.
+        top: upper limit of the vertical axis; by default the next round number above all values.
+        mark: an epoch to mark, counted from 1.
     """
-    finite = [value for line in lines for value in line.values if math.isfinite(value)]
+    finite = [value for curve in curves for value in curve.values if math.isfinite(value)]
     ticks = _ticks(max([*finite, 1e-6]) if top is None else top)
-    epochs = max([len(line.values) for line in lines], default=1)
+    epochs = max([len(curve.values) for curve in curves], default=1)
     frame = _Frame(epochs, ticks[-1])
     parts = [_grid(frame, ticks), _epochs(frame)]
     if mark is not None:
         x = frame.x(mark - 1)
         parts.append(f'<path class="mark" d="M{x} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-    parts += [_curve(frame, line) for line in lines]
-    described = escape(_described(lines))
+    parts += [_curve(frame, curve) for curve in curves]
+    description = escape(_describe(curves))
     return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}. {described}">'
-        f"<title>{escape(title)}</title><desc>{described}</desc>{''.join(parts)}</svg>"
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}. {description}">'
+        f"<title>{escape(title)}</title><desc>{description}</desc>{''.join(parts)}</svg>"
     )
 
 
-def interval_chart(title: str, estimates: Sequence[ScoreInterval]) -> str:
-    """Draw scores from 0 to 1 under one another: one as a bar, several as points, each with its interval.
+def interval_chart(title: str, scores: Sequence[ScoreInterval]) -> str:
+    """Draw scores from 0 to 1, one below the other, with their intervals: a bar for one score, points for several.
 
-    It is as wide as its place, and as tall as it has scores: across, all is in shares of the width.
+    Horizontal positions are percentages of the chart's width; the height follows from the number of scores.
     """
-    row = 14 if len(estimates) < 8 else 10
-    height = row * len(estimates) + 8
+    row = 14 if len(scores) < 8 else 10
+    height = row * len(scores) + 8
     scale = [f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="{height}"/>' for x in (0, 25, 50, 75, 100)]
-    single = len(estimates) == 1
-    drawn = [_estimate(each, 4 + row * (n + 0.5), single) for n, each in enumerate(estimates)]
+    single = len(scores) == 1
+    drawn = [_interval(each, 4 + row * (n + 0.5), single) for n, each in enumerate(scores)]
     return (
         f'<svg class="interval" height="{height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(scale + drawn)}</svg>"
@@ -77,7 +77,7 @@ def interval_chart(title: str, estimates: Sequence[ScoreInterval]) -> str:
 
 
 def format_score(value: float) -> str:
-    """Write a score as the page shows it."""
+    """Format a score with three decimals."""
     return f"{value:.3f}"
 
 
@@ -95,7 +95,7 @@ class _Frame:
 
 
 def _ticks(top: float) -> list[float]:
-    """Return round numbers from 0 to the first at or above `top`, four to seven of them."""
+    """Return four to seven round numbers, from 0 to the first one at or above `top`."""
     power = 10 ** math.floor(math.log10(top / 4))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= top - 1e-9)
     return [step * n for n in range(math.ceil(top / step - 1e-9) + 1)]
@@ -111,10 +111,10 @@ def _grid(frame: _Frame, ticks: Sequence[float]) -> str:
 
 
 def _epochs(frame: _Frame) -> str:
-    """Number the epochs from 1, as people count, about eight of them."""
+    """Label about eight epochs, counted from 1."""
     step = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if frame.epochs / n <= 8)
     numbered = [*range(step - 1, frame.epochs, step)]
-    if step > 2:  # 1 and 2 would stand too close
+    if step > 2:  # labels 1 and 2 would overlap
         numbered.insert(0, 0)
     labels = "".join(
         f'<text x="{frame.x(epoch)}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{epoch + 1}</text>'
@@ -124,29 +124,28 @@ def _epochs(frame: _Frame) -> str:
     return f'{labels}<text class="unit" x="{middle}" y="{_HEIGHT - 3}" text-anchor="middle">epoch</text>'
 
 
-def _curve(frame: _Frame, line: Curve) -> str:
-    points = [(frame.x(n), frame.y(value)) for n, value in enumerate(line.values) if math.isfinite(value)]
+def _curve(frame: _Frame, curve: Curve) -> str:
+    points = [(frame.x(n), frame.y(value)) for n, value in enumerate(curve.values) if math.isfinite(value)]
     path = "M" + "L".join(f"{x} {y}" for x, y in points) if points else ""
-    lesser = " lesser" if line.lesser else ""
+    dotted = " dotted" if curve.dotted else ""
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (points if len(points) < 3 else points[-1:]))
-    name = f"<title>{escape(line.label)}</title>"
-    again = " again" if line.run >= N_RUN_COLOURS else ""
+    name = f"<title>{escape(curve.label)}</title>"
+    dashed = " dashed" if curve.run >= N_RUN_COLOURS else ""
     return (
-        f'<g class="line run-{line.run % N_RUN_COLOURS}{again}{lesser}" data-run="{line.run}">'
+        f'<g class="line run-{curve.run % N_RUN_COLOURS}{dashed}{dotted}" data-run="{curve.run}">'
         f'{name}<path d="{path}"/>{dots}</g>'
     )
 
 
-def _described(lines: Sequence[Curve]) -> str:
-    def of(line: Curve) -> str:
-        if not line.values:
-            return f"{line.label}: none"
-        return f"{line.label}: {line.values[0]:.3g} at epoch 1, {line.values[-1]:.3g} at epoch {len(line.values)}"
+def _describe(curves: Sequence[Curve]) -> str:
+    def ends(curve: Curve) -> str:
+        values = curve.values
+        return f"{values[0]:.3g} at epoch 1, {values[-1]:.3g} at epoch {len(values)}" if values else "none"
 
-    return "; ".join(of(line) for line in lines) + "."
+    return "; ".join(f"{curve.label}: {ends(curve)}" for curve in curves) + "."
 
 
-def _estimate(each: ScoreInterval, y: float, single: bool) -> str:
+def _interval(each: ScoreInterval, y: float, single: bool) -> str:
     if each.value is None:
         return ""
     x = f"{100 * each.value:.2f}%"
@@ -156,4 +155,4 @@ def _estimate(each: ScoreInterval, y: float, single: bool) -> str:
         low, high = f"{100 * each.low:.2f}%", f"{100 * each.high:.2f}%"
         ends = ((low, high, y, y), (low, low, y - 4, y + 4), (high, high, y - 4, y + 4))
         lines = "".join(f'<line x1="{a}" x2="{b}" y1="{c}" y2="{d}"/>' for a, b, c, d in ends)
-    return f'<g class="estimate run-{each.run % N_RUN_COLOURS}" data-run="{each.run}">{shape}{lines}</g>'
+    return f'<g class="score run-{each.run % N_RUN_COLOURS}" data-run="{each.run}">{shape}{lines}</g>'

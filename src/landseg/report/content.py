@@ -1,204 +1,183 @@
-"""What the page says of runs: facts, curves, classes and confusion, ready to be laid out."""
+"""Content of the report page: facts, score tables, curves, class scores and confusion matrices, ready to render."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from landseg.core.classes import as_hex
+from landseg.metrics import ClassScores
 from landseg.report.charts import Curve, ScoreInterval, format_score, interval_chart, line_chart
-from landseg.results import score_table
 from landseg.results.run import Run
+from landseg.results.score_table import CellValue, ScoreColumn, format_value, score_columns, score_values
+from landseg.results.wording import describe_strategy, leakage_sentence
 
-#: The charts of learning curves: heading, curves, and the end of the vertical axis.
+#: Charts of learning curves: heading, curves, and the upper limit of the vertical axis.
 _CURVES: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
-    ("Macro mIoU, validation", ("val/macro_miou",), 1),
-    ("Loss: validation, and training dotted", ("val/loss", "train/loss"), None),
-    ("Macro F-score, validation", ("val/fscore",), 1),
-    ("Micro IoU, validation", ("val/micro_iou",), 1),
+    ("Macro mIoU (validation)", ("val/macro_miou",), 1),
+    ("Loss (solid: validation, dotted: training)", ("val/loss", "train/loss"), None),
+    ("Macro F-score (validation)", ("val/fscore",), 1),
+    ("Micro IoU (validation)", ("val/micro_iou",), 1),
 )
-
-_DEALT = {
-    "random": "tiles at random, so that neighbours of a training tile may be scored",
-    "official": "the publisher's own lists",
-    "scene": "whole scenes",
-    "group": "whole groups of scenes",
-    "block": "blocks of ground",
-}
-
-
-#: Kinds of leakage, as what one tile does and as what several do.
-_NEAR = {
-    "edge": ("shares an edge with a training tile", "share an edge with a training tile"),
-    "edge_or_corner": ("touches one at a corner", "touch one at an edge or a corner"),
-    "same_location": ("lies in a scene that also trains", "lie in a scene that also trains"),
-    "same_group": ("lies in a group that also trains", "lie in a group that also trains"),
-}
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """A number or a word of a table: its column, its full value, and what is shown."""
+    """A table cell: key, title and description of its column, full value and displayed text."""
 
     key: str
     title: str
     meaning: str
-    value: str | float | None
-    shown: str
+    value: CellValue
+    text: str
 
     @property
     def numeric(self) -> bool:
-        """Whether it is set like a number."""
+        """Whether the cell is aligned as a number."""
         return not isinstance(self.value, str)
 
 
-def score_rows(runs: Sequence[Run], labels: Sequence[str], paper: Mapping[str, float] | None) -> list[list[TableCell]]:
-    """Return the score table: a list of cells a run; columns without any value are left out."""
-    columns = score_table.score_columns(runs, paper)
-    rows = [{**score_table.score_values(run, paper), "run": label} for run, label in zip(runs, labels, strict=True)]
-    filled = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
-    return [[_cell(of, row.get(of.key)) for of in filled] for row in rows]
+def score_rows(runs: Sequence[Run], paper: Mapping[str, float] | None) -> list[list[TableCell]]:
+    """Return the score table, one list of cells per run, without columns that are empty in all rows."""
+    rows = [score_values(run, paper) for run in runs]
+    filled = [column for column in score_columns(runs, paper) if any(row.get(column.key) is not None for row in rows)]
+    return [[_cell(column, row.get(column.key)) for column in filled] for row in rows]
 
 
-def _cell(column: score_table.ScoreColumn, value: score_table.CellValue) -> TableCell:
-    return TableCell(column.key, column.title, column.meaning, value, score_table.format_value(column, value))
-
-
-#: Scores that are in no row of a study's table, but that a report of one run gives.
-_MORE = (
-    score_table.ScoreColumn("pixel_accuracy", "pixel accuracy", "share of pixels that are right", "score"),
-    score_table.ScoreColumn("macro_f1", "macro F1", "mean of the F1 over classes", "score"),
-    score_table.ScoreColumn("macro_precision", "macro precision", "mean of the precision over classes", "score"),
-    score_table.ScoreColumn("macro_recall", "macro recall", "mean of the recall over classes", "score"),
-)
+def _cell(column: ScoreColumn, value: CellValue) -> TableCell:
+    return TableCell(column.key, column.title, column.meaning, value, format_value(column, value))
 
 
 def score_groups(run: Run, cells: Sequence[TableCell]) -> list[tuple[str, list[TableCell]]]:
-    """Return the cells of one run under three headings; its name is the title, and its classes have a table."""
-    more = [_cell(of, run.metrics[of.key]) for of in _MORE]
+    """Return the cells of one run under three headings, with further scores; class scores have a table of their own."""
     split = ("strategy", "split", "leak_", "train_tiles", "interval_units")
-    scored = ("macro_", "without_", "micro_", "paper_")
-    by: dict[str, list[TableCell]] = {"Scores": [], "Split": [], "Training": []}
+    scores = ("macro_", "without_", "micro_", "paper_")
+    groups: dict[str, list[TableCell]] = {"Scores": [], "Split": [], "Training": []}
     for cell in cells:
         if cell.key == "run" or cell.key.startswith("iou_"):
             continue
-        heading = "Split" if cell.key.startswith(split) else "Scores" if cell.key.startswith(scored) else "Training"
-        by[heading].append(cell)
-    by["Scores"] += more
-    return list(by.items())
+        heading = "Split" if cell.key.startswith(split) else "Scores" if cell.key.startswith(scores) else "Training"
+        groups[heading].append(cell)
+    groups["Scores"] += _further_scores(run)
+    return list(groups.items())
+
+
+def _further_scores(run: Run) -> list[TableCell]:
+    """Return scores that the table of several runs leaves out."""
+    scores = run.scores
+    further = (
+        ("pixel_accuracy", "pixel accuracy", "share of correct pixels", scores.pixel_accuracy),
+        ("macro_f1", "macro F1", "mean F1 over classes", scores.macro_f1),
+        ("macro_precision", "macro precision", "mean precision over classes", scores.macro_precision),
+        ("macro_recall", "macro recall", "mean recall over classes", scores.macro_recall),
+    )
+    return [_cell(ScoreColumn(key, title, meaning, "score"), value) for key, title, meaning, value in further]
 
 
 def run_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Return what holds of all runs as pairs of a word and a phrase; what differs is left to the table."""
-    found = [_facts(run) for run in runs]
-    return [(name, said) for name, said in found[0].items() if said and all(of.get(name) == said for of in found)]
+    """Return facts that hold for all runs, as pairs of a term and a phrase."""
+    first, *others = [_facts(run) for run in runs]
+    return [(term, text) for term, text in first.items() if text and all(facts.get(term) == text for facts in others)]
 
 
 def _facts(run: Run) -> dict[str, str]:
-    scored, params, strategy = run.metrics, run.params, run.split["strategy"]
-    majority = scored["majority"]
+    metrics, params = run.metrics, run.params
     return {
-        "Data set": str(scored["dataset"]),
-        "Scored on": f"the {scored['split']} part: " + _counted(scored),
-        "Split": f"{strategy}: {_DEALT[strategy]}" if strategy in _DEALT else str(strategy),
-        "Leakage": _leakage(scored["leakage"] or {}, scored["split"]),
+        "Data set": str(metrics["dataset"]),
+        "Scored on": f"the {metrics['split']} split: {_counts(run)}",
+        "Split": describe_strategy(run.split["strategy"]),
+        "Leakage": leakage_sentence(metrics["leakage"] or {}, metrics["split"]),
         "Model": f"{params['model']['architecture']} with {params['model']['encoder']}",
         "Loss": str(params["loss"]["name"]).replace("_", " "),
-        "To beat": ""
-        if majority["macro_miou"] is None
-        else f"macro mIoU {format_score(majority['macro_miou'])}, of a map that shows {majority['class']} everywhere",
-        "Revision": run.revision if run.revision != "workspace" else "the workspace, as it is",
+        "Baseline": _baseline(run),
+        "Revision": "uncommitted workspace" if run.revision == "workspace" else run.revision,
     }
 
 
-def _counted(scored: Mapping[str, Any]) -> str:
-    counts = ((scored[name], name) for name in ("tiles", "scenes", "locations"))
+def _counts(run: Run) -> str:
+    counts = ((run.metrics[name], name) for name in ("tiles", "scenes", "locations"))
     return ", ".join(f"{count:,} {name[:-1] if count == 1 else name}" for count, name in counts)
 
 
-def _leakage(leak: Mapping[str, float | None], part: str) -> str:
-    """Say in words how near the scored part lies to the training part."""
-    known = {name: share for name, share in leak.items() if share is not None and name in _NEAR}
-    found = {name: share for name, share in known.items() if share}
-    if not known:
+def _baseline(run: Run) -> str:
+    majority = run.metrics["majority"]
+    if majority["macro_miou"] is None:
         return ""
-    if not found:
-        *others, last = (_NEAR[name][0] for name in known)
-        return f"none: no {part} tile {', '.join(others)}{' or ' if others else ''}{last}"
-    shares = (f"{100 * share:.1f} % {_NEAR[name][1]}" for name, share in found.items())
-    return f"of the {part} tiles, " + ", ".join(shares)
+    return f"macro mIoU {format_score(majority['macro_miou'])} for {majority['class']} everywhere (majority class)"
 
 
-def split_warnings(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """Return what the split warned of, each once, with the runs that it is true of where not of all."""
-    of: dict[str, list[str]] = {}
-    for run, label in zip(runs, labels, strict=True):
+def split_warnings(runs: Sequence[Run]) -> list[str]:
+    """Return the warnings of the split without repetition, with run names if only some runs have a warning."""
+    named: dict[str, list[str]] = {}
+    for run in runs:
         for warning in run.metrics["warnings"]:
-            of.setdefault(warning, []).append(label)
-    return [text if len(who) == len(runs) else f"{', '.join(who)}: {text}" for text, who in of.items()]
+            named.setdefault(warning, []).append(run.name)
+    return [text if len(names) == len(runs) else f"{', '.join(names)}: {text}" for text, names in named.items()]
 
 
-def learning_curves(runs: Sequence[Run], labels: Sequence[str]) -> list[tuple[str, Markup]]:
-    """Return the learning curves: pairs of a heading and an SVG."""
-    mark = runs[0].training["best_epoch"] if len(runs) == 1 else None
+def learning_curves(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
+    """Return the learning curves as pairs of a heading and an SVG."""
+    best = runs[0].training["best_epoch"] if len(runs) == 1 else None
     charts = []
     for title, names, top in _CURVES:
-        lines = [
+        curves = [
             Curve(
-                n, label if len(names) == 1 else f"{label}, {name}", run.curves[name], lesser=name.startswith("train")
+                n,
+                run.name if len(names) == 1 else f"{run.name}, {name}",
+                run.curves[name],
+                dotted=name.startswith("train"),
             )
-            for n, (run, label) in enumerate(zip(runs, labels, strict=True))
+            for n, run in enumerate(runs)
             for name in names
         ]
-        charts.append((title, Markup(line_chart(title, lines, top, mark))))  # noqa: S704 - escaped there
+        charts.append((title, Markup(line_chart(title, curves, top, best))))  # noqa: S704 - escaped there
     return charts
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class, its chart, and its scores: of each run, key and value."""
+    """A row of the class table: a class, its chart, and its scores in each run."""
 
     name: str
     color: str
     chart: Markup
-    score_rows: list[dict[str, float | int | None]]
+    scores: list[ClassScores]
 
 
-def class_rows(runs: Sequence[Run], labels: Sequence[str]) -> list[ClassRow]:
-    """Return the classes with their scores in every run."""
+def class_rows(runs: Sequence[Run]) -> list[ClassRow]:
+    """Return the classes with their scores in each run."""
     rows = []
     for each in runs[0].classes:
-        of_runs = [run.metrics["per_class"][each.name] for run in runs]
-        estimates = [ScoreInterval(n, of["iou"], of.get("iou_low"), of.get("iou_high")) for n, of in enumerate(of_runs)]
-        said = ", ".join(
-            f"{label} {'none' if of['iou'] is None else format_score(of['iou'])}"
-            for label, of in zip(labels, of_runs, strict=True)
+        scores = [run.scores.per_class[each.name] for run in runs]
+        intervals = [ScoreInterval(n, of_run.iou, of_run.iou_low, of_run.iou_high) for n, of_run in enumerate(scores)]
+        listed = ", ".join(
+            f"{run.name} {'none' if of_run.iou is None else format_score(of_run.iou)}"
+            for run, of_run in zip(runs, scores, strict=True)
         )
-        chart = Markup(interval_chart(f"IoU of {each.name}: {said}", estimates))  # noqa: S704 - escaped there
-        rows.append(ClassRow(each.name, as_hex(each.color), chart, of_runs))
+        chart = Markup(interval_chart(f"IoU of {each.name}: {listed}", intervals))  # noqa: S704 - escaped there
+        rows.append(ClassRow(each.name, as_hex(each.color), chart, scores))
     return rows
 
 
 @dataclass(frozen=True)
 class ConfusionTable:
-    """A confusion matrix: a row a target class, with cells (share of the row, pixels)."""
+    """A confusion matrix: one row per target class, with cells (share of the row, pixels)."""
 
-    label: str
+    run: str
     rows: list[tuple[str, list[tuple[float, int]]]]
 
 
-def confusion_tables(runs: Sequence[Run], labels: Sequence[str]) -> list[ConfusionTable]:
-    """Return the confusion matrix of every run."""
-    return [ConfusionTable(label, _shares(run)) for run, label in zip(runs, labels, strict=True)]
+def confusion_tables(runs: Sequence[Run]) -> list[ConfusionTable]:
+    """Return the confusion matrix of each run."""
+    return [ConfusionTable(run.name, _confusion_rows(run)) for run in runs]
 
 
-def _shares(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:
+def _confusion_rows(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:
     matrix = run.confusion
     pixels = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, pixels, out=np.zeros(matrix.shape), where=pixels > 0)
     return [
-        (each.name, [(float(share), int(count)) for share, count in zip(*of, strict=True)])
-        for each, *of in zip(run.classes, shares, matrix, strict=True)
+        (each.name, [(float(share), int(count)) for share, count in zip(*row, strict=True)])
+        for each, *row in zip(run.classes, shares, matrix, strict=True)
     ]

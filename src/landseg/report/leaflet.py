@@ -1,4 +1,4 @@
-"""Leaflet, the map library (BSD-2-Clause), to be put into a page: from a package that carries its files."""
+"""Leaflet, the map library (BSD-2-Clause), embedded in the report page from an installed package."""
 
 import re
 from importlib.resources import files
@@ -7,12 +7,12 @@ _FILES = files("js_lib_leaflet") / "static" / "js_lib_leaflet"
 
 
 def leaflet_script() -> str:
-    """Return Leaflet's code with its licence banner, without the address of its source map."""
+    """Return the code with its licence banner and without the source map URL."""
     text = (_FILES / "leaflet.js").read_text(encoding="utf-8")
     return re.sub(r"//# sourceMappingURL=.*", "", text).strip()
 
 
 def leaflet_style() -> str:
-    """Return Leaflet's style sheet without what would fetch pictures: its markers and list of layers."""
+    """Return the style sheet without rules that load images (markers and the layer control)."""
     text = (_FILES / "leaflet.css").read_text(encoding="utf-8")
     return re.sub(r"[^{}]*\{[^{}]*url\([^{}]*\}", "", text).strip()

@@ -1,4 +1,4 @@
-"""The page put together: one HTML document with its style, scripts and data, that fetches nothing."""
+"""The report page: one HTML document with embedded styles, scripts and data that makes no network requests."""
 
 import base64
 import hashlib
@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from landseg.core.classes import names
 from landseg.core.errors import LandsegError
-from landseg.report import content, leaflet
+from landseg.report import content
+from landseg.report.leaflet import leaflet_script, leaflet_style
 from landseg.report.viewer import viewer_data
 from landseg.results.run import Run
 
@@ -22,7 +23,7 @@ _ASSETS = files("landseg.report") / "assets"
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of a study, as the text of an <svg> for a white page."""
+    """A figure of a study, as an <svg> element for a white background."""
 
     title: str
     caption: str
@@ -41,51 +42,51 @@ def render_page(
     """Return the report of runs as one HTML document.
 
     Args:
-        title: its heading.
-        runs: one, or those of a study; all have the same classes.
-        about: what a reader has to know: paragraphs, parted by blank lines.
-        findings: sentences, such as the differences between runs.
-        figures: what else is drawn.
-        paper: what a paper reports, by the names of runs.
+        title: heading of the page.
+        runs: one run, or the runs of a study, which all have the same classes.
+        about: introduction, as paragraphs separated by blank lines.
+        findings: sentences, such as differences between runs.
+        figures: further figures.
+        paper: scores reported by a paper, by run name.
 
     Raises:
-        LandsegError: there is no run, a result is missing, or two runs differ in their classes.
+        LandsegError: there are no runs, a result is missing, or runs have different classes.
     """
-    called = [run.name for run in runs]
-    _check(runs)
-    scripts = [leaflet.leaflet_script(), _asset("page.js"), _asset("viewer.js")]
-    scores, tiles = content.score_rows(runs, called, paper), viewer_data(runs, called)
+    _check_classes(runs)
+    scripts = [leaflet_script(), _asset("page.js"), _asset("viewer.js")]
+    rows, viewer = content.score_rows(runs, paper), viewer_data(runs)
     return _template().render(
         title=title,
         policy=_policy(scripts),
-        styles=[Markup(leaflet.leaflet_style()), Markup(_asset("page.css"))],  # noqa: S704 - our own files
+        styles=[Markup(leaflet_style()), Markup(_asset("page.css"))],  # noqa: S704 - our own files
         scripts=[Markup(script) for script in scripts],  # noqa: S704
-        data=Markup(_json(tiles)),  # noqa: S704 - no '<' is left in it
-        labels=called,
+        data=Markup(_json(viewer)),  # noqa: S704 - contains no '<'
+        labels=[run.name for run in runs],
         single=len(runs) == 1,
+        headline=runs[0].scores,
         metrics=runs[0].metrics,
         about=[paragraph for paragraph in about.split("\n\n") if paragraph.strip()],
         findings=findings,
-        warnings=content.split_warnings(runs, called),
+        warnings=content.split_warnings(runs),
         facts=content.run_facts(runs),
-        scores=scores,
-        groups=content.score_groups(runs[0], scores[0]),
-        tiles=tiles["tiles"],
-        curves=content.learning_curves(runs, called),
-        classes=content.class_rows(runs, called),
-        confusions=content.confusion_tables(runs, called),
+        rows=rows,
+        groups=content.score_groups(runs[0], rows[0]),
+        has_tiles=bool(viewer["tiles"]),
+        curves=content.learning_curves(runs),
+        classes=content.class_rows(runs),
+        confusions=content.confusion_tables(runs),
         figures=[(figure, _data_url(figure.svg)) for figure in figures],
     )
 
 
-def _check(runs: Sequence[Run]) -> None:
+def _check_classes(runs: Sequence[Run]) -> None:
     if not runs:
-        raise LandsegError("the report has no runs; name one that is finished")
+        raise LandsegError("the report has no runs; name at least one finished run")
     for run in runs[1:]:
         if run.classes != runs[0].classes:
             raise LandsegError(
-                f"{runs[0].name} and {run.name}: have other classes ({', '.join(names(runs[0].classes))}; "
-                f"{', '.join(names(run.classes))}); report them apart"
+                f"{runs[0].name} and {run.name} have different classes ({', '.join(names(runs[0].classes))}; "
+                f"{', '.join(names(run.classes))}); report them separately"
             )
 
 
@@ -105,17 +106,17 @@ def _asset(name: str) -> str:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Return a Content-Security-Policy under which nothing is fetched and no script runs but these."""
+    """Return a Content-Security-Policy that blocks all requests, and all scripts but these."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{each}'" for each in hashes)
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
 def _json(data: Any) -> str:
-    """Return JSON that may stand in a <script>: nothing in it can end the element."""
+    """Return JSON that is safe in a <script> element: it contains no '<'."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _data_url(svg: str) -> str:
-    """Return an SVG as an address: as a picture it runs no script, and its ids meet no others."""
+    """Return an SVG as a data: URL, for an <img>: it runs no scripts, and its ids do not clash with others."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,6 +1,6 @@
-"""Pictures of a result: panels of tiles, and the confusion matrix.
+"""Figures of a run as PNG: the panel of example tiles and the confusion matrix.
 
-Made for a white page about 900 px wide, at one and a half times its resolution.
+Made for a white page about 900 px wide, at 1.5 times its resolution.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ from landseg.plotting import (
 from landseg.results.run import Run
 
 _HEADINGS = ("image", "target", "prediction", "errors")
-# The panel's measures, in inches: 1350 px wide.
+# Layout of the panel, inches: 1350 px wide.
 _WIDTH, _LEFT, _GAP, _HEAD = 9.0, 0.42, 0.06, 0.27
 
 
 def write_figures(run: Run, folder: Path) -> None:
-    """Draw the confusion matrix and the panel of example tiles of a run into a folder.
+    """Write the confusion matrix and the panel of example tiles of a run into a folder.
 
     Raises:
         LandsegError: results are missing, the disk is full, or the folder cannot be written.
@@ -59,54 +59,55 @@ def write_figures(run: Run, folder: Path) -> None:
 def draw_panel(
     images: Pixels, targets: Pixels, predictions: Pixels, titles: Sequence[str], classes: ClassTable, path: Path
 ) -> None:
-    """Draw tiles, one a row, as image, target, prediction and errors, and write them as PNG.
+    """Write a panel as PNG: one row per tile, with image, target, prediction and errors.
 
-    Errors stand over a pale grey image; ignored pixels are hatched. Beside each row stand the tile's
-    name, its pixel accuracy, and its IoU as the mean over the classes that its target holds.
+    Errors are drawn over a pale grey image, and ignored pixels are hatched. Each row is labelled with the name of the
+    tile, its pixel accuracy, and its mean IoU over the classes in its target.
 
     Args:
         images: (N, H, W, 3) uint8, N at least 1.
         targets: (N, H, W) uint8 class ids, or IGNORE.
         predictions: (N, H, W) uint8 class ids.
         titles: N names.
-        classes: the class table; the legend shows those of its classes that occur.
-        path: the PNG to write, whole or not at all.
+        classes: the class table; the legend lists the classes that occur.
+        path: the PNG, written atomically.
 
     Raises:
         LandsegError: the disk is full, or the folder cannot be written.
     """
     rows, height, width = targets.shape
-    cell = (_WIDTH - _LEFT - 4 * _GAP) / 4
-    tall = cell * height / width
-    placed = flow_legend(panel_legend(targets, predictions, classes), _WIDTH - _LEFT)
-    foot = _GAP + legend_height(placed)
-    total = _HEAD + rows * (tall + _GAP) + foot
+    cell_width = (_WIDTH - _LEFT - 4 * _GAP) / 4
+    cell_height = cell_width * height / width
+    entries = flow_legend(panel_legend(targets, predictions, classes), _WIDTH - _LEFT)
+    foot = _GAP + legend_height(entries)
+    total = _HEAD + rows * (cell_height + _GAP) + foot
     figure = Figure((_WIDTH, total), dpi=DPI)
     page = page_axes(figure)
+    lefts = [_LEFT + column * (cell_width + _GAP) for column in range(4)]
     for row in range(rows):
-        top = _HEAD + row * (tall + _GAP)
-        pictures = tile_images(images[row], targets[row], predictions[row], classes)
-        for column, picture in enumerate(pictures):
-            draw_image(page, picture, _LEFT + column * (cell + _GAP), top, cell, tall)
-        draw_vertical_text(page, titles[row], 0.13, top + tall / 2, tall, 8.5, INK)
+        top = _HEAD + row * (cell_height + _GAP)
+        for left, image in zip(lefts, tile_images(images[row], targets[row], predictions[row], classes), strict=True):
+            draw_image(page, image, left, top, cell_width, cell_height)
+        middle = top + cell_height / 2
+        draw_vertical_text(page, titles[row], 0.13, middle, cell_height, 8.5, INK)
         scores = _scores(targets[row], predictions[row], classes)
-        draw_vertical_text(page, scores, 0.31, top + tall / 2, tall, 8, PALE)
-    for column, heading in enumerate(_HEADINGS):
-        page.text(_LEFT + column * (cell + _GAP) + cell / 2, _HEAD - 0.07, heading, fontsize=10, ha="center", color=INK)
-    draw_legend(page, placed, _LEFT, total - foot + 1.5 * _GAP)
+        draw_vertical_text(page, scores, 0.31, middle, cell_height, 8, PALE)
+    for left, heading in zip(lefts, _HEADINGS, strict=True):
+        page.text(left + cell_width / 2, _HEAD - 0.07, heading, fontsize=10, ha="center", color=INK)
+    draw_legend(page, entries, _LEFT, total - foot + 1.5 * _GAP)
     _write(figure, path)
 
 
 def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
-    """Draw where the pixels of every target class went, and write it as PNG.
+    """Write the confusion matrix as PNG.
 
-    Colours and percentages are shares of a row, so the diagonal is the recall. The row of a class
-    without a target pixel is empty.
+    Colours and percentages are shares of a row, so the diagonal is the recall. The row of a class without target
+    pixels is empty.
 
     Args:
         matrix: (K, K) int64 pixels, rows = target, columns = prediction.
         classes: the K classes, in channel order.
-        path: the PNG to write, whole or not at all.
+        path: the PNG, written atomically.
 
     Raises:
         LandsegError: the disk is full, or the folder cannot be written.
@@ -130,15 +131,15 @@ def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
 
 
 def tile_images(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
-    """Return image, target, prediction and errors as pictures, (H, W, 3) uint8 each; ignored pixels are hatched."""
+    """Return image, target, prediction and errors as RGB images, (H, W, 3) uint8; ignored pixels are hatched."""
     colours = palette(classes)
     ignored = channels(classes)[target] == IGNORE
     grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
     errors = np.repeat((150 + 0.4 * grey).astype(np.uint8)[..., None], 3, axis=-1)
     errors[target != prediction] = WRONG
-    shown = colours[target]
-    shown[ignored] = errors[ignored] = hatching(*target.shape)[ignored]
-    return [image, shown, colours[prediction], errors]
+    coloured = colours[target]
+    coloured[ignored] = errors[ignored] = hatching(*target.shape)[ignored]
+    return [image, coloured, colours[prediction], errors]
 
 
 def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
@@ -150,7 +151,7 @@ def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
 
 
 def panel_legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[LegendEntry]:
-    """Return the names and colours of the classes that occur, of wrong and of ignored pixels (None: hatched)."""
+    """Return legend entries for the classes that occur, for wrong pixels and for ignored pixels (None: hatched)."""
     ignored = channels(classes)[targets] == IGNORE
     occurs = set(np.unique(targets)) | set(np.unique(predictions[~ignored]))
     entries: list[LegendEntry] = [(c.name, c.color) for c in classes if c.id in occurs]
@@ -158,7 +159,7 @@ def panel_legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> l
 
 
 def _axes(axes: Axes, labels: list[str]) -> None:
-    """Name rows and columns, and part the cells by white lines."""
+    """Label rows and columns, and separate the cells by white lines."""
     count = len(labels)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
@@ -170,12 +171,12 @@ def _axes(axes: Axes, labels: list[str]) -> None:
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_color(LINE)
-    axes.set_xlabel("predicted, % of the pixels of a target class", color=PALE, fontsize=9.5)
+    axes.set_xlabel("predicted, % of the pixels of the target class", color=PALE, fontsize=9.5)
     axes.set_ylabel("target", color=PALE, fontsize=9.5)
 
 
 def _cell(share: float, pixels: int, roomy: bool) -> str:
-    """Return a cell's text: percent and pixels, or whole percent alone where cells are small."""
+    """Return the text of a cell: percentage and pixel count, or a whole percentage in small cells."""
     if pixels == 0:
         return ""
     if roomy:
@@ -184,7 +185,7 @@ def _cell(share: float, pixels: int, roomy: bool) -> str:
 
 
 def _short(number: int) -> str:
-    """Return a count in three digits or so: 950, 48.2 k, 3.1 M."""
+    """Format a count with about three digits: 950, 48.2 k, 3.1 M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {unit}" if number < 999.5 * size else f"{number / size:.0f} {unit}"
@@ -193,5 +194,5 @@ def _short(number: int) -> str:
 
 def _write(figure: Figure, path: Path, **options: Any) -> None:
     with atomic(path) as temporary:
-        # Without the version of matplotlib in it, the same picture is the same file.
+        # Without the version of matplotlib in the metadata, equal figures are equal files.
         figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)

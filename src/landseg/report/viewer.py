@@ -1,7 +1,6 @@
-"""The tiles of the page's viewer, as what its script reads.
+"""Data of the tile viewer: images and class maps, as JSON for viewer.js.
 
-Class maps travel as their ids, deflated: no picture format, colour profile or canvas stands between an id and
-the colour that the legend gives it.
+Class maps are embedded as deflated ids: no image format or colour profile stands between an id and its legend colour.
 """
 
 import base64
@@ -19,39 +18,39 @@ from landseg.core.classes import as_hex
 from landseg.evaluate.examples import WRONG, ExampleTile
 from landseg.results.run import Run
 
-# Wider tiles lose what an eye hardly sees, and four fifths of their size; narrower ones are looked at pixel by pixel.
-_EXACT = 256
+# Tiles up to this side, px, are viewed pixel by pixel and embedded lossless; lossy WebP is a fifth of the size.
+_MAX_LOSSLESS = 256
 
 
-def viewer_data(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
-    """Return what the viewer shows.
+def viewer_data(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the data of the viewer.
 
     Returns:
-        classes: id, name and color ("#rrggbb") each; wrong: the colour of wrong pixels;
-        tiles: by a key that tells tiles of one name and other pixels apart, width and height (px), image (data:
-        URL) and target (deflated ids, base64); runs: label and tiles each, with the tile's key, name, scene, why it
-        was chosen, accuracy, miou and prediction (as target).
+        classes: id, name and color ("#rrggbb") of each class; wrong: colour of wrong pixels;
+        tiles: by a key made of name and pixels: width and height (px), image (data: URL) and target (deflated ids,
+        base64); runs: label and tiles of each run; a tile has the key of its pixels, tile, scene, why (reasons for
+        choosing it), accuracy, miou and prediction (as target).
     """
     tiles: dict[str, dict[str, Any]] = {}
     listed = []
-    for run, label in zip(runs, labels, strict=True):
-        seen = []
+    for run in runs:
+        entries = []
         for each in run.examples:
             key = hashlib.sha256(each.tile.encode() + each.image.tobytes() + each.target.tobytes()).hexdigest()[:12]
             if key not in tiles:
-                tiles[key] = _ground(each)
-            seen.append(_prediction(each, key))
-        listed.append({"label": label, "tiles": seen})
+                tiles[key] = _tile(each)
+            entries.append(_entry(each, key))
+        listed.append({"label": run.name, "tiles": entries})
     classes = [{"id": each.id, "name": each.name, "color": as_hex(each.color)} for each in runs[0].classes]
     return {"classes": classes, "wrong": as_hex(WRONG), "tiles": tiles, "runs": listed}
 
 
-def _ground(each: ExampleTile) -> dict[str, Any]:
+def _tile(each: ExampleTile) -> dict[str, Any]:
     height, width = each.target.shape
-    return {"width": width, "height": height, "image": _picture(each.image), "target": _deflated(each.target)}
+    return {"width": width, "height": height, "image": _data_url(each.image), "target": _deflate(each.target)}
 
 
-def _prediction(each: ExampleTile, key: str) -> dict[str, Any]:
+def _entry(each: ExampleTile, key: str) -> dict[str, Any]:
     return {
         "key": key,
         "tile": each.tile,
@@ -59,17 +58,17 @@ def _prediction(each: ExampleTile, key: str) -> dict[str, Any]:
         "why": each.why.split(),
         "accuracy": each.accuracy,
         "miou": None if math.isnan(each.miou) else each.miou,
-        "prediction": _deflated(each.prediction),
+        "prediction": _deflate(each.prediction),
     }
 
 
-def _picture(image: Pixels) -> str:
+def _data_url(image: Pixels) -> str:
     """Return an image (H, W, 3) uint8 as a data: URL."""
     buffer = io.BytesIO()
-    exact = max(image.shape) <= _EXACT
-    Image.fromarray(image).save(buffer, "WEBP", lossless=exact, quality=90)
+    lossless = max(image.shape) <= _MAX_LOSSLESS
+    Image.fromarray(image).save(buffer, "WEBP", lossless=lossless, quality=90)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _deflated(ids: Pixels) -> str:
+def _deflate(ids: Pixels) -> str:
     return base64.b64encode(zlib.compress(ids.tobytes(), 9)).decode()

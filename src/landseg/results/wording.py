@@ -19,6 +19,19 @@ LEAKAGE_TERMS = {
     "same_group": "a group",
 }
 
+_STRATEGIES = {
+    "random": "random tiles, so neighbours of training tiles may be scored",
+    "official": "the publisher's lists",
+    "scene": "whole scenes",
+    "group": "whole groups of locations",
+    "block": "spatial blocks",
+}
+
+
+def describe_strategy(strategy: str) -> str:
+    """Return a split strategy with its meaning, such as "scene: whole scenes"."""
+    return f"{strategy}: {_STRATEGIES[strategy]}" if strategy in _STRATEGIES else strategy
+
 
 def unit_noun(run: Run) -> str:
     """Return the noun for the units of the bootstrap: scenes (locations with one date each), locations or groups."""

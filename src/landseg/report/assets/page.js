@@ -1,10 +1,10 @@
-// The report page: its theme, its tables and its runs. No framework. viewer.js leans on the helpers here.
+// The report page: theme, tables and run legends. No framework. viewer.js uses these helpers.
 "use strict";
 
 const find = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-/** Make an element with attributes and children, which are nodes or text. */
+/** Create an element with attributes and children (nodes or text). */
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -12,7 +12,7 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
-// ---- Theme: the system's, until it is chosen otherwise
+// ---- Theme: follows the system until the button is used
 
 function theme() {
   const button = find("#theme");
@@ -29,7 +29,7 @@ function theme() {
   name();
 }
 
-// ---- Tables: a heading sorts, numbers from the largest, words from A; what has no value comes last
+// ---- Tables: headings sort, numbers in descending and text in ascending order first; missing values come last
 
 function sortBy(heading) {
   const table = heading.closest("table");
@@ -57,7 +57,7 @@ function tables() {
   });
 }
 
-// ---- Runs: every legend hides and shows a run in all charts
+// ---- Runs: a legend shows and hides a run in all charts
 
 function legends() {
   for (const box of all("[data-toggle]")) {

@@ -1,58 +1,58 @@
-// The viewer of tiles: layers drawn on canvases, which Leaflet pans and zooms. Runs after page.js.
+// The tile viewer: layers on canvases, panned and zoomed by Leaflet. Loaded after page.js.
 "use strict";
 
-// ---- Tiles: what was embedded, made into pixels
+// ---- Tiles: embedded data to pixels
 
 const DATA = JSON.parse(find("#data").textContent);
-const hidden = new Set();  // ids of the classes that are switched off
+const hidden = new Set();  // ids of hidden classes
 const known = new Set(DATA.classes.map((each) => each.id));
 const named = new Map(DATA.classes.map((each) => [each.id, each.name]));
 
-/** Return "#rrggbb" as a pixel: its four bytes as one number, in the machine's own order. */
+/** Return "#rrggbb" as a pixel: four bytes as one number, in native byte order. */
 function pixel(hex) {
   const channels = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   return new Uint32Array(new Uint8Array([...channels, 255]).buffer)[0];
 }
 
-/** Read deflated ids. No picture is decoded, so no browser can alter them. */
+/** Decode deflated ids. They are not an image, so no browser can alter them. */
 async function inflate(text) {
   const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-const kept = new Map();
-/** Return what `work` gives for a key, worked out once. */
-function once(key, work) {
-  if (!kept.has(key)) kept.set(key, work());
-  return kept.get(key);
+const cache = new Map();
+/** Return the cached value of a key, computed on first use. */
+function cached(key, compute) {
+  if (!cache.has(key)) cache.set(key, compute());
+  return cache.get(key);
 }
 
-async function photograph(address) {
+async function loadImage(url) {
   const image = new Image();
-  image.src = address;
+  image.src = url;
   await image.decode();
   return image;
 }
 
-/** Return a tile as a run sees it: image, target and prediction. */
+/** Return the image, target and prediction of a tile of a run. */
 async function pixels(run, entry) {
   const tile = DATA.tiles[entry.key];
   const [image, target, prediction] = await Promise.all([
-    once(`image ${entry.key}`, () => photograph(tile.image)),
-    once(`target ${entry.key}`, () => inflate(tile.target)),
-    once(`prediction ${run} ${entry.key}`, () => inflate(entry.prediction)),
+    cached(`image ${entry.key}`, () => loadImage(tile.image)),
+    cached(`target ${entry.key}`, () => inflate(tile.target)),
+    cached(`prediction ${run} ${entry.key}`, () => inflate(entry.prediction)),
   ]);
   return { width: tile.width, height: tile.height, image, target, prediction };
 }
 
-// ---- Layers: a canvas of the tile's own size, a pixel a pixel
+// ---- Layers: canvases of the size of the tile
 
 const CLEAR = 0;
 const WRONG = pixel(DATA.wrong);
 const STRIPES = [pixel("#e8e8e8"), pixel("#c4c4c4")];
 
-/** Colour a class map by position; ids that no class has are ignored pixels, hatched. */
+/** Return the colours of a class map by position; unknown ids are ignored pixels, hatched. */
 function classMap(ids, width) {
   const colours = DATA.classes.map((each) => [each.id, hidden.has(each.id) ? CLEAR : pixel(each.color)]);
   const palette = Object.assign(new Array(256), Object.fromEntries(colours));
@@ -68,30 +68,30 @@ function stripe(n, width) {
   return STRIPES[Math.floor(diagonal / Math.max(1, Math.floor(width / 50))) % 2];
 }
 
-/** Make a canvas of pixels from their colours by position. */
-function coloured(width, height, colour) {
+/** Return a canvas with pixels in colours by position. */
+function colouredCanvas(width, height, colour) {
   const canvas = make("canvas", { width, height });
-  const picture = new ImageData(width, height);
-  const filled = new Uint32Array(picture.data.buffer);
+  const image = new ImageData(width, height);
+  const filled = new Uint32Array(image.data.buffer);
   for (let n = 0; n < filled.length; n++) filled[n] = colour(n);
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
 
-/** Draw a layer: the photograph, with a map over it where the layer is one. */
-function draw(context, kind, seen, opacity) {
-  const { width, height } = seen;
+/** Draw a layer: the image, and over it the map if the layer is one. */
+function draw(context, kind, tile, opacity) {
+  const { width, height } = tile;
   context.globalAlpha = 1;
-  context.drawImage(seen.image, 0, 0, width, height);
+  context.drawImage(tile.image, 0, 0, width, height);
   if (kind === "image") return;
-  if (kind === "error") pale(context, width, height);
+  if (kind === "error") fade(context, width, height);
   context.globalAlpha = kind === "error" ? 1 : opacity;
-  const colour = kind === "error" ? errorMap(seen) : classMap(seen[kind], width);
-  context.drawImage(coloured(width, height, colour), 0, 0);
+  const colour = kind === "error" ? errorMap(tile) : classMap(tile[kind], width);
+  context.drawImage(colouredCanvas(width, height, colour), 0, 0);
 }
 
-/** Turn what is drawn to pale grey, so that nothing but errors has colour. */
-function pale(context, width, height) {
+/** Fade the image to pale grey, so that only errors have colour. */
+function fade(context, width, height) {
   for (const [mode, style] of [["saturation", "#888"], ["source-over", "rgb(250 250 250 / 60%)"]]) {
     context.globalCompositeOperation = mode;
     context.fillStyle = style;
@@ -103,9 +103,9 @@ function pale(context, width, height) {
 // ---- The viewer
 
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
-const scored = (entry) => `accuracy ${percent(entry.accuracy)}, mIoU\u00a0${entry.miou === null ? "–" : entry.miou.toFixed(2)}`;
+const formatScores = (entry) => `accuracy ${percent(entry.accuracy)}, mIoU\u00a0${entry.miou === null ? "–" : entry.miou.toFixed(2)}`;
 
-/** A canvas that lies on the map like an image. */
+/** A canvas as an overlay of the map. */
 const CanvasOverlay = L.ImageOverlay.extend({
   _initImage() {
     this._image = this._url;
@@ -117,11 +117,11 @@ class Viewer {
   constructor() {
     this.run = 0;
     this.shown = null;
-    this.split = 50;
+    this.position = 50;  // of the slider, % from the left
     this.opacity = 1;
     this.sides = { left: { layer: "image" }, right: { layer: "prediction 0" } };
     this.makeMap();
-    this.makeHandle();
+    this.makeSlider();
     this.makeLegend();
     this.makeControls();
     this.makeGallery();
@@ -133,33 +133,33 @@ class Viewer {
       crs: L.CRS.Simple, attributionControl: false, minZoom: -4, maxZoom: 6, zoomSnap: 0.25, zoomDelta: 0.5,
       zoomAnimation: !still, inertia: !still, scrollWheelZoom: false, maxBoundsViscosity: 0.8,
     });
-    // The wheel scrolls the page until the map is meant.
+    // The wheel scrolls the page unless the map has the focus.
     this.map.on("focus", () => this.map.scrollWheelZoom.enable());
     this.map.on("blur", () => this.map.scrollWheelZoom.disable());
     this.map.on("move zoom resize", () => this.clip());
-    this.map.on("mousemove", (event) => this.point(event.latlng));
+    this.map.on("mousemove", (event) => this.describePixel(event.latlng));
     this.map.on("mouseout", () => (find("#pointed").textContent = "\u00a0"));
     for (const side of ["left", "right"]) this.sides[side].pane = this.map.createPane(side);
   }
 
-  makeHandle() {
-    const handle = find("#handle");
+  makeSlider() {
+    const slider = find("#slider");
     const keys = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
-    handle.addEventListener("keydown", (event) => {
+    slider.addEventListener("keydown", (event) => {
       const step = keys[event.key] * (event.shiftKey ? 10 : 1);
       if (Number.isNaN(step)) return;
       event.preventDefault();
-      this.part(this.split + step);
+      this.moveSlider(this.position + step);
     });
-    handle.addEventListener("pointerdown", (event) => {
-      handle.setPointerCapture(event.pointerId);
-      handle.focus({ preventScroll: true });
+    slider.addEventListener("pointerdown", (event) => {
+      slider.setPointerCapture(event.pointerId);
+      slider.focus({ preventScroll: true });
       event.preventDefault();
     });
-    handle.addEventListener("pointermove", (event) => {
-      if (!handle.hasPointerCapture(event.pointerId)) return;
-      const box = handle.parentNode.getBoundingClientRect();
-      this.part((100 * (event.clientX - box.left)) / box.width);
+    slider.addEventListener("pointermove", (event) => {
+      if (!slider.hasPointerCapture(event.pointerId)) return;
+      const box = slider.parentNode.getBoundingClientRect();
+      this.moveSlider((100 * (event.clientX - box.left)) / box.width);
     });
   }
 
@@ -194,16 +194,16 @@ class Viewer {
     });
     find("#previous").addEventListener("click", () => this.step(-1));
     find("#next").addEventListener("click", () => this.step(1));
-    find("#whole").addEventListener("click", () => this.whole());
+    find("#fit").addEventListener("click", () => this.fitTile());
   }
 
-  /** List the run's tiles by why they are looked at, each as image, target and error, and show one: that which was
-   * shown before, or the middling one of those that hold most classes. */
+  /** List the tiles of the run by the reason for choosing them, each as image, target and error. Show the tile that was
+   * shown before, or the middle one of those with most classes. */
   makeGallery() {
     const groups = {
       worst: ["Worst", (why) => why.includes("worst")],
       best: ["Best", (why) => why.includes("best")],
-      rich: ["Richest in classes", (why) => why.includes("rich")],
+      rich: ["Most classes", (why) => why.includes("rich")],
       spread: ["In between", (why) => why.join() === "spread"],
     };
     const tiles = DATA.runs[this.run].tiles;
@@ -226,18 +226,18 @@ class Viewer {
     const [wide, high] = [128, Math.round((128 * height) / width)];
     const canvas = make("canvas", { width: 3 * wide + 12, height: high, "aria-hidden": "true" });
     const button = make("button", { type: "button", "aria-pressed": "false", "data-tile": entry.tile },
-      canvas, make("b", {}, entry.tile), make("span", {}, scored(entry)));
+      canvas, make("b", {}, entry.tile), make("span", {}, formatScores(entry)));
     const run = this.run;
     button.addEventListener("click", () => {
       this.show(run, entry, button);
       find(".stage").scrollIntoView({ block: "nearest" });
     });
     this.buttons.push({ entry, button });
-    pixels(run, entry).then((seen) => {
+    pixels(run, entry).then((tile) => {
       ["image", "target", "error"].forEach((kind, n) => {
-        const part = make("canvas", { width, height });
-        draw(part.getContext("2d"), kind, seen, 1);
-        canvas.getContext("2d").drawImage(part, n * (wide + 6), 0, wide, high);
+        const layer = make("canvas", { width, height });
+        draw(layer.getContext("2d"), kind, tile, 1);
+        canvas.getContext("2d").drawImage(layer, n * (wide + 6), 0, wide, high);
       });
     });
     return button;
@@ -249,26 +249,26 @@ class Viewer {
     this.show(this.run, entry, button);
   }
 
-  /** Show a tile: as all runs see it that looked at it. */
+  /** Show a tile, with the predictions of all runs that have it. */
   async show(run, entry, button) {
     this.shown = { run, entry, button };
     for (const each of this.buttons) each.button.setAttribute("aria-pressed", each.button === button);
-    const found = DATA.runs.map(({ tiles }) => tiles.find((other) => other.key === entry.key));
-    const seen = await Promise.all(found.map((other, n) => other && pixels(n, other)));
-    if (this.shown.button !== button) return;  // another was chosen meanwhile
-    this.seen = seen;
-    this.offer(run);
-    const { width, height } = seen[run];
-    if (this.width !== width || this.height !== height) this.place(width, height);
+    const entries = DATA.runs.map(({ tiles }) => tiles.find((other) => other.key === entry.key));
+    const loaded = await Promise.all(entries.map((other, n) => other && pixels(n, other)));
+    if (this.shown.button !== button) return;  // another tile was chosen while loading
+    this.loaded = loaded;
+    this.listLayers(run);
+    const { width, height } = loaded[run];
+    if (this.width !== width || this.height !== height) this.placeCanvases(width, height);
     this.paint();
   }
 
-  /** Offer the layers of the tile that is shown; a run that has none gives way to the one whose tiles are listed. */
-  offer(run) {
+  /** List the layers of the tile. A selected layer of a run without this tile is replaced by that of the listed run. */
+  listLayers(run) {
     const several = DATA.runs.length > 1;
     const layers = [["image", "image"], ["target", "target"]];
-    this.seen.forEach((seen, n) => {
-      if (!seen) return;
+    this.loaded.forEach((tile, n) => {
+      if (!tile) return;
       const of = several ? ` – ${DATA.runs[n].label}` : "";
       layers.push([`prediction ${n}`, `prediction${of}`], [`error ${n}`, `error${of}`]);
     });
@@ -281,8 +281,8 @@ class Viewer {
     }
   }
 
-  /** Lay canvases of a new size on the map. */
-  place(width, height) {
+  /** Put canvases of a new size on the map. */
+  placeCanvases(width, height) {
     [this.width, this.height] = [width, height];
     this.bounds = L.latLngBounds([0, 0], [height, width]);
     for (const side of ["left", "right"]) {
@@ -291,72 +291,72 @@ class Viewer {
       state.canvas = make("canvas", { width, height });
       this.map.setMaxBounds(this.bounds.pad(0.5));
     }
-    this.whole();
+    this.fitTile();
     for (const side of ["left", "right"]) {
       const state = this.sides[side];
       state.overlay = new CanvasOverlay(state.canvas, this.bounds, { pane: side }).addTo(this.map);
     }
   }
 
-  whole() {
+  fitTile() {
     this.map.fitBounds(this.bounds, { animate: false });
     this.clip();
   }
 
   paint() {
-    if (!this.seen) return;
+    if (!this.loaded) return;
     for (const side of ["left", "right"]) {
       const { layer, canvas } = this.sides[side];
       const [kind, run] = layer.split(" ");
-      const seen = run === undefined ? this.seen.find(Boolean) : this.seen[run];
-      draw(canvas.getContext("2d"), kind, seen, this.opacity);
+      const tile = run === undefined ? this.loaded.find(Boolean) : this.loaded[run];
+      draw(canvas.getContext("2d"), kind, tile, this.opacity);
       find(`#${side}-name`).textContent = this.names.get(layer);
     }
-    this.tell();
+    this.announce();
   }
 
-  part(percentage) {
-    this.split = Math.round(10 * Math.min(100, Math.max(0, percentage))) / 10;
+  moveSlider(percentage) {
+    this.position = Math.round(10 * Math.min(100, Math.max(0, percentage))) / 10;
     this.clip();
-    this.tell();
+    this.announce();
   }
 
-  /** Cut both panes at the handle. Their origin moves with the map, the handle does not. */
+  /** Clip both panes at the slider. Their origin moves with the map; the slider does not. */
   clip() {
     const size = this.map.getSize();
     const near = this.map.containerPointToLayerPoint([0, 0]);
     const far = this.map.containerPointToLayerPoint(size);
-    const at = near.x + (size.x * this.split) / 100;
+    const at = near.x + (size.x * this.position) / 100;
     const box = (from, to) => `polygon(${[[from, near.y], [to, near.y], [to, far.y], [from, far.y]].map(([x, y]) => `${x}px ${y}px`)})`;
     this.sides.left.pane.style.clipPath = box(near.x, at);
     this.sides.right.pane.style.clipPath = box(at, far.x);
-    const handle = find("#handle");
-    handle.style.left = `${this.split}%`;
-    handle.setAttribute("aria-valuenow", Math.round(this.split));
-    handle.setAttribute("aria-valuetext", `${Math.round(this.split)} % from the left`);
+    const slider = find("#slider");
+    slider.style.left = `${this.position}%`;
+    slider.setAttribute("aria-valuenow", Math.round(this.position));
+    slider.setAttribute("aria-valuetext", `${Math.round(this.position)} % from the left`);
   }
 
-  /** Say what is shown, when it has settled. */
-  tell() {
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => {
+  /** Update the status line after a pause. */
+  announce() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
       const { entry, run } = this.shown;
-      const whose = DATA.runs.length > 1 ? `${DATA.runs[run].label} ` : "";
+      const label = DATA.runs.length > 1 ? `${DATA.runs[run].label} ` : "";
       const name = (side) => this.names.get(this.sides[side].layer);
       find("#status").textContent =
-        `Tile ${entry.tile}: ${whose}${scored(entry)}; left ${name("left")}, right ${name("right")}, parted at ${Math.round(this.split)} %.`;
+        `Tile ${entry.tile}: ${label}${formatScores(entry)}; left ${name("left")}, right ${name("right")}, slider at ${Math.round(this.position)} %.`;
     }, 150);
   }
 
-  /** Name the classes under the pointer. */
-  point({ lat, lng }) {
+  /** Show the classes under the pointer. */
+  describePixel({ lat, lng }) {
     const [row, column] = [Math.floor(this.height - lat), Math.floor(lng)];
     const inside = row >= 0 && column >= 0 && row < this.height && column < this.width;
     const at = row * this.width + column;
     const name = (ids) => named.get(ids[at]) ?? "ignored";
-    const said = (seen, n) => seen && `${DATA.runs.length > 1 ? DATA.runs[n].label : "prediction"}: ${name(seen.prediction)}`;
-    find("#pointed").textContent = inside && this.seen
-      ? [`row ${row}, column ${column}`, `target: ${name(this.seen.find(Boolean).target)}`, ...this.seen.map(said).filter(Boolean)].join(" · ")
+    const predicted = (tile, n) => tile && `${DATA.runs.length > 1 ? DATA.runs[n].label : "prediction"}: ${name(tile.prediction)}`;
+    find("#pointed").textContent = inside && this.loaded
+      ? [`row ${row}, column ${column}`, `target: ${name(this.loaded.find(Boolean).target)}`, ...this.loaded.map(predicted).filter(Boolean)].join(" · ")
       : "\u00a0";
   }
 }
