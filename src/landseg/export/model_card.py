@@ -17,9 +17,8 @@ from landseg.core.data_card import Card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.model.info import ModelInfo
-from landseg.report.content import run_facts
 from landseg.results.run import RERUN, Run
-from landseg.results.wording import FEW_UNITS, leakage_sentence, unit_noun
+from landseg.results.wording import FEW_UNITS, describe_strategy, leakage_sentence, unit_noun
 
 # IoU below which a class is listed under limitations.
 _LOW_IOU = 0.5
@@ -203,7 +202,7 @@ def _data(run: Run, info: ModelInfo, card: Card | None) -> Iterator[tuple[str, s
         yield "citation", card.citation
     if card and card.url:
         yield "source", card.url
-    yield "split", f"{dict(run_facts([run]))['Split']} (seed {run.split['seed']})"
+    yield "split", f"{describe_strategy(run.split['strategy'])} (seed {run.split['seed']})"
     yield "tiles", ", ".join(f"{summary['tiles']:,} {split}" for split, summary in run.split["splits"].items())
     skew = run.split.get("skew")
     if skew and not skew["control"]:
