@@ -102,7 +102,7 @@ class TestExtract:
                 extract_archive(tmp_path / "b.zip", tmp_path / "raw" / str(number))
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
-    def test_no_room(self, path: Path, tmp_path: Path) -> None:
+    def test_disk_full(self, path: Path, tmp_path: Path) -> None:
         archive = pack(path, ("images/a.tif", bytes(300_000)))
         script = f"""
 import resource

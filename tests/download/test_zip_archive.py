@@ -1,4 +1,4 @@
-"""Archives over HTTP, against a real server that misbehaves on request."""
+"""Archives over HTTP, against a local server with injected faults."""
 
 import hashlib
 import itertools
@@ -13,7 +13,7 @@ import pytest
 from helpers.servers import Cut, FileServer, OtherRange, Stall, Status
 
 from landseg.core.errors import LandsegError
-from landseg.download.zip_archive import fetch_archive, verify
+from landseg.download.zip_archive import fetch_archive, verify_checksums
 
 BODY = random.Random(7).randbytes(300_000)
 HALF = len(BODY) // 2
@@ -76,7 +76,7 @@ class TestFetch:
         fetch(server, path)
         assert len(server.requests) == 1
 
-    def test_another_file_of_that_name_gives_way(self, server: FileServer, path: Path) -> None:
+    def test_another_file_of_that_name_is_replaced(self, server: FileServer, path: Path) -> None:
         path.parent.mkdir()
         path.write_bytes(b"an older one")
         server.add("/a.zip", BODY)
@@ -97,7 +97,7 @@ class TestFetch:
 
 
 class TestBreaks:
-    def test_cut_half_way_asks_for_the_rest_only(self, server: FileServer, path: Path) -> None:
+    def test_interrupted_download_requests_only_the_rest(self, server: FileServer, path: Path) -> None:
         file = server.add("/a.zip", BODY, faults=[Cut(after=HALF)])
         fetch(server, path)
         assert_whole(path)
@@ -108,12 +108,12 @@ class TestBreaks:
         assert HALF - (1 << 16) <= start <= HALF  # at most one chunk is lost
         assert second.if_range == file.etag
 
-    def test_any_number_of_cuts_as_long_as_bytes_come(self, server: FileServer, path: Path) -> None:
+    def test_any_number_of_interruptions_with_progress(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=[Status(503), *[Cut(after=70_000)] * 4, Status(503)])
         fetch(server, path, attempts=2)
         assert_whole(path)
 
-    def test_last_modified_serves_where_there_is_no_etag(self, server: FileServer, path: Path) -> None:
+    def test_last_modified_replaces_a_missing_etag(self, server: FileServer, path: Path) -> None:
         file = server.add("/a.zip", BODY, faults=[Cut(after=HALF)])
         file.tagged, file.last_modified = False, "Mon, 01 Feb 2021 10:00:00 GMT"
         fetch(server, path)
@@ -129,19 +129,19 @@ class TestBreaks:
     def test_stalled_server_counts_as_broken(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=[Stall(after=HALF)])
         started = time.monotonic()
-        fetch(server, path, timeout=0.5)
+        fetch(server, path, timeout=0.2)
         assert time.monotonic() - started < 3
         assert_whole(path)
         assert server.requests[1].range is not None
 
-    def test_gives_up_without_a_byte(self, server: FileServer, path: Path) -> None:
+    def test_gives_up_without_progress(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=itertools.chain([Cut(after=HALF)], itertools.repeat(Stall(after=0))))
-        with pytest.raises(LandsegError, match="in time, 2 times in a row"):
+        with pytest.raises(LandsegError, match="timed out, 2 times in a row"):
             fetch(server, path, attempts=2, timeout=0.2)
         assert len(server.requests) == 3
         assert 0 < kept(path) <= HALF
 
-    def test_the_next_run_goes_on(self, server: FileServer, path: Path) -> None:
+    def test_the_next_run_resumes(self, server: FileServer, path: Path) -> None:
         file = server.add("/a.zip", BODY, faults=itertools.chain([Cut(after=HALF)], itertools.repeat(Status(503))))
         with pytest.raises(LandsegError):
             fetch(server, path, attempts=2)
@@ -151,7 +151,7 @@ class TestBreaks:
         assert_whole(path)
         assert server.ranges[-1] == f"bytes={start}-"
 
-    def test_another_address_starts_afresh(self, server: FileServer, path: Path) -> None:
+    def test_another_url_restarts(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY[::-1], faults=itertools.chain([Cut(after=HALF)], itertools.repeat(Status(503))))
         with pytest.raises(LandsegError):
             fetch(server, path, attempts=1)
@@ -160,7 +160,7 @@ class TestBreaks:
         assert_whole(path)
         assert server.ranges[-1] is None
 
-    def test_bytes_of_unknown_origin_are_not_continued(self, server: FileServer, path: Path) -> None:
+    def test_bytes_of_unknown_origin_are_not_resumed(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY)
         path.parent.mkdir()
         part_of(path).write_bytes(b"whose bytes are these?")
@@ -169,21 +169,23 @@ class TestBreaks:
         assert server.ranges == [None]
 
     @pytest.mark.parametrize("attempts", [1, 3])
-    def test_ignoring_range_and_always_cutting_ends(self, server: FileServer, path: Path, attempts: int) -> None:
+    def test_server_that_ignores_range_and_always_breaks_off(
+        self, server: FileServer, path: Path, attempts: int
+    ) -> None:
         server.add("/a.zip", BODY, faults=itertools.repeat(Cut(after=HALF))).ranges = False
         with pytest.raises(LandsegError, match=r"the connection failed|the response ended early") as failed:
             fetch(server, path, attempts=attempts)
         assert (f", {attempts} times in a row" in str(failed.value)) == (attempts > 1)
         assert len(server.requests) == 1 + attempts
 
-    def test_server_that_ignores_range_starts_afresh(self, server: FileServer, path: Path) -> None:
+    def test_server_that_ignores_range_restarts(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=[Cut(after=HALF)]).ranges = False
         fetch(server, path)
         assert_whole(path)
         assert server.ranges[0] is None
         assert server.ranges[1] is not None
 
-    def test_file_that_changed_starts_afresh(self, server: FileServer, path: Path) -> None:
+    def test_file_that_changed_restarts(self, server: FileServer, path: Path) -> None:
         changed = BODY[:1000] + b"!" + BODY[1001:]
         file = server.add("/a.zip", BODY, faults=itertools.chain([Cut(after=HALF)], itertools.repeat(Status(503))))
         with pytest.raises(LandsegError):
@@ -194,7 +196,7 @@ class TestBreaks:
         assert server.ranges[-1] is not None
 
     @pytest.mark.parametrize("fault", [Status(416), OtherRange(later=1)], ids=["416", "other range"])
-    def test_refused_range_starts_afresh(self, server: FileServer, path: Path, fault: Status | OtherRange) -> None:
+    def test_refused_range_restarts(self, server: FileServer, path: Path, fault: Status | OtherRange) -> None:
         server.add("/a.zip", BODY, faults=[Cut(after=HALF), fault])
         fetch(server, path)
         assert_whole(path)
@@ -248,22 +250,22 @@ class TestStatus:
         assert not path.exists()
 
     @pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.zip", "landcover.ai/a.zip", "http://"])
-    def test_no_address(self, path: Path, url: str) -> None:
-        with pytest.raises(LandsegError, match=r"cannot be fetched.*download\.url"):
+    def test_invalid_url(self, path: Path, url: str) -> None:
+        with pytest.raises(LandsegError, match=r"not an http\(s\) URL.*download\.url"):
             fetch_archive(url, path, checksums=BOTH, timeout=1, attempts=3)
 
 
 class TestChecksum:
-    def test_difference_leaves_nothing(self, server: FileServer, path: Path) -> None:
+    def test_mismatch_leaves_no_file(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY[::-1])
         expected, found = BOTH["sha256"], hashlib.sha256(BODY[::-1]).hexdigest()
-        with pytest.raises(LandsegError, match=rf"/a\.zip: its sha256 is {found} and should be {expected}; .*removed"):
+        with pytest.raises(LandsegError, match=rf"/a\.zip: sha256 is {found}, expected {expected}; .*deleted"):
             fetch(server, path)
         assert list(path.parent.iterdir()) == []
 
     def test_every_checksum_counts(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY)
-        with pytest.raises(LandsegError, match="its md5 is"):
+        with pytest.raises(LandsegError, match="md5 is"):
             fetch_archive(
                 server.url("/a.zip"), path, checksums={**BOTH, "md5": "0" * 32}, timeout=5, attempts=1, backoff=0
             )
@@ -271,14 +273,14 @@ class TestChecksum:
     def test_verify(self, path: Path) -> None:
         path.parent.mkdir()
         path.write_bytes(BODY)
-        verify(path, BOTH)
-        verify(path, {"sha256": BOTH["sha256"].upper()})
-        with pytest.raises(LandsegError, match=rf"^{path}: its md5 is {BOTH['md5']} and should be 00"):
-            verify(path, {"md5": "00"})
+        verify_checksums(path, BOTH)
+        verify_checksums(path, {"sha256": BOTH["sha256"].upper()})
+        with pytest.raises(LandsegError, match=rf"^{path}: md5 is {BOTH['md5']}, expected 00"):
+            verify_checksums(path, {"md5": "00"})
 
     def test_verify_missing(self, path: Path) -> None:
-        with pytest.raises(LandsegError, match="not there"):
-            verify(path, BOTH)
+        with pytest.raises(LandsegError, match="file not found"):
+            verify_checksums(path, BOTH)
 
 
 def start(url: str, path: Path, limit: int | None = None) -> subprocess.Popen[str]:
@@ -296,7 +298,7 @@ with reporting():
 
 
 class TestProcesses:
-    def test_killed_half_way_the_next_run_goes_on(self, server: FileServer, path: Path) -> None:
+    def test_killed_half_way_the_next_run_resumes(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY, faults=[Stall(after=HALF)])
         with start(server.url("/a.zip"), path) as process:
             wait_until(lambda: part_of(path).exists() and part_of(path).stat().st_size > 0)
@@ -328,7 +330,7 @@ class TestProcesses:
         assert_whole(path)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
-    def test_no_room(self, server: FileServer, path: Path) -> None:
+    def test_disk_full(self, server: FileServer, path: Path) -> None:
         server.add("/a.zip", BODY)
         with start(server.url("/a.zip"), path, limit=HALF) as process:
             _, printed = process.communicate(timeout=20)

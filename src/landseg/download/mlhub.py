@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 from landseg.core.errors import LandsegError
-from landseg.download.http import MAX_PAUSE, failure_reason, times_in_a_row
+from landseg.download.http import MAX_PAUSE, RetryPolicy, failure_reason, times_in_a_row
 from landseg.download.partial_file import lock_file, public_url, readable_os_errors
 from landseg.download.progress_bar import format_bytes
 from landseg.download.remote_file import path_below
@@ -49,7 +49,14 @@ class Catalog:
     """STAC catalog of a dataset at `<folder>/<dataset_id>`; fetched once, then read from there."""
 
     def __init__(
-        self, dataset_id: str, folder: Path, timeout: float, attempts: int, *, max_bytes: float | None = None
+        self,
+        dataset_id: str,
+        folder: Path,
+        timeout: float,
+        attempts: int,
+        *,
+        max_bytes: float = math.inf,
+        backoff: float = 0.5,
     ) -> None:
         """Fetch the catalog, unless it exists.
 
@@ -61,7 +68,8 @@ class Catalog:
             folder: folder of the catalog, and of its archive while it is incomplete.
             timeout: seconds without data before a connection counts as broken.
             attempts: consecutive attempts without progress before giving up.
-            max_bytes: size limit of the catalog's archive; None: no limit.
+            max_bytes: size limit of the catalog's archive.
+            backoff: seconds before the first retry; doubles with every attempt without progress.
 
         Raises:
             LandsegError: the API key is missing or refused; the dataset is unknown; its catalog is too large; the
@@ -71,7 +79,7 @@ class Catalog:
         self.dataset_id = dataset_id
         self.folder = path_below(folder, dataset_id)
         if not self.folder.is_dir():
-            _fetch_catalog(dataset_id, self.folder, timeout, attempts, math.inf if max_bytes is None else max_bytes)
+            _fetch_catalog(dataset_id, self.folder, RetryPolicy(timeout, attempts, backoff), max_bytes)
 
     def collections(self) -> list[str]:
         """Return the ids of the collections."""
@@ -109,24 +117,24 @@ def _has_json(path: Path) -> bool:
     return any(path.glob("*.json")) if path.is_dir() else path.suffix == ".json"
 
 
-def _fetch_catalog(dataset_id: str, target: Path, timeout: float, attempts: int, max_bytes: float) -> None:
+def _fetch_catalog(dataset_id: str, target: Path, policy: RetryPolicy, max_bytes: float) -> None:
     """Fetch the catalog to a folder beside `target`, which is renamed once complete."""
     from landseg.download.mlhub_client import patched_client
 
     mlhub_host()  # refuses an invalid URL
     working = target.with_name(f"{target.name}.part")
-    with readable_os_errors(target), patched_client(timeout, attempts, max_bytes):
+    with readable_os_errors(target), patched_client(policy, max_bytes):
         working.mkdir(parents=True, exist_ok=True)
         with (working / "lock").open("ab") as lock:
             lock_file(lock.fileno(), working / "lock")
-            _fetch_with_retries(dataset_id, working, attempts, max_bytes)
+            _fetch_with_retries(dataset_id, working, policy, max_bytes)
             (working / dataset_id / "err_report.csv").unlink(missing_ok=True)
             (working / dataset_id).replace(target)
         shutil.rmtree(working)
 
 
-def _fetch_with_retries(dataset_id: str, working: Path, attempts: int, max_bytes: float) -> None:
-    """Retry until the catalog is complete, or until `attempts` consecutive attempts made no progress."""
+def _fetch_with_retries(dataset_id: str, working: Path, policy: RetryPolicy, max_bytes: float) -> None:
+    """Retry until the catalog is complete, or until too many consecutive attempts made no progress."""
     from landseg.download.mlhub_client import MLHUB_ADVICE, download_catalog
 
     archive = working / f"{dataset_id}.tar.gz"
@@ -149,10 +157,10 @@ def _fetch_with_retries(dataset_id: str, working: Path, attempts: int, max_bytes
                 failures = 0
                 continue
             failures += 1
-            if failures == attempts:
+            if failures == policy.attempts:
                 fault = f"{error}{times_in_a_row(failures, ' without progress')}"
                 raise LandsegError(f"{_root()}: {fault}; run again later, or {MLHUB_ADVICE}") from None
-            time.sleep(min(2**failures / 2, MAX_PAUSE))
+            time.sleep(min(policy.backoff * 2**failures, MAX_PAUSE))
 
 
 def _find_and_announce(dataset_id: str, max_bytes: float) -> "Dataset":

@@ -25,7 +25,7 @@ from urllib3 import Retry
 from urllib3.exceptions import MaxRetryError
 
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.download.http import CONNECT_TIMEOUT, MAX_PAUSE, RETRY_STATUS, failure_reason, times_in_a_row
+from landseg.download.http import CONNECT_TIMEOUT, MAX_PAUSE, RETRY_STATUS, RetryPolicy, failure_reason, times_in_a_row
 from landseg.download.partial_file import public_url
 from landseg.download.progress_bar import ByteBar, format_bytes
 
@@ -35,16 +35,15 @@ MLHUB_ADVICE = "check MLHUB_ROOT_URL, or download the files yourself and set dow
 class MlhubSession(radiant_mlhub.session.Session):
     """A session with timeouts, which keeps the API key out of errors."""
 
-    timeout: float  # s
-    attempts: int
+    policy: RetryPolicy
 
     def __init__(self, *, api_key: str | None) -> None:
         super().__init__(api_key=api_key)
         self.root_url = f"{self.root_url.rstrip('/')}/"
         self.headers["Accept-Encoding"] = "identity"  # ranges and lengths count the bytes of the file
         retries = Retry(
-            total=self.attempts - 1,
-            backoff_factor=0.5,
+            total=self.policy.attempts - 1,
+            backoff_factor=self.policy.backoff,
             backoff_max=MAX_PAUSE,
             status_forcelist=RETRY_STATUS,
             retry_after_max=MAX_PAUSE,
@@ -60,7 +59,7 @@ class MlhubSession(radiant_mlhub.session.Session):
             LandsegError: the key is refused; the server does not respond, or responds with a lasting error.
             requests.HTTPError: not found (404).
         """
-        kwargs.setdefault("timeout", (CONNECT_TIMEOUT, self.timeout))
+        kwargs.setdefault("timeout", (CONNECT_TIMEOUT, self.policy.timeout))
         try:
             return super().request(method, url, **kwargs)
         except AuthenticationError:
@@ -72,7 +71,7 @@ class MlhubSession(radiant_mlhub.session.Session):
         except requests.RequestException as error:
             if not (error.args and isinstance(error.args[0], MaxRetryError)):
                 raise  # interrupted within the response
-            fault = f"{failure_reason(error)}{times_in_a_row(self.attempts)}"
+            fault = f"{failure_reason(error)}{times_in_a_row(self.policy.attempts)}"
             raise LandsegError(f"{public_url(self.root_url)}: {fault}; run again later, or {MLHUB_ADVICE}") from None
 
     def _failure(self, response: requests.Response) -> LandsegError:
@@ -139,7 +138,7 @@ class VerifyingDownloader(catalog_downloader.CatalogDownloader):
 
 
 @contextmanager
-def patched_client(timeout: float, attempts: int, max_bytes: float) -> Iterator[None]:
+def patched_client(policy: RetryPolicy, max_bytes: float) -> Iterator[None]:
     """Run the client with our session and progress bars, and let it extract only inside its folder.
 
     Changes modules of the client, and `tarfile`, and restores them: no other thread may extract a tar file meanwhile.
@@ -151,8 +150,7 @@ def patched_client(timeout: float, attempts: int, max_bytes: float) -> Iterator[
     class ConfiguredDownloader(VerifyingDownloader):
         pass
 
-    ConfiguredSession.timeout, ConfiguredSession.attempts = timeout, attempts
-    ConfiguredDownloader.max_bytes = max_bytes
+    ConfiguredSession.policy, ConfiguredDownloader.max_bytes = policy, max_bytes
     with ExitStack() as patches:
         _patch(patches, radiant_mlhub.session, "Session", ConfiguredSession)
         _patch(patches, radiant_mlhub.models.dataset, "CatalogDownloader", ConfiguredDownloader)
