@@ -1,4 +1,4 @@
-"""Scenes and models for maps: images of noise, untrained U-Nets, blended maps."""
+"""Scenes and models for prediction tests: synthetic images, untrained U-Nets, blended maps."""
 
 import subprocess
 import sys
@@ -21,84 +21,86 @@ from torch import nn
 from landseg.core.arrays import Pixels
 from landseg.model.info import KEY, ModelInfo
 from landseg.model.segmenter import Segmenter, build
-from landseg.predict.blending import Band, Blender
-from landseg.predict.scenes import Scene, opened_scene
+from landseg.predict.blending import Blender, MapStrip
+from landseg.predict.scenes import InputScene, open_scene
 from landseg.predict.torch_backend import TorchBackend
 from landseg.raster.image import Imagery
 
 
-def photograph(height: int, width: int, seed: int = 0) -> Pixels:
-    """Patches in the colours of classes, and noise: (H, W, 3)."""
+def synthetic_image(height: int, width: int, seed: int = 0) -> Pixels:
+    """Return patches in the colours of the classes, with noise: (H, W, 3)."""
     across, down = -(-width // 64), -(-height // 64)
     rows = [np.hstack([land(seed + 10 * row + col)[0] for col in range(across)]) for row in range(down)]
     return np.vstack(rows)[:height, :width]
 
 
-def write(path: Path, picture: npt.NDArray[Any], **profile: Any) -> Path:
+def write_image(path: Path, image: npt.NDArray[Any], **profile: Any) -> Path:
     """Write (H, W, bands) as a GeoTIFF."""
-    height, width, count = picture.shape
-    place = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 500_000)}
-    options = {"driver": "GTiff", "photometric": "RGB", "dtype": picture.dtype} | place | profile
+    height, width, count = image.shape
+    georeference = {"crs": "EPSG:2180", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 500_000)}
+    options = {"driver": "GTiff", "photometric": "RGB", "dtype": image.dtype} | georeference | profile
     with rasterio.open(path, "w", height=height, width=width, count=count, **options) as target:
-        target.write(picture.transpose(2, 0, 1))
+        target.write(image.transpose(2, 0, 1))
     return path
 
 
 @contextmanager
-def scene(path: Path, info: ModelInfo) -> Iterator[Imagery]:
-    with opened_scene(Scene("scene", path), info) as image:
+def opened_scene(path: Path, info: ModelInfo) -> Iterator[Imagery]:
+    with open_scene(InputScene("scene", path), info) as image:
         yield image
 
 
 def unet(**changes: Any) -> Segmenter:
-    """A U-Net of random weights, made sure of itself so that classes differ."""
+    """Return a U-Net with random weights, scaled so that its predictions differ between pixels."""
     torch.manual_seed(0)
     model = build(model_info(encoder="resnet18", **changes), None)
     with torch.no_grad():
-        model.train()(torch.from_numpy(photograph(64, 64)).permute(2, 0, 1)[None].repeat(4, 1, 1, 1))  # moves its means
+        model.train()(
+            torch.from_numpy(synthetic_image(64, 64)).permute(2, 0, 1)[None].repeat(4, 1, 1, 1)
+        )  # updates batch statistics
         for weights in cast(nn.Module, model.network.segmentation_head).parameters():
             weights.mul_(8)
     return model.eval()
 
 
-def blender(model: Segmenter, size: int, overlap: float = 0.25, batch: int = 3, symmetries: bool = False) -> Blender:
-    return Blender(TorchBackend(model, "cpu", bf16=False), size, overlap, batch, symmetries)
+def blender(model: Segmenter, size: int, overlap: float = 0.25, batch: int = 3, d4: bool = False) -> Blender:
+    return Blender(TorchBackend(model, "cpu", bf16=False), size, overlap, batch, d4)
 
 
-def colours(path: Path) -> None:
-    """Write a network for ONNX Runtime, whose logits are the colours themselves."""
+def write_identity_model(path: Path) -> None:
+    """Write an ONNX model whose logits are its input."""
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, "h", "w"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3, "h", "w"])
-    cast_them = helper.make_node("Cast", ["images"], ["logits"], to=TensorProto.FLOAT)
-    graph = helper.make_graph([cast_them], "colours", [images], [logits])
+    node = helper.make_node("Cast", ["images"], ["logits"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([node], "identity", [images], [logits])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {KEY: model_info().model_dump_json()})
     onnx.save(model, path)
 
 
-def limited(program: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program that can `leave` itself so many bytes of memory."""
-    leave = """
+def run_with_memory_limit(program: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that can call `limit_memory(size)` to allow itself so many more bytes."""
+    preamble = """
         import resource
         from pathlib import Path
 
-        def leave(size):
+        def limit_memory(size):
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + size, used + size))
     """
-    text = dedent(leave) + dedent(program)
+    text = dedent(preamble) + dedent(program)
     return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
 
 
-def mapped(path: Path, how: Blender) -> tuple[Pixels, Pixels, Pixels]:
+def predicted_map(path: Path, blender: Blender) -> tuple[Pixels, Pixels, Pixels]:
     """Return channels, confidence and probabilities of a scene."""
-    with scene(path, how.network.info) as image:
-        bands = list(how.bands(image, probabilities=True))
-    assert [band.row for band in bands] == list(np.cumsum([0, *(len(band.channels) for band in bands)]))[:-1]
-    return joined(bands)
+    with opened_scene(path, blender.backend.info) as image:
+        strips = list(blender.strips(image, probabilities=True))
+    assert [strip.row for strip in strips] == list(np.cumsum([0, *(len(strip.channels) for strip in strips)]))[:-1]
+    return _joined(strips)
 
 
-def joined(bands: list[Band]) -> tuple[Pixels, Pixels, Pixels]:
-    every = [band.probabilities for band in bands if band.probabilities is not None]
-    channels, confidence = [band.channels for band in bands], [band.confidence for band in bands]
-    return np.vstack(channels), np.vstack(confidence), np.concatenate(every, axis=1)
+def _joined(strips: list[MapStrip]) -> tuple[Pixels, Pixels, Pixels]:
+    probabilities = [strip.probabilities for strip in strips if strip.probabilities is not None]
+    channels, confidence = [strip.channels for strip in strips], [strip.confidence for strip in strips]
+    return np.vstack(channels), np.vstack(confidence), np.concatenate(probabilities, axis=1)

@@ -1,4 +1,4 @@
-"""Scenes as a model wants to see them: bands, values, resolution; from disk, from a server, from a scene table."""
+"""Scenes to map: bands, data types and resolution; from disk, from a server, from a scene table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ from landseg.core.data_card import write_card
 from landseg.core.errors import LandsegError
 from landseg.core.tables import scene_table, write_csv
 from landseg.model.info import ModelInfo
-from landseg.predict.scenes import Scene, bands_seen, opened_scene, scenes
+from landseg.predict.scenes import InputScene, find_scenes, open_scene, selected_bands
 from landseg.raster.io import unplaced
 
-PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_800_000)}
+GEOREFERENCE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_800_000)}
 
 
 def write(path: Path, values: Sequence[int], names: Sequence[str] = (), dtype: str = "uint8", **profile: Any) -> Path:
-    """Write a GeoTIFF whose bands hold one value each."""
+    """Write a GeoTIFF with one constant value per band."""
     pixels = np.ones((len(values), 20, 30), dtype) * np.array(values, dtype)[:, None, None]
-    options = {"driver": "GTiff", "dtype": dtype, "photometric": "MINISBLACK"} | PLACE | profile
+    options = {"driver": "GTiff", "dtype": dtype, "photometric": "MINISBLACK"} | GEOREFERENCE | profile
     with unplaced(), rasterio.open(path, "w", count=len(values), height=20, width=30, **options) as target:
         target.write(pixels)
         target.descriptions = names or (None,) * len(values)
@@ -38,102 +38,102 @@ def write(path: Path, values: Sequence[int], names: Sequence[str] = (), dtype: s
     return path
 
 
-def seen(path: Path | str, info: ModelInfo, bands: Sequence[str] = ()) -> list[int]:
-    """Return the values of the bands that a model sees."""
-    with opened_scene(Scene("a", path), info, bands) as image:
+def band_values(path: Path | str, info: ModelInfo, bands: Sequence[str] = ()) -> list[int]:
+    """Return the constant values of the model's three bands."""
+    with open_scene(InputScene("a", path), info, bands) as image:
         pixels, _ = image.read(Window(0, 0, 30, 20))
     return [int(band.flat[0]) for band in pixels]
 
 
 class TestBands:
-    def test_by_name_whatever_their_order_and_case(self, tmp_path: Path) -> None:
+    def test_by_name_in_any_order_and_case(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4], ["Blue", "nir", "RED", "green"])
-        assert seen(path, model_info()) == [3, 4, 1]
+        assert band_values(path, model_info()) == [3, 4, 1]
 
-    def test_by_colour(self, tmp_path: Path) -> None:
+    def test_by_colour_interpretation(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [7, 8, 9, 255], photometric="RGB", alpha="yes")
-        assert seen(path, model_info()) == [7, 8, 9]
+        assert band_values(path, model_info()) == [7, 8, 9]
 
-    def test_by_number_where_the_file_has_the_bands_of_the_data_set(self, tmp_path: Path) -> None:
+    def test_by_number_if_the_file_has_the_bands_of_the_data_set(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4])
-        assert seen(path, model_info(image_bands=("blue", "green", "red", "nir"))) == [3, 2, 1]
+        assert band_values(path, model_info(image_bands=("blue", "green", "red", "nir"))) == [3, 2, 1]
 
-    def test_numbers_for_names_are_none(self, tmp_path: Path) -> None:
+    def test_placeholder_names_are_ignored(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [7, 8, 9], ["Band 1", "Band 2", "Band 3"], photometric="RGB")
-        assert seen(path, model_info()) == [7, 8, 9]
+        assert band_values(path, model_info()) == [7, 8, 9]
 
-    def test_names_say_more_than_colours(self, tmp_path: Path) -> None:
+    def test_names_win_over_colours(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [7, 8, 9], ["nir", "red", "green"], photometric="RGB")
-        with pytest.raises(LandsegError, match="say which they are by --bands"):
-            seen(path, model_info())
+        with pytest.raises(LandsegError, match="select them with --bands"):
+            band_values(path, model_info())
 
-    def test_as_asked(self, tmp_path: Path) -> None:
+    def test_as_requested(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4], ["B02", "B03", "B04", "B08"])
-        assert seen(path, model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
-        assert bands_seen(Scene("a", path), model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
-        assert seen(path, model_info(), ["1", "1", "1"]) == [1, 1, 1]
+        assert band_values(path, model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
+        assert selected_bands(InputScene("a", path), model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
+        assert band_values(path, model_info(), ["1", "1", "1"]) == [1, 1, 1]
 
     @pytest.mark.parametrize(
-        ("values", "names", "asked", "sentence"),
+        ("values", "names", "requested", "message"),
         [
-            ([1], [], [], "has 1 band(s) without names, and the model wants red, green, blue; choose another"),
+            ([1], [], [], "has 1 band(s) without names, but the model needs red, green, blue; choose another scene"),
             (
                 [1, 2, 3],
                 ["nir", "red", "green"],
                 [],
-                "has 3 band(s) (nir, red, green), and the model wants red, green, blue; "
-                "say which they are by --bands, such as --bands 3,2,1",
+                "has 3 band(s) (nir, red, green), but the model needs red, green, blue; "
+                "select them with --bands, for example --bands 3,2,1",
             ),
             (
                 [1, 2, 3, 4],
                 ["B02", "B03", "B04", "B08"],
                 [],
-                "has 4 band(s) (b02, b03, b04, b08), and the model wants red, green, blue; "
-                "say which they are by --bands, such as --bands 3,2,1",
+                "has 4 band(s) (b02, b03, b04, b08), but the model needs red, green, blue; "
+                "select them with --bands, for example --bands 3,2,1",
             ),
-            ([1, 2, 3], [], ["4", "1", "1"], "has no band '4', but 3 in all; correct --bands"),
-            ([1, 2], ["x", "y"], ["x", "y", "z"], "has no band 'z', but 2 in all: x, y; correct --bands"),
+            ([1, 2, 3], [], ["4", "1", "1"], "no band '4' among its 3 bands; correct --bands"),
+            ([1, 2], ["x", "y"], ["x", "y", "z"], "no band 'z' among its 2 bands (x, y); correct --bands"),
         ],
     )
     def test_refused(
-        self, tmp_path: Path, values: list[int], names: list[str], asked: list[str], sentence: str
+        self, tmp_path: Path, values: list[int], names: list[str], requested: list[str], message: str
     ) -> None:
         path = write(tmp_path / "a.tif", values, names)
         with pytest.raises(LandsegError) as error:
-            seen(path, model_info(), asked)
-        assert str(error.value) == f"{path}: {sentence}"
+            band_values(path, model_info(), requested)
+        assert str(error.value) == f"{path}: {message}"
 
-    def test_as_many_as_the_model_has(self, tmp_path: Path) -> None:
-        with pytest.raises(LandsegError, match="--bands: names 2, and the model wants 3: red, green, blue"):
-            seen(write(tmp_path / "a.tif", [1, 2, 3]), model_info(), ["1", "2"])
+    def test_wrong_number_of_bands(self, tmp_path: Path) -> None:
+        with pytest.raises(LandsegError, match="--bands: 2 bands given, but the model needs 3: red, green, blue"):
+            band_values(write(tmp_path / "a.tif", [1, 2, 3]), model_info(), ["1", "2"])
 
-    def test_a_palette_is_no_colour(self, tmp_path: Path) -> None:
+    def test_paletted_image_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
-        with rasterio.open(path, "w", "GTiff", 4, 4, 1, dtype="uint8", **PLACE) as target:
+        with rasterio.open(path, "w", "GTiff", 4, 4, 1, dtype="uint8", **GEOREFERENCE) as target:
             target.write_colormap(1, {0: (1, 2, 3)})
-        with pytest.raises(LandsegError, match="holds numbers of a palette"):
-            seen(path, model_info())
+        with pytest.raises(LandsegError, match="paletted image; convert it to RGB"):
+            band_values(path, model_info())
 
 
-def test_values_of_another_type_are_refused(tmp_path: Path) -> None:
+def test_other_data_type_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", [1, 2, 3], dtype="uint16")
-    assert seen(path, model_info(dtypes=("uint16",))) == [1, 2, 3]
+    assert band_values(path, model_info(dtypes=("uint16",))) == [1, 2, 3]
     with pytest.raises(LandsegError) as error:
-        seen(path, model_info())
+        band_values(path, model_info())
     assert str(error.value) == (
-        f"{path}: holds uint16, and the model was trained on uint8; convert it to the same scale and type of numbers"
+        f"{path}: has data type uint16, but the model was trained on uint8; convert it to the same data type and scale"
     )
 
 
 class TestLocations:
-    def test_are_named_after_their_files(self, tmp_path: Path) -> None:
+    def test_maps_are_named_after_files(self, tmp_path: Path) -> None:
         path = write(tmp_path / "north.tif", [1, 2, 3])
-        found = scenes([str(path), "https://a.example/b/south.tif?key=1", "/vsizip/a.zip/east.tif"], None)
+        found = find_scenes([str(path), "https://a.example/b/south.tif?key=1", "/vsizip/a.zip/east.tif"], None)
         assert [scene.name for scene in found] == ["north", "south", "east"]
 
-    def test_one_that_is_not_there(self) -> None:
+    def test_missing_file(self) -> None:
         with pytest.raises(LandsegError, match=r"^nowhere/a\.tif: not there; correct the path$"):
-            scenes(["nowhere/a.tif"], None)
+            find_scenes(["nowhere/a.tif"], None)
 
     @pytest.mark.parametrize(
         ("given", "name"),
@@ -146,42 +146,44 @@ class TestLocations:
             ("file:///over/south%20west.tif", "south_20west"),
         ],
     )
-    def test_what_is_no_path_is_named_in_plain_letters(self, given: str, name: str) -> None:
-        [scene] = scenes([given], None)
+    def test_map_names_of_other_locations_have_safe_characters(self, given: str, name: str) -> None:
+        [scene] = find_scenes([given], None)
         assert scene.name == name
 
-    def test_one_twice(self, tmp_path: Path) -> None:
+    def test_scene_given_twice(self, tmp_path: Path) -> None:
         path = str(write(tmp_path / "a.tif", [1, 2, 3]))
-        with pytest.raises(LandsegError, match=r"a\.tif: is named twice; name it once"):
-            scenes([path, path], None)
+        with pytest.raises(LandsegError, match=r"a\.tif: given twice; give it once"):
+            find_scenes([path, path], None)
 
-    def test_what_lies_within_a_file_is_left_to_gdal(self, tmp_path: Path) -> None:
+    def test_subdataset_is_opened_by_gdal(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [5, 6, 7], photometric="RGB")
-        assert seen(f"GTIFF_DIR:1:{path}", model_info()) == [5, 6, 7]
+        assert band_values(f"GTIFF_DIR:1:{path}", model_info()) == [5, 6, 7]
 
-    def test_a_folder(self, tmp_path: Path) -> None:
-        [scene] = scenes([str(tmp_path)], None)
+    def test_folder_is_refused(self, tmp_path: Path) -> None:
+        [scene] = find_scenes([str(tmp_path)], None)
         with pytest.raises(LandsegError, match=r"cannot be read as an image .*; name a raster that GDAL reads"):
-            opened_scene(scene, model_info()).__enter__()
+            open_scene(scene, model_info()).__enter__()
 
-    def test_one_that_control_points_place(self, tmp_path: Path) -> None:
+    def test_ground_control_points_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
         points = [GroundControlPoint(row, col, 20 + col / 1e4, 50 - row / 1e4) for row in (0, 20) for col in (0, 30)]
         with unplaced(), rasterio.open(path, "w", "GTiff", 30, 20, 3, dtype="uint8", photometric="RGB") as target:
             target.gcps = points, CRS.from_epsg(4326)
-        with pytest.raises(LandsegError, match="is placed by ground control points alone; warp it first, by gdalwarp"):
-            seen(path, model_info())
+        with pytest.raises(
+            LandsegError, match="georeferenced only by ground control points; warp it with gdalwarp first"
+        ):
+            band_values(path, model_info())
 
-    def test_a_value_without_data_that_the_data_set_had(self, tmp_path: Path) -> None:
+    def test_nodata_value_of_the_training_data_applies(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [0, 0, 0])
         for nodata, expected in ((0, False), (None, True), (7, True)):
-            with opened_scene(Scene("a", path), model_info(nodata=nodata)) as image:
+            with open_scene(InputScene("a", path), model_info(nodata=nodata)) as image:
                 _, present = image.read(Window(0, 0, 30, 20))
             assert (present is None or present.all()) == expected
 
-    def test_a_picture_without_a_place(self, tmp_path: Path) -> None:
+    def test_image_without_georeference(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.png", [5, 6, 7], driver="PNG", photometric="RGB", crs=None, transform=None)
-        with opened_scene(Scene("a", path), model_info()) as image:
+        with open_scene(InputScene("a", path), model_info()) as image:
             assert image.grid.crs is None
             assert image.read(Window(0, 0, 1, 1))[0].ravel().tolist() == [5, 6, 7]
 
@@ -189,39 +191,39 @@ class TestLocations:
 class TestServer:
     @pytest.fixture
     def cog(self, tmp_path: Path) -> bytes:
-        """A tiled GeoTIFF of noise, of which a part can be fetched."""
+        """A tiled GeoTIFF of noise, which allows range requests."""
         pixels = np.random.default_rng(0).integers(0, 255, (3, 1024, 1024), np.uint8)
         options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "photometric": "RGB"}
         with rasterio.open(
-            tmp_path / "a.tif", "w", "GTiff", 1024, 1024, 3, dtype="uint8", **PLACE, **options
+            tmp_path / "a.tif", "w", "GTiff", 1024, 1024, 3, dtype="uint8", **GEOREFERENCE, **options
         ) as target:
             target.write(pixels)
         return (tmp_path / "a.tif").read_bytes()
 
-    def test_only_what_is_looked_at_is_fetched(self, server: FileServer, cog: bytes) -> None:
+    def test_only_the_window_is_downloaded(self, server: FileServer, cog: bytes) -> None:
         server.add("/a.tif", cog)
-        [scene] = scenes([server.url("/a.tif")], None)
-        with opened_scene(scene, model_info()) as image:
+        [scene] = find_scenes([server.url("/a.tif")], None)
+        with open_scene(scene, model_info()) as image:
             assert image.read(Window(0, 0, 256, 256))[0].shape == (3, 256, 256)
-        spans = [of.removeprefix("bytes=").split("-") for of in server.ranges if of]
+        spans = [header.removeprefix("bytes=").split("-") for header in server.ranges if header]
         assert 0 < sum(int(last) - int(first) + 1 for first, last in spans) < len(cog) / 4
 
-    def test_a_server_that_is_busy_is_asked_again(self, server: FileServer, cog: bytes) -> None:
+    def test_busy_server_is_retried(self, server: FileServer, cog: bytes) -> None:
         server.add("/a.tif", cog).faults = iter([Status(503)])
-        [scene] = scenes([server.url("/a.tif")], None)
-        with opened_scene(scene, model_info()) as image:
+        [scene] = find_scenes([server.url("/a.tif")], None)
+        with open_scene(scene, model_info()) as image:
             assert image.grid.width == 1024
 
-    def test_one_that_is_not_there(self, server: FileServer) -> None:
-        [scene] = scenes([server.url("/a.tif")], None)
+    def test_missing_file(self, server: FileServer) -> None:
+        [scene] = find_scenes([server.url("/a.tif")], None)
         with pytest.raises(LandsegError, match=r"a\.tif: cannot be read as an image .*; correct the address, or try"):
-            opened_scene(scene, model_info()).__enter__()
+            open_scene(scene, model_info()).__enter__()
 
     @pytest.mark.parametrize("fault", [Cut(after=100), Status(404)])
-    def test_one_that_breaks_half_way(self, server: FileServer, cog: bytes, fault: Cut | Status) -> None:
+    def test_broken_download(self, server: FileServer, cog: bytes, fault: Cut | Status) -> None:
         file = server.add("/a.tif", cog)
-        [scene] = scenes([server.url("/a.tif")], None)
-        with opened_scene(scene, model_info()) as image:
+        [scene] = find_scenes([server.url("/a.tif")], None)
+        with open_scene(scene, model_info()) as image:
             image.read(Window(0, 0, 256, 256))
             file.faults = iter([fault] * 1000)
             with pytest.raises(
@@ -233,7 +235,7 @@ class TestServer:
 class TestSceneTable:
     @pytest.fixture
     def table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A data set whose scenes have a file a band."""
+        """A data set with one file per band."""
         monkeypatch.chdir(tmp_path)
         bands = {"band_files": {"red": "B04", "green": "B03", "blue": "B02"}}
         write_card(CARD.model_copy(update=bands), PATHS.table("card.json"))
@@ -244,81 +246,83 @@ class TestSceneTable:
         return tmp_path
 
     @pytest.mark.usefixtures("table")
-    def test_by_its_name(self) -> None:
-        [scene] = scenes(["one_2018"], "tiny")
-        with opened_scene(scene, model_info()) as image:
+    def test_scene_by_name(self) -> None:
+        [scene] = find_scenes(["one_2018"], "tiny")
+        with open_scene(scene, model_info()) as image:
             pixels, _ = image.read(Window(0, 0, 1, 1))
         assert (scene.name, pixels.ravel().tolist()) == ("one_2018", [4, 3, 2])
 
     @pytest.mark.usefixtures("table")
-    def test_its_files_and_bands(self) -> None:
-        [scene] = scenes(["one_2018"], "tiny")
+    def test_files_and_bands_of_a_scene(self) -> None:
+        [scene] = find_scenes(["one_2018"], "tiny")
         assert sorted(file.name for file in scene.files) == ["B02.tif", "B03.tif", "B04.tif"]
-        assert bands_seen(scene, model_info()) == ["red", "green", "blue"]
+        assert selected_bands(scene, model_info()) == ["red", "green", "blue"]
 
     @pytest.mark.usefixtures("table")
-    def test_one_that_it_has_not(self) -> None:
-        with pytest.raises(LandsegError, match=r"scenes\.csv: there is no scene 'two'; choose from its column scene"):
-            scenes(["two"], "tiny")
+    def test_unknown_scene(self) -> None:
+        with pytest.raises(LandsegError, match=r"scenes\.csv: no scene 'two'; choose a name from the column 'scene'"):
+            find_scenes(["two"], "tiny")
 
     @pytest.mark.usefixtures("table")
-    def test_a_model_of_other_classes(self) -> None:
-        [scene] = scenes(["one_2018"], "tiny")
+    def test_model_with_other_classes(self) -> None:
+        [scene] = find_scenes(["one_2018"], "tiny")
         with pytest.raises(LandsegError) as error:
-            opened_scene(scene, model_info(classes=CLASSES[:2], dataset="elsewhere")).__enter__()
+            open_scene(scene, model_info(classes=CLASSES[:2], dataset="elsewhere")).__enter__()
         assert str(error.value) == (
-            "one_2018: data set tiny has the classes field, wood, water, and the model was trained on field, wood "
-            "(elsewhere); name a model of the same classes"
+            "one_2018: data set tiny has the classes field, wood, water, but the model was trained on field, wood "
+            "(elsewhere); choose a model with the same classes"
         )
 
 
 class TestResampled:
-    def halves(self, path: Path, **profile: Any) -> Path:
-        """A picture of 40 x 60 px, left 0, right 200."""
+    def write_halves(self, path: Path, **profile: Any) -> Path:
+        """Write an image of 40 x 60 px: left half 0, right half 200."""
         pixels = np.zeros((3, 40, 60), np.uint8)
         pixels[:, :, 30:] = 200
         with (
             unplaced(),
-            rasterio.open(path, "w", "GTiff", 60, 40, 3, dtype="uint8", photometric="RGB", **PLACE | profile) as target,
+            rasterio.open(
+                path, "w", "GTiff", 60, 40, 3, dtype="uint8", photometric="RGB", **GEOREFERENCE | profile
+            ) as target,
         ):
             target.write(pixels)
         return path
 
-    def whole(self, path: Path, factor: float) -> tuple[Image, Any, Any]:
-        with opened_scene(Scene("a", path), model_info()) as image, image.resampled(factor) as sharpened:
-            grid = sharpened.grid
-            return *sharpened.read(Window(0, 0, grid.width, grid.height)), grid
+    def read_resampled(self, path: Path, factor: float) -> tuple[Image, Any, Any]:
+        with open_scene(InputScene("a", path), model_info()) as image, image.resampled(factor) as resampled:
+            grid = resampled.grid
+            return *resampled.read(Window(0, 0, grid.width, grid.height)), grid
 
     @pytest.mark.parametrize("factor", [0.5, 2, 4])
-    def test_same_ground_in_other_pixels(self, tmp_path: Path, factor: float) -> None:
-        pixels, present, grid = self.whole(self.halves(tmp_path / "a.tif"), factor)
+    def test_covers_the_same_extent(self, tmp_path: Path, factor: float) -> None:
+        pixels, present, grid = self.read_resampled(self.write_halves(tmp_path / "a.tif"), factor)
         width = round(60 / factor)
         assert (grid.height, grid.width) == (round(40 / factor), width)
-        assert grid.transform == PLACE["transform"] @ Affine.scale(factor)
+        assert grid.transform == GEOREFERENCE["transform"] @ Affine.scale(factor)
         assert present is None
         assert (pixels[:, :, : width // 2 - 1] == 0).all()
         assert (pixels[:, :, width // 2 + 1 :] == 200).all()
 
-    def test_no_data_stays_none(self, tmp_path: Path) -> None:
-        pixels, present, _ = self.whole(self.halves(tmp_path / "a.tif", nodata=0), 2)
+    def test_nodata_stays_nodata(self, tmp_path: Path) -> None:
+        pixels, present, _ = self.read_resampled(self.write_halves(tmp_path / "a.tif", nodata=0), 2)
         assert not present[:, :14].any()
         assert present[:, 16:].all()
         assert (pixels[:, :, 16:] == 200).all()
 
-    def test_an_alpha_band_says_where_data_are(self, tmp_path: Path) -> None:
+    def test_alpha_band_masks_data(self, tmp_path: Path) -> None:
         pixels = np.full((4, 40, 60), 200, np.uint8)
         pixels[3, :, :30] = 0
         path = tmp_path / "a.tif"
-        options = {"photometric": "RGB", "alpha": "yes", **PLACE}
+        options = {"photometric": "RGB", "alpha": "yes", **GEOREFERENCE}
         with rasterio.open(path, "w", "GTiff", 60, 40, 4, dtype="uint8", **options) as target:
             target.write(pixels)
-        _, present, _ = self.whole(path, 2)
+        _, present, _ = self.read_resampled(path, 2)
         assert not present[:, :14].any()
         assert present[:, 16:].all()
 
-    def test_without_a_crs_there_is_no_resolution(self, tmp_path: Path) -> None:
-        path = self.halves(tmp_path / "a.tif", crs=None, transform=None)
+    def test_without_a_crs_is_refused(self, tmp_path: Path) -> None:
+        path = self.write_halves(tmp_path / "a.tif", crs=None, transform=None)
         with pytest.raises(
             LandsegError, match="has no CRS, so it cannot be resampled; give it one, or leave --resample"
         ):
-            self.whole(path, 2)
+            self.read_resampled(path, 2)

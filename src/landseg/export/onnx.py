@@ -113,10 +113,11 @@ def _properties(info: ModelInfo) -> Mapping[str, str]:
     low, high = (f"{value:g}" for value in info.rendering.range)
     fixed = info.rendering.stretch == "fixed"
     span = f"{low} to {high}" if fixed else "the minimum to the maximum of each band"
+    stretch = f"map values that are not uint8 from {span} to 0 to 255, gamma {info.rendering.gamma:g}, before inference"
     return {
         "classes": ", ".join(f"{each.id} {each.name}" for each in info.classes),
         "bands": ", ".join(info.rendering.bands),
-        "stretch": f"values that are not uint8: {span} are mapped to 0 to 255, gamma {info.rendering.gamma:g}; not in the graph",
+        "stretch": stretch,
         "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of values from 0 to 1; applied in the graph",
         "std": f"{', '.join(f'{value:g}' for value in info.std)} of values from 0 to 1; applied in the graph",
         "gsd": "unknown" if info.gsd is None else f"{info.gsd:g} m",
