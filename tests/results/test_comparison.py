@@ -82,8 +82,8 @@ def test_the_interval_is_that_of_a_plain_loop(metric: str) -> None:
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
     of_class = metric.split(".")[1] if metric.startswith("per_class") else None
     held = 2 if of_class == "water" else 6
-    said = "scenes" if of_class is None else f"scenes with {of_class}"
-    assert (found.one, found.other, found.metric, found.units, found.unit_noun) == ("a", "b", metric, held, said)
+    noun = "scenes" if of_class is None else f"scenes with {of_class}"
+    assert (found.one, found.other, found.metric, found.units, found.unit_noun) == ("a", "b", metric, held, noun)
 
 
 def test_the_draws_are_those_of_the_scores_own_intervals() -> None:

@@ -70,7 +70,7 @@ class ScoreDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on the same side of zero as the difference."""
+        """Whether the interval excludes zero, on the side of the difference."""
         if self.value is None or self.low is None or self.high is None:
             return False
         return min(self.value, self.low) > 0 or max(self.value, self.high) < 0
