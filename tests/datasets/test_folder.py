@@ -20,7 +20,7 @@ from landseg.datasets.folder.fetch import matches
 from landseg.datasets.folder.params import FolderParams
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
-from landseg.tile.plan import plan
+from landseg.tile.plan import plan_tiles
 
 
 def fill(at: Path, *files: str) -> Path:
@@ -266,7 +266,7 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
             (tmp_path / "l" / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(multisource / source, tmp_path / "l" / source)
     fetched = fetch(tmp_path / "l", tmp_path / "raw", **MULTISOURCE)
-    tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
         counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
@@ -279,7 +279,7 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
 def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     fetched = fetch(multisource, tmp_path / "raw", **MULTISOURCE)
     assert len(fetched.scenes) == 110
-    tiles = pd.DataFrame(plan(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
         counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)

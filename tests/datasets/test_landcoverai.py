@@ -11,7 +11,7 @@ import rasterio
 from helpers.servers import Cut, FileServer
 from rasterio import Affine
 
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
 from landseg.core.tables import SCENE_COLUMNS
 from landseg.datasets.landcoverai import fetch as landcoverai
@@ -163,7 +163,7 @@ def test_card(tmp_path: Path, whole: dict[str, bytes]) -> None:
     card = fetch_local(tmp_path, whole).card
     assert (card.name, card.licence) == ("landcoverai", "CC-BY-NC-SA-4.0")
     assert card.bands == ("red", "green", "blue")
-    assert names(card.classes) == ["background", "building", "woodland", "water", "road"]
+    assert class_names(card.classes) == ["background", "building", "woodland", "water", "road"]
     assert [land_class.id for land_class in card.classes] == [0, 1, 2, 3, 4]
     assert (card.mask.values, card.background) == ("ids", "background")
 

@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from landseg.core.rendering import Rendering
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.landcoverai.fetch import CARD
-from landseg.tile.plan import plan
+from landseg.tile.plan import plan_tiles
 
 SCENES, TILES = 4, 50
 
@@ -36,7 +36,7 @@ def tiles(masks: Path) -> gpd.GeoDataFrame:
     names = sorted(path.stem for path in (masks / "masks").glob("*.tif"))
     files = [f"masks/{name}.tif" for name in names]
     scenes = scene_table({"scene": name, "image": file, "mask": file} for name, file in zip(names, files, strict=True))
-    return plan(scenes, masks, CARD.model_copy(update={"bands": ("grey",)}), 512, "drop")
+    return plan_tiles(scenes, masks, CARD.model_copy(update={"bands": ("grey",)}), 512, "drop")
 
 
 def test_the_plan_has_the_official_names(masks: Path, tiles: gpd.GeoDataFrame) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import rasterio
 
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
 from landseg.core.tables import SCENE_COLUMNS
 from landseg.datasets.sample import fetch as sample
@@ -64,7 +64,7 @@ def test_table_names_every_file_and_no_other(made: Made) -> None:
 
 def test_card_has_the_classes_of_landcoverai(made: Made) -> None:
     card = made.fetched.card
-    assert names(card.classes) == ["background", "building", "woodland", "water", "road"]
+    assert class_names(card.classes) == ["background", "building", "woodland", "water", "road"]
     assert [land_class.id for land_class in card.classes] == [0, 1, 2, 3, 4]
     assert (card.bands, card.mask.values, card.licence) == (("red", "green", "blue"), "ids", "CC0-1.0")
     assert (card.clouds.clear, card.clouds.nodata) == ((0,), 255)

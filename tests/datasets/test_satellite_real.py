@@ -18,14 +18,14 @@ from PIL import Image
 
 from landseg.convert.labels import LabelDecoder
 from landseg.core.classes import IGNORE, LandClass
-from landseg.core.data_card import Card, CloudLayer, MaskEncoding
+from landseg.core.data_card import DataCard, CloudEncoding, MaskEncoding
 from landseg.core.rendering import Rendering
 from landseg.core.tables import scene_table
 from landseg.filter.composite import write_composite
 from landseg.filter.select import select
-from landseg.raster.clouds import Coverage, Method, cloud_rule, coverage
-from landseg.raster.io import opened, read
-from landseg.tile.plan import plan
+from landseg.raster.clouds import CloudCoverage, CloudMethod, cloud_rule, cloud_coverage
+from landseg.raster.io import open_raster, read_pixels
+from landseg.tile.plan import plan_tiles
 
 NAMES = {
     "Water": (0, 0, 255),
@@ -38,7 +38,7 @@ NAMES = {
 }
 CLASSES = tuple(LandClass(id=n, name=name, color=color) for n, (name, color) in enumerate(NAMES.items(), 1))
 UNKNOWN = LandClass(id=0, name="Unknown", color=(0, 0, 0))
-CARD = Card(
+CARD = DataCard(
     name="landcovernet",
     title="LandCoverNet",
     licence="CC-BY-4.0",
@@ -46,7 +46,7 @@ CARD = Card(
     bands=("blue", "green", "red", "nir"),
     band_files={"blue": "B02", "green": "B03", "red": "B04", "nir": "B08"},
     mask=MaskEncoding(consensus_band=2),
-    clouds=CloudLayer(layers=("scl", "cld")),
+    clouds=CloudEncoding(layers=("scl", "cld")),
 )
 CLOUDY, CLEARER = "52UEA_08_20180720", "36N_00_20180101"
 # The second chip came with words for names; what the publisher calls them. Its number and date are ours.
@@ -68,7 +68,7 @@ def chips(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words, code in WORDS.items():
         shutil.copyfile(source / f"unnamed_36N/{words}.tif", raw / f"{CLEARER}/{CLEARER}_{code}_10m.tif")
     for scene in (CLOUDY, CLEARER):
-        with opened(raw / f"{scene}/{scene}_B04_10m.tif") as band:
+        with open_raster(raw / f"{scene}/{scene}_B04_10m.tif") as band:
             tif(raw / f"{scene}_label.tif", np.ones((256, 256), np.uint16), band.crs, band.transform)
     return raw
 
@@ -87,8 +87,8 @@ def table(scene: str) -> pd.DataFrame:
     )
 
 
-def covered(chips: Path, scene: str, method: Method, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> Coverage:
-    return coverage(chips, table(scene)["cloud"].iloc[0], cloud_rule(method, scl, cld, CARD.clouds))
+def covered(chips: Path, scene: str, method: CloudMethod, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> CloudCoverage:
+    return cloud_coverage(chips, table(scene)["cloud"].iloc[0], cloud_rule(method, scl, cld, CARD.clouds))
 
 
 # Scene classes of the 256 x 256 = 65536 px of each chip, counted once with NumPy:
@@ -109,9 +109,9 @@ def covered(chips: Path, scene: str, method: Method, scl: tuple[int, ...] = (3, 
         (CLEARER, "both", (3,), 6212 + 4060),
     ],
 )
-def test_cloud_shares(chips: Path, scene: str, method: Method, scl: tuple[int, ...], cloudy: int) -> None:
+def test_cloud_shares(chips: Path, scene: str, method: CloudMethod, scl: tuple[int, ...], cloudy: int) -> None:
     found = covered(chips, scene, method, scl)
-    assert found == Coverage(pixels=65536, nodata=0, cloudy=cloudy)
+    assert found == CloudCoverage(pixels=65536, nodata=0, cloudy=cloudy)
     assert found.cloud_share == cloudy / 65536
 
 
@@ -129,9 +129,9 @@ def members(archive: Path) -> dict[str, np.ndarray]:
         return {name: np.asarray(Image.open(io.BytesIO(bundle.read(name)))) for name in bundle.namelist()}
 
 
-def convert(raw: Path, scenes: pd.DataFrame, out: Path, of: Card, bands: Any, size: int, **more: Any) -> pd.DataFrame:
+def convert(raw: Path, scenes: pd.DataFrame, out: Path, of: DataCard, bands: Any, size: int, **more: Any) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
-    tiles = pd.DataFrame(plan(scenes, raw, of, size, "pad"))
+    tiles = pd.DataFrame(plan_tiles(scenes, raw, of, size, "pad"))
     return counted(tiles, raw, out, of, Rendering(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
 
 
@@ -151,8 +151,8 @@ def test_the_picture_is_the_fixed_rule(chips: Path, tmp_path: Path, scene: str, 
 def test_a_composite_of_one_date(chips: Path, tmp_path: Path) -> None:
     """It is that date, without its clouds."""
     write_composite(table(CLEARER), chips, tmp_path / "c.tif", cloud_rule("scl", (3, 8, 9, 10), 50, CARD.clouds), CARD)
-    with opened(tmp_path / "c.tif") as source:
-        pixels = read(source)
+    with open_raster(tmp_path / "c.tif") as source:
+        pixels = read_pixels(source)
         assert source.descriptions == CARD.bands
         assert source.nodata == 0
     files = chips / CLEARER
@@ -164,9 +164,9 @@ def test_a_composite_of_one_date(chips: Path, tmp_path: Path) -> None:
 
 
 def ids(label: Path, classes: tuple[LandClass, ...], min_consensus: int = 0) -> np.ndarray:
-    with opened(label) as source:
+    with open_raster(label) as source:
         decoder = LabelDecoder(source, CARD.mask, classes, min_consensus)
-        return decoder(read(source, None, decoder.bands))
+        return decoder(read_pixels(source, None, decoder.bands))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Which chips and dates are fetched, and what is said where that cannot be."""
+"""Selection and download of chips, from every source."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,27 +11,25 @@ import pytest
 import rasterio
 from helpers.mlhub_server import Flaws, MLHubServer
 from helpers.s3_server import S3Server
-from helpers.satellite import Chip, coop_ghana, coop_landcovernet, ghana, hub_landcovernet, landcovernet
-from helpers.servers import Cut, FileServer, Status
+from helpers.satellite import Chip, coop_landcovernet, hub_landcovernet, landcovernet
+from helpers.servers import Cut, Status
+from rasterio.warp import transform_bounds
 
 from landseg.core.errors import LandsegError
-from landseg.core.tables import FILE_COLUMNS, SCENE_COLUMNS, SPLITS
-from landseg.datasets.ghana import fetch as ghana_set
-from landseg.datasets.ghana.params import GhanaParams
+from landseg.core.tables import FILE_COLUMNS, SCENE_COLUMNS
 from landseg.datasets.landcovernet import fetch as landcovernet_set
 from landseg.datasets.landcovernet.params import LandCoverNetParams
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
-from landseg.raster.io import opened
 
-SKY = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-07-04": 0.12, "2018-08-03": 0.0, "2018-10-12": 0.3}
+CLOUD_SHARES = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-07-04": 0.12, "2018-08-03": 0.0, "2018-10-12": 0.3}
 NAMES = ("31PWT_03", "31PWT_14", "35LMC_07", "36NZH_00")
 CLOUDS, BANDS = ("SCL", "CLD"), ("B02", "B03", "B04")
 
 
 @pytest.fixture(scope="module")
 def chips() -> list[Chip]:
-    return [landcovernet(name, SKY, size=32, seed=n) for n, name in enumerate(NAMES)]
+    return [landcovernet(name, CLOUD_SHARES, size=32, seed=n) for n, name in enumerate(NAMES)]
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def use(server: MLHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def local(chips: list[Chip], tmp_path: Path) -> Path:
-    """The chips in a folder: two as MLHub lays them out, two as Source Cooperative does."""
+    """Chips in a folder: two in the layout of MLHub, two in that of Source Cooperative."""
     folder = tmp_path / "local"
     for n, chip in enumerate(chips):
         if n % 2:
@@ -94,7 +92,7 @@ def from_hub(folder: Path, **changes: Any) -> RawDataset:
     return fetch(folder, {"source": "mlhub"}, **changes)
 
 
-# What is chosen
+# Selection
 
 
 def test_clear_dates_first(coop: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +101,7 @@ def test_clear_dates_first(coop: S3Server, tmp_path: Path, capsys: pytest.Captur
     assert fetched.scenes["date"].tolist() == ["2018-04-05", "2018-08-03"] * 4  # 0.05 and 0.0 under clouds
     assert fetched.scenes["location"].tolist() == np.repeat(NAMES, 2).tolist()
     assert fetched.scenes["group"].tolist() == ["31PWT"] * 4 + ["35LMC"] * 2 + ["36NZH"] * 2
-    # Of dates that were not chosen, the layer by which they were ranked came, and nothing else.
+    # Of dates that were not chosen, only the layer for ranking was fetched.
     asked = [re.search(r"_(\d{8})_(\w+)_10m\.tif$", key) for key in coop.fetched("radiantearth")]
     assets = pd.Series([match[2] for match in asked if match]).value_counts().to_dict()
     assert assets == {"SCL": 4 * 5, "CLD": 4 * 2, **dict.fromkeys(BANDS, 4 * 2)}
@@ -112,7 +110,7 @@ def test_clear_dates_first(coop: S3Server, tmp_path: Path, capsys: pytest.Captur
     assert re.match(r"to fetch: 32 files, .* kB: bands of the 8 clearest dates of 4 chips$", second)
 
 
-def test_all_sources_end_in_the_same_scenes_and_files(
+def test_all_sources_give_the_same_scenes_and_files(
     coop: S3Server, hub: MLHubServer, local: Path, tmp_path: Path
 ) -> None:
     def files(name: str) -> dict[str, bytes]:
@@ -174,15 +172,15 @@ def test_chips_by_name_dates_and_bands(hub: MLHubServer, tmp_path: Path) -> None
 
 
 def test_dates_spread_over_quarters(coop: S3Server, tmp_path: Path) -> None:
-    """Of the five dates, the clearest of each quarter: the third has two."""
+    """The clearest date of each quarter; the third quarter has two dates."""
     fetched = from_coop(coop, tmp_path, chips=["31PWT_03"], dates_per_chip=3, dates_per_quarter=1)
     assert fetched.scenes["date"].tolist() == ["2018-04-05", "2018-08-03", "2018-10-12"]
     both = from_coop(coop, tmp_path / "both", chips=["31PWT_03"], dates_per_chip=3, dates_per_quarter=2)
     assert both.scenes["date"].tolist() == ["2018-04-05", "2018-07-04", "2018-08-03"]
 
 
-def test_a_folder_may_hold_several_regions(local: Path, tmp_path: Path) -> None:
-    for key, body in coop_landcovernet(landcovernet("33TUM_01", SKY, size=32), region="eu"):
+def test_a_folder_may_contain_several_regions(local: Path, tmp_path: Path) -> None:
+    for key, body in coop_landcovernet(landcovernet("33TUM_01", CLOUD_SHARES, size=32), region="eu"):
         (local / key).parent.mkdir(parents=True, exist_ok=True)
         (local / key).write_bytes(body)
     download = {"source": "local", "folder": local}
@@ -190,7 +188,7 @@ def test_a_folder_may_hold_several_regions(local: Path, tmp_path: Path) -> None:
     assert set(fetch(tmp_path / "eu", download, region="eu").scenes["location"]) == {"33TUM_01"}
 
 
-def test_what_is_here_does_not_count_as_to_be_fetched(
+def test_existing_files_do_not_count_as_to_be_fetched(
     coop: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from_coop(coop, tmp_path / "a", chips=list(NAMES[:3]))
@@ -198,29 +196,29 @@ def test_what_is_here_does_not_count_as_to_be_fetched(
     capsys.readouterr()
     from_coop(coop, tmp_path / "a")
     first, second = capsys.readouterr().out.splitlines()
-    # The fourth chip: a label and five layers; then another layer and three bands of each of its two dates.
+    # The fourth chip: a label and five layers; then one more layer and three bands for each of two dates.
     assert re.match(r"to fetch: 6 files, .*; then at most 8 files, ", first)
     assert second.startswith("to fetch: 8 files, ")
 
 
 @pytest.mark.parametrize("source", ["coop", "hub", "local"])
 def test_bounding_box(source: str, coop: S3Server, hub: MLHubServer, local: Path, tmp_path: Path) -> None:
-    """The chips lie at 4.52 degrees north, in their zones' west; those in the catalog all have one invented box."""
+    """The chips are at 4.52 degrees north, in the west of their zones; those in the catalog share one invented box."""
     with rasterio.open(next(local.rglob("36NZH_00_2018_LC_10m.tif"))) as label:
-        west, south, east, north = rasterio.warp.transform_bounds(label.crs, "EPSG:4326", *label.bounds)
+        west, south, east, north = transform_bounds(label.crs, "EPSG:4326", *label.bounds)
     around = [west - 0.01, south, east, north]
     if source == "coop":
         assert from_coop(coop, tmp_path, bbox=around).scenes["location"].unique().tolist() == ["36NZH_00"]
     elif source == "hub":
         assert len(from_hub(tmp_path, bbox=[37.0, 10.0, 38.0, 11.0]).scenes) == 8
-        with pytest.raises(LandsegError, match=r"dataset\.bbox = .*: no chip of .* is in it; widen it"):
+        with pytest.raises(LandsegError, match=r"dataset\.bbox = .*: no chip of .* intersects it; enlarge it"):
             from_hub(tmp_path, bbox=around)
     else:
         fetched = fetch(tmp_path, {"source": "local", "folder": local}, bbox=around)
         assert fetched.scenes["location"].unique().tolist() == ["36NZH_00"]
 
 
-def test_your_own_files_are_copied(local: Path, tmp_path: Path) -> None:
+def test_local_files_are_copied(local: Path, tmp_path: Path) -> None:
     fetch(tmp_path, {"source": "local", "folder": local})
     copied = tmp_path / "raw/31PWT/03/31PWT_03_2018_LC_10m.tif"
     original = next(local.rglob("*_labels_31PWT_03/labels.tif"))
@@ -228,18 +226,7 @@ def test_your_own_files_are_copied(local: Path, tmp_path: Path) -> None:
     assert not copied.samefile(original)
 
 
-def test_unknown_is_a_class_where_it_is_to_be_scored() -> None:
-    plain = {"name": "landcovernet", "region": "eu", "chips": 1, "seed": 0, "dates": ["2018-01-01"] * 2}
-    plain |= {"dates_per_chip": 1, "bands": ["red"]}
-    card = landcovernet_set.card(LandCoverNetParams.model_validate(plain))
-    assert [each.id for each in card.classes] == [1, 2, 3, 4, 5, 6, 7]
-    assert card.mask.ignore == (0,)
-    scored = landcovernet_set.card(LandCoverNetParams.model_validate(plain | {"score_unknown": True}))
-    assert [each.id for each in scored.classes] == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert scored.mask.ignore == ()
-
-
-# What is refused
+# Errors
 
 
 def refused(way: Callable[..., RawDataset], *where: Any, **changes: Any) -> str:
@@ -253,8 +240,8 @@ def refused(way: Callable[..., RawDataset], *where: Any, **changes: Any) -> str:
 
 def test_too_much_is_refused_before_anything_is_fetched(coop: S3Server, tmp_path: Path) -> None:
     message = refused(from_coop, coop, tmp_path, max_gb=0.00001)
-    assert message.startswith("params.yaml: download.max_gb = 1e-05: up to 6.96e-05 GB would be fetched; set it to")
-    assert " 0.01, or take fewer dataset.chips" in message
+    assert message.startswith("download.max_gb = 1e-05: up to 6.96e-05 GB to fetch; set it to")
+    assert " 0.01, or reduce dataset.chips" in message
     assert coop.fetched("radiantearth") == []
 
 
@@ -263,48 +250,46 @@ def test_unknown_chip_with_the_nearest(coop: S3Server, tmp_path: Path) -> None:
     assert message.endswith("has no chip '31PWT_13'; did you mean 31PWT_14?")
 
 
-def test_nothing_there(coop: S3Server, tmp_path: Path) -> None:
+def test_empty_source(coop: S3Server, tmp_path: Path) -> None:
     message = refused(from_coop, coop, tmp_path, region="eu")
-    assert re.search(r"landcovernet_eu/data/v1\.0/2018/: holds no labelled chip; check download\.source", message)
+    assert re.search(r"landcovernet_eu/data/v1\.0/2018/: no labelled chips found; check download\.source", message)
     message = refused(lambda folder: fetch(folder, {"source": "local", "folder": tmp_path / "no"}), tmp_path)
-    assert message == f"download.folder = {tmp_path}/no: is not there; name the folder that holds the files"
+    assert message == f"download.folder = {tmp_path}/no: folder not found; set it to the folder with the files"
 
 
-def test_a_label_without_imagery(coop: S3Server, tmp_path: Path) -> None:
+def test_a_label_without_images(coop: S3Server, tmp_path: Path) -> None:
     message = refused(from_coop, coop, tmp_path, dates=["2018-11-01", "2018-12-31"])
     assert message == (
-        "chip 31PWT_03: has a label but no image from 2018-11-01 to 2018-12-31 (its 5 images are of other dates); "
-        "change dataset.dates, or name the chips to take in dataset.chips"
+        "chip 31PWT_03: no image from 2018-11-01 to 2018-12-31 (its 5 images have other dates); "
+        "change dataset.dates, or list the chips to use in dataset.chips"
     )
-    for key, _ in coop_landcovernet(landcovernet("31PWT_03", SKY, size=8)):
+    for key, _ in coop_landcovernet(landcovernet("31PWT_03", CLOUD_SHARES, size=8)):
         if "/S2/" in key:
             coop.remove("radiantearth", key)
-    assert "(the source has none of it)" in refused(from_coop, coop, tmp_path)
+    assert "(the source has no images of it)" in refused(from_coop, coop, tmp_path)
 
 
 def test_an_image_without_a_label_or_a_band(coop: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03"
-    # An image that lacks a file is left out; where no other is there, that is an error.
+    # Images with missing files are skipped; a chip without a complete image is an error.
     coop.remove("radiantearth", f"{root}/S2/31PWT_03_20180803/31PWT_03_20180803_B03_10m.tif")
     fetched = from_coop(coop, tmp_path / "most")
     assert fetched.scenes["date"].tolist()[:3] == ["2018-04-05", "2018-07-04", "2018-04-05"]
-    assert "left out for lack of files: 1, such as 31PWT_03 of 2018-08-03 without B03\n" in capsys.readouterr().out
+    assert "skipped images with missing files: 1, such as 31PWT_03 of 2018-08-03 (no B03)\n" in capsys.readouterr().out
     message = refused(from_coop, coop, tmp_path, dates=["2018-08-01", "2018-08-31"])
-    assert message.startswith("chip 31PWT_03: none of its images has all files, such as 31PWT_03 of 2018-08-03 without")
+    assert message.startswith("chip 31PWT_03: every image lacks files, such as 31PWT_03 of 2018-08-03 (no B03)")
     coop.remove("radiantearth", f"{root}/31PWT_03_2018_LC_10m.tif")
-    assert "chip 31PWT_03: has images but no label; " in refused(from_coop, coop, tmp_path)
+    assert "chip 31PWT_03: images without a label; " in refused(from_coop, coop, tmp_path)
 
 
 def test_an_item_without_source_links(chips: list[Chip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with MLHubServer("ref_landcovernet_af_v1", hub_landcovernet(chips[0]), Flaws(links=False)) as server:
         use(server, monkeypatch)
         message = refused(from_hub, tmp_path)
-    assert message.startswith(
-        "STAC item ref_landcovernet_af_v1_labels_31PWT_03: has no links to its images (rel=source)"
-    )
+    assert message.startswith("STAC item ref_landcovernet_af_v1_labels_31PWT_03: no links to its images (rel=source)")
 
 
-def test_a_file_that_cannot_be_had(coop: S3Server, hub: MLHubServer, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_fetched(coop: S3Server, hub: MLHubServer, tmp_path: Path) -> None:
     key = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03/31PWT_03_2018_LC_10m.tif"
     coop.faults("radiantearth", key, [Status(404)] * 9)
     assert f"{key}: the server returned 404" in refused(from_coop, coop, tmp_path)
@@ -312,91 +297,3 @@ def test_a_file_that_cannot_be_had(coop: S3Server, hub: MLHubServer, tmp_path: P
         [Cut(after=100), Status(403)]
     )
     assert "labels_31PWT_03/labels.tif: the server returned 403" in refused(from_hub, tmp_path)
-
-
-# Ghana
-
-
-@pytest.fixture
-def fields() -> Iterator[S3Server]:
-    with S3Server() as server:
-        for n in range(5):
-            for key, body in coop_ghana(ghana(f"00{n}061", SKY, size=32, seed=n)):
-                server.put("stanford", key, body)
-        yield server
-
-
-def from_fields(server: S3Server, folder: Path, **changes: Any) -> RawDataset:
-    dataset = {
-        "name": "ghana", "chips": None, "seed": 0, "dates": ["2018-01-01", "2018-12-31"], "dates_per_chip": 2,
-        "lists": None,
-    }  # fmt: skip
-    download = {"folder": folder / "lists", "url": server.endpoint, "timeout": 5, "attempts": 2}
-    return ghana_set.fetch(
-        GhanaParams.model_validate(dataset | changes),
-        DownloadParams.model_validate(download),
-        folder / "raw",
-        folder / "state",
-        workers=2,
-    )
-
-
-def test_ghana(fields: S3Server, tmp_path: Path) -> None:
-    fetched = from_fields(fields, tmp_path)
-    assert fetched.scenes["date"].tolist() == ["2018-04-05", "2018-08-03"] * 5
-    assert (fetched.scenes["group"] == "").all()
-    assert fetched.scenes["archive"].unique().tolist() == [f"ghana_00{n}" for n in range(5)]
-    assert fetched.official.empty
-    assert fetched.card.bands[:3] == ("blue", "green", "red")
-    with opened(tmp_path / "raw" / fetched.scenes["mask"][0]) as label:
-        assert label.dtypes == ("float64",)
-
-
-def test_ghana_draws_from_the_published_lists(fields: S3Server, tmp_path: Path) -> None:
-    with FileServer() as server:
-        server.add("/lists/ghana_train.txt", b"001061\n003061\n009999\n")
-        server.add("/lists/ghana_val.txt", b"000061\n")
-        server.add("/lists/ghana_test.txt", b"004061\n")
-        fetched = from_fields(fields, tmp_path, lists=server.url("/lists/"))
-        assert fetched.scenes["location"].unique().tolist() == ["000061", "001061", "003061", "004061"]
-        assert fetched.official.to_numpy().tolist() == [
-            ["001061", "train"], ["003061", "train"], ["009999", "train"], ["000061", "val"], ["004061", "test"],
-        ]  # fmt: skip
-        server.add("/lists/ghana_val.txt", b"000061\n002061\n")
-        (tmp_path / "raw").rename(tmp_path / "before")
-        assert "002061" in set(from_fields(fields, tmp_path, lists=server.url("/lists/")).official["location"])
-        server.add("/lists/ghana_val.txt", b"000061\n12\n")
-        message = refused(from_fields, fields, tmp_path / "other", lists=server.url("/lists/"))
-        assert message.endswith("ghana_val.txt: line 2: '12' is not an id of six digits; correct dataset.lists")
-
-
-def test_ghana_lists_from_the_local_folder(fields: S3Server, tmp_path: Path) -> None:
-    (tmp_path / "lists").mkdir()
-    for part, name in {"train": "000061", "val": "001061", "test": "002061"}.items():
-        (tmp_path / f"lists/ghana_{part}.txt").write_text(f"{name}\r\n")
-    assert from_fields(fields, tmp_path).official["location"].tolist() == ["000061", "001061", "002061"]
-
-
-def test_the_published_lists(real_data: Path) -> None:
-    """As published they have no line end after the last id, so `wc -l` counts one less in each."""
-    ids = {part: ghana_set._ids(real_data / f"ghana/ghana_{part}.txt") for part in SPLITS}
-    assert {part: len(of) for part, of in ids.items()} == {"train": 2260, "val": 298, "test": 323}
-    assert len({name for of in ids.values() for name in of}) == 2881
-
-
-@pytest.mark.parametrize(
-    ("key", "parsed"),
-    [
-        ("su_african_crops_ghana_source_s2_000061_2016_05_09/source.tif", ("000061", "2016-05-09", "source")),
-        ("su_african_crops_ghana_source_s2_000061_2016_05_09/cloudmask.tif", ("000061", "2016-05-09", "cloudmask")),
-        ("su_african_crops_ghana_labels_000061/labels.tif", ("000061", None, "label")),
-        ("s2/s2_ghana_000061/s2_ghana_000061_2016_05_09.tif", ("000061", "2016-05-09", "source")),
-        ("s2/s2_ghana_000061/s2_ghana_000061_20160509_mask.tif", ("000061", "2016-05-09", "cloudmask")),
-        ("s2/s2_ghana_000061_2016_05_09_cloudmask.tif", ("000061", "2016-05-09", "cloudmask")),
-        ("truth/truth_ghana_000061/truth_ghana_000061_label.tif", ("000061", None, "label")),
-        ("s1/s1_ghana_000061/s1_ghana_000061_2016_05_09.tif", None),
-        ("s2/s2_ghana_000061/stac.json", None),
-    ],
-)
-def test_names_of_files_in_ghana(key: str, parsed: tuple[str, str | None, str] | None) -> None:
-    assert ghana_set.parse(key) == parsed

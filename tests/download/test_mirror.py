@@ -214,9 +214,7 @@ class TestBreaks:
         assert len(server.requests) == 1
         assert mirror(folder).missing([remote]) == [remote]
 
-    def test_complete_files_stay_after_the_first_failure(
-        self, server: FileServer, folder: Path
-    ) -> None:
+    def test_complete_files_stay_after_the_first_failure(self, server: FileServer, folder: Path) -> None:
         remotes = several(server, 40)
         server.files["/s2/05.tif"].faults = iter([Status(404)])
         with pytest.raises(LandsegError, match=r"05\.tif"):

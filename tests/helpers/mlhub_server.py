@@ -1,4 +1,4 @@
-"""A Radiant MLHub of our own, as its client 0.5.5 wants it, which can be told to misbehave."""
+"""A local server with the API of Radiant MLHub, as its client 0.5.5 expects it, with injected faults."""
 
 import gzip
 import hashlib
@@ -18,29 +18,29 @@ BOX = (37.2165, 10.0585, 37.2400, 10.0817)  # degrees
 
 @dataclass(frozen=True)
 class StacItem:
-    """An item of the catalog: where it stands, and the files that it offers by their names, `labels.tif`."""
+    """An item of the catalog, with its files by name (`labels.tif`)."""
 
     collection: str
     id: str
     date: str  # YYYY-MM-DD
     assets: dict[str, bytes]
-    #: (collection, id) of the items that it was made from.
+    #: (collection, id) of the items that it was derived from.
     sources: Sequence[tuple[str, str]] = ()
     bbox: tuple[float, ...] = BOX
 
 
 @dataclass(frozen=True)
 class Flaws:
-    """What is odd about a catalog."""
+    """Deviations of a catalog from the usual."""
 
-    #: False: items do not say what they were made from.
+    #: False: items have no links to their sources.
     links: bool = True
-    #: True: assets have relative addresses; with `self_link`, an absolute link says to what.
+    #: True: assets have relative URLs; with `self_link`, items have an absolute link to themselves.
     relative: bool = False
     self_link: bool = False
     #: True: assets carry their size and SHA-256.
     checksums: bool = False
-    #: Further members of the archive, evil ones, too, by name.
+    #: Further members of the archive by name.
     members: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ NONE = Flaws()
 
 
 class MLHubServer(FileServer):
-    """Serve one data set: API below `/mlhub/v1/`, catalog and assets below `/blobs/`, which want no key.
+    """Serve one data set: API below `/mlhub/v1/`; catalog and assets below `/blobs/`, without a key.
 
     >>> items = [StacItem("labels", "labels_1", "2018-07-01", {"labels.tif": b"..."}, [("source", "source_1")]),
     ...          StacItem("source", "source_1", "2018-01-02", {"B02.tif": b"..."})]
@@ -70,10 +70,10 @@ class MLHubServer(FileServer):
 
         Args:
             dataset: id of the data set.
-            items: what is in it.
-            flaws: what is odd about it.
-            key: the API key that counts.
-            others: ids of further data sets that the server claims to have.
+            items: items of the catalog.
+            flaws: deviations of the catalog.
+            key: the valid API key.
+            others: ids of further datasets in listings.
         """
         super().__init__()
         self.key, self.dataset, self._flaws = key, dataset, flaws
@@ -100,19 +100,19 @@ class MLHubServer(FileServer):
 
     @property
     def root(self) -> str:
-        """What MLHUB_ROOT_URL should be."""
+        """The value for MLHUB_ROOT_URL."""
         return self.url("/mlhub/v1/")
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a process, or the stage that it starts, finds this server."""
+        """Return the environment variables that point to this server."""
         return {"MLHUB_ROOT_URL": self.root, "MLHUB_API_KEY": self.key or "", "NO_PROXY": "127.0.0.1"}
 
     def asset(self, collection: str, item: str, name: str) -> File:
-        """Return the file behind an asset, to be changed or given faults."""
+        """Return the file of an asset, to change it or to inject faults."""
         return self.files[self._blob(collection, item, name)]
 
     def fetched(self) -> list[str]:
-        """Return which assets were asked for by GET, as `<collection>/<item>/<name>`, in order."""
+        """Return the assets requested by GET, as `<collection>/<item>/<name>`, in order."""
         stem = f"/blobs/{self.dataset}/"
         return [asked.path.removeprefix(stem) for asked in self.requests
                 if asked.method == "GET" and asked.path.startswith(stem)]  # fmt: skip
@@ -142,7 +142,7 @@ class MLHubServer(FileServer):
         return gzip.compress(packed.getvalue() + padding, compresslevel=1, mtime=0)
 
     def _feature(self, item: StacItem) -> dict[str, Any]:
-        """Return the item in the form of LandCoverNet's own."""
+        """Return the item in the form of those of LandCoverNet."""
         west, south, east, north = item.bbox
         ring = [[west, south], [west, north], [east, north], [east, south], [west, south]]
         own = self.url(self._blob(item.collection, item.id, "stac.json")) if self._flaws.self_link else "stac.json"

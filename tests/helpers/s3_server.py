@@ -1,4 +1,4 @@
-"""An S3 of our own (moto's), on 127.0.0.1, which can be told to misbehave."""
+"""A local S3 server (moto) with injected faults."""
 
 import itertools
 import threading
@@ -15,7 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 
 class S3Server:
-    """Serve buckets, path-style, while the `with` block lasts; there is one such server a process at a time.
+    """Serve buckets, path-style, while the `with` block lasts; one server per process at a time.
 
     >>> with S3Server() as server:
     ...     server.put("radiantearth", "landcovernet/a.tif", b"...")
@@ -47,11 +47,11 @@ class S3Server:
 
     @property
     def endpoint(self) -> str:
-        """What download.url should be."""
+        """The value for download.url."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
-        """Store an object; the bucket is made if need be."""
+        """Store an object; the bucket is created if missing."""
         backend = _backend()
         if bucket not in backend.buckets:
             backend.create_bucket(bucket, "us-east-1")
@@ -62,11 +62,11 @@ class S3Server:
         _backend().delete_object(bucket, key)
 
     def faults(self, bucket: str, key: str, faults: Iterable[Fault]) -> None:
-        """Misbehave when an object, or with the key "" a listing, is asked for; one fault is used up per request."""
+        """Inject faults for an object, or for listings with the key ""; one fault per request."""
         self._faults[f"/{bucket}/{quote(key)}".rstrip("/")] = iter(faults)
 
     def fetched(self, bucket: str) -> list[str]:
-        """Return the keys that were asked for by GET, in order, quoted as in addresses."""
+        """Return the keys requested by GET, in order, quoted as in URLs."""
         stem = f"/{bucket}/"
         paths = [asked.path.partition("?")[0] for asked in self.requests if asked.method == "GET"]
         return [path.removeprefix(stem) for path in paths if path.startswith(stem) and path != stem]

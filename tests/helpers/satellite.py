@@ -1,7 +1,7 @@
-"""Chips in the shape of LandCoverNet and of Crop Type in Ghana: invented land under real weather's habits.
+"""Generated chips in the layout of LandCoverNet and of Crop Type in Ghana.
 
-A chip is a label and some dates. Every class has a spectrum and a season of its own; clouds, their shadows
-and an unmarked veil around them come and go. Which pixel is what on which date follows from seeds alone.
+A chip is a label and several dates. Every class has its own spectrum and season; each date has clouds, their shadows,
+and thin cloud around them that no layer marks. All pixels follow from seeds.
 """
 
 import warnings
@@ -34,12 +34,12 @@ SPECTRA = np.array(
     ],
     np.float32,
 )
-#: How far each class swings over a year: fields green up and are bare again.
+#: Seasonal amplitude of each class.
 SEASON = np.array([0, 0.05, 0.02, 0.05, 0.05, 0.1, 0.35, 0.2], np.float32)
 #: Sentinel-2's scene classes of the land classes: 4 vegetation, 5 bare, 6 water, 11 snow.
 SCENE_CLASS = np.array([5, 6, 5, 5, 11, 4, 4, 4], np.uint8)
 CODES = ("B02", "B03", "B04", "B08")
-#: Where the spectra's bands lie among the ten of Ghana's files.
+#: Positions of the bands of the spectra among the ten of Ghana's files.
 GHANA_BANDS = (0, 1, 2, 6)
 
 
@@ -54,21 +54,21 @@ class Sight:
     cld: Array
 
 
-def tif(pixels: Array, place: Affine | None = None, crs: str | None = None, **options: Any) -> bytes:
+def tif(pixels: Array, transform: Affine | None = None, crs: str | None = None, **options: Any) -> bytes:
     """Return (bands, H, W) or (H, W) as the bytes of a GeoTIFF."""
     bands = pixels[None] if pixels.ndim == 2 else pixels
     count, height, width = bands.shape
     shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
-    where = {"crs": crs, "transform": place} if place else {}
+    georeference = {"crs": crs, "transform": transform} if transform else {}
     with warnings.catch_warnings(), MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with memory.open(driver="GTiff", compress="deflate", **shape, **where, **options) as raster:
+        with memory.open(driver="GTiff", compress="deflate", **shape, **georeference, **options) as raster:
             raster.write(bands)
         return bytes(memory.read())
 
 
 def land(seed: int, size: int, classes: Sequence[int]) -> Array:
-    """Return class ids (H, W) in patches, a few pixels of class 0 among them."""
+    """Return class ids (H, W) in patches, with a few pixels of class 0."""
     rng = np.random.default_rng(seed)
     rough = rng.standard_normal((6, 6, len(classes))).astype(np.float32)
     ids: Array = np.array(classes)[cv2.resize(rough, (size, size), interpolation=cv2.INTER_CUBIC).argmax(axis=2)]
@@ -83,10 +83,10 @@ def agreed(ids: Array) -> Array:
 
 
 def sight(ids: Array, day: str, cloud: float, seed: int) -> Sight:
-    """Return land as it looks on a date (YYYY-MM-DD) under clouds over a share of it.
+    """Return the land on a date (YYYY-MM-DD) with a share under clouds.
 
-    The shadows lie a few pixels beside the clouds. Around a cloud is a veil that no layer marks. Light and haze differ
-    from date to date, as they do after atmospheric correction.
+    Shadows are a few pixels beside the clouds. Thin cloud around a cloud is in no layer. Light and haze differ between
+    dates, as they do after atmospheric correction.
     """
     rng = np.random.default_rng((seed, int(day.replace("-", ""))))
     season = np.cos(2 * np.pi * (int(day[5:7]) - 1) / 12)
@@ -126,23 +126,23 @@ def landcovernet(
         dates: the cloud share of each date.
         size: height and width, px.
         seed: seed of land and weather.
-        label: a real label raster, (2, H, W): class and consensus; None: one is invented.
+        label: a real label raster, (2, H, W): class and consensus; None: a generated one.
     """
     if label is None:
         ids = land(seed, size, (1, 3, 5, 6))
         label = np.stack([ids, np.where(ids == 0, 0, agreed(ids))]).astype(np.uint16)
     west, south = 300_000 + 10_000 * int(name[6:]), 500_000
-    place = {"location": Affine(10, 0, west, 0, -10, south), "crs": f"EPSG:326{name[:2]}"}
+    grid = {"transform": Affine(10, 0, west, 0, -10, south), "crs": f"EPSG:326{name[:2]}"}
     files = {}
     for day, cloud in dates.items():
         seen = sight(label[0].astype(np.intp), day, cloud, seed)
-        bands = {code: tif(band, nodata=0, **place) for code, band in zip(CODES, seen.bands, strict=True)}
-        files[day] = {**bands, "SCL": tif(seen.scl, nodata=0, **place), "CLD": tif(seen.cld, nodata=255, **place)}
-    return Chip(name, tif(label, nodata=0, **place), files)
+        bands = {code: tif(band, nodata=0, **grid) for code, band in zip(CODES, seen.bands, strict=True)}
+        files[day] = {**bands, "SCL": tif(seen.scl, nodata=0, **grid), "CLD": tif(seen.cld, nodata=255, **grid)}
+    return Chip(name, tif(label, nodata=0, **grid), files)
 
 
 def ghana(name: str, dates: Mapping[str, float], size: int = 64, seed: int = 0) -> Chip:
-    """Return a chip of Crop Type in Ghana, six digits, without a place on earth: a float64 label, ten bands, a mask."""
+    """Return a chip of Crop Type in Ghana, six digits, without georeference: a float64 label, ten bands, a mask."""
     ids = land(seed, size, (2, 3, 6))
     files = {}
     for day, cloud in dates.items():
@@ -169,7 +169,7 @@ def coop_landcovernet(chip: Chip, region: str = "af", folder: str = "S2/") -> It
 
 
 def coop_ghana(chip: Chip) -> Iterator[tuple[str, bytes]]:
-    """Yield a chip's objects, key and body, as Source Cooperative's bucket stanford is thought to have them."""
+    """Yield a chip's objects, key and body, in the layout expected in Source Cooperative's bucket stanford."""
     yield f"africa-crops-ghana/truth/truth_ghana_{chip.id}/truth_ghana_{chip.id}_label.tif", chip.label
     for day, files in chip.dates.items():
         for asset, body in files.items():
@@ -190,7 +190,7 @@ def hub_ghana(chip: Chip) -> list[StacItem]:
 
 
 def _items(chip: Chip, labels: str, images: str, between: str) -> list[StacItem]:
-    """Return a chip's items, given their collections and what stands between year, month and day in their ids."""
+    """Return a chip's items, given their collections and the separator of dates in their ids."""
     dated = [
         StacItem(
             images,

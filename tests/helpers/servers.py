@@ -1,4 +1,4 @@
-"""A file server on the loopback interface that can be told to misbehave."""
+"""A local file server with injected faults."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass(frozen=True)
 class Status:
-    """Answer with a status code and no file."""
+    """Respond with a status code and no file."""
 
     code: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -22,21 +22,21 @@ class Status:
 
 @dataclass(frozen=True)
 class Cut:
-    """Close the connection after so many bytes of the body."""
+    """Close the connection after this many bytes of the body."""
 
     after: int
 
 
 @dataclass(frozen=True)
 class Stall:
-    """Send so many bytes of the body, then nothing, and keep the connection open."""
+    """Send this many bytes of the body, then nothing, and keep the connection open."""
 
     after: int
 
 
 @dataclass(frozen=True)
 class OtherRange:
-    """Answer a range request with a range that begins so many bytes later, or that is no longer than so many."""
+    """Respond to a range request with a later, or with a shorter range."""
 
     later: int = 0
     longest: int | None = None
@@ -44,7 +44,7 @@ class OtherRange:
 
 @dataclass(frozen=True)
 class Changed:
-    """Send other bytes, as many, under the same headers."""
+    """Send other bytes of the same length with the same headers."""
 
     def of(self, body: bytes) -> bytes:
         """Return the body with a stretch in its middle changed."""
@@ -57,19 +57,19 @@ Fault = Status | Cut | Stall | OtherRange | Changed
 
 @dataclass
 class File:
-    """A file on the server; all of it may be changed while the server runs."""
+    """A file on the server; all fields may change while the server runs."""
 
     body: bytes
-    #: One is used up per request; `itertools.repeat(...)` lasts for ever.
+    #: One is used up per request; `itertools.repeat(...)` lasts forever.
     faults: Iterator[Fault] = field(default_factory=lambda: iter(()))
-    #: False: answer range requests with the whole file.
+    #: False: respond to range requests with the whole file.
     ranges: bool = True
     #: False: send no ETag.
     tagged: bool = True
     last_modified: str | None = None
     #: False: send no Content-Length; the end of the connection ends the body.
     sized: bool = True
-    #: True: only for those who send the server's key, `?key=...`.
+    #: True: requires the key of the server, `?key=...`.
     private: bool = False
     #: Further headers.
     headers: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class File:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for."""
+    """A request of a client."""
 
     path: str
     range: str | None
@@ -103,7 +103,7 @@ class FileServer:
         self.files: dict[str, File] = {}
         #: Every request so far, in order.
         self.requests: list[Request] = []
-        #: What private files want; of an answer without it the status is 401.
+        #: Key of private files; requests without it get status 401.
         self.key: str | None = None
         self.closing = threading.Event()
         self._server = _Server(self)
@@ -129,7 +129,7 @@ class FileServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def asked(self, path: str) -> int:
-        """Return how often a path was asked for, with whatever query, by GET."""
+        """Return how often a path was requested by GET, with any query."""
         return sum(request.path.partition("?")[0] == path and request.method == "GET" for request in self.requests)
 
     @property
@@ -148,11 +148,11 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 30  # s; a client that never asks must not keep the tests from ending
+    timeout = 30  # s; limits the wait for a client that never sends a request
 
     def do_GET(self) -> None:
         self.close_connection = True
-        with suppress(BrokenPipeError, ConnectionResetError):  # clients that go away are what some tests are about
+        with suppress(BrokenPipeError, ConnectionResetError):  # some tests end the client
             self._answer()
 
     do_HEAD = do_GET  # noqa: N815 - the base class calls it so
