@@ -33,14 +33,14 @@ from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.fetch import CARD
 from landseg.loader.batches import Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.model.device import Accelerator, deterministic, mixed
+from landseg.model.device import Accelerator, deterministic, use_bf16
 from landseg.model.info import ModelInfo
-from landseg.model.segmenter import Segmenter, build
+from landseg.model.segmenter import Segmenter, build_model
 from landseg.train import throughput as speed
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
-from landseg.train.losses import Focal
+from landseg.train.losses import FocalLoss
 from landseg.train.module import ComputeOptions, OptimizerConfig, SegmentationModule, fit
 
 # What a step is made of, by the names that torch gives its operations; the first that fits.
@@ -72,7 +72,7 @@ def network(encoder: str) -> Segmenter:
         licence="",
         params={},
     )
-    return build(info, None)
+    return build_model(info, None)
 
 
 def landseg(exact: bool, **job: Any) -> dict[str, Any]:
@@ -95,11 +95,11 @@ def trained(
     precision: Literal["auto", "32"],
 ) -> dict[str, Any]:
     """Train for some epochs; return what each but the first came to, and the rate on one resident batch after each."""
-    model, bf16 = network(encoder), mixed(precision, device)
+    model, bf16 = network(encoder), use_bf16(precision, device)
     train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
     rate = speed.convolution_rate(device, bf16)
     arithmetic = ComputeOptions(bf16, compiled, None, speed.flops(model, train.size), rate)
-    run = SegmentationModule(model, Focal(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
+    run = SegmentationModule(model, FocalLoss(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
     found = defaultdict[str, list[float]](list)
     parts: dict[str, float] = {}
 

@@ -33,8 +33,8 @@ from rasterio.windows import Window
 from benchmarks.common import ROOT, Figure, console, report
 from benchmarks.loops import network
 from benchmarks.scene import REAL_SIZE, write_pair
-from landseg.model.device import accelerator, mixed
-from landseg.model.segmenter import save
+from landseg.model.device import accelerator, use_bf16
+from landseg.model.segmenter import save_model
 from landseg.predict.blending import Blender
 from landseg.predict.model_file import ModelFile
 from landseg.predict.outputs import OutputOptions, map_scene
@@ -126,13 +126,13 @@ def main(
     used = accelerator(device, "--device")
     lightning.seed_everything(0, verbose=False)
     segmenter = network(encoder)
-    net = TorchBackend(segmenter, used, mixed("auto", used))
+    net = TorchBackend(segmenter, used, use_bf16("auto", used))
     synchronize = torch.cuda.synchronize if used == "cuda" else lambda: None
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name), Path(name, "maps")
         model, scene = folder / "model.safetensors", folder / "image.tif"
-        save(segmenter, model)
+        save_model(segmenter, model)
         file = ModelFile(model, "model", None, None, "")
         write_pair(folder, (side, side))
         with rasterio.open(scene) as source:

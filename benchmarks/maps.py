@@ -25,15 +25,15 @@ from rasterio.windows import Window
 from benchmarks.common import console
 from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
-from landseg.core.classes import IGNORE, channels, names, palette
+from landseg.core.classes import IGNORE, class_channels, class_names, palette
 from landseg.core.params import dataset_name
 from landseg.core.paths import Paths
 from landseg.core.tables import read_parquet
 from landseg.core.tile_archive import read_image, read_mask
 from landseg.evaluate.predict import predict_ids
 from landseg.maps.class_map import MAX_CONFIDENCE, open_class_map
-from landseg.model.device import Accelerator, accelerator, mixed
-from landseg.model.segmenter import Segmenter, load
+from landseg.model.device import Accelerator, accelerator, use_bf16
+from landseg.model.segmenter import Segmenter, load_model
 from landseg.plotting import DPI, INK, draw_image, draw_legend, flow_legend, hatching, legend_height, page_axes
 from landseg.predict.command import PredictOptions, predict_scenes
 from landseg.predict.outputs import OutputOptions
@@ -85,7 +85,7 @@ class Bench:
 
     def score(self, found: Callable[[Tile], Pixels], sides: Mapping[str, tuple[int, int]]) -> Scored:
         """Count the test part by what a side says of each tile (ids, (H, W)), and by height and width of scenes."""
-        count, lookup = len(self.model.info.classes), channels(self.model.info.classes)
+        count, lookup = len(self.model.info.classes), class_channels(self.model.info.classes)
         whole = {scene: np.zeros((count, count), np.int64) for scene in self.scenes()}
         rim = {scene: np.zeros((count, count), np.int64) for scene in self.scenes()}
         for tile in self.tiles:
@@ -104,7 +104,7 @@ class Bench:
     def by_tile(self, tile: Tile) -> Pixels:
         """Return what evaluation sees in a tile."""
         image = read_image(self.paths.tiles / tile.archive, tile.tile)
-        [found] = predict_ids(self.model, image[None], bf16=mixed("auto", self.device))
+        [found] = predict_ids(self.model, image[None], bf16=use_bf16("auto", self.device))
         seen: Pixels = found[: tile.height, : tile.width]
         return seen
 
@@ -208,7 +208,7 @@ def main(
     table = read_parquet(paths.table("split.parquet"))
     rows = table.loc[table["split"] == "test", list(Tile._fields)].itertuples(index=False)
     tiles = [Tile(*row) for row in rows]
-    bench = Bench(paths, load(paths.model("best")).eval(), tiles, accelerator("auto", "--device"))
+    bench = Bench(paths, load_model(paths.model("best")).eval(), tiles, accelerator("auto", "--device"))
     size = bench.model.info.tile
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
@@ -232,7 +232,7 @@ def _cut(maps: Mapping[str, Pixels]) -> Callable[[Tile], Pixels]:
 def tell(bench: Bench, side: str, scored: Scored) -> None:
     """Print what a side scores."""
     whole, rim = scored.whole.sum(axis=0), scored.rim.sum(axis=0)
-    found = metrics.summary(whole, scored.whole, names(bench.model.info.classes), None, resamples=1000, seed=0)
+    found = metrics.summary(whole, scored.whole, class_names(bench.model.info.classes), None, resamples=1000, seed=0)
     ends = f"{found['macro_miou_low']:.3f}–{found['macro_miou_high']:.3f}"
     console.print(
         f"{side}: macro mIoU {found['macro_miou']:.3f} ({ends}), pixel accuracy {found['pixel_accuracy']:.3f}; "

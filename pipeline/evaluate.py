@@ -9,23 +9,23 @@ from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
 from landseg.core.parallel import cores
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import RESULTS, Paths
 from landseg.evaluate.examples import choose_examples, write_examples
 from landseg.evaluate.params import EvaluateParams
-from landseg.evaluate.predict import count_tiles, load_scored, predict_examples
-from landseg.evaluate.tables import print_scores, score, write_results
+from landseg.evaluate.predict import evaluate_tiles, load_trained, predict_examples
+from landseg.evaluate.tables import print_scores, score_split, write_results
 from landseg.loader.tile_set import split_tiles
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), section(EvaluateParams, "evaluate")
-    compute, card = section(ComputeParams, "compute"), read_card(paths.table("card.json"))
+    paths, params = Paths(dataset_name()), read_section(EvaluateParams, "evaluate")
+    compute, card = read_section(ComputeParams, "compute"), read_card(paths.table("card.json"))
     tiles = split_tiles(paths.table("split.parquet"), params.split, card.classes)
-    model, bf16 = load_scored(paths.model(params.weights), card, compute.device)
+    model, bf16 = load_trained(paths.model(params.weights), card, compute.device)
 
-    counted = count_tiles(model, bf16, tiles, paths.tiles, params.batch_size, compute.workers or cores())
-    scored = score(counted, tiles, card, params)
+    counted = evaluate_tiles(model, bf16, tiles, paths.tiles, params.batch_size, compute.workers or cores())
+    scored = score_split(counted, tiles, card, params)
     write_results(scored, card, params, RESULTS)
     chosen = choose_examples(counted.matrices, list(tiles["scene"]), params.n_examples)
     examples = predict_examples(model, bf16, paths.tiles, tiles, counted.matrices, chosen)

@@ -18,8 +18,8 @@ from typer.testing import Result
 from landseg.cli import app
 from landseg.core.data_card import write_card
 from landseg.core.tables import scene_table, write_csv
-from landseg.model.segmenter import save
-from landseg.raster.io import unplaced
+from landseg.model.segmenter import save_model
+from landseg.raster.io import ignore_not_georeferenced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ def maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def scenes(maps: None) -> None:
     """Also a model and two scenes with the same file name."""
-    save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
+    save_model(unet(gsd=0.5, tile=64), Path("model.safetensors"))
     for year in ("2018", "2024"):
         Path(year).mkdir()
         write_image(Path(year, "scene.tif"), synthetic_image(64, 96, seed=int(year)))
@@ -116,16 +116,20 @@ class TestChange:
     @pytest.mark.usefixtures("scenes")
     def test_invalid_inputs_fail_before_the_first_scene_is_mapped(self) -> None:
         write_image(Path("deep.tif"), synthetic_image(64, 96).astype(np.uint16))
-        with unplaced():
+        with ignore_not_georeferenced():
             write_image(Path("flat.tif"), synthetic_image(64, 96), crs=None, transform=Affine.identity())
         Path("matrix.csv").write_text("actual,predicted,pixels\nbuilding,building,1\n")
         Path("points.csv").write_text("x,y,before,after\n1,1,field,building\n")
         for after, options, fault in (
             ("no.tif", (), "no.tif: not there; correct the path"),
             ("deep.tif", (), "deep.tif: has data type uint16, but the model was trained on uint8; "),
-            ("2024/scene.tif", ("--matrix", "matrix.csv"), "matrix.csv: line 2 names a class 'building', "),
-            ("2024/scene.tif", ("--points", "points.csv"), "points.csv: point 1 is of a class 'building', "),
-            ("flat.tif", ("--min-area", 10), "--min-area: a pixel of flat.tif has no known area, "),
+            (
+                "2024/scene.tif",
+                ("--matrix", "matrix.csv"),
+                "matrix.csv: class 'building' in line 2 is not a class of the map; ",
+            ),
+            ("2024/scene.tif", ("--points", "points.csv"), "points.csv: class 'building' of point 1 is not a class of the map; "),
+            ("flat.tif", ("--min-area", 10), "--min-area: pixel areas of flat.tif are unknown, "),
         ):
             done = change_of_scenes("2018/scene.tif", after, *options)
             assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
@@ -165,7 +169,7 @@ class TestChange:
         assert Path("change/change.csv").read_text() == "mine"
 
     def test_two_dates_of_a_location_in_the_scene_table(self) -> None:
-        save(unet(gsd=0.5, tile=64), Path("model.safetensors"))
+        save_model(unet(gsd=0.5, tile=64), Path("model.safetensors"))
         bands = {"band_files": {"red": "B04", "green": "B03", "blue": "B02"}}
         write_card(CARD.model_copy(update=bands), PATHS.table("card.json"))
         dates = ("chip_2018", "chip_2019")
@@ -186,7 +190,7 @@ class TestChange:
             (("--points", "no.csv"), "no.csv: file not found; correct the path"),
             (
                 ("--points", "2018.tif", "--matrix", "HEAD"),
-                "2018.tif and HEAD: are two references; give points, or a matrix",
+                "2018.tif and HEAD: two references; give --points or --matrix",
             ),
         ):
             done = landseg("change", "2018.tif", "2024.tif", "--out", "change", *option)
@@ -227,7 +231,7 @@ class TestChange:
 @pytest.mark.usefixtures("maps")
 class TestExport:
     def test_invalid_output_files(self) -> None:
-        save(unet(), Path("model.safetensors"))
+        save_model(unet(), Path("model.safetensors"))
         Path("model.onnx").touch()
         for out, sentence in (
             ("model.pt", "model.pt: does not end in .onnx; use that suffix"),

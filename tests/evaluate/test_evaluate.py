@@ -20,14 +20,14 @@ from PIL import Image
 from torch.nn.functional import one_hot
 
 from landseg import metrics
-from landseg.core.classes import IGNORE, channels, names
+from landseg.core.classes import IGNORE, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.evaluate.examples import read_examples
-from landseg.evaluate.predict import by_group, count_batches, predict_ids
+from landseg.evaluate.predict import sum_by_group, evaluate_batches, predict_ids
 from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
-from landseg.model.segmenter import Segmenter, build, load, save
+from landseg.model.segmenter import Segmenter, build_model, load_model, save_model
 from landseg.train.losses import loss_function
 
 K = len(CLASSES)
@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     make_project(folder)
     torch.manual_seed(0)
-    model, loss = build(model_info(), None), loss_function("focal", 2.0, None)
+    model, loss = build_model(model_info(), None), loss_function("focal", 2.0, None)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(4):
         for images, targets in loader(tile_set(folder, "train"), 4):
@@ -56,19 +56,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loss(model(images), targets.long()).backward()
             optimizer.step()
     for which in ("best", "last"):
-        save(model, folder / PATHS.model(which))
+        save_model(model, folder / PATHS.model(which))
     return folder
 
 
 @pytest.fixture(scope="module")
 def model(project: Path) -> Segmenter:
-    return load(project / PATHS.model("best")).eval()
+    return load_model(project / PATHS.model("best")).eval()
 
 
 class TestBatches:
     def test_matrices_are_those_of_all_tiles(self, project: Path, model: Segmenter) -> None:
         tiles = tile_set(project, "test")
-        counts = [counted for counted, _ in count_batches(model, loader(tiles, 3), bf16=False)]
+        counts = [counted for counted, _ in evaluate_batches(model, loader(tiles, 3), bf16=False)]
         assert [len(counted) for counted in counts] == [3, 3, 2]
         matrices = np.concatenate(counts)
         assert matrices.shape == (8, K, K)
@@ -81,7 +81,7 @@ class TestBatches:
     def test_one_hot_iou_is_that_of_segmentation_models(self, project: Path, model: Segmenter) -> None:
         published = published_iou()
         dealt = list(loader(tile_set(project, "train"), 3))
-        ious = [iou for _, iou in count_batches(model, dealt, bf16=False)]
+        ious = [iou for _, iou in evaluate_batches(model, dealt, bf16=False)]
         undecided = 0
         for (images, targets), iou in zip(dealt, ious, strict=True):
             probabilities = model.logits(images, bf16=False).float().softmax(dim=1)
@@ -107,10 +107,12 @@ class TestBatches:
         assert predicted.shape == (3, SIZE, SIZE)
         assert predicted.dtype == np.uint8
         assert set(np.unique(predicted)) <= {land_class.id for land_class in CLASSES}
-        counted = next(count_batches(model, loader(tiles, 3), bf16=False))[0]
+        counted = next(evaluate_batches(model, loader(tiles, 3), bf16=False))[0]
         for n in range(3):
             target = tiles.read(n)[1]
-            np.testing.assert_array_equal(counted[n], metrics.confusion(target, channels(CLASSES)[predicted[n]], K))
+            np.testing.assert_array_equal(
+                counted[n], metrics.confusion(target, class_channels(CLASSES)[predicted[n]], K)
+            )
 
 
 def published_iou() -> Any:
@@ -132,7 +134,7 @@ def module_of(path: Path) -> ModuleType:
 
 def test_matrices_are_summed_by_group() -> None:
     matrices = np.arange(4 * 9).reshape(4, 3, 3)
-    groups, sums = by_group(matrices, ["b", "a", "b", "a"])
+    groups, sums = sum_by_group(matrices, ["b", "a", "b", "a"])
     assert groups == ["a", "b"]
     np.testing.assert_array_equal(sums[0], matrices[1] + matrices[3])
     np.testing.assert_array_equal(sums[1], matrices[0] + matrices[2])
@@ -178,7 +180,7 @@ class TestStage:
         rows = pd.read_csv(results / "scenes.csv")
         pixels = {key: int(group["pixels"].sum()) for key, group in rows.groupby(["actual", "predicted"])}
         ious, right, labelled = [], 0, sum(pixels.values())
-        for name in names(CLASSES):
+        for name in class_names(CLASSES):
             hits = pixels.get((name, name), 0)
             target = sum(count for (actual, _), count in pixels.items() if actual == name)
             predicted = sum(count for (_, guess), count in pixels.items() if guess == name)
@@ -213,7 +215,9 @@ class TestStage:
         assert [each.accuracy for each in shown] == sorted(each.accuracy for each in shown)
         for each in shown:
             np.testing.assert_array_equal(each.prediction, predict_ids(model, each.image[None], bf16=False)[0])
-            counted = metrics.confusion(channels(CLASSES)[each.target], channels(CLASSES)[each.prediction], K)
+            counted = metrics.confusion(
+                class_channels(CLASSES)[each.target], class_channels(CLASSES)[each.prediction], K
+            )
             assert each.accuracy == pytest.approx(metrics.pixel_accuracy(counted))
             assert each.miou == pytest.approx(np.nanmean(metrics.iou(counted)))
 
@@ -247,7 +251,7 @@ class TestStage:
             "leakage": {"edge": 0.0},
         }
         dealt = loader(tile_set(project, "test"), 3)
-        ious = [iou for _, iou in count_batches(model, dealt, bf16=False)]
+        ious = [iou for _, iou in evaluate_batches(model, dealt, bf16=False)]
         assert scores["paper_iou"] == pytest.approx(np.mean(ious), abs=1e-5)
         assert scores["paper_iou_batch_size"] == 3
         shares = json.loads((project / "results/split.json").read_text())["splits"]["train"]["share"]

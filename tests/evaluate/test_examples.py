@@ -10,7 +10,14 @@ from helpers.tiles import CLASSES
 
 from landseg.core.arrays import Counts
 from landseg.core.classes import IGNORE, palette
-from landseg.evaluate.examples import ExampleTile, choose_examples, read_examples, rich, spread, write_examples
+from landseg.evaluate.examples import (
+    ExampleTile,
+    choose_examples,
+    read_examples,
+    choose_rich,
+    choose_spread,
+    write_examples,
+)
 
 
 class TestSpread:
@@ -27,19 +34,19 @@ class TestSpread:
 
     def test_from_the_worst_to_the_best(self) -> None:
         matrices = np.stack([*self.tiles(0.5, 0.9, 0.1, 0.7, 0.3)])
-        assert spread(matrices, 5) == [2, 4, 0, 3, 1]
-        assert spread(matrices, 3) == [2, 0, 1]
-        assert spread(matrices, 1) == [2]
-        assert spread(matrices, 50) == [2, 4, 0, 3, 1]
+        assert choose_spread(matrices, 5) == [2, 4, 0, 3, 1]
+        assert choose_spread(matrices, 3) == [2, 0, 1]
+        assert choose_spread(matrices, 1) == [2]
+        assert choose_spread(matrices, 50) == [2, 4, 0, 3, 1]
 
     def test_tiles_of_one_class_come_last(self) -> None:
         matrices = np.stack(
             [*self.tiles(0.0, 1.0, classes=1), *self.tiles(0.2, 0.8, classes=2), *self.tiles(0.4, 0.6, classes=3)]
         )
-        assert spread(matrices, 2) == [4, 5]
-        assert spread(matrices, 3) == [2, 5, 3]
-        assert spread(matrices, 4) == [2, 4, 5, 3]
-        assert spread(matrices, 5)[0] == 0
+        assert choose_spread(matrices, 2) == [4, 5]
+        assert choose_spread(matrices, 3) == [2, 5, 3]
+        assert choose_spread(matrices, 4) == [2, 4, 5, 3]
+        assert choose_spread(matrices, 5)[0] == 0
 
 
 def of_targets(*pixels: list[int]) -> Counts:
@@ -54,21 +61,21 @@ def of_targets(*pixels: list[int]) -> Counts:
 class TestRich:
     def test_the_most_classes_most_evenly_first(self) -> None:
         matrices = of_targets([100, 0, 0], [34, 33, 33], [50, 50, 0], [90, 5, 5])
-        assert rich(matrices, ["a", "b", "c", "d"], 4) == [1, 2, 3, 0]
+        assert choose_rich(matrices, ["a", "b", "c", "d"], 4) == [1, 2, 3, 0]
 
     def test_one_a_scene_before_a_second(self) -> None:
         matrices = of_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
-        assert rich(matrices, ["a", "a", "b", "b"], 4) == [0, 2, 1, 3]
-        assert rich(matrices, ["a", "a", "b", "b"], 2) == [0, 2]
+        assert choose_rich(matrices, ["a", "a", "b", "b"], 4) == [0, 2, 1, 3]
+        assert choose_rich(matrices, ["a", "a", "b", "b"], 2) == [0, 2]
 
     def test_tiles_that_are_mostly_ignored_come_last(self) -> None:
         matrices = of_targets([3, 3, 3], [60, 40, 0], [80, 20, 0])
-        assert rich(matrices, ["a", "b", "c"], 3) == [1, 2, 0]
+        assert choose_rich(matrices, ["a", "b", "c"], 3) == [1, 2, 0]
 
     def test_predictions_make_no_difference(self) -> None:
         matrices = of_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
         shuffled = matrices[:, :, ::-1].copy()
-        assert rich(shuffled, ["a", "a", "b", "b"], 3) == rich(matrices, ["a", "a", "b", "b"], 3)
+        assert choose_rich(shuffled, ["a", "a", "b", "b"], 3) == choose_rich(matrices, ["a", "a", "b", "b"], 3)
 
 
 def test_every_kind_is_chosen_and_the_worst_come_first() -> None:
@@ -84,8 +91,8 @@ def test_every_kind_is_chosen_and_the_worst_come_first() -> None:
     order = [int(n) for n in np.argsort(accuracy)]
     assert of["worst"] == order[:3]
     assert of["best"] == order[-3:]
-    assert sorted(of["rich"]) == sorted(rich(matrices, scenes, 3))
-    assert of["spread"] == spread(matrices, 3)
+    assert sorted(of["rich"]) == sorted(choose_rich(matrices, scenes, 3))
+    assert of["spread"] == choose_spread(matrices, 3)
     assert choose_examples(matrices, scenes, 0) == {}
 
 

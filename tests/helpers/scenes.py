@@ -20,11 +20,11 @@ from torch import nn
 
 from landseg.core.arrays import Pixels
 from landseg.model.info import KEY, ModelInfo
-from landseg.model.segmenter import Segmenter, build
+from landseg.model.segmenter import Segmenter, build_model
 from landseg.predict.blending import Blender, MapStrip
 from landseg.predict.scenes import InputScene, open_scene
 from landseg.predict.torch_backend import TorchBackend
-from landseg.raster.image import Imagery
+from landseg.raster.image import MultibandImage
 
 
 def synthetic_image(height: int, width: int, seed: int = 0) -> Pixels:
@@ -45,7 +45,7 @@ def write_image(path: Path, image: npt.NDArray[Any], **profile: Any) -> Path:
 
 
 @contextmanager
-def opened_scene(path: Path, info: ModelInfo) -> Iterator[Imagery]:
+def opened_scene(path: Path, info: ModelInfo) -> Iterator[MultibandImage]:
     with open_scene(InputScene("scene", path), info) as image:
         yield image
 
@@ -53,7 +53,7 @@ def opened_scene(path: Path, info: ModelInfo) -> Iterator[Imagery]:
 def unet(**changes: Any) -> Segmenter:
     """Return a U-Net with random weights, scaled so that its predictions differ between pixels."""
     torch.manual_seed(0)
-    model = build(model_info(encoder="resnet18", **changes), None)
+    model = build_model(model_info(encoder="resnet18", **changes), None)
     with torch.no_grad():
         model.train()(
             torch.from_numpy(synthetic_image(64, 64)).permute(2, 0, 1)[None].repeat(4, 1, 1, 1)

@@ -3,7 +3,7 @@ import torch
 
 from landseg import metrics
 from landseg.core.classes import IGNORE
-from landseg.model.confusion import count
+from landseg.model.confusion import confusion_matrices
 
 
 def test_counting_on_the_device_is_that_of_the_metrics() -> None:
@@ -12,7 +12,7 @@ def test_counting_on_the_device_is_that_of_the_metrics() -> None:
     targets[generator.random(targets.shape) < 0.2] = IGNORE
     targets[2] = IGNORE
     predictions = generator.integers(0, 5, targets.shape).astype(np.uint8)
-    counted = count(torch.from_numpy(predictions).long(), torch.from_numpy(targets).long(), 5)
+    counted = confusion_matrices(torch.from_numpy(predictions).long(), torch.from_numpy(targets).long(), 5)
     assert counted.dtype == torch.int64
     for n in range(3):
         np.testing.assert_array_equal(counted[n], metrics.confusion(targets[n], predictions[n], 5))

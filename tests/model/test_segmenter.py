@@ -20,7 +20,7 @@ from torch import nn
 from landseg.core.classes import LandClass
 from landseg.core.errors import LandsegError
 from landseg.model.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
-from landseg.model.segmenter import build, check_size, load, save, weights_fingerprint
+from landseg.model.segmenter import build_model, check_size, load_model, save_model, weights_fingerprint
 
 ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
 # DPT decodes vision transformers alone, which take no other size than the one they were made for.
@@ -40,10 +40,10 @@ def images(count: int = 2, size: int = 64) -> torch.Tensor:
 class TestFile:
     def test_round_trip(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        model = build(info(), None)
+        model = build_model(info(), None)
         model(images())  # moves the running means
-        save(model.eval(), tmp_path / "model.safetensors")
-        loaded = load(tmp_path / "model.safetensors").eval()
+        save_model(model.eval(), tmp_path / "model.safetensors")
+        loaded = load_model(tmp_path / "model.safetensors").eval()
         assert loaded.info == model.info
         with torch.inference_mode():
             assert torch.equal(loaded(images()), model(images()))
@@ -51,7 +51,7 @@ class TestFile:
         assert not [name for name in model.state_dict() if name.startswith(("mean", "std"))]  # the file's info has them
 
     def test_says_what_it_is_without_this_package(self, tmp_path: Path) -> None:
-        save(build(info(), None), tmp_path / "model.safetensors")
+        save_model(build_model(info(), None), tmp_path / "model.safetensors")
         content = (tmp_path / "model.safetensors").read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         described = json.loads(header["__metadata__"]["landseg"])
@@ -62,12 +62,12 @@ class TestFile:
     def test_same_weights_are_the_same_file(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             torch.manual_seed(0)
-            save(build(info(), None), tmp_path / name)
+            save_model(build_model(info(), None), tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
     def test_refuses_what_it_did_not_write(self, tmp_path: Path) -> None:
-        model = build(info(), None)
-        save(model, tmp_path / "whole")
+        model = build_model(info(), None)
+        save_model(model, tmp_path / "whole")
         (tmp_path / "garbage").write_bytes(b"\x00" * 100)
         (tmp_path / "empty").touch()
         (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-1000])
@@ -77,15 +77,15 @@ class TestFile:
         save_file({"weight": torch.zeros(3)}, tmp_path / "weightless", {"landseg": info().model_dump_json()})
         for name in ("garbage", "empty", "cut", "pickle", "other", "keyless", "weightless"):
             with pytest.raises(LandsegError) as raised:
-                load(tmp_path / name)
+                load_model(tmp_path / name)
             assert str(raised.value) == f"{tmp_path}/{name}: is no landseg model; train it again, or name another file"
         with pytest.raises(LandsegError, match="missing: not there; run the train stage first"):
-            load(tmp_path / "missing")
+            load_model(tmp_path / "missing")
 
 
 class TestSegmenter:
     def test_normalises_as_imagenet_does(self) -> None:
-        model = build(info(), None)
+        model = build_model(info(), None)
         seen: list[torch.Tensor] = []
         model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
         model(images())
@@ -93,8 +93,8 @@ class TestSegmenter:
         np.testing.assert_allclose(seen[0].numpy(), (images().numpy() / 255 - mean) / std, rtol=1e-4, atol=1e-5)
 
     def test_weights_and_values_are_channels_last(self, tmp_path: Path) -> None:
-        save(build(info(), None), tmp_path / "model")
-        for model in (build(info(), None), load(tmp_path / "model")):
+        save_model(build_model(info(), None), tmp_path / "model")
+        for model in (build_model(info(), None), load_model(tmp_path / "model")):
             kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
             assert len(kernels) > 10
             assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
@@ -110,7 +110,7 @@ class TestBuild:
     @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
     def test_every_convolutional_architecture(self, architecture: str) -> None:
         with torch.device("meta"):  # shapes alone: no weight is drawn
-            model = build(info(architecture, depth=5), None)
+            model = build_model(info(architecture, depth=5), None)
             check_size(model, 128)
         assert model.training
 
@@ -118,11 +118,11 @@ class TestBuild:
     @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus", "MAnet", "FPN", "PSPNet", "DeepLabV3Plus"])
     def test_shallow_encoders(self, architecture: str, depth: int) -> None:
         with torch.device("meta"):
-            check_size(build(info(architecture, depth=depth), None), 64)
+            check_size(build_model(info(architecture, depth=depth), None), 64)
 
     def test_timm_encoders(self) -> None:
         with torch.device("meta"):
-            check_size(build(info(encoder="tu-resnet18"), None), 64)
+            check_size(build_model(info(encoder="tu-resnet18"), None), 64)
 
     @pytest.mark.parametrize(
         ("given", "sentence"),
@@ -142,12 +142,12 @@ class TestBuild:
     )
     def test_what_there_is_not(self, given: ModelInfo, sentence: str) -> None:
         with pytest.raises(LandsegError, match=sentence.replace("+", r"\+").replace("?", r"\?")) as raised:
-            build(given, None)
+            build_model(given, None)
         assert "\n" not in str(raised.value)
 
     def test_tiles_that_are_too_small(self) -> None:
         with torch.device("meta"):
-            model = build(info("PAN", depth=5), None)
+            model = build_model(info("PAN", depth=5), None)
         with (
             torch.device("meta"),
             pytest.raises(LandsegError, match=r"model.architecture = PAN .* does not take tiles of 64 px .* tile.size"),
@@ -169,7 +169,7 @@ class TestEncoderWeights:
         path = tmp_path / f"resnet18{suffix}"
         torch.save(published, path) if suffix == ".pth" else save_file(published, path)
         torch.manual_seed(0)
-        network = cast(nn.Module, build(info(depth=5), str(path)).network.encoder)
+        network = cast(nn.Module, build_model(info(depth=5), str(path)).network.encoder)
         encoder = network.state_dict()
         assert encoder.keys() == published.keys() - {"fc.weight", "fc.bias"}
         assert all(torch.equal(encoder[name], published[name]) for name in encoder)
@@ -181,10 +181,10 @@ class TestEncoderWeights:
         (tmp_path / "text.safetensors").write_text("weights")
         for name in ("other.pth", "lacks.pth", "object.pth", "text.safetensors"):
             with pytest.raises(LandsegError, match=f"{name}: is no weights file for this encoder") as raised:
-                build(info(depth=5), str(tmp_path / name))
+                build_model(info(depth=5), str(tmp_path / name))
             assert "\n" not in str(raised.value)
         with pytest.raises(LandsegError, match=r"model.encoder_weights = .*gone.pth: is no file; correct the path"):
-            build(info(), str(tmp_path / "gone.pth"))
+            build_model(info(), str(tmp_path / "gone.pth"))
 
     def test_fingerprint_follows_the_content_of_a_local_file(self, tmp_path: Path) -> None:
         assert weights_fingerprint(None) is weights_fingerprint("imagenet") is None
@@ -195,17 +195,17 @@ class TestEncoderWeights:
 
     def test_encoder_that_has_no_imagenet_weights(self) -> None:
         with pytest.raises(LandsegError, match="imagenet: there are none for resnext101_32x16d; set it to null"):
-            build(info(encoder="resnext101_32x16d"), "imagenet")
+            build_model(info(encoder="resnext101_32x16d"), "imagenet")
 
 
 # Builds with weights from the hub, then, when told that the hub is gone, again, and with others.
 FETCH = """
 import sys, time, torch
-from landseg.model.segmenter import ModelInfo, build
+from landseg.model.segmenter import ModelInfo, build_model
 from landseg.core.errors import LandsegError
 def fetch(encoder):
     info = ModelInfo.model_validate_json(sys.argv[1]).model_copy(update={"encoder": encoder})
-    return build(info, "imagenet").network.encoder.state_dict()
+    return build_model(info, "imagenet").network.encoder.state_dict()
 torch.save(fetch("resnet18"), sys.argv[2])
 print("fetched", flush=True)
 sys.stdin.readline()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.scenes import synthetic_image, unet, write_image
 
-from landseg.model.segmenter import Segmenter, save
+from landseg.model.segmenter import Segmenter, save_model
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def model() -> Segmenter:
 def folder(tmp_path: Path, model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a model and a scene of 150 x 201 px, 20 columns of which have no data."""
     monkeypatch.chdir(tmp_path)
-    save(model, Path("model.safetensors"))
+    save_model(model, Path("model.safetensors"))
     image = synthetic_image(150, 201)
     image[:, :20] = 0
     write_image(Path("scene.tif"), image, nodata=0)

@@ -11,7 +11,7 @@ from landseg.train.augmentation import Augmentation
 def changed(augmentation: Augmentation, image: Pixels, target: Pixels, tiles: int) -> list[tuple[Pixels, Pixels]]:
     """What an epoch does to so many equal tiles."""
     draws = augmentation.draws(0, tiles)
-    return [augmentation.pixels(image, target, draws, position) for position in range(tiles)]
+    return [augmentation.augment_tile(image, target, draws, position) for position in range(tiles)]
 
 
 class TestDraws:
@@ -32,8 +32,10 @@ class TestDraws:
         assert not lights.symmetry.any()
 
     def test_nothing_to_do_is_idle(self) -> None:
-        assert Augmentation(False, 0, 0, 0).idle
-        assert not any(Augmentation(*kinds, 0).idle for kinds in [(True, 0, 0), (False, 0.1, 0), (False, 0, 0.1)])
+        assert Augmentation(False, 0, 0, 0).is_identity
+        assert not any(
+            Augmentation(*kinds, 0).is_identity for kinds in [(True, 0, 0), (False, 0.1, 0), (False, 0, 0.1)]
+        )
 
 
 class TestPixels:
@@ -71,8 +73,8 @@ def test_tensors_become_what_pixels_become(kinds: tuple[bool, float, float]) -> 
     images = generator.integers(0, 256, (tiles, SIZE, SIZE, 3), dtype=np.uint8)
     targets = generator.integers(0, 5, (tiles, SIZE, SIZE), dtype=np.uint8)
     draws, positions = augmentation.draws(7, tiles), generator.permutation(tiles)[:40]
-    batch = augmentation.tensors(torch.from_numpy(images), torch.from_numpy(targets), draws, positions)
-    expected = [augmentation.pixels(images[n], targets[n], draws, n) for n in positions.tolist()]
+    batch = augmentation.augment_batch(torch.from_numpy(images), torch.from_numpy(targets), draws, positions)
+    expected = [augmentation.augment_tile(images[n], targets[n], draws, n) for n in positions.tolist()]
     for found, wanted in zip(batch, zip(*expected, strict=True), strict=True):
         assert found.dtype == torch.uint8
         np.testing.assert_array_equal(found.numpy(), np.stack(wanted))

@@ -21,13 +21,13 @@ from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
 from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.model.device import Accelerator, accelerator, deterministic, mixed
+from landseg.model.device import Accelerator, accelerator, deterministic, use_bf16
 from landseg.model.info import ModelInfo
-from landseg.model.segmenter import build
+from landseg.model.segmenter import build_model
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
-from landseg.train.losses import CrossEntropy, Focal, Loss
+from landseg.train.losses import CrossEntropyLoss, FocalLoss, Loss
 from landseg.train.module import OPTIMIZERS, ComputeOptions, OptimizerConfig, SegmentationModule, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,7 +50,7 @@ def new_run(
     info: ModelInfo = INFO,
 ) -> SegmentationModule:
     lightning.seed_everything(0, verbose=False)
-    return kind(build(info, None), loss or Focal(2.0, None), schedule, 0, arithmetic, say)
+    return kind(build_model(info, None), loss or FocalLoss(2.0, None), schedule, 0, arithmetic, say)
 
 
 def learnt(scores: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -169,7 +169,9 @@ class TestPieces:
     """A batch that is computed in pieces is the same batch."""
 
     @pytest.mark.parametrize(
-        "loss", [Focal(2.0, None), Focal(1.0, [0.2, 1, 3]), CrossEntropy(None), CrossEntropy([0.2, 1, 3])], ids=repr
+        "loss",
+        [FocalLoss(2.0, None), FocalLoss(1.0, [0.2, 1, 3]), CrossEntropyLoss(None), CrossEntropyLoss([0.2, 1, 3])],
+        ids=repr,
     )
     def test_gradients_add_up_to_those_of_the_batch(self, project: Path, loss: Loss) -> None:
         images, targets = one_batch(project)
@@ -314,7 +316,7 @@ class TestGpu:
         self, project: Path, tmp_path: Path, tier: Tier, arithmetic: ComputeOptions
     ) -> None:
         def run(state: str, break_after: int | None = None) -> tuple[SegmentationModule, BestCheckpoint]:
-            new = new_run(loss=CrossEntropy(None), arithmetic=arithmetic)
+            new = new_run(loss=CrossEntropyLoss(None), arithmetic=arithmetic)
             return train(project, tmp_path / state, 3, break_after=break_after, tier=tier, run=new, device="cuda")
 
         with deterministic(True):
@@ -362,8 +364,8 @@ class TestDevices:
     def test_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-            assert mixed("auto", "cpu") == expected
+            assert use_bf16("auto", "cpu") == expected
         monkeypatch.delattr(torch.cpu, "get_capabilities")
-        assert not mixed("auto", "cpu")
-        assert not mixed("32", "cuda")
-        assert mixed("bf16", "cpu")
+        assert not use_bf16("auto", "cpu")
+        assert not use_bf16("32", "cuda")
+        assert use_bf16("bf16", "cpu")

@@ -8,7 +8,7 @@ import pytest
 
 from landseg.core.errors import LandsegError
 from landseg.loader.batches import Tier
-from landseg.train.placement import choose, free_on
+from landseg.train.placement import choose_tier, free_memory
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from landseg.train.placement import choose, free_on
 def test_tier_on_a_cpu(
     wanted: Literal["auto", "device", "memory", "stream"], needed: int, tier: Tier, reason: str
 ) -> None:
-    found, why = choose(wanted, needed, "cpu")
+    found, why = choose_tier(wanted, needed, "cpu")
     assert found == tier
     assert why.startswith(reason)
 
@@ -31,11 +31,11 @@ def test_tier_on_a_cpu(
 @pytest.mark.parametrize("wanted", ["device", "memory"])
 def test_too_little_memory_is_an_error(wanted: Literal["device", "memory"]) -> None:
     with pytest.raises(LandsegError, match=rf"train.cache = {wanted}: the tiles take 1000000.0 GB and .* GB are"):
-        choose(wanted, 10**15, "cpu")
+        choose_tier(wanted, 10**15, "cpu")
 
 
 def test_free_memory_is_at_most_physical_memory() -> None:
-    assert 0 < free_on("cpu") <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < free_memory("cpu") <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @pytest.mark.parametrize(("limit", "free"), [("1000000", 1_000_000 - 700_000 + 50_000), ("650000", 0), ("max", None)])
@@ -43,11 +43,11 @@ def test_free_memory_in_a_container_excludes_reclaimable_cache(tmp_path: Path, l
     stat = "anon 600000\nfile 100000\ninactive_file 50000\n"
     for name, content in (("memory.max", limit), ("memory.current", "700000"), ("memory.stat", stat)):
         (tmp_path / name).write_text(content + "\n" if name != "memory.stat" else content)
-    found = free_on("cpu", tmp_path)
+    found = free_memory("cpu", tmp_path)
     assert found == free if free is not None else found > 10**8
 
 
 @pytest.mark.gpu
 def test_auto_uses_the_gpu_if_the_tiles_fit() -> None:
-    assert choose("auto", 1, "cuda")[0] == "device"
-    assert choose("auto", 10**12, "cuda")[0] != "device"
+    assert choose_tier("auto", 1, "cuda")[0] == "device"
+    assert choose_tier("auto", 10**12, "cuda")[0] != "device"

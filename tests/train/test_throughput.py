@@ -5,7 +5,7 @@ import torch
 from helpers.training import INFO
 
 from landseg.loader.batches import Batch
-from landseg.model.segmenter import build
+from landseg.model.segmenter import build_model
 from landseg.train import throughput as speed
 
 
@@ -53,17 +53,17 @@ class TestWatched:
 class TestFlops:
     def test_are_those_of_a_step(self) -> None:
         """Of U-Net ResNet34 at 512 px, 62.5 GFLOP forward; a step takes three times that, but for the first layer."""
-        resnet = build(INFO.model_copy(update={"encoder": "resnet34", "encoder_depth": 5}), None)
+        resnet = build_model(INFO.model_copy(update={"encoder": "resnet34", "encoder_depth": 5}), None)
         assert speed.flops(resnet, 512) == pytest.approx(187e9, rel=0.01)
         assert speed.flops(resnet, 256) == pytest.approx(187e9 / 4, rel=0.01)
 
     def test_are_0_where_a_network_does_not_run_without_content(self) -> None:
-        model = build(INFO, None)
+        model = build_model(INFO, None)
         model.network.forward = lambda images: images * float(images.mean())
         assert speed.flops(model, 64) == 0
 
     def test_leave_the_network_as_it_was(self) -> None:
-        model = build(INFO, None).eval()
+        model = build_model(INFO, None).eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
         speed.flops(model, 64)
         assert not model.training

@@ -44,7 +44,7 @@ class ExampleTile:
 def choose_examples(matrices: Counts, scenes: Sequence[str], wanted: int) -> dict[int, str]:
     """Choose tiles to look at: up to `wanted` of each kind.
 
-    By pixel accuracy, among tiles of several classes (see `spread`): the *worst*, the *best*, and a *spread* from
+    By pixel accuracy, among tiles of several classes (see `choose_spread`): the *worst*, the *best*, and a *spread* from
     the worst to the best. By their targets alone, and so the same for every model on the same part: those *rich*
     in classes, from as many scenes as there are.
 
@@ -62,15 +62,15 @@ def choose_examples(matrices: Counts, scenes: Sequence[str], wanted: int) -> dic
     reasons = {
         "worst": ranked[:wanted],
         "best": ranked[-wanted:],
-        "spread": spread(matrices, wanted),
-        "rich": rich(matrices, scenes, wanted),
+        "spread": choose_spread(matrices, wanted),
+        "rich": choose_rich(matrices, scenes, wanted),
     }
     accuracy = _accuracy(matrices)
     chosen = sorted({position for of in reasons.values() for position in of}, key=lambda n: (accuracy[n], n))
     return {n: " ".join(why for why, positions in reasons.items() if n in positions) for n in chosen}
 
 
-def spread(matrices: Counts, wanted: int) -> list[int]:
+def choose_spread(matrices: Counts, wanted: int) -> list[int]:
     """Choose tiles evenly from the worst to the best by pixel accuracy, of those that hold most classes.
 
     A tile of one class says little, so only tiles with three classes are drawn on, or two, or one,
@@ -87,7 +87,7 @@ def spread(matrices: Counts, wanted: int) -> list[int]:
     return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, wanted).round().astype(int))]
 
 
-def rich(matrices: Counts, scenes: Sequence[str], wanted: int) -> list[int]:
+def choose_rich(matrices: Counts, scenes: Sequence[str], wanted: int) -> list[int]:
     """Choose the tiles whose targets hold most classes most evenly, by entropy: one a scene, then a second, and so on.
 
     Args:

@@ -11,8 +11,8 @@ import torch
 
 from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
-from landseg.core.classes import IGNORE, ids
-from landseg.core.data_card import Card
+from landseg.core.classes import IGNORE, class_ids
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.progress import track
 from landseg.core.tile_archive import read_image, read_mask
@@ -20,13 +20,13 @@ from landseg.evaluate.examples import ExampleTile
 from landseg.loader.batches import Batch, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
-from landseg.model.confusion import count
-from landseg.model.device import accelerator, mixed, out_of_memory
-from landseg.model.segmenter import Segmenter, load
+from landseg.model.confusion import confusion_matrices
+from landseg.model.device import accelerator, use_bf16, out_of_memory
+from landseg.model.segmenter import Segmenter, load_model
 
 
 @dataclass(frozen=True)
-class Counted:
+class EvaluationCounts:
     """What evaluation counts."""
 
     #: (N, K, K) int64, a confusion matrix per tile.
@@ -35,21 +35,21 @@ class Counted:
     paper_iou: float
 
 
-def load_scored(path: Path, card: Card, device: Literal["auto", "cpu", "cuda", "mps"]) -> tuple[Segmenter, bool]:
+def load_trained(path: Path, card: DataCard, device: Literal["auto", "cpu", "cuda", "mps"]) -> tuple[Segmenter, bool]:
     """Load a model to be scored, on its device in evaluation mode; and whether to compute in bf16, as in training.
 
     Raises:
         LandsegError: the file is no model, was trained on other classes than the card's, or the device is not there.
     """
-    model, where = load(path), accelerator(device)
+    model, where = load_model(path), accelerator(device)
     if model.info.classes != card.classes:
         raise LandsegError(f"{path}: was trained on other classes than those of the data card; re-run the train stage")
-    return model.to(where).eval(), mixed(model.info.params["train"]["precision"], where)
+    return model.to(where).eval(), use_bf16(model.info.params["train"]["precision"], where)
 
 
-def count_tiles(
+def evaluate_tiles(
     model: Segmenter, bf16: bool, tiles: pd.DataFrame, folder: Path, batch_size: int, workers: int
-) -> Counted:
+) -> EvaluationCounts:
     """Predict tiles and count their confusion matrices, and show progress.
 
     Args:
@@ -67,12 +67,12 @@ def count_tiles(
     order = TileBatchSampler(len(tiles), batch_size)
     # Every tile is read once, so keeping decoded tiles would gain nothing.
     loader = batch_loader(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
-    counted = count_batches(model, loader, bf16)
+    counted = evaluate_batches(model, loader, bf16)
     matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles", lambda batch: len(batch[0])), strict=True)
-    return Counted(np.concatenate(matrices), float(np.mean(ious)))
+    return EvaluationCounts(np.concatenate(matrices), float(np.mean(ious)))
 
 
-def count_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iterator[tuple[Counts, float]]:
+def evaluate_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iterator[tuple[Counts, float]]:
     """Predict a part; yield, of every batch, the matrices of its tiles, (N, K, K) int64, and its one-hot IoU.
 
     Args:
@@ -98,7 +98,7 @@ def count_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iter
 def _counted(model: Segmenter, images: torch.Tensor, targets: torch.Tensor, bf16: bool) -> tuple[Counts, float]:
     logits = model.logits(images, bf16).float()
     channels = targets.to(logits.device).long()
-    matrices = count(logits.argmax(1), channels, len(model.info.classes))
+    matrices = confusion_matrices(logits.argmax(1), channels, len(model.info.classes))
     return matrices.cpu().numpy(), _one_hot_iou(logits, channels)
 
 
@@ -119,7 +119,7 @@ def _one_hot_iou(logits: torch.Tensor, targets: torch.Tensor) -> float:
     return metrics.one_hot_iou(int(hits), int(predicted.sum() + labelled.sum() - hits))
 
 
-def by_group(matrices: Counts, groups: Sequence[str]) -> tuple[list[str], Counts]:
+def sum_by_group(matrices: Counts, groups: Sequence[str]) -> tuple[list[str], Counts]:
     """Sum tile matrices (n, K, K) by group; return the G group names in order, and (G, K, K)."""
     names, positions = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), *matrices.shape[1:]), np.int64)
@@ -135,7 +135,7 @@ def predict_ids(model: Segmenter, images: Pixels, bf16: bool) -> Pixels:
     """
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
     channels = [model.logits(picture[None], bf16).float()[0].argmax(0).cpu().numpy() for picture in pictures]
-    predicted: Pixels = ids(model.info.classes)[np.stack(channels)]
+    predicted: Pixels = class_ids(model.info.classes)[np.stack(channels)]
     return predicted
 
 

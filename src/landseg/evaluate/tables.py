@@ -8,17 +8,17 @@ import pandas as pd
 
 from landseg import metrics
 from landseg.core.arrays import Counts
-from landseg.core.classes import as_hex, names
-from landseg.core.data_card import Card
+from landseg.core.classes import as_hex, class_names
+from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import write_csv
 from landseg.evaluate.params import EvaluateParams
-from landseg.evaluate.predict import Counted, by_group
+from landseg.evaluate.predict import EvaluationCounts, sum_by_group
 from landseg.metrics import Scores
 
 
 @dataclass(frozen=True)
-class Scored:
+class SplitScores:
     """The scores of a split, and what they were computed from."""
 
     scores: Scores
@@ -37,7 +37,7 @@ class Scored:
     interval_over: str
 
 
-def score(counted: Counted, tiles: pd.DataFrame, card: Card, params: EvaluateParams) -> Scored:
+def score_split(counted: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, params: EvaluateParams) -> SplitScores:
     """Score a split from the confusion matrices of its tiles.
 
     Args:
@@ -50,12 +50,17 @@ def score(counted: Counted, tiles: pd.DataFrame, card: Card, params: EvaluatePar
     # Dates of a location show the same ground, and locations of a group share weather and light, so neither are
     # independent.
     unit = "location" if (tiles["group"] == "").any() else "group"
-    _, unit_matrices = by_group(counted.matrices, list(tiles[unit]))
-    scenes, scene_matrices = by_group(counted.matrices, list(tiles["scene"]))
+    _, unit_matrices = sum_by_group(counted.matrices, list(tiles[unit]))
+    scenes, scene_matrices = sum_by_group(counted.matrices, list(tiles["scene"]))
     units = dict(zip(tiles["scene"], tiles[unit], strict=True))
-    return Scored(
+    return SplitScores(
         scores=metrics.summary(
-            total, unit_matrices, names(card.classes), card.background, resamples=params.bootstrap, seed=params.seed
+            total,
+            unit_matrices,
+            class_names(card.classes),
+            card.background,
+            resamples=params.bootstrap,
+            seed=params.seed,
         ),
         paper_iou=counted.paper_iou,
         matrix=total,
@@ -67,13 +72,13 @@ def score(counted: Counted, tiles: pd.DataFrame, card: Card, params: EvaluatePar
     )
 
 
-def write_results(scored: Scored, card: Card, params: EvaluateParams, results: Path) -> None:
+def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
     """Write metrics.json, and the tables behind plots and comparisons: classes.csv, confusion.csv, scenes.csv."""
     _write_metrics(scored, card, params, results)
     _write_tables(scored, card, results)
 
 
-def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: Path) -> None:
+def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
     """Write metrics.json: the scores, the split and leakage they were scored under, and baselines."""
     split = json.loads((results / "split.json").read_text())
     shares = split["splits"]["train"]["share"]
@@ -92,7 +97,7 @@ def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: 
         # The majority-class baseline: the commonest class of the training split, everywhere.
         "majority": {
             "class": majority,
-            "macro_miou": metrics.majority_miou(scored.matrix, names(card.classes).index(majority)),
+            "macro_miou": metrics.majority_miou(scored.matrix, class_names(card.classes).index(majority)),
         },
         "warnings": split["warnings"],
     }
@@ -101,7 +106,7 @@ def _write_metrics(scored: Scored, card: Card, params: EvaluateParams, results: 
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _write_tables(scored: Scored, card: Card, results: Path) -> None:
+def _write_tables(scored: SplitScores, card: DataCard, results: Path) -> None:
     """Write the tables behind the plots: a row per class, and confusion matrices as rows."""
     rows = zip(card.classes, scored.scores.per_class.values(), strict=True)
     classes = [
@@ -114,7 +119,7 @@ def _write_tables(scored: Scored, card: Card, results: Path) -> None:
     write_csv(scenes[scenes["pixels"] > 0], results / "scenes.csv")
 
 
-def print_scores(scored: Scored, split: str) -> None:
+def print_scores(scored: SplitScores, split: str) -> None:
     """Print the macro mIoU with its interval."""
     low, high = scored.scores.macro_miou_low, scored.scores.macro_miou_high
     interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
@@ -122,9 +127,9 @@ def print_scores(scored: Scored, split: str) -> None:
     print(f"macro mIoU on {split}: {scored.scores.macro_miou:.4f}, {interval} over {units}")
 
 
-def _long_form(matrices: Counts, scenes: list[str], card: Card) -> pd.DataFrame:
+def _long_form(matrices: Counts, scenes: list[str], card: DataCard) -> pd.DataFrame:
     """Return matrices (S, K, K) as rows scene, actual, predicted, pixels."""
     index = pd.MultiIndex.from_product(
-        [scenes, names(card.classes), names(card.classes)], names=["scene", "actual", "predicted"]
+        [scenes, class_names(card.classes), class_names(card.classes)], names=["scene", "actual", "predicted"]
     )
     return pd.DataFrame({"pixels": matrices.ravel()}, index=index).reset_index()

@@ -21,11 +21,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from landseg.core.arrays import Ints, Pixels
-from landseg.core.parallel import each
+from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.loader.sampler import TileBatchSampler, TileKey
 from landseg.loader.tile_set import TileSet
-from landseg.model.device import sent
+from landseg.model.device import to_device
 
 Tier = Literal["device", "memory", "stream"]
 #: Images (N, 3, H, W) uint8, channels last in memory, and targets (N, H, W) uint8: channels, or IGNORE.
@@ -48,16 +48,16 @@ class TileAugmentation(Protocol):
     """Interface of `landseg.train.augmentation.Augmentation`, which evaluation does not import."""
 
     @property
-    def idle(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether it leaves all tiles unchanged."""
 
     def draws(self, epoch: int, tiles: int) -> Any:
         """Draw the random changes of an epoch, one per tile."""
 
-    def pixels(self, image: Pixels, target: Pixels, draws: Any, position: int) -> tuple[Pixels, Pixels]:
+    def augment_tile(self, image: Pixels, target: Pixels, draws: Any, position: int) -> tuple[Pixels, Pixels]:
         """Augment one tile by its draw."""
 
-    def tensors(
+    def augment_batch(
         self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: Ints
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gather tiles on their device and augment each by its draw."""
@@ -93,7 +93,7 @@ def decode_tiles(tiles: TileSet, device: str, threads: int, title: str) -> Decod
         tiles_per_chunk = max(1, _CHUNK_PIXELS // size**2)
         for start in range(0, total, tiles_per_chunk):
             rows = slice(start, min(start + tiles_per_chunk, total))
-            decoded = list(each(tiles.read, range(rows.start, rows.stop), threads, "threads"))
+            decoded = list(parallel_map(tiles.read, range(rows.start, rows.stop), threads, "threads"))
             for tensor, arrays in zip((images, targets), zip(*decoded, strict=True), strict=True):
                 tensor[rows] = torch.from_numpy(np.stack(arrays))
             yield rows.stop - rows.start
@@ -114,22 +114,22 @@ class DeviceLoader:
             sampler: order of the tiles.
             augmentation: augmentation of the tiles, or None.
         """
-        self.decoded, self.sampler, self.augmentation = decoded, sampler, augmentation
+        self.decoded, self.batch_sampler, self.augmentation = decoded, sampler, augmentation
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        for keys in self.sampler:
+        for keys in self.batch_sampler:
             epoch, positions = keys[0][0], np.array([position for _, position in keys])
             yield _channels_first(*self._gather(epoch, positions))
 
     def _gather(self, epoch: int, positions: Ints) -> Batch:
         images, targets = self.decoded.images, self.decoded.targets
         if self.augmentation is None:
-            index = sent(positions, images.device)
+            index = to_device(positions, images.device)
             return images[index], targets[index]
-        return self.augmentation.tensors(images, targets, self.augmentation.draws(epoch, len(images)), positions)
+        return self.augmentation.augment_batch(images, targets, self.augmentation.draws(epoch, len(images)), positions)
 
 
 class MemoryLoader:
@@ -153,17 +153,22 @@ class MemoryLoader:
                 network that runs on the CPU.
             pin_memory: whether to make batches in pinned memory, for copies to a GPU.
         """
-        self.sampler, self.augmentation, self.threads, self.pin_memory = sampler, augmentation, threads, pin_memory
+        self.batch_sampler, self.augmentation, self.threads, self.pin_memory = (
+            sampler,
+            augmentation,
+            threads,
+            pin_memory,
+        )
         self.images, self.targets = decoded.images.numpy(), decoded.targets.numpy()
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._prefetched() if self.threads else self._on_request()
 
     def _on_request(self) -> Iterator[Batch]:
-        for keys in self.sampler:
+        for keys in self.batch_sampler:
             images, targets = self._empty(len(keys))
             for row, key in enumerate(keys):
                 self._fill(images.numpy(), targets.numpy(), row, key)
@@ -172,7 +177,7 @@ class MemoryLoader:
     def _prefetched(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(self.threads) as pool:
             queue: deque[tuple[torch.Tensor, torch.Tensor, list[Future[None]]]] = deque()
-            for keys in self.sampler:
+            for keys in self.batch_sampler:
                 images, targets = self._empty(len(keys))
                 jobs = [pool.submit(self._fill, images.numpy(), targets.numpy(), *job) for job in enumerate(keys)]
                 queue.append((images, targets, jobs))
@@ -231,7 +236,7 @@ class DiskLoader:
             workers: processes that decode; 0 decodes in this process.
             pin_memory: whether to make batches in pinned memory, for copies to a GPU.
         """
-        self.sampler = sampler
+        self.batch_sampler = sampler
         self.loader = DataLoader(
             _TileDataset(tiles, augmentation),
             batch_sampler=sampler,
@@ -243,7 +248,7 @@ class DiskLoader:
         )
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         return (_channels_first(images, targets) for images, targets in self.loader)
@@ -254,7 +259,7 @@ def _augmented(
 ) -> tuple[Pixels, Pixels]:
     if augmentation is None:
         return image, target
-    return augmentation.pixels(image, target, augmentation.draws(epoch, tiles), position)
+    return augmentation.augment_tile(image, target, augmentation.draws(epoch, tiles), position)
 
 
 def _channels_first(images: torch.Tensor, targets: torch.Tensor) -> Batch:
@@ -312,7 +317,7 @@ def batch_loader(
     Raises:
         TileError: a tile cannot be read.
     """
-    if augmentation is not None and augmentation.idle:
+    if augmentation is not None and augmentation.is_identity:
         augmentation = None
     if tier == "device":
         return DeviceLoader(decode_tiles(tiles, device, workers, title), sampler, augmentation)

@@ -7,7 +7,7 @@ from landseg.core.classes import IGNORE
 _LANES = 64
 
 
-def count(predictions: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
+def confusion_matrices(predictions: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
     """Count every pair of target and predicted channel, tile by tile, as landseg.metrics.confusion does.
 
     Args:

@@ -35,7 +35,7 @@ def accelerator(
     return device
 
 
-def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool:
+def use_bf16(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool:
     """Say whether to compute in bf16 where that is safe: where asked for, or where the device itself computes in it."""
     if precision != "auto":
         return precision == "bf16"
@@ -45,7 +45,7 @@ def mixed(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool
     return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def sent(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+def to_device(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
     """Send numbers to a device, without waiting until they are there."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

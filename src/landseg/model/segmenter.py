@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
             return (forward or self)(images.to(self.mean.device, non_blocking=True))
 
 
-def build(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
+def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
     """Build a network.
 
     Args:
@@ -199,20 +199,20 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .:")
 
 
-def save(model: Segmenter, path: Path) -> None:
+def save_model(model: Segmenter, path: Path) -> None:
     """Write weights and info as one safetensors file, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     with atomic(path) as temporary:
         save_file(weights, temporary, {KEY: model.info.model_dump_json()})
 
 
-def load(path: Path) -> Segmenter:
+def load_model(path: Path) -> Segmenter:
     """Read a model file; no foreign code runs.
 
     Raises:
         LandsegError: the file is missing, or is no model of this program.
     """
-    model = build(read_info(path), None)
+    model = build_model(read_info(path), None)
     try:
         model.network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError):

@@ -25,12 +25,12 @@ def load_backend(model: ModelFile, device: DeviceName) -> Backend:
     if model.path.suffix == ".onnx":
         return OnnxBackend(model.path, device)
     segmenter = load_torch_model(model)
-    from landseg.model.device import accelerator, mixed
+    from landseg.model.device import accelerator, use_bf16
     from landseg.predict.torch_backend import TorchBackend
 
     chosen = accelerator(device, "--device")
     precision = segmenter.info.params.get("train", {}).get("precision", "auto")
-    return TorchBackend(segmenter, chosen, mixed(precision, chosen))
+    return TorchBackend(segmenter, chosen, use_bf16(precision, chosen))
 
 
 def load_torch_model(model: ModelFile) -> "Segmenter":

@@ -20,7 +20,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations
 
 from landseg.core.arrays import Pixels
-from landseg.model.device import sent
+from landseg.model.device import to_device
 
 #: The symmetries of a square, as albumentations calls them.
 SYMMETRIES = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
@@ -55,7 +55,7 @@ class Augmentation:
     seed: int
 
     @property
-    def idle(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether nothing is ever done."""
         return not (self.d4 or self._lights)
 
@@ -78,7 +78,7 @@ class Augmentation:
             (255 * self.brightness * brightness).astype(np.float32),
         )
 
-    def pixels(self, image: Pixels, target: Pixels, draws: Draws, position: int) -> tuple[Pixels, Pixels]:
+    def augment_tile(self, image: Pixels, target: Pixels, draws: Draws, position: int) -> tuple[Pixels, Pixels]:
         """Change one tile by its draw: image (H, W, 3) and target (H, W), uint8 both; may return views."""
         if self.d4:
             symmetry = SYMMETRIES[draws.symmetry[position]]
@@ -88,7 +88,7 @@ class Augmentation:
             image = _LIGHT.apply(image, *light)
         return image, target
 
-    def tensors(
+    def augment_batch(
         self, images: torch.Tensor, targets: torch.Tensor, draws: Draws, positions: npt.NDArray[np.int64]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gather tiles of a part on its device, and change each by its draw.
@@ -105,7 +105,7 @@ class Augmentation:
         symmetry = draws.symmetry[positions]
         order = np.argsort(symmetry, kind="stable")
         # All indices travel at once, and nothing waits for the device.
-        rows, sources = sent(np.stack([order, positions[order]]), images.device)
+        rows, sources = to_device(np.stack([order, positions[order]]), images.device)
         some, ids = (whole.new_empty((len(positions), *whole.shape[1:])) for whole in (images, targets))
         for element, (start, stop) in enumerate(pairwise(np.searchsorted(symmetry[order], np.arange(9)).tolist())):
             if start < stop:
@@ -114,7 +114,7 @@ class Augmentation:
                 ids.index_copy_(0, into, _turned(targets[source], element))
         if self._lights:
             light = np.stack([draws.contrast[positions], draws.brightness[positions]])
-            contrast, brightness = sent(light, images.device).view(2, -1, 1, 1, 1)
+            contrast, brightness = to_device(light, images.device).view(2, -1, 1, 1, 1)
             some = (some * contrast).add_(brightness).clamp_(0, 255).to(torch.uint8)  # cut off, as albumentations does
         return some, ids
 

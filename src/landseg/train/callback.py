@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 import lightning
 
-from landseg.model.segmenter import Segmenter, save
+from landseg.model.segmenter import Segmenter, save_model
 from landseg.train.checkpoints import Checkpoints
 
 
@@ -78,7 +78,7 @@ class BestCheckpoint(lightning.Callback):
         self.history.append(run.scores)
         latest = self.epoch - 1
         if self.best_epoch == latest:
-            save(run.model, self.checkpoints.best(latest))
+            save_model(run.model, self.checkpoints.best(latest))
         self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch)
         trainer.should_stop = not self.patient
         self.report(run.scores, True)

@@ -38,7 +38,7 @@ class Loss(nn.Module):
         return (targets != IGNORE).sum()
 
 
-class Focal(Loss):
+class FocalLoss(Loss):
     """One against the rest for every class (Lin et al., 2017, arXiv 1708.02002), the mean over pixels and classes.
 
     The same as smp.losses.FocalLoss, which picks the labelled pixels of one class after the other, and
@@ -64,7 +64,7 @@ class Focal(Loss):
         return (by_class * self.weights).sum() / self.weights.sum()
 
 
-class Dice(Loss):
+class DiceLoss(Loss):
     """Soft Dice over the batch (Milletari et al., 2016, arXiv 1606.04797), classes absent from it left out."""
 
     def __init__(self, weights: Sequence[float] | None) -> None:
@@ -78,7 +78,7 @@ class Dice(Loss):
         return loss
 
 
-class CrossEntropy(Loss):
+class CrossEntropyLoss(Loss):
     """Cross entropy, the mean over pixels, each weighted by its class."""
 
     def __init__(self, weights: Sequence[float] | None) -> None:
@@ -112,11 +112,11 @@ def loss_function(
     """
     match name:
         case "focal":
-            return Focal(gamma, weights)
+            return FocalLoss(gamma, weights)
         case "dice":
-            return Dice(weights)
+            return DiceLoss(weights)
         case "cross_entropy":
-            return CrossEntropy(weights)
+            return CrossEntropyLoss(weights)
 
 
 def class_weights(

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from landseg import metrics
 from landseg.core.errors import ParamsError
 from landseg.loader.batches import Batch, BatchLoader
-from landseg.model.confusion import count
+from landseg.model.confusion import confusion_matrices
 from landseg.model.device import Accelerator, compiler_failed, out_of_memory, release_memory
 from landseg.model.segmenter import Segmenter
 from landseg.train import throughput as speed
@@ -168,7 +168,7 @@ class SegmentationModule(lightning.LightningModule):
         for images, targets, share in self._pieces(batch):
             logits = self._logits(images)
             total += self.loss(logits, targets) * share
-            matrix += count(logits.argmax(1), targets, len(matrix)).sum(0)
+            matrix += confusion_matrices(logits.argmax(1), targets, len(matrix)).sum(0)
         return total, matrix
 
     def on_validation_epoch_end(self) -> None:

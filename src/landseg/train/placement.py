@@ -13,7 +13,7 @@ from landseg.loader.batches import Tier
 _OF_DEVICE, _OF_MEMORY = 0.4, 0.5
 
 
-def choose(wanted: Literal["auto", "device", "memory", "stream"], needed: int, device: str) -> tuple[Tier, str]:
+def choose_tier(wanted: Literal["auto", "device", "memory", "stream"], needed: int, device: str) -> tuple[Tier, str]:
     """Choose where the tiles are to be while training; return the tier and the reason, for a log line.
 
     Args:
@@ -24,7 +24,7 @@ def choose(wanted: Literal["auto", "device", "memory", "stream"], needed: int, d
     Raises:
         LandsegError: the tier asked for has no room for the tiles.
     """
-    room = {"device": free_on(device), "memory": free_on("cpu")}
+    room = {"device": free_memory(device), "memory": free_memory("cpu")}
     if wanted == "stream":
         return wanted, "as train.cache says"
     if wanted != "auto":
@@ -42,7 +42,7 @@ def choose(wanted: Literal["auto", "device", "memory", "stream"], needed: int, d
     return "stream", f"too much for {_size(room['memory'])} of free main memory"
 
 
-def free_on(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+def free_memory(device: str, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Return how many bytes of memory are free on a device; of mps and cpu it is main memory, within the container.
 
     Args:

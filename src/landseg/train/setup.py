@@ -15,19 +15,19 @@ import pandas as pd
 from dvclive.live import Live
 
 from landseg.core.compute import ComputeParams
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.parallel import cores
-from landseg.core.params import section
+from landseg.core.params import read_section
 from landseg.core.paths import Paths
 from landseg.core.rendering import Rendering
 from landseg.core.tables import pixel_column, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
-from landseg.model.device import Accelerator, accelerator, mixed
+from landseg.model.device import Accelerator, accelerator, use_bf16
 from landseg.model.info import ModelInfo
-from landseg.model.segmenter import Segmenter, build, check_size, save, weights_fingerprint
+from landseg.model.segmenter import Segmenter, build_model, check_size, save_model, weights_fingerprint
 from landseg.train import throughput
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
@@ -42,7 +42,7 @@ from landseg.train.params import (
     SchedulerParams,
     TrainParams,
 )
-from landseg.train.placement import choose
+from landseg.train.placement import choose_tier
 
 # Lines appear as they are written, not when a buffer is full.
 _print = partial(print, flush=True)
@@ -100,17 +100,17 @@ def read_params() -> TrainingParams:
         LandsegError: a section is missing, or a value is wrong.
     """
     return TrainingParams(
-        model=section(ModelParams, "model"),
-        loss=section(LossParams, "loss"),
-        optimizer=section(OptimizerParams, "optimizer"),
-        scheduler=section(SchedulerParams, "scheduler"),
-        augment=section(AugmentParams, "augment"),
-        train=section(TrainParams, "train"),
-        compute=section(ComputeParams, "compute"),
+        model=read_section(ModelParams, "model"),
+        loss=read_section(LossParams, "loss"),
+        optimizer=read_section(OptimizerParams, "optimizer"),
+        scheduler=read_section(SchedulerParams, "scheduler"),
+        augment=read_section(AugmentParams, "augment"),
+        train=read_section(TrainParams, "train"),
+        compute=read_section(ComputeParams, "compute"),
     )
 
 
-def read_tiles(paths: Paths, card: Card) -> TrainingTiles:
+def read_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     """Read the split table.
 
     Raises:
@@ -130,16 +130,16 @@ def read_tiles(paths: Paths, card: Card) -> TrainingTiles:
     )
 
 
-def build_run(params: TrainingParams, tiles: TrainingTiles, card: Card) -> TrainingRun:
+def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
     """Build the model, its loss and what computes them; find the checkpoint of this very run.
 
     Raises:
         LandsegError: the model cannot be built, or does not take the tiles.
     """
     device = accelerator(params.compute.device)
-    bf16 = mixed(params.train.precision, device)
+    bf16 = use_bf16(params.train.precision, device)
     lightning.seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed alone
-    model = build(_model_info(params, tiles, card), params.model.encoder_weights)
+    model = build_model(_model_info(params, tiles, card), params.model.encoder_weights)
     check_size(model, tiles.sets["train"].size)
     config = OptimizerConfig(
         params.optimizer.name,
@@ -193,13 +193,13 @@ def write_models(kept: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
     best = kept.best_epoch
     with atomic(paths.model("best")) as temporary:
         shutil.copyfile(run.checkpoints.best(best), temporary)
-    save(run.model, paths.model("last"))
+    save_model(run.model, paths.model("last"))
     run.checkpoints.close()
     monitor = run.params.train.monitor
     _print(f"best {monitor}: {kept.history[best][monitor]:.4f}, epoch {best + 1}")
 
 
-def _model_info(params: TrainingParams, tiles: TrainingTiles, card: Card) -> ModelInfo:
+def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> ModelInfo:
     return ModelInfo(
         architecture=params.model.architecture,
         encoder=params.model.encoder,
@@ -217,14 +217,14 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: Card) -> Mod
     )
 
 
-def _loss(params: TrainingParams, tiles: TrainingTiles, card: Card) -> Loss:
+def _loss(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> Loss:
     columns = [pixel_column(land_class.id) for land_class in card.classes]
     pixels = tiles.tables["train"][columns].sum().to_numpy()
     return loss_function(params.loss.name, params.loss.gamma, class_weights(params.loss.class_weights, pixels))
 
 
 def _checkpoints(
-    params: TrainingParams, tiles: TrainingTiles, card: Card, device: Accelerator, bf16: bool
+    params: TrainingParams, tiles: TrainingTiles, card: DataCard, device: Accelerator, bf16: bool
 ) -> Checkpoints:
     """Return the checkpoints of this run alone, keyed by all that the numbers depend on.
 
@@ -264,7 +264,7 @@ def _loaders(run: TrainingRun, epoch: Callable[[], int]) -> tuple[BatchLoader, B
     """Return the batches to train on and to validate on, and print where their tiles are cached."""
     params, sets, device = run.params, run.tiles.sets, run.device
     needed = sum(of.decoded_bytes for of in sets.values())
-    tier, why = choose(params.train.cache, needed, device)
+    tier, why = choose_tier(params.train.cache, needed, device)
     counts = f"{len(sets['train']):,} tiles to train on, {len(sets['val']):,} to validate, {sets['train'].size} px"
     _print(f"{counts}: {needed / 1e9:.2f} GB decoded, train.cache {tier} ({why})")
     workers, size = params.compute.workers or cores(), params.train.batch_size
