@@ -23,7 +23,7 @@ from landseg import metrics
 from landseg.core.classes import IGNORE, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.evaluate.examples import read_examples
-from landseg.evaluate.predict import sum_by_group, evaluate_batches, predict_ids
+from landseg.evaluate.predict import evaluate_batches, predict_ids, sum_by_group
 from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet

@@ -13,9 +13,9 @@ from landseg.core.classes import IGNORE, palette
 from landseg.evaluate.examples import (
     ExampleTile,
     choose_examples,
-    read_examples,
     choose_rich,
     choose_spread,
+    read_examples,
     write_examples,
 )
 

@@ -21,7 +21,7 @@ from landseg.loader.batches import Batch, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
 from landseg.model.confusion import confusion_matrices
-from landseg.model.device import accelerator, use_bf16, out_of_memory
+from landseg.model.device import accelerator, out_of_memory, use_bf16
 from landseg.model.segmenter import Segmenter, load_model
 
 

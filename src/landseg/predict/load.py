@@ -48,9 +48,9 @@ def load_torch_model(model: ModelFile) -> "Segmenter":
             f"{model.name}: requires torch, which is not installed; install landseg[train], or use a model exported "
             "to .onnx by `landseg export`"
         ) from None
-    from landseg.model.segmenter import load
+    from landseg.model.segmenter import load_model
 
-    return load(model.path)
+    return load_model(model.path)
 
 
 def read_model_info(model: ModelFile) -> ModelInfo:
