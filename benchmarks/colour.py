@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg import metrics
-from landseg.core.classes import IGNORE, ClassTable, channels
+from landseg.core.classes import IGNORE, ClassTable, class_channels
 from landseg.core.data_card import read_card
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
@@ -27,7 +27,7 @@ Channels = npt.NDArray[np.uint8]
 
 def pixels(paths: Paths, classes: ClassTable, name: str) -> Iterator[tuple[npt.NDArray[np.int64], Channels]]:
     """Yield, of every tile of a part, the colour bins (n,) and the channels (n,) of its labelled pixels."""
-    to_channel = channels(classes)
+    to_channel = class_channels(classes)
     for row in split_tiles(paths.table("split.parquet"), name, classes).itertuples():
         member = paths.tiles / str(row.archive), str(row.tile)
         red, green, blue = (read_image(*member) >> (8 - BITS)).astype(np.int64).transpose(2, 0, 1)

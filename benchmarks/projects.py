@@ -16,7 +16,7 @@ import shapely
 from rasterio.io import MemoryFile
 
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card, CloudLayer, write_card
+from landseg.core.data_card import CloudEncoding, DataCard, write_card
 from landseg.core.paths import Paths
 from landseg.core.tables import SPLITS, extend_parquet, pixel_column, scene_table, write_csv
 from landseg.tile.plan import write_plan
@@ -106,7 +106,7 @@ def _plan(
 
 def write_tiles(root: Path, shape: str, rows: int) -> None:
     """Write a project with a tile table of a shape, and the lists that its publisher would have."""
-    paths = _project(root, CloudLayer())
+    paths = _project(root, CloudEncoding())
     tiles = SHAPES[shape](rows)
     write_plan(tiles, int(tiles["height"].max()), root / paths.table("plan.parquet"))
     rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def write_tiles(root: Path, shape: str, rows: int) -> None:
 
 def write_clouds(root: Path, layers: int) -> None:
     """Write a project with cloud layers of 256 x 256 px, each of both kinds, a file each: SCL and mask."""
-    paths = _project(root, CloudLayer(layers=("mask", "scl", "cld"), clear=(4, 5, 6, 7), nodata=0))
+    paths = _project(root, CloudEncoding(layers=("mask", "scl", "cld"), clear=(4, 5, 6, 7), nodata=0))
     place, day = np.divmod(np.arange(layers), len(DAYS))
     scenes = [f"30PAT_{n:03}_{date}" for n, date in zip(place, DAYS[day], strict=True)]
     rng = np.random.default_rng(0)
@@ -159,10 +159,10 @@ def _picture(rng: np.random.Generator) -> bytes:
         return bytes(memory.read())
 
 
-def _project(root: Path, clouds: CloudLayer) -> Paths:
+def _project(root: Path, clouds: CloudEncoding) -> Paths:
     """Make the folders of a project, and its data card; return its paths, which are relative to its root."""
     paths = Paths(NAME)
     root.joinpath(paths.table("card.json")).parent.mkdir(parents=True)
-    card = Card(name=NAME, title="Many", licence="none", classes=CLASSES, bands=("grey",), clouds=clouds)
+    card = DataCard(name=NAME, title="Many", licence="none", classes=CLASSES, bands=("grey",), clouds=clouds)
     write_card(card, root / paths.table("card.json"))
     return paths

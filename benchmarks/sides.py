@@ -82,13 +82,13 @@ def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     from landseg.core.data_card import write_card
     from landseg.core.tables import scene_table
     from landseg.datasets.landcoverai.fetch import CARD
-    from landseg.tile.plan import plan, write_plan
+    from landseg.tile.plan import plan_tiles, write_plan
 
     origin = write_pair(pair, (size[0], size[1]) if size else None, seed)
     write_card(CARD, pair / "card.json")
     scenes = scene_table([{"scene": "scene", "image": "image.tif", "mask": "mask.tif"}])
     start = clock()
-    tiles = plan(scenes, pair, CARD, 512, "drop")
+    tiles = plan_tiles(scenes, pair, CARD, 512, "drop")
     write_plan(tiles, 512, pair / "plan.parquet")
     seconds = since(start)["seconds"]
     megabytes = (pair / "image.tif").stat().st_size / 1e6

@@ -12,15 +12,15 @@ from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
 from landseg.core.files import atomic
 from landseg.core.parallel import cores
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
 from landseg.core.rendering import Rendering
 from landseg.core.tables import extend_parquet
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), section(ConvertParams, "convert")
-    workers = section(ComputeParams, "compute").workers or cores()
+    paths, params = Paths(dataset_name()), read_section(ConvertParams, "convert")
+    workers = read_section(ComputeParams, "compute").workers or cores()
     card = read_card(paths.table("card.json"))
     plan, size = read_plan(paths.table("plan.parquet"))
     rendering = Rendering(params.bands, params.stretch, params.range, params.gamma)

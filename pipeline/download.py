@@ -10,7 +10,7 @@ from landseg.core.data_card import write_card
 from landseg.core.errors import reporting
 from landseg.core.files import atomic
 from landseg.core.parallel import cores
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import Paths
 from landseg.core.tables import write_csv
 from landseg.download.params import DownloadParams
@@ -20,9 +20,9 @@ from landseg.download.raw_dataset import dataset_module
 def main() -> None:
     paths = Paths(dataset_name())
     module = dataset_module(paths.dataset)
-    dataset = section(module.Params, "dataset")
-    download = section(DownloadParams, "download")
-    compute = section(ComputeParams, "compute")
+    dataset = read_section(module.Params, "dataset")
+    download = read_section(DownloadParams, "download")
+    compute = read_section(ComputeParams, "compute")
 
     with atomic(paths.raw) as folder:
         raw = module.fetch(dataset, download, folder, compute.state, compute.workers or cores())

@@ -9,7 +9,7 @@ from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
 from landseg.core.parallel import cores
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import Paths
 from landseg.core.tables import read_csv, write_csv
 from landseg.filter.composite import write_imagery
@@ -19,8 +19,8 @@ from landseg.raster.clouds import cloud_rule
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), section(FilterParams, "filter")
-    workers = section(ComputeParams, "compute").workers or cores()
+    paths, params = Paths(dataset_name()), read_section(FilterParams, "filter")
+    workers = read_section(ComputeParams, "compute").workers or cores()
     card, scenes = read_card(paths.table("card.json")), read_csv(paths.table("scenes.csv"))
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds)
 

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 
 from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import RESULTS, Paths
 from landseg.core.tables import extend_parquet
 from landseg.split.params import SplitParams
@@ -17,7 +17,7 @@ from landseg.split.summary import print_summary, summarise, write_summary
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), section(SplitParams, "split")
+    paths, params = Paths(dataset_name()), read_section(SplitParams, "split")
     card, table = read_card(paths.table("card.json")), paths.table("tiles.parquet")
     skew = ClassSkew(params.skew.towards, params.skew.share, params.skew.over, params.skew.control)
 

@@ -7,18 +7,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 
 from landseg.core.data_card import read_card
 from landseg.core.errors import reporting
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
 from landseg.core.tables import read_csv
 from landseg.tile.params import TileParams
-from landseg.tile.plan import plan, write_plan
+from landseg.tile.plan import plan_tiles, write_plan
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), section(TileParams, "tile")
+    paths, params = Paths(dataset_name()), read_section(TileParams, "tile")
     card, imagery = read_card(paths.table("card.json")), read_csv(paths.imagery / "imagery.csv")
 
-    tiles = plan(imagery, DATA, card, params.size, params.edge)
+    tiles = plan_tiles(imagery, DATA, card, params.size, params.edge)
     write_plan(tiles, params.size, paths.table("plan.parquet"))
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
-from landseg.core.params import PARAMS, Section, read, validate
+from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
 from landseg.datasets.ghana.params import GhanaParams
 from landseg.datasets.landcoverai.params import LandCoverAiParams
@@ -87,7 +87,7 @@ def check_params(path: Path = PARAMS) -> Params:
     Raises:
         LandsegError: a key is unknown or missing, or a value is wrong.
     """
-    return validate(Params, read(path), "", path)
+    return validate(Params, read_params(path), "", path)
 
 
 def params_schema() -> str:

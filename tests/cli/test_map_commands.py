@@ -128,7 +128,11 @@ class TestChange:
                 ("--matrix", "matrix.csv"),
                 "matrix.csv: class 'building' in line 2 is not a class of the map; ",
             ),
-            ("2024/scene.tif", ("--points", "points.csv"), "points.csv: class 'building' of point 1 is not a class of the map; "),
+            (
+                "2024/scene.tif",
+                ("--points", "points.csv"),
+                "points.csv: class 'building' of point 1 is not a class of the map; ",
+            ),
             ("flat.tif", ("--min-area", 10), "--min-area: pixel areas of flat.tif are unknown, "),
         ):
             done = change_of_scenes("2018/scene.tif", after, *options)

@@ -12,7 +12,7 @@ from helpers.rasters import IDS, card, land, tif
 from landseg.core import tables
 from landseg.core.classes import IGNORE
 from landseg.core.rendering import Rendering
-from landseg.tile.plan import plan
+from landseg.tile.plan import plan_tiles
 
 CHIPS = card(
     bands=("blue", "green", "red", "nir"),
@@ -47,7 +47,7 @@ def plan_of_chips(raw: Path, scenes: Iterable[str]) -> pd.DataFrame:
         {"scene": name, "archive": "g", "image": f"{name}_{{band}}.tif", "mask": f"{name[:-2]}_label.tif"}
         for name in scenes
     ]
-    return pd.DataFrame(plan(tables.scene_table(rows), raw, CHIPS, SIZE, "drop"))
+    return pd.DataFrame(plan_tiles(tables.scene_table(rows), raw, CHIPS, SIZE, "drop"))
 
 
 @pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green"), ("nir",) * 3])

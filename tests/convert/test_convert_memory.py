@@ -14,7 +14,7 @@ from helpers.rasters import PLACE, card, land, noise, painted, tif
 from rasterio.windows import Window
 
 from landseg.convert.convert import PLAN_COLUMNS
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 
 
 def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
     return planned(raw, raw / "i.tif", raw / "m.tif", size=512)
 
 
-def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: Card) -> float:
+def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: DataCard) -> float:
     """Convert in a process of its own, with the four threads of a common machine; return its peak of memory."""
     (raw / "plan.json").write_text(tiles[PLAN_COLUMNS].to_json(orient="values"))
     (raw / "card.json").write_text(of.model_dump_json())

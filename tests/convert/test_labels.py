@@ -15,7 +15,7 @@ from landseg.convert.labels import LabelDecoder
 from landseg.core.classes import IGNORE, palette
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError
-from landseg.raster.io import opened, read
+from landseg.raster.io import open_raster, read_pixels
 
 IDS = land(96, 80)
 GREY = (155, 155, 155)
@@ -23,9 +23,9 @@ GREY = (155, 155, 155)
 
 def decoded(path: Path, window: Window | None = None, min_consensus: int = 0, **encoding: Any) -> np.ndarray:
     window = window or Window(0, 0, IDS.shape[1], IDS.shape[0])
-    with opened(path) as source:
+    with open_raster(path) as source:
         labels = LabelDecoder(source, MaskEncoding(**encoding), CLASSES, min_consensus)
-        return labels(read(source, window, labels.bands), window.row_off, window.col_off)
+        return labels(read_pixels(source, window, labels.bands), window.row_off, window.col_off)
 
 
 def refused(path: Path, window: Window | None = None, **encoding: Any) -> str:
@@ -251,9 +251,9 @@ def test_a_tile_takes_no_time(tmp_path: Path, values: str) -> None:
     """A tile of 512 px is encoded in about 20 ms; decoding is to be lost in that. The margin is for busy machines."""
     ids = land(512, 512)
     path = tif(tmp_path / "m.tif", ids if values == "ids" else painted(ids).transpose(2, 0, 1))
-    with opened(path) as source:
+    with open_raster(path) as source:
         labels = LabelDecoder(source, MaskEncoding.model_validate({"values": values}), CLASSES)
-        pixels = read(source, None, labels.bands)
+        pixels = read_pixels(source, None, labels.bands)
     times = []
     for _ in range(30):
         start = time.perf_counter()

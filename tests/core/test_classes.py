@@ -7,7 +7,7 @@ import pytest
 from helpers.rasters import CLASSES, card
 from pydantic import TypeAdapter, ValidationError
 
-from landseg.core.classes import IGNORE, ClassTable, Colour, channels, ids, names, palette
+from landseg.core.classes import IGNORE, ClassTable, Colour, class_channels, class_ids, class_names, palette
 from landseg.core.data_card import read_card, write_card
 from landseg.core.errors import LandsegError
 from landseg.datasets.ghana import fetch as ghana
@@ -23,10 +23,10 @@ def test_palette() -> None:
 
 
 def test_channels_and_ids_are_each_others_inverse() -> None:
-    assert channels(CLASSES)[ids(CLASSES)].tolist() == [0, 1, 2, 3]
-    assert (channels(CLASSES) == IGNORE).sum() == 256 - len(CLASSES)
-    assert channels(CLASSES)[IGNORE] == IGNORE
-    assert names(CLASSES) == ["background", "building", "woodland", "water"]
+    assert class_channels(CLASSES)[class_ids(CLASSES)].tolist() == [0, 1, 2, 3]
+    assert (class_channels(CLASSES) == IGNORE).sum() == 256 - len(CLASSES)
+    assert class_channels(CLASSES)[IGNORE] == IGNORE
+    assert class_names(CLASSES) == ["background", "building", "woodland", "water"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from landseg.core.errors import LandsegError, reporting
 from landseg.core.files import atomic
-from landseg.core.parallel import each
+from landseg.core.parallel import parallel_map
 
 
 def left(folder: Path) -> list[str]:
@@ -140,9 +140,9 @@ def test_the_error_travels_between_processes() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_and_errors_come_in_order(workers: int) -> None:
-    assert list(each(complain, [2, 1, 0], workers)) == [2, 1, 0]
+    assert list(parallel_map(complain, [2, 1, 0], workers)) == [2, 1, 0]
     with pytest.raises(LandsegError, match=r"^item 3: is bad; replace it$"):
-        list(each(complain, [0, 3, 3], workers))
+        list(parallel_map(complain, [0, 3, 3], workers))
 
 
 def reported(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

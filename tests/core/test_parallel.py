@@ -10,7 +10,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 
 from landseg.core.errors import LandsegError
-from landseg.core.parallel import each
+from landseg.core.parallel import parallel_map
 
 SENTENCE = "params.yaml: compute.workers: one of 2 processes was ended by the system, most likely for want of memory"
 
@@ -31,7 +31,7 @@ def fall(item: int) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_process_that_the_system_ends() -> None:
     with pytest.raises(LandsegError, match=SENTENCE):
-        list(each(fall, range(4), 2))
+        list(parallel_map(fall, range(4), 2))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
@@ -50,5 +50,5 @@ with reporting():
 
 def test_work_afterwards() -> None:
     with pytest.raises(LandsegError):
-        list(each(fall, range(4), 2))
-    assert list(each(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+        list(parallel_map(fall, range(4), 2))
+    assert list(parallel_map(abs, [-1, -2, -3], 2)) == [1, 2, 3]

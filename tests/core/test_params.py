@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from landseg.core.errors import LandsegError
-from landseg.core.params import dataset_name, section
+from landseg.core.params import dataset_name, read_section
 from landseg.datasets.folder.params import FolderParams
 from landseg.datasets.sample.params import SampleParams
 from landseg.schema import AnyDataset, Params, check_params, params_schema
@@ -117,7 +117,12 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
         ("landcovernet", "region: af", "region: EU", "; did you mean eu?"),
         ("landcovernet", "region: af", "region: oceania", "; did you mean au?"),
         ("landcovernet", "name: landcovernet", "name: landcovernett", "; did you mean landcovernet?"),
-        ("landcovernet", "chips: 120", "chips: 0", "dataset.chips = 0: must be a positive number, a list of ids such as"),
+        (
+            "landcovernet",
+            "chips: 120",
+            "chips: 0",
+            "dataset.chips = 0: must be a positive number, a list of ids such as",
+        ),
         (
             "landcovernet",
             "chips: 120",
@@ -131,7 +136,12 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "chips: [29NMG21]",
             "dataset.chips: '29NMG21' is not a chip id; write ids in quo",
         ),
-        ("ghana", "chips: 400", 'chips: "002990"', "dataset.chips = '002990': must be a positive number, a list of ids"),
+        (
+            "ghana",
+            "chips: 400",
+            'chips: "002990"',
+            "dataset.chips = '002990': must be a positive number, a list of ids",
+        ),
         (
             "ghana",
             "chips: 400",
@@ -145,14 +155,24 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "download.source = mlhub: only landcovernet and g",
         ),
         ("landcovernet", "bbox: null", "bbox: [9, 5, 8, 6]", "dataset.bbox must be [west, south, east, north] in degr"),
-        ("landcovernet", '"2018-12-31"]', '"2017-12-31"]', "dataset.dates: the first date must not be later than the last"),
+        (
+            "landcovernet",
+            '"2018-12-31"]',
+            '"2017-12-31"]',
+            "dataset.dates: the first date must not be later than the last",
+        ),
         (
             "landcovernet",
             '"2018-12-31"]',
             '"2018-31-12"]',
             "dataset.dates.1 = '2018-31-12': input should be a valid date",
         ),
-        ("landcovernet", "bands: [red, green, blue]  # c", "bands: [red, red]  # c", "dataset.bands: contains duplicates"),
+        (
+            "landcovernet",
+            "bands: [red, green, blue]  # c",
+            "bands: [red, red]  # c",
+            "dataset.bands: contains duplicates",
+        ),
         ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
         (
             "landcovernet",
@@ -211,7 +231,9 @@ def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, me
 def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
     text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(LandsegError, match=r"dataset\.ignore contains an id, but dataset\.mask_values is rgb; list colours"):
+    with pytest.raises(
+        LandsegError, match=r"dataset\.ignore contains an id, but dataset\.mask_values is rgb; list colours"
+    ):
         check_params(tmp_path / "params.yaml")
 
 
@@ -220,7 +242,7 @@ def test_missing_section(tmp_path: Path) -> None:
     message = fault(tmp_path, FOLDER[begin:end], "")
     assert message == "tile is missing; add it, or copy its section from one of presets/*.yaml"
     with pytest.raises(LandsegError, match=r"^.*params.yaml: section tile is missing; copy it"):
-        section(TileParams, "tile", tmp_path / "params.yaml")
+        read_section(TileParams, "tile", tmp_path / "params.yaml")
 
 
 def test_several_faults_are_counted(tmp_path: Path) -> None:
@@ -261,9 +283,9 @@ def test_sections_alone(tmp_path: Path) -> None:
         "train_tiles: null, skew: {class: null, share: 1, over: 0.5, control: false}}"
     )
     assert dataset_name(path) == "landcoverai"
-    assert section(SplitParams, "split", path).ratios == (0.5, 0.25, 0.25)
+    assert read_section(SplitParams, "split", path).ratios == (0.5, 0.25, 0.25)
     with pytest.raises(LandsegError, match=r"dataset\.and is not a known key"):
-        section(AnyDataset, "dataset", path)
+        read_section(AnyDataset, "dataset", path)
 
 
 def test_cloudy_scenes_leave_enough_clear_ones(tmp_path: Path) -> None:

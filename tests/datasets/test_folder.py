@@ -1,4 +1,4 @@
-"""One's own images and masks: paired by name, copied with what lies beside them, taken through the stages."""
+"""Your own images and masks: pairing, sidecar files, and the stages before training."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 from landseg.datasets.folder import fetch as folder
-from landseg.datasets.folder.fetch import matches
+from landseg.datasets.folder.fetch import find_files
 from landseg.datasets.folder.params import FolderParams
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
@@ -80,8 +80,8 @@ def test_names_that_differ_around_the_star(tmp_path: Path) -> None:
     ]
 
 
-def test_one_folder_a_scene(tmp_path: Path) -> None:
-    """All files have the same name; none may take another's place."""
+def test_one_folder_per_scene(tmp_path: Path) -> None:
+    """Files of the same name in several folders stay apart."""
     local = fill(tmp_path / "l", "x/image.tif", "x/mask.tif", "y/image.tif", "y/mask.tif", "z/other.tif")
     fetched = fetch(local, tmp_path / "raw", images="*/image.tif", masks="*/mask.tif")
     assert scenes(fetched) == [["x", "x/image.tif", "x/mask.tif", ""], ["y", "y/image.tif", "y/mask.tif", ""]]
@@ -94,7 +94,7 @@ def test_images_and_masks_in_one_folder(tmp_path: Path) -> None:
     assert scenes(fetched) == [["a", "a_rgb.tif", "a_label.tif", ""], ["b", "b_rgb.tif", "b_label.tif", ""]]
 
 
-def test_side_cars_come_along(tmp_path: Path) -> None:
+def test_sidecar_files_are_copied(tmp_path: Path) -> None:
     beside = ("images/a.tfw", "images/a.tif.aux.xml", "images/b.JGW", "images/b.wld", "masks/a.tif.ovr", "masks/b.prj")
     local = fill(
         tmp_path / "l", "images/a.tif", "images/b.jpg", "masks/a.tif", "masks/b.png", *beside, "images/.hidden.tif"
@@ -104,7 +104,7 @@ def test_side_cars_come_along(tmp_path: Path) -> None:
     assert copied == {"images/a.tif", "images/b.jpg", "masks/a.tif", "masks/b.png", *beside}
 
 
-def test_a_world_file_places_its_image(tmp_path: Path) -> None:
+def test_a_world_file_georeferences_its_image(tmp_path: Path) -> None:
     local = tmp_path / "l"
     picture(local / "images/a.jpg", noise(64, 64).transpose(1, 2, 0))
     picture(local / "masks/a.png", land(64, 64))
@@ -135,32 +135,32 @@ def test_card(tmp_path: Path) -> None:
         "unlisted": "ignore",
         "background": "background",
     }
-    of = fetch(local, tmp_path / "raw", licence="CC0-1.0", **colours).card
-    assert (of.name, of.title, of.licence, of.bands) == (
+    card = fetch(local, tmp_path / "raw", licence="CC0-1.0", **colours).card
+    assert (card.name, card.title, card.licence, card.bands) == (
         "folder",
         "Images and masks of village",
         "CC0-1.0",
         ("red", "green", "blue"),
     )
-    assert (of.classes, of.background) == (CLASSES, "background")
-    assert of.mask == MaskEncoding(values="rgb", ignore=((155, 155, 155), (0, 0, 1)), unlisted="ignore")
+    assert (card.classes, card.background) == (CLASSES, "background")
+    assert card.mask == MaskEncoding(values="rgb", ignore=((155, 155, 155), (0, 0, 1)), unlisted="ignore")
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"images": "images/a.tif"}, r"dataset\.images = 'images/a\.tif': needs exactly one \*"),
-        ({"masks": "*/*.tif"}, r"dataset\.masks = '\*/\*\.tif': needs exactly one \*"),
+        ({"images": "images/a.tif"}, r"dataset\.images = 'images/a\.tif': must contain exactly one \*"),
+        ({"masks": "*/*.tif"}, r"dataset\.masks = '\*/\*\.tif': must contain exactly one \*"),
         ({"images": "../*.tif"}, r"dataset\.images = '\.\./\*\.tif': leads out of download\.folder"),
         ({"images": "/images/*.tif"}, r"dataset\.images = '/images/\*\.tif': leads out of download\.folder"),
         (
             {"images": "image/*"},
-            r"l: no file matches 'image/\*'; put files there, or correct dataset\.images in params\.yaml",
+            r"l: no file matches 'image/\*'; add files, or correct dataset\.images",
         ),
         ({"clouds": "clouds/*"}, r"no file matches 'clouds/\*'; .* dataset\.clouds"),
     ],
 )
-def test_params_that_cannot_be(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+def test_invalid_patterns(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
     local = fill(tmp_path / "l", "images/a.tif", "masks/a.tif")
     with pytest.raises(LandsegError, match=fault):
         fetch(local, tmp_path / "raw", **changes)
@@ -168,15 +168,17 @@ def test_params_that_cannot_be(tmp_path: Path, changes: dict[str, Any], fault: s
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(LandsegError, match=rf"download\.folder = '{tmp_path}/l': is no folder; name the one with"):
-        matches(tmp_path / "l", "*.tif", "dataset.images")
+    with pytest.raises(
+        LandsegError, match=rf"download\.folder = '{tmp_path}/l': not a folder; set it to the folder of"
+    ):
+        find_files(tmp_path / "l", "*.tif", "dataset.images")
 
 
 @pytest.mark.parametrize(
     ("missing", "sentence"),
     [
-        ("masks/b.tif", r"images/b\.tif: this image has no mask; add it, or remove the image"),
-        ("images/c.tif", r"masks/c\.tif: this mask has no image; add it, or remove the mask"),
+        ("masks/b.tif", r"images/b\.tif: image without mask; add the mask, or remove the image"),
+        ("images/c.tif", r"masks/c\.tif: mask without image; add the image, or remove the mask"),
     ],
 )
 def test_unpaired(tmp_path: Path, missing: str, sentence: str) -> None:
@@ -188,21 +190,21 @@ def test_unpaired(tmp_path: Path, missing: str, sentence: str) -> None:
 
 def test_several_unpaired_are_counted(tmp_path: Path) -> None:
     local = fill(tmp_path / "l", "images/a.tif", "images/b.tif", "images/c.tif", "masks/b.tif")
-    with pytest.raises(LandsegError, match=r"images/a\.tif: this image has no mask \(and 1 more\); add it"):
+    with pytest.raises(LandsegError, match=r"images/a\.tif: image without mask \(and 1 more\); add the mask"):
         fetch(local, tmp_path / "raw")
     fill(tmp_path / "l", "masks/a.tif", "masks/c.tif", "clouds/d.tif")
-    with pytest.raises(LandsegError, match=r"clouds/d\.tif: this cloud layer has no image"):
+    with pytest.raises(LandsegError, match=r"clouds/d\.tif: cloud layer without image"):
         fetch(local, tmp_path / "raw", clouds="clouds/*")
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     local = fill(tmp_path / "l", "images/a.tif", "images/a.jpg", "masks/a.png")
-    with pytest.raises(LandsegError, match=r"images/a\.tif: a\.jpg has the same name 'a'; rename or remove one"):
+    with pytest.raises(LandsegError, match=r"images/a\.tif: the same name 'a' as a\.jpg; rename or remove one"):
         fetch(local, tmp_path / "raw")
 
 
 def test_all_the_stages_before_training(tmp_path: Path) -> None:
-    """Mixed formats, colours in masks, a cloud layer, pixels without data: through the real stage scripts."""
+    """Mixed formats, masks of colours, a cloud layer and nodata, through the stage scripts."""
     project = Project(tmp_path)
     project.change(
         dataset={"clouds": "clouds/*", "mask_values": "rgb", "ignore": [[155, 155, 155]]},
@@ -259,7 +261,7 @@ def multisource(real_data: Path) -> Path:
 
 
 def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
-    """Five of the pairs, through fetch, tile and convert; masks compared with the pictures that Pillow reads."""
+    """Five pairs through fetch, tile and convert; pixel counts equal those of the masks read by Pillow."""
     for mask in sorted((multisource / "masks").glob("*.png"))[::22]:
         image = f"images/{mask.stem.replace('mask', 'image')}.jpg"
         for source in (mask.relative_to(multisource).as_posix(), image):
@@ -267,11 +269,11 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
             shutil.copyfile(multisource / source, tmp_path / "l" / source)
     fetched = fetch(tmp_path / "l", tmp_path / "raw", **MULTISOURCE)
     tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
-    shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
+    rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
+        counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
         colours = np.asarray(PILImage.open(tmp_path / "raw" / str(rows["mask"].iloc[0])).convert("RGB")).reshape(-1, 3)
-        expected = [int((colours == each.color).all(axis=1).sum()) for each in fetched.card.classes]
+        expected = [int((colours == land_class.color).all(axis=1).sum()) for land_class in fetched.card.classes]
         assert counts.sum().tolist() == [*expected, len(colours) - sum(expected)]
 
 
@@ -280,6 +282,6 @@ def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     fetched = fetch(multisource, tmp_path / "raw", **MULTISOURCE)
     assert len(fetched.scenes) == 110
     tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
-    shown = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
+    rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counted(rows, tmp_path / "raw", tmp_path, fetched.card, shown, 512, False, 2)
+        counted(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)

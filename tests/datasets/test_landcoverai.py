@@ -1,4 +1,4 @@
-"""LandCover.ai's layout, from a tiny archive of the same shape, through the function that the download stage calls."""
+"""LandCover.ai, from a small archive in the publisher's layout."""
 
 import hashlib
 import io
@@ -52,7 +52,7 @@ def tif(pixels: np.ndarray, metres: float) -> bytes:
 def whole() -> dict[str, bytes]:
     """The members of an archive as the publisher packs it."""
     chance = np.random.default_rng(5)
-    members = {"split.py": b"# cuts the tiles\n", **{f"{part}.txt": text.encode() for part, text in SPLITS.items()}}
+    members = {"split.py": b"# cuts the tiles\n", **{f"{split}.txt": text.encode() for split, text in SPLITS.items()}}
     for scene, metres in zip(SCENES, (0.25, 0.25, 0.5), strict=True):
         members[f"images/{scene}.tif"] = tif(chance.integers(0, 256, (3, 60, 70), np.uint8), metres)
         members[f"masks/{scene}.tif"] = tif(chance.integers(0, 5, (1, 60, 70), np.uint8), metres)
@@ -132,7 +132,7 @@ def test_a_second_run_fetches_nothing(server: FileServer, tmp_path: Path, whole:
 def test_publishers_checksums_by_default(server: FileServer, tmp_path: Path, whole: dict[str, bytes]) -> None:
     archive = pack(whole)
     server.add("/lc.zip", archive)
-    with pytest.raises(LandsegError, match=f"its md5 is .* and should be {landcoverai.MD5}"):
+    with pytest.raises(LandsegError, match=f"md5 is .*, expected {landcoverai.MD5}"):
         fetch(tmp_path, archive, server.url("/lc.zip"), official=True)
     assert not (tmp_path / "raw").exists()
 
@@ -147,12 +147,12 @@ def test_another_file_in_the_local_folder(tmp_path: Path, whole: dict[str, bytes
     local = tmp_path / "local/landcover.ai.v1.zip"
     local.parent.mkdir()
     local.write_bytes(b"not that archive")
-    with pytest.raises(LandsegError, match=f"^{local}: its sha256 is"):
+    with pytest.raises(LandsegError, match=f"^{local}: sha256 is"):
         fetch(tmp_path, pack(whole))
     assert not (tmp_path / "raw").exists()
 
 
-def test_one_folder_around_all(tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_archive_with_one_top_folder(tmp_path: Path, whole: dict[str, bytes]) -> None:
     fetched = fetch_local(tmp_path, {f"landcover.ai.v1/{name}": content for name, content in whole.items()})
     assert fetched.scenes["image"][0] == f"landcover.ai.v1/images/{SCENES[0]}.tif"
     assert (tmp_path / "raw" / fetched.scenes["mask"][0]).is_file()
@@ -170,7 +170,7 @@ def test_card(tmp_path: Path, whole: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize(("there", "missing"), [("images", "masks"), ("masks", "images")])
 def test_unpaired(tmp_path: Path, whole: dict[str, bytes], there: str, missing: str) -> None:
-    with pytest.raises(LandsegError, match=rf"{there}/{SCENES[1]}\.tif has no {missing}/{SCENES[1]}\.tif"):
+    with pytest.raises(LandsegError, match=rf"{there}/{SCENES[1]}\.tif without {missing}/{SCENES[1]}\.tif"):
         fetch_local(tmp_path, without(whole, f"{missing}/{SCENES[1]}.tif"))
 
 
@@ -186,16 +186,16 @@ def test_empty_images(tmp_path: Path, whole: dict[str, bytes]) -> None:
 
 
 def test_missing_list(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    with pytest.raises(LandsegError, match=r"no val\.txt"):
+    with pytest.raises(LandsegError, match=r"val\.txt not found"):
         fetch_local(tmp_path, without(whole, "val.txt"))
 
 
-def test_tile_in_two_parts(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    with pytest.raises(LandsegError, match=r"test\.txt: M-33-20-D-c-4-2_7 is in val\.txt already"):
+def test_tile_in_two_splits(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    with pytest.raises(LandsegError, match=r"test\.txt: M-33-20-D-c-4-2_7 is also in val\.txt"):
         fetch_local(tmp_path, {**whole, "test.txt": b"M-33-20-D-c-4-2_7\n"})
 
 
-def test_line_that_names_no_tile(tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_invalid_line(tmp_path: Path, whole: dict[str, bytes]) -> None:
     with pytest.raises(LandsegError, match=r"val\.txt: 'M-33-20-D-c-4-2' is not <scene>_<number>"):
         fetch_local(tmp_path, {**whole, "val.txt": b"M-33-20-D-c-4-2\n"})
 

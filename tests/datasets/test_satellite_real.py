@@ -1,4 +1,4 @@
-"""Real Sentinel-2 chips and labels of LandCoverNet, and a real label of Ghana, counted by hand."""
+"""Real Sentinel-2 chips and labels of LandCoverNet, and a real label of Ghana, against counts by NumPy."""
 
 import io
 import json
@@ -18,12 +18,12 @@ from PIL import Image
 
 from landseg.convert.labels import LabelDecoder
 from landseg.core.classes import IGNORE, LandClass
-from landseg.core.data_card import DataCard, CloudEncoding, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.rendering import Rendering
 from landseg.core.tables import scene_table
 from landseg.filter.composite import write_composite
 from landseg.filter.select import select
-from landseg.raster.clouds import CloudCoverage, CloudMethod, cloud_rule, cloud_coverage
+from landseg.raster.clouds import CloudCoverage, CloudMethod, cloud_coverage, cloud_rule
 from landseg.raster.io import open_raster, read_pixels
 from landseg.tile.plan import plan_tiles
 
@@ -49,7 +49,7 @@ CARD = DataCard(
     clouds=CloudEncoding(layers=("scl", "cld")),
 )
 CLOUDY, CLEARER = "52UEA_08_20180720", "36N_00_20180101"
-# The second chip came with words for names; what the publisher calls them. Its number and date are ours.
+# The files of the second chip have words for names; these are the publisher's codes. Its id and date are invented.
 WORDS = {
     "Coastal Aerosol": "B01", "blue": "B02", "green": "B03", "red": "B04", "Vegetation Red Edge": "B05",
     "Vegetation Red Edge B06": "B06", "Vegetation Red Edge B07": "B07", "NIR": "B08", "Narrow NIR": "B8A",
@@ -59,7 +59,7 @@ WORDS = {
 
 @pytest.fixture(scope="module")
 def chips(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both chips by the publisher's names, each with a label that is water throughout, on the grid of its bands."""
+    """Both chips under the publisher's file names, each with a label of water on the grid of its bands."""
     source, raw = real_data / "landcovernet/sentinel2", tmp_path_factory.mktemp("raw")
     if not source.is_dir():
         pytest.skip("no Sentinel-2 chips")
@@ -87,13 +87,15 @@ def table(scene: str) -> pd.DataFrame:
     )
 
 
-def covered(chips: Path, scene: str, method: CloudMethod, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> CloudCoverage:
+def covered(
+    chips: Path, scene: str, method: CloudMethod, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50
+) -> CloudCoverage:
     return cloud_coverage(chips, table(scene)["cloud"].iloc[0], cloud_rule(method, scl, cld, CARD.clouds))
 
 
-# Scene classes of the 256 x 256 = 65536 px of each chip, counted once with NumPy:
-#   52UEA  8: 27280, 9: 19484, 10: 18772; these are all.
-#   36N    2: 13432, 3: 6212, 4: 104, 5: 6404, 6: 28268, 7: 4812, 8: 4212, 9: 2092; these are all, there is no 10.
+# Scene classes of the 256 x 256 = 65536 px of each chip, counted with NumPy:
+#   52UEA  8: 27280, 9: 19484, 10: 18772; these are all classes.
+#   36N    2: 13432, 3: 6212, 4: 104, 5: 6404, 6: 28268, 7: 4812, 8: 4212, 9: 2092; these are all classes.
 # Cloud probability of 50 and more: 22544 px of 52UEA; 4060 px of 36N, all of them in classes 8 and 9.
 @pytest.mark.parametrize(
     ("scene", "method", "scl", "cloudy"),
@@ -119,9 +121,9 @@ def test_which_chip_is_kept(chips: Path) -> None:
     """12516 of 65536 px are 19.1 %, just below 20 %."""
     scenes = pd.concat([table(CLOUDY), table(CLEARER)], ignore_index=True)
     found = {scene: covered(chips, scene, "scl") for scene in (CLOUDY, CLEARER)}
-    verdicts = select(scenes, found, max_cloud_share=0.2)
-    assert verdicts["kept"].tolist() == [False, True]
-    assert verdicts["reason"].tolist() == ["cloud share 100.0% is over the limit of 20.0%", "clear enough"]
+    selected = select(scenes, found, max_cloud_share=0.2)
+    assert selected["kept"].tolist() == [False, True]
+    assert selected["reason"].tolist() == ["cloud share 100.0% is over the limit of 20.0%", "clear enough"]
 
 
 def members(archive: Path) -> dict[str, np.ndarray]:
@@ -129,7 +131,9 @@ def members(archive: Path) -> dict[str, np.ndarray]:
         return {name: np.asarray(Image.open(io.BytesIO(bundle.read(name)))) for name in bundle.namelist()}
 
 
-def convert(raw: Path, scenes: pd.DataFrame, out: Path, of: DataCard, bands: Any, size: int, **more: Any) -> pd.DataFrame:
+def convert(
+    raw: Path, scenes: pd.DataFrame, out: Path, of: DataCard, bands: Any, size: int, **more: Any
+) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
     tiles = pd.DataFrame(plan_tiles(scenes, raw, of, size, "pad"))
     return counted(tiles, raw, out, of, Rendering(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
@@ -137,7 +141,7 @@ def convert(raw: Path, scenes: pd.DataFrame, out: Path, of: DataCard, bands: Any
 
 @pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green")])
 @pytest.mark.parametrize("scene", [CLOUDY, CLEARER])
-def test_the_picture_is_the_fixed_rule(chips: Path, tmp_path: Path, scene: str, bands: tuple[str, str, str]) -> None:
+def test_fixed_rendering(chips: Path, tmp_path: Path, scene: str, bands: tuple[str, str, str]) -> None:
     convert(chips, table(scene), tmp_path, CARD, bands, 256)
     codes = [CARD.band_files[band] for band in bands]
     files = [chips / f"{scene}/{scene}_{code}_10m.tif" for code in codes]
@@ -149,7 +153,7 @@ def test_the_picture_is_the_fixed_rule(chips: Path, tmp_path: Path, scene: str, 
 
 
 def test_a_composite_of_one_date(chips: Path, tmp_path: Path) -> None:
-    """It is that date, without its clouds."""
+    """A composite of one date is that date without its clouds."""
     write_composite(table(CLEARER), chips, tmp_path / "c.tif", cloud_rule("scl", (3, 8, 9, 10), 50, CARD.clouds), CARD)
     with open_raster(tmp_path / "c.tif") as source:
         pixels = read_pixels(source)
@@ -178,7 +182,7 @@ def labels(real_data: Path) -> list[Path]:
 
 
 def test_counts_are_those_of_the_publisher(labels: list[Path]) -> None:
-    """All that the overviews list is so, pixel for pixel; what they never list is class 0, in 16 chips of 59."""
+    """Pixel counts equal those of the STAC overviews, which omit class 0 (in 16 of 59 chips)."""
     assert len(labels) == 59
     unlisted: dict[str, int] = Counter()
     chips: dict[str, int] = Counter()
@@ -186,7 +190,9 @@ def test_counts_are_those_of_the_publisher(labels: list[Path]) -> None:
         [overview] = json.loads((label.parent / "stac.json").read_text())["properties"]["label:overviews"]
         listed = {row["name"]: row["count"] for row in overview["counts"]}
         counts = np.bincount(ids(label, (UNKNOWN, *CLASSES)).ravel(), minlength=256)
-        found = {each.name: int(counts[each.id]) for each in (UNKNOWN, *CLASSES) if counts[each.id]}
+        found = {
+            land_class.name: int(counts[land_class.id]) for land_class in (UNKNOWN, *CLASSES) if counts[land_class.id]
+        }
         assert sum(found.values()) == 256 * 256
         assert listed == {name: count for name, count in found.items() if name in listed}
         for name in found.keys() - listed.keys():
@@ -197,7 +203,7 @@ def test_counts_are_those_of_the_publisher(labels: list[Path]) -> None:
 
 
 def test_unknown_is_ignored_or_a_class(labels: list[Path]) -> None:
-    """0 is the files' nodata value, too: it is ignored as such, unless a class has it."""
+    """0 is also the nodata value: it is ignored unless a class has the id 0."""
     [label] = [label for label in labels if label.parent.name.endswith("37NGE_00")]
     assert (ids(label, CLASSES) == IGNORE).sum() == 722
     assert (ids(label, (UNKNOWN, *CLASSES)) == 0).sum() == 722
@@ -213,14 +219,14 @@ def test_consensus(labels: list[Path], tmp_path: Path, least: int) -> None:
     scenes = scene_table([{"scene": "s", "image": "i.tif", "mask": "label.tif"}])
     counts = convert(tmp_path, scenes, tmp_path / "out", CARD, ("red", "green", "blue"), 256, min_consensus=least)
     kept = (agreed >= least) & (classes != 0)
-    expected = [int((classes[kept] == each.id).sum()) for each in CLASSES]
+    expected = [int((classes[kept] == land_class.id).sum()) for land_class in CLASSES]
     assert counts.to_numpy().tolist() == [[*expected, (~kept).sum()]]
     if least == 60:
         assert 0 < (agreed < 60).sum() < kept.sum()
 
 
 def test_a_label_of_ghana(real_data: Path, tmp_path: Path) -> None:
-    """float64, without a place on earth; 0: 3962, 2: 61, 6: 73 px, which make 64 x 64."""
+    """float64, without georeference; pixel counts 0: 3962, 2: 61, 6: 73, in total 64 x 64."""
     source = real_data / "ghana/labels.tif"
     if not source.is_file():
         pytest.skip("no label of Ghana")

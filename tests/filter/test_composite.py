@@ -10,12 +10,12 @@ import rasterio
 from helpers.rasters import PLACE, Project, card, noise, tif
 from rasterio import Affine
 
-from landseg.core.data_card import Card, CloudLayer, read_card, write_card
+from landseg.core.data_card import CloudEncoding, DataCard, read_card, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS, scene_table
 from landseg.filter.composite import imagery_table, median, write_composite
 from landseg.raster.clouds import CloudRule
-from landseg.raster.io import opened, read
+from landseg.raster.io import open_raster, read_pixels
 
 RULE = CloudRule(method="mask", clear=(0,), nodata=255, scl=(), cld=1)
 CARD = card(bands=("red", "nir"), band_files={"red": "B04", "nir": "B08"})
@@ -26,10 +26,10 @@ def dates(*rows: tuple[str, str]) -> pd.DataFrame:
     return scene_table({"scene": image, "location": "p", "image": image, "cloud": cloud} for image, cloud in rows)
 
 
-def composed(raw: Path, *rows: tuple[str, str], rule: CloudRule = RULE, of: Card = CARD) -> np.ndarray:
+def composed(raw: Path, *rows: tuple[str, str], rule: CloudRule = RULE, of: DataCard = CARD) -> np.ndarray:
     write_composite(dates(*rows), raw, raw / "out/p.tif", rule, of)
-    with opened(raw / "out/p.tif") as source:
-        return read(source)
+    with open_raster(raw / "out/p.tif") as source:
+        return read_pixels(source)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float32", "float64"])
@@ -132,7 +132,7 @@ def test_nodata_of_the_card(tmp_path: Path) -> None:
     ]  # 4.5 of 0 and 9, half to even
     of = CARD.model_copy(update={"nodata": 0})
     assert composed(tmp_path, *rows, rule=no_nodata, of=of).tolist() == [[[10, 2, 0]], [[9, 6, 0]]]
-    with opened(tmp_path / "out/p.tif") as source:
+    with open_raster(tmp_path / "out/p.tif") as source:
         assert source.nodata == 0
 
 
@@ -161,7 +161,7 @@ def test_only_some_dates_are_georeferenced(tmp_path: Path, change: dict[str, Any
     for n, options in enumerate((change, {"transform": shifted}, change, {})):
         tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), n, np.uint16), **options)
     composed(tmp_path, *[(f"{n}.tif", "") for n in range(4)])
-    with opened(tmp_path / "out/p.tif") as source:
+    with open_raster(tmp_path / "out/p.tif") as source:
         assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), shifted)
 
 
@@ -169,7 +169,7 @@ def test_dates_with_a_transform_alone(tmp_path: Path) -> None:
     for n, transform in enumerate((None, PLACE)):
         tif(tmp_path / f"{n}.tif", np.ones((2, 1, 2), np.uint16), crs=None, transform=transform)
     composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
-    with opened(tmp_path / "out/p.tif") as source:
+    with open_raster(tmp_path / "out/p.tif") as source:
         assert (source.crs, source.transform) == (None, PLACE)
 
 
@@ -360,7 +360,7 @@ def test_filter_stage_if_cloud_layers_do_not_mark_nodata(tmp_path: Path) -> None
         project.add(scene, image, cloud=None if scene == "open" else cloud)
     project.run("download")
     path = project / "data/tables/folder/card.json"
-    changes = {"nodata": 0, "clouds": CloudLayer(nodata=None)}
+    changes = {"nodata": 0, "clouds": CloudEncoding(nodata=None)}
     write_card(read_card(path).model_copy(update=changes), path)
     project.run("filter", "tile", "convert")
     kept = table(project, "kept").set_index("scene")

@@ -9,9 +9,9 @@ import pytest
 from landseg.core.errors import ParamsError
 from landseg.core.tables import scene_table
 from landseg.filter.select import NO_LAYER, select
-from landseg.raster.clouds import Coverage
+from landseg.raster.clouds import CloudCoverage
 
-Rows = Sequence[tuple[str, str, str, Coverage | None]]
+Rows = Sequence[tuple[str, str, str, CloudCoverage | None]]
 
 
 def selected(rows: Rows, **limits: Any) -> pd.DataFrame:
@@ -26,9 +26,9 @@ def selected(rows: Rows, **limits: Any) -> pd.DataFrame:
     return table
 
 
-def cloudy(share: float, nodata: int = 0) -> Coverage:
+def cloudy(share: float, nodata: int = 0) -> CloudCoverage:
     """Return a coverage of 1000 pixels with data, and some without."""
-    return Coverage(1000 + nodata, nodata, round(1000 * share))
+    return CloudCoverage(1000 + nodata, nodata, round(1000 * share))
 
 
 def test_limits_and_reasons() -> None:
@@ -36,7 +36,7 @@ def test_limits_and_reasons() -> None:
         [
             ("a", "a", "", cloudy(0.1)),
             ("b", "b", "", cloudy(0.123, nodata=3000)),
-            ("c", "c", "", Coverage(10, 10, 0)),
+            ("c", "c", "", CloudCoverage(10, 10, 0)),
             ("d", "d", "", None),
             ("e", "e", "", cloudy(0.05, nodata=1000)),
             ("f", "f", "", cloudy(0.05, nodata=1001)),
@@ -111,14 +111,14 @@ def test_quarters_need_dates(day: str, fault: str) -> None:
 def test_no_scene_passes_the_cloud_limit() -> None:
     rows: Rows = [(f"s{n:02}", "p", "", cloudy(0.9 - n / 100)) for n in range(12)]
     with pytest.raises(ParamsError) as caught:
-        selected([*rows, ("empty", "p", "", Coverage(10, 10, 0))])
+        selected([*rows, ("empty", "p", "", CloudCoverage(10, 10, 0))])
     clearest = ", ".join(f"0.{90 - n}0 (s{n:02})" for n in range(11, 1, -1))
     assert str(caught.value) == (
         f"filter.max_cloud_share = 0.1: none of 13 scenes is kept, lowest cloud shares: {clearest}; "
         "raise the limit or get clearer scenes"
     )
     with pytest.raises(ParamsError, match=r"^filter\.max_cloud_share = 0\.1: none of 1 scenes has data; get other"):
-        selected([("empty", "p", "", Coverage(10, 10, 0))])
+        selected([("empty", "p", "", CloudCoverage(10, 10, 0))])
 
 
 def test_no_scene_passes_the_nodata_limit() -> None:

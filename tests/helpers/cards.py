@@ -1,4 +1,4 @@
-"""The files of a run with a model card."""
+"""Results of a run, as files, for model cards; and the rows of a card."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from landseg.core.arrays import Counts
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 
 PARAMS = YAML(typ="safe").load(ROOT / "presets/sample.yaml")
 
@@ -28,7 +28,7 @@ SHARES = {"background": 0.75, "woodland": 0.24, "water": 0.01}
 TRAINING = {"step": 6, "best_epoch": 5, "parameters": 14_328_789, "speed": {"seconds": 117.25}}
 
 
-def files(
+def run_files(
     units: Counts | None = None,
     *,
     leakage: Mapping[str, float | None] | None = None,
@@ -38,15 +38,15 @@ def files(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     **others: Any,
 ) -> dict[str, bytes]:
-    """The files of a run on generated scenes, with what differs."""
-    changed = {name: {**of, **(params or {}).get(name, {})} for name, of in PARAMS.items()}
+    """Return the files of a run on synthetic scenes, with changes."""
+    changed = {name: {**section, **(params or {}).get(name, {})} for name, section in PARAMS.items()}
     units = matrices([0.9, 0.8, 0.7]) if units is None else units
-    made = results(units, params=changed, **others)
-    metrics, dealt = json.loads(made["results/metrics.json"]), json.loads(made["results/split.json"])
+    files = results(units, params=changed, **others)
+    metrics, summary = json.loads(files["results/metrics.json"]), json.loads(files["results/split.json"])
     metrics |= {"weights": "best", "majority": {"class": "background", "macro_miou": 0.09}, "warnings": []}
     metrics["leakage"] |= leakage or {}
-    dealt["splits"]["train"]["share"] = SHARES
-    described = {
+    summary["splits"]["train"]["share"] = SHARES
+    fields = {
         "name": "sample",
         "title": "Scenes",
         "licence": "CC0-1.0",
@@ -57,21 +57,21 @@ def files(
     }
     classes, whole = others.get("classes", CLASSES), units.sum(axis=0)
     cells = [f"{classes[t]},{classes[p]},{whole[t, p]}" for t, p in np.ndindex(*whole.shape)]
-    return made | {
+    return files | {
         "results/confusion.csv": "\n".join(["actual,predicted,pixels", *cells, ""]).encode(),
         "results/metrics.json": json.dumps(metrics | dict(scores or {})).encode(),
-        "results/split.json": json.dumps(dealt | dict(split or {})).encode(),
+        "results/split.json": json.dumps(summary | dict(split or {})).encode(),
         "results/train/metrics.json": json.dumps(TRAINING).encode(),
-        "data/tables/sample/card.json": Card.model_validate(described | dict(card or {})).model_dump_json().encode(),
+        "data/tables/sample/card.json": DataCard.model_validate(fields | dict(card or {})).model_dump_json().encode(),
     }
 
 
-def rows(text: str) -> list[list[str]]:
-    """The rows of all tables, as their cells."""
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of all table rows."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
-def row(text: str, first: str, cells: int) -> list[str]:
-    """The one row of so many cells that begins so."""
-    [found] = [each for each in rows(text) if each[0] == first and len(each) == cells]
+def table_row(text: str, first: str, cells: int) -> list[str]:
+    """Return the only row with this first cell and number of cells."""
+    [found] = [each for each in table_rows(text) if each[0] == first and len(each) == cells]
     return found

@@ -13,9 +13,9 @@ from helpers.rasters import card, land, scene_table, tif
 from PIL import Image
 
 from landseg.convert.convert import PLAN_COLUMNS, convert_plan
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.rendering import Rendering
-from landseg.tile.plan import Edge, plan
+from landseg.tile.plan import Edge, plan_tiles
 
 SIZE = 64
 NAMES = ("red", "green", "blue")
@@ -23,13 +23,13 @@ RGB = Rendering(NAMES, "fixed", (0, 3000), 1.0)
 
 
 def planned(
-    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, of: Card | None = None
+    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, of: DataCard | None = None
 ) -> pd.DataFrame:
     scenes = scene_table(("s", image.relative_to(raw).as_posix(), mask.relative_to(raw).as_posix()))
-    return pd.DataFrame(plan(scenes, raw, of or card(), size, edge))
+    return pd.DataFrame(plan_tiles(scenes, raw, of or card(), size, edge))
 
 
-def convert(tiles: pd.DataFrame, raw: Path, out: Path, of: Card | None = None, **changes: Any) -> pd.DataFrame:
+def convert(tiles: pd.DataFrame, raw: Path, out: Path, of: DataCard | None = None, **changes: Any) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
     settings: dict[str, Any] = {"picture": RGB, "size": SIZE, "masks_rgb": True, "workers": 2}
     return counted(tiles, raw, out, of or card(), **settings | changes)
@@ -50,7 +50,9 @@ def members(archive: Path) -> dict[str, Image.Image]:
         return {name: Image.open(io.BytesIO(bundle.read(name))) for name in bundle.namelist()}
 
 
-def converted(raw: Path, image: Path, of: Card | None = None, mask: Path | None = None, **changes: Any) -> np.ndarray:
+def converted(
+    raw: Path, image: Path, of: DataCard | None = None, mask: Path | None = None, **changes: Any
+) -> np.ndarray:
     """The one tile of a 64 px image, as images/s_0.png holds it."""
     tiles = planned(raw, image, mask or tif(raw / "m.tif", land(SIZE, SIZE)), of=of)
     convert(tiles, raw, raw / "out", of, **changes)

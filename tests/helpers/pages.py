@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from landseg import metrics
-from landseg.core.classes import IGNORE, ClassTable, LandClass, as_hex, names
+from landseg.core.classes import IGNORE, ClassTable, LandClass, as_hex, class_names
 from landseg.core.paths import Paths
 from landseg.core.tables import write_csv
 from landseg.evaluate.examples import ExampleTile, write_examples
@@ -55,7 +55,7 @@ def write_run(
     units = generator.integers(1, 90_000, (4, len(classes), len(classes)))
     units[:, -1] = 0
     total = units.sum(axis=0)
-    scores = asdict(metrics.summary(total, units, names(classes), classes[0].name, resamples=200, seed=0))
+    scores = asdict(metrics.summary(total, units, class_names(classes), classes[0].name, resamples=200, seed=0))
     leak = {"edge": 0.25 * seed, "edge_or_corner": 0.25 * seed, "same_location": 0.0, "same_group": None}
     results = folder / "results"
     split = {
@@ -94,7 +94,7 @@ def write_run(
         pd.DataFrame([{"class": of.name, "id": of.id, "color": as_hex(of.color)} for of in classes]),
         results / "classes.csv",
     )
-    index = pd.MultiIndex.from_product([names(classes), names(classes)], names=["actual", "predicted"])
+    index = pd.MultiIndex.from_product([class_names(classes), class_names(classes)], names=["actual", "predicted"])
     write_csv(pd.DataFrame({"pixels": total.ravel()}, index=index).reset_index(), results / "confusion.csv")
     write_examples(folder / Paths("tiny").examples, examples, classes)
     shutil.copy(ROOT / "presets" / "sample.yaml", folder / "params.yaml")

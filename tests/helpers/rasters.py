@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 
 from landseg.core import tables
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 
 PLACE = Affine(0.5, 0, 500_000, 0, -0.5, 400_000)
 CLASSES = (
@@ -40,11 +40,11 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 
-def card(**changes: Any) -> Card:
+def card(**changes: Any) -> DataCard:
     plain: dict[str, Any] = {
         "name": "test", "title": "Test", "licence": "CC0-1.0", "classes": CLASSES, "bands": ("red", "green", "blue"),
     }  # fmt: skip
-    return Card(**plain | changes)
+    return DataCard(**plain | changes)
 
 
 def noise(height: int, width: int, seed: int = 0) -> Bytes:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from landseg import metrics
 from landseg.core.arrays import Counts
-from landseg.core.classes import IGNORE, ClassTable, LandClass, as_hex, names
+from landseg.core.classes import IGNORE, ClassTable, LandClass, as_hex, class_names
 from landseg.evaluate.examples import ExampleTile, write_examples
 from landseg.results.run import CURVES, Run
 
@@ -61,12 +61,18 @@ def study_run(
 ) -> Run:
     """Write the result files of a run as the pipeline does, and return the run."""
     matrices = unit_matrices() if matrices is None else matrices
-    scores = asdict(metrics.summary(matrices.sum(axis=0), matrices, names(classes), None, resamples=200, seed=0))
+    scores = asdict(metrics.summary(matrices.sum(axis=0), matrices, class_names(classes), None, resamples=200, seed=0))
     head = {"dataset": "tiny", "split": "test", "interval_over": "locations", "locations": 3, "scenes": 3}
     head |= {"strategy": strategy, "leakage": leakage}
     results = folder / "results"
     rows = [
-        {"scene": f"s{s}", "unit": f"s{s}", "actual": names(classes)[a], "predicted": names(classes)[p], "pixels": n}
+        {
+            "scene": f"s{s}",
+            "unit": f"s{s}",
+            "actual": class_names(classes)[a],
+            "predicted": class_names(classes)[p],
+            "pixels": n,
+        }
         for (s, a, p), n in np.ndenumerate(matrices)
     ]
     write_rows(results / "scenes.csv", rows)

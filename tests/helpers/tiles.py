@@ -22,15 +22,15 @@ from rasterio import Affine
 from ruamel.yaml import YAML
 
 from landseg.core.arrays import Pixels
-from landseg.core.classes import IGNORE, LandClass, ids
-from landseg.core.data_card import Card, MaskEncoding, write_card
+from landseg.core.classes import IGNORE, LandClass, class_ids
+from landseg.core.data_card import DataCard, MaskEncoding, write_card
 from landseg.core.paths import RESULTS, Paths
 from landseg.core.rendering import Rendering
 from landseg.core.tables import extend_parquet, scene_table
 from landseg.loader.tile_set import TileSet, split_tiles
 from landseg.model.info import ModelInfo
 from landseg.split.summary import class_shares
-from landseg.tile.plan import plan, write_plan
+from landseg.tile.plan import plan_tiles, write_plan
 
 SIZE = 32
 #: Ids with gaps, so ids and channels differ.
@@ -39,7 +39,7 @@ CLASSES = (
     LandClass(id=3, name="wood", color=(20, 80, 30)),
     LandClass(id=9, name="water", color=(30, 60, 150)),
 )
-CARD = Card(
+CARD = DataCard(
     name="tiny",
     title="Patches",
     licence="CC0-1.0",
@@ -75,7 +75,7 @@ def land(seed: int, classes: int = len(CLASSES)) -> tuple[Pixels, Pixels]:
     channels = cv2.resize(rough, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC).argmax(axis=2)
     colours = np.array([land_class.color for land_class in CLASSES])
     image = np.clip(colours[channels] + generator.normal(0, 12, (2 * SIZE, 2 * SIZE, 3)), 0, 255)
-    labels = ids(CLASSES)[channels]
+    labels = class_ids(CLASSES)[channels]
     labels[:4, :4] = IGNORE
     return image.astype(np.uint8), labels
 
@@ -96,7 +96,7 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
         _write_raster(raw / f"{scene}_mask.tif", labels[None], seed)
     write_card(CARD, tables / "card.json")
     scenes = scene_table({"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES)
-    tiles = plan(scenes, raw, CARD, SIZE, "drop")
+    tiles = plan_tiles(scenes, raw, CARD, SIZE, "drop")
     write_plan(tiles, SIZE, tables / "plan.parquet")
     pixels = pd.concat(
         [

@@ -16,7 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from landseg.core.errors import LandsegError
 from landseg.maps.cog import CogWriter, create_cog
-from landseg.raster.io import unplaced
+from landseg.raster.io import ignore_not_georeferenced
 
 Pixels = npt.NDArray[Any]
 
@@ -92,7 +92,7 @@ class TestWhatIsWritten:
     def test_no_place_on_earth(self, transform: Affine, tmp_path: Path) -> None:
         pixels = noise(600, 700)
         path = write(tmp_path / "a.tif", pixels, grid=grid_of(pixels, None, transform))
-        with unplaced():
+        with ignore_not_georeferenced():
             check(path)
             with rasterio.open(path) as source:
                 assert (source.crs, source.transform) == (None, transform)

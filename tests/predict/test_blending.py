@@ -28,7 +28,7 @@ from landseg.core.rendering import Rendering
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA
 from landseg.model.segmenter import Segmenter
 from landseg.predict.torch_backend import TorchBackend
-from landseg.raster.image import Imagery
+from landseg.raster.image import MultibandImage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,13 +152,13 @@ class TestManyWindows:
 
     def test_every_row_of_the_scene_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[Window] = []
-        real = Imagery.read
+        real = MultibandImage.read
 
-        def counting(self: Imagery, window: Window) -> Any:
+        def counting(self: MultibandImage, window: Window) -> Any:
             read.append(window)
             return real(self, window)
 
-        monkeypatch.setattr(Imagery, "read", counting)
+        monkeypatch.setattr(MultibandImage, "read", counting)
         predicted_map(write_image(tmp_path / "a.tif", synthetic_image(200, 70)), blender(convolutions(0), 64, 0.5))
         assert [(window.row_off, window.row_off + window.height) for window in read] == [
             (0, 48), (48, 80), (80, 112), (112, 144), (144, 176), (176, 200),

@@ -10,7 +10,7 @@ from helpers.predicting import assert_refused, map_folder, predict
 from helpers.scenes import synthetic_image, write_image
 from rasterio import Affine
 
-from landseg.raster.io import unplaced
+from landseg.raster.io import ignore_not_georeferenced
 
 pytestmark = pytest.mark.usefixtures("folder", "one_thread")
 
@@ -56,7 +56,7 @@ def test_too_few_bands_and_another_data_type() -> None:
 
 
 def test_area_and_resolution_require_a_crs() -> None:
-    with unplaced():
+    with ignore_not_georeferenced():
         write_image(Path("flat.tif"), synthetic_image(64, 64), crs=None, transform=Affine.identity())
     assert_refused(
         predict("flat.tif", "--vector", "gpkg", "--min-area", 10),

@@ -20,10 +20,10 @@ from rasterio import Affine
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from landseg.core.classes import ids
+from landseg.core.classes import class_ids
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
 from landseg.model.segmenter import Segmenter
-from landseg.raster.io import unplaced
+from landseg.raster.io import ignore_not_georeferenced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ class TestFiles:
         assert done.stdout.startswith("maps/scene.tif: mapped in ")
         channels, _, _ = predicted_map(folder / "scene.tif", blender(model, 64))
         expected = np.full_like(channels, NODATA)
-        expected[channels != NODATA] = ids(CLASSES)[channels[channels != NODATA]]
+        expected[channels != NODATA] = class_ids(CLASSES)[channels[channels != NODATA]]
         with open_class_map(Path("maps/scene.tif")) as made, rasterio.open("scene.tif") as scene:
             found = made.read(Window(0, 0, 201, 150))
             assert (made.grid.crs, made.grid.transform) == (scene.crs, scene.transform)
@@ -77,7 +77,7 @@ class TestFiles:
         np.testing.assert_array_equal(confidence, np.where(seen, probabilities.max(axis=0), NODATA))
         assert np.abs(probabilities[:, seen].sum(axis=0, dtype=int) - MAX_CONFIDENCE).max() <= 2
         sure = np.where(seen, probabilities, 0).max(axis=0)
-        assert (probabilities[np.searchsorted(ids(CLASSES), classes[seen]), seen.nonzero()[0], seen.nonzero()[1]]
+        assert (probabilities[np.searchsorted(class_ids(CLASSES), classes[seen]), seen.nonzero()[0], seen.nonzero()[1]]
                 == sure[seen]).all()  # fmt: skip
 
     @pytest.mark.parametrize("suffix", ["gpkg", "parquet"])
@@ -103,7 +103,7 @@ class TestFiles:
 class TestNotices:
     @pytest.mark.usefixtures("folder")
     def test_scene_without_a_crs(self) -> None:
-        with unplaced():
+        with ignore_not_georeferenced():
             write_image(Path("flat.tif"), synthetic_image(64, 64), crs=None, transform=Affine.identity())
         done = predict("flat.tif")
         assert done.exit_code == 0, done.output

@@ -21,7 +21,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.tables import scene_table, write_csv
 from landseg.model.info import ModelInfo
 from landseg.predict.scenes import InputScene, find_scenes, open_scene, selected_bands
-from landseg.raster.io import unplaced
+from landseg.raster.io import ignore_not_georeferenced
 
 GEOREFERENCE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_800_000)}
 
@@ -30,7 +30,10 @@ def write(path: Path, values: Sequence[int], names: Sequence[str] = (), dtype: s
     """Write a GeoTIFF with one constant value per band."""
     pixels = np.ones((len(values), 20, 30), dtype) * np.array(values, dtype)[:, None, None]
     options = {"driver": "GTiff", "dtype": dtype, "photometric": "MINISBLACK"} | GEOREFERENCE | profile
-    with unplaced(), rasterio.open(path, "w", count=len(values), height=20, width=30, **options) as target:
+    with (
+        ignore_not_georeferenced(),
+        rasterio.open(path, "w", count=len(values), height=20, width=30, **options) as target,
+    ):
         target.write(pixels)
         target.descriptions = names or (None,) * len(values)
         if options["photometric"] == "MINISBLACK":
@@ -167,7 +170,10 @@ class TestLocations:
     def test_ground_control_points_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tif"
         points = [GroundControlPoint(row, col, 20 + col / 1e4, 50 - row / 1e4) for row in (0, 20) for col in (0, 30)]
-        with unplaced(), rasterio.open(path, "w", "GTiff", 30, 20, 3, dtype="uint8", photometric="RGB") as target:
+        with (
+            ignore_not_georeferenced(),
+            rasterio.open(path, "w", "GTiff", 30, 20, 3, dtype="uint8", photometric="RGB") as target,
+        ):
             target.gcps = points, CRS.from_epsg(4326)
         with pytest.raises(
             LandsegError, match="georeferenced only by ground control points; warp it with gdalwarp first"
@@ -280,7 +286,7 @@ class TestResampled:
         pixels = np.zeros((3, 40, 60), np.uint8)
         pixels[:, :, 30:] = 200
         with (
-            unplaced(),
+            ignore_not_georeferenced(),
             rasterio.open(
                 path, "w", "GTiff", 60, 40, 3, dtype="uint8", photometric="RGB", **GEOREFERENCE | profile
             ) as target,

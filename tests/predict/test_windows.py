@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from landseg.predict.windows import place_windows
-from landseg.tile.plan import grid
+from landseg.tile.plan import tile_grid
 
 SIDES = [(length, size, overlap) for length in (64, 65, 500, 1031) for size in (32, 64) for overlap in (0, 0.25, 0.9)]
 
@@ -41,7 +41,7 @@ def test_every_pixel_is_half_an_overlap_from_the_edge_of_a_window(length: int, s
 
 def test_without_overlap_windows_equal_the_tile_grid() -> None:
     starts = place_windows(256, 64, 0, 32).starts
-    assert [(row, col) for _, row, col in grid(256, 256, 64, "drop")] == [
+    assert [(row, col) for _, row, col in tile_grid(256, 256, 64, "drop")] == [
         (row, col) for row in starts for col in starts
     ]
 

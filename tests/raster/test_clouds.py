@@ -10,18 +10,18 @@ from helpers.rasters import PLACE, card, picture, tif, truncate
 from rasterio import Affine
 from rasterio.windows import Window
 
-from landseg.core.data_card import CloudLayer
+from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError
 from landseg.datasets.ghana import fetch as ghana
 from landseg.datasets.ghana.params import GhanaParams
-from landseg.raster.clouds import CloudRule, Coverage, Method, cloud_rule, coverage, opened_sky
-from landseg.raster.image import opened_image
+from landseg.raster.clouds import CloudCoverage, CloudMethod, CloudRule, cloud_coverage, cloud_rule, open_cloud_layers
+from landseg.raster.image import open_image
 
-SENTINEL = CloudLayer(layers=("scl", "cld"))
+SENTINEL = CloudEncoding(layers=("scl", "cld"))
 MASK = CloudRule(method="mask", clear=(0,), nodata=255, scl=(), cld=1)
 
 
-def by(method: Method, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> CloudRule:
+def by(method: CloudMethod, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50) -> CloudRule:
     return cloud_rule(method, scl, cld, SENTINEL)
 
 
@@ -50,7 +50,7 @@ def test_share_among_pixels_with_data(
     tmp_path: Path, counts: list[tuple[int, int]], share: float | None, nodata_share: float
 ) -> None:
     tif(tmp_path / "c.tif", layer(*counts))
-    found = coverage(tmp_path, "c.tif", MASK)
+    found = cloud_coverage(tmp_path, "c.tif", MASK)
     assert (found.cloud_share, found.nodata_share) == (share, nodata_share)
 
 
@@ -58,14 +58,14 @@ def test_share_among_pixels_with_data(
 def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
     """What is clear, and what is no data, is the card's to say."""
     tif(tmp_path / "c.tif", layer((0, 10), (4, 30), (5, 30), (9, 40), dtype=dtype))
-    rule = cloud_rule("mask", (), 50, CloudLayer(clear=(4, 5), nodata=0))
-    assert coverage(tmp_path, "c.tif", rule) == Coverage(pixels=110, nodata=10, cloudy=40)
-    no_gap = cloud_rule("mask", (), 50, CloudLayer(clear=(4, 5), nodata=None))
-    assert coverage(tmp_path, "c.tif", no_gap) == Coverage(pixels=110, nodata=0, cloudy=50)
+    rule = cloud_rule("mask", (), 50, CloudEncoding(clear=(4, 5), nodata=0))
+    assert cloud_coverage(tmp_path, "c.tif", rule) == CloudCoverage(pixels=110, nodata=10, cloudy=40)
+    no_gap = cloud_rule("mask", (), 50, CloudEncoding(clear=(4, 5), nodata=None))
+    assert cloud_coverage(tmp_path, "c.tif", no_gap) == CloudCoverage(pixels=110, nodata=0, cloudy=50)
 
 
 @pytest.mark.parametrize("method", ["mask", "scl", "cld", "both"])
-def test_bytes_are_judged_as_other_numbers_are(method: Method) -> None:
+def test_bytes_are_judged_as_other_numbers_are(method: CloudMethod) -> None:
     rule = CloudRule(method, clear=(4, 5), nodata=0, scl=(3, 8, 9, 10), cld=50)
     values = [np.random.default_rng(seed).integers(0, 256, (40, 50)) for seed in range(len(rule.layers) or 1)]
     small, large = (rule.codes([of.astype(dtype) for of in values]) for dtype in ("uint8", "int16"))
@@ -75,7 +75,7 @@ def test_bytes_are_judged_as_other_numbers_are(method: Method) -> None:
 
 def test_nan_is_no_data(tmp_path: Path) -> None:
     tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
-    assert coverage(tmp_path, "c.tif", MASK) == Coverage(pixels=11, nodata=2, cloudy=3)
+    assert cloud_coverage(tmp_path, "c.tif", MASK) == CloudCoverage(pixels=11, nodata=2, cloudy=3)
 
 
 # Six pixels. By SCL: no data, clear, cloud, clear, cloud, shadow. By CLD, from 50: clear, no data, clear, cloud, cloud,
@@ -96,12 +96,12 @@ SCL, CLD = [[0, 4, 9, 5, 8, 3]], [[0, 255, 49, 50, 100, 10]]
 )
 def test_layers_of_sentinel_2(tmp_path: Path, dtype: str, rule: CloudRule, codes: list[int]) -> None:
     cloud = layers(tmp_path, SCL, CLD, dtype)
-    with opened_sky(tmp_path, cloud, rule) as sky:
+    with open_cloud_layers(tmp_path, cloud, rule) as sky:
         assert sky.shape == (1, 6)
         assert sky.read(Window(0, 0, 6, 1)).tolist() == [codes]
         assert sky.read(Window(1, 0, 3, 1)).tolist() == [codes[1:4]]
-    found = coverage(tmp_path, cloud, rule)
-    assert found == Coverage(pixels=6, nodata=codes.count(2), cloudy=codes.count(1))
+    found = cloud_coverage(tmp_path, cloud, rule)
+    assert found == CloudCoverage(pixels=6, nodata=codes.count(2), cloudy=codes.count(1))
 
 
 def test_layers_larger_than_a_block(tmp_path: Path) -> None:
@@ -109,21 +109,21 @@ def test_layers_larger_than_a_block(tmp_path: Path) -> None:
     tif(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=128, compress="deflate")
     picture(tmp_path / "a.png", pixels)
     for cloud in ("a.tif", "a.png"):
-        assert coverage(tmp_path, cloud, MASK) == Coverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
+        assert cloud_coverage(tmp_path, cloud, MASK) == CloudCoverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
 
 
 def test_bad_layers(tmp_path: Path) -> None:
     odd = tif(tmp_path / "odd.tif", layer((0, 3), (1.5, 2), dtype="float32"))
     with pytest.raises(LandsegError, match=f"^{odd}: the pixel at row 0, column 3 has the value 1.5, .* convert it$"):
-        coverage(tmp_path, "odd.tif", MASK)
+        cloud_coverage(tmp_path, "odd.tif", MASK)
     waves = tif(tmp_path / "waves.tif", np.zeros((4, 4), np.complex64))
     with pytest.raises(LandsegError, match=f"^{waves}: a cloud layer holds whole numbers, this one complex64; convert"):
-        coverage(tmp_path, "waves.tif", MASK)
+        cloud_coverage(tmp_path, "waves.tif", MASK)
     cut = truncate(tif(tmp_path / "t.tif", np.zeros((99, 99), np.uint8)))
     with pytest.raises(LandsegError, match=f"^{cut}: .*truncated"):
-        coverage(tmp_path, "t.tif", MASK)
+        cloud_coverage(tmp_path, "t.tif", MASK)
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/gone_SCL\.tif: not there"):
-        coverage(tmp_path, "gone_{layer}.tif", by("both"))
+        cloud_coverage(tmp_path, "gone_{layer}.tif", by("both"))
 
 
 def test_layers_of_different_sizes(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
     with pytest.raises(
         LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: is 3x1 px and the layer s_SCL\.tif is 6x1 px; ma"
     ):
-        coverage(tmp_path, cloud, by("both"))
-    assert coverage(tmp_path, cloud, by("cld")).pixels == 3
+        cloud_coverage(tmp_path, cloud, by("both"))
+    assert cloud_coverage(tmp_path, cloud, by("cld")).pixels == 3
 
 
 # Beside PLACE in EPSG:2180: where else a raster may lie, and what is said of it.
@@ -150,13 +150,13 @@ NOWHERE: dict[str, dict[str, Any]] = {"no CRS": {"crs": None}, "no place": {"crs
 def test_layers_of_different_places(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
     cloud = layers(tmp_path, SCL, CLD, **change)
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: {fault.format('the layer s_SCL.tif')}$"):
-        coverage(tmp_path, cloud, by("both"))
-    assert coverage(tmp_path, cloud, by("cld")).pixels == 6
+        cloud_coverage(tmp_path, cloud, by("both"))
+    assert cloud_coverage(tmp_path, cloud, by("cld")).pixels == 6
 
 
 @pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
 def test_a_layer_without_a_place(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert coverage(tmp_path, layers(tmp_path, SCL, CLD, **change), by("both")).pixels == 6
+    assert cloud_coverage(tmp_path, layers(tmp_path, SCL, CLD, **change), by("both")).pixels == 6
 
 
 # Ten pixels of an image of three bands: the first three have no data, the fourth is black in two bands.
@@ -168,23 +168,23 @@ MUTE = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
 SKY = np.array([[0, 0, 1, 0, 0, 0, 0, 0, 1, 3]], np.uint8)
 
 
-def beside(folder: Path, nodata: float | None = 0) -> Coverage:
+def beside(folder: Path, nodata: float | None = 0) -> CloudCoverage:
     """The coverage of i.tif under c.tif."""
     of = card(nodata=nodata)
-    with opened_image(folder, "i.tif", of.bands, of) as image:
-        return coverage(folder, "c.tif", MUTE, image)
+    with open_image(folder, "i.tif", of.bands, of) as image:
+        return cloud_coverage(folder, "c.tif", MUTE, image)
 
 
 def test_an_image_without_data(tmp_path: Path) -> None:
     tif(tmp_path / "i.tif", PIXELS)
     tif(tmp_path / "c.tif", SKY)
-    assert coverage(tmp_path, "c.tif", MUTE) == Coverage(pixels=10, nodata=0, cloudy=3)
-    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=0, cloudy=3)
+    assert cloud_coverage(tmp_path, "c.tif", MUTE) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
+    assert beside(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
     found = beside(tmp_path)
-    assert found == Coverage(pixels=10, nodata=3, cloudy=2)
+    assert found == CloudCoverage(pixels=10, nodata=3, cloudy=2)
     assert (found.cloud_share, found.nodata_share) == (2 / 7, 0.3)
     tif(tmp_path / "i.tif", PIXELS, nodata=0)  # which says so itself
-    assert beside(tmp_path, nodata=None) == Coverage(pixels=10, nodata=3, cloudy=2)
+    assert beside(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=3, cloudy=2)
     tif(tmp_path / "i.tif", PIXELS * 0)
     assert (beside(tmp_path).cloud_share, beside(tmp_path).nodata_share) == (None, 1)
 
@@ -196,8 +196,8 @@ def test_an_image_without_data_in_ghana(tmp_path: Path) -> None:
     tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
     tif(tmp_path / "c.tif", SKY, crs=None, transform=None)
     rule = cloud_rule("mask", (), 50, of.clouds)
-    with opened_image(tmp_path, "i.tif", of.bands, of) as image:
-        assert coverage(tmp_path, "c.tif", rule, image) == Coverage(pixels=10, nodata=4, cloudy=2)
+    with open_image(tmp_path, "i.tif", of.bands, of) as image:
+        assert cloud_coverage(tmp_path, "c.tif", rule, image) == CloudCoverage(pixels=10, nodata=4, cloudy=2)
 
 
 def test_an_image_without_data_block_by_block(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_an_image_without_data_block_by_block(tmp_path: Path) -> None:
     cloudy, lacks = rng.random((600, 500)) < 0.3, rng.random((600, 500)) < 0.2
     tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
     tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
-    assert beside(tmp_path) == Coverage(pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum())
+    assert beside(tmp_path) == CloudCoverage(pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum())
 
 
 @pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
@@ -232,15 +232,19 @@ def test_which_layers_know_what_has_no_data() -> None:
             SENTINEL,
             "filter.method = mask needs mask, and the cloud layers of this data set are scl, cld; choose",
         ),
-        ("scl", CloudLayer(), "filter.method = scl needs scl, and the cloud layers of this data set are mask; choose"),
+        (
+            "scl",
+            CloudEncoding(),
+            "filter.method = scl needs scl, and the cloud layers of this data set are mask; choose",
+        ),
         (
             "both",
-            CloudLayer(layers=("cld",)),
+            CloudEncoding(layers=("cld",)),
             "filter.method = both needs scl, and the cloud layers .* are cld; choose",
         ),
-        ("cld", CloudLayer(layers=()), "filter.method = cld needs cld, and the cloud layers .* are none; choose"),
+        ("cld", CloudEncoding(layers=()), "filter.method = cld needs cld, and the cloud layers .* are none; choose"),
     ],
 )
-def test_layers_that_a_data_set_lacks(method: Method, card: CloudLayer, sentence: str) -> None:
+def test_layers_that_a_data_set_lacks(method: CloudMethod, card: CloudEncoding, sentence: str) -> None:
     with pytest.raises(LandsegError, match=rf"^{sentence} another method$"):
         cloud_rule(method, (3,), 50, card)

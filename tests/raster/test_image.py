@@ -12,9 +12,9 @@ from helpers.rasters import PLACE, card, noise, picture, tif, truncate
 from rasterio import Affine
 from rasterio.windows import Window
 
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
-from landseg.raster.image import opened_image
+from landseg.raster.image import open_image
 
 HEIGHT, WIDTH = 40, 50
 WHOLE = Window(0, 0, WIDTH, HEIGHT)
@@ -43,13 +43,13 @@ def raw(tmp_path: Path) -> Path:
 
 
 def seen(
-    raw: Path, bands: Sequence[str], image: str = IMAGE, of: Card = FILES, window: Window = WHOLE
+    raw: Path, bands: Sequence[str], image: str = IMAGE, of: DataCard = FILES, window: Window = WHOLE
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    with opened_image(raw, image, bands, of) as source:
+    with open_image(raw, image, bands, of) as source:
         return source.read(window)
 
 
-def refused(raw: Path, bands: Sequence[str], image: str = IMAGE, of: Card = FILES) -> str:
+def refused(raw: Path, bands: Sequence[str], image: str = IMAGE, of: DataCard = FILES) -> str:
     with pytest.raises(LandsegError) as caught:
         seen(raw, bands, image, of)
     return str(caught.value)
@@ -85,14 +85,14 @@ def test_only_the_wanted_files_are_opened(raw: Path) -> None:
 
 def test_what_an_image_says_of_itself(raw: Path) -> None:
     lay(raw, "green", PIXELS["green"].astype(np.int32), nodata=-1)
-    with opened_image(raw, IMAGE, ("red", "green"), FILES) as source:
+    with open_image(raw, IMAGE, ("red", "green"), FILES) as source:
         assert source.name == str(raw / IMAGE)
         assert (source.grid.width, source.grid.height, source.grid.transform) == (WIDTH, HEIGHT, PLACE)
         assert source.grid.crs == rasterio.CRS.from_epsg(2180)
         assert source.dtype == np.int32
         assert source.nodata is None
         assert source.read(WHOLE)[0].dtype == np.int32
-    with opened_image(raw, IMAGE, ("green", "red"), FILES) as source:
+    with open_image(raw, IMAGE, ("green", "red"), FILES) as source:
         assert source.nodata == -1
 
 
@@ -142,7 +142,7 @@ def test_nodata_of_the_card(tmp_path: Path, dtype: str) -> None:
     fifth = np.ones((1, HEIGHT, WIDTH), dtype)  # a band that the card does not know has no say
     tif(image, np.concatenate([pixels, fifth]), photometric="minisblack")
     assert lacking(seen(tmp_path, ("red",), "one.tif", UNTAGGED)) == [3]
-    with opened_image(tmp_path, "one.tif", ("red",), UNTAGGED) as source:
+    with open_image(tmp_path, "one.tif", ("red",), UNTAGGED) as source:
         assert source.nodata == 0
 
 
@@ -272,6 +272,6 @@ def test_a_damaged_band(raw: Path) -> None:
         lay(raw, band, np.concatenate([PIXELS[band]] * 20))
     with (
         pytest.raises(LandsegError, match=f"^{path}: its pixels cannot be read, it is truncated"),
-        opened_image(raw, IMAGE, ("red", "nir"), FILES) as source,
+        open_image(raw, IMAGE, ("red", "nir"), FILES) as source,
     ):
         source.read(Window(0, 0, WIDTH, HEIGHT * 20))

@@ -9,7 +9,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from landseg.raster.grid import Grid
-from landseg.raster.pixel_area import gsd, row_areas, strips
+from landseg.raster.pixel_area import column_strips, ground_sampling_distance, row_areas
 
 #: As that of LandCover.ai: no EPSG code, and no name of its own either.
 CUSTOM = (
@@ -115,9 +115,9 @@ def test_areas_of_wide_rows_are_those_between_geodesics(crs: str, transform: Aff
     assert areas is not None
     assert areas.sum() * 512 == pytest.approx(between_geodesics(of, window, "EPSG:4326"), rel=1e-6)
     assert areas[-1] * 512 == pytest.approx(between_geodesics(of, Window(0, 511, 512, 1), "EPSG:4326"), rel=1e-4)
-    slices = [columns for columns, _ in strips(of, window)]
+    slices = [columns for columns, _ in column_strips(of, window)]
     assert np.concatenate([np.arange(512)[columns] for columns in slices]).tolist() == list(range(512))
-    for columns, strip in strips(of, window):
+    for columns, strip in column_strips(of, window):
         assert (strip.col_off, strip.width) == (columns.start, columns.stop - columns.start)
         assert strip.width * np.hypot(transform.a, transform.d) <= 100_000
 
@@ -126,7 +126,10 @@ def test_a_class_at_the_rim_of_a_wide_window_has_its_own_area() -> None:
     """Six kilometres a pixel, up to 4000 km off the pole: along a row areas differ by a fifth."""
     of = grid("EPSG:3413", north_up(-3_850_000, 5_850_000, 6000))
     true = between_geodesics(of, Window(0, 0, 1, 512), "EPSG:4326")
-    whole, first = row_areas(of, Window(0, 0, 512, 512)), row_areas(of, next(strips(of, Window(0, 0, 512, 512)))[1])
+    whole, first = (
+        row_areas(of, Window(0, 0, 512, 512)),
+        row_areas(of, next(column_strips(of, Window(0, 0, 512, 512)))[1]),
+    )
     assert whole is not None
     assert first is not None
     assert whole.sum() > 1.1 * true
@@ -136,7 +139,7 @@ def test_a_class_at_the_rim_of_a_wide_window_has_its_own_area() -> None:
 def test_an_ordinary_window_is_one_strip() -> None:
     for of in (grid("EPSG:32633", north_up(300_000, 5_500_000, 10)), grid(None, Affine.identity())):
         window = Window(512, 0, 512, 300)
-        assert list(strips(of, window)) == [(slice(0, 512), window)]
+        assert list(column_strips(of, window)) == [(slice(0, 512), window)]
 
 
 def test_of_a_row_that_leaves_the_globe_the_area_is_that_of_the_rest() -> None:
@@ -159,20 +162,26 @@ def test_rows_of_degrees_shrink_to_the_pole() -> None:
 
 
 def test_gsd_is_that_of_the_ground() -> None:
-    assert gsd(grid("EPSG:3035", north_up(4_321_000, 3_210_000, 10))) == pytest.approx(10, rel=1e-6)
-    assert gsd(grid(CUSTOM, north_up(500_000, 0, 0.5))) == pytest.approx(0.5 / 0.9993, rel=1e-5)
-    assert gsd(grid("EPSG:4326", north_up(20, 60.001, 1e-6))) == pytest.approx(0.111 * np.sqrt(0.5), rel=5e-3)
+    assert ground_sampling_distance(grid("EPSG:3035", north_up(4_321_000, 3_210_000, 10))) == pytest.approx(
+        10, rel=1e-6
+    )
+    assert ground_sampling_distance(grid(CUSTOM, north_up(500_000, 0, 0.5))) == pytest.approx(0.5 / 0.9993, rel=1e-5)
+    assert ground_sampling_distance(grid("EPSG:4326", north_up(20, 60.001, 1e-6))) == pytest.approx(
+        0.111 * np.sqrt(0.5), rel=5e-3
+    )
 
 
 def test_a_plane_is_planar_where_its_units_are_known() -> None:
-    assert gsd(grid('LOCAL_CS["site",UNIT["foot",0.3048]]', north_up(0, 0, 2))) == pytest.approx(2 * 0.3048)
-    assert gsd(grid('LOCAL_CS["site",UNIT["degree",0.01745]]', north_up(0, 0, 2))) is None
-    assert gsd(grid('LOCAL_CS["site",UNIT["unknown",1]]', north_up(0, 0, 2))) is None
+    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["foot",0.3048]]', north_up(0, 0, 2))) == pytest.approx(
+        2 * 0.3048
+    )
+    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["degree",0.01745]]', north_up(0, 0, 2))) is None
+    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["unknown",1]]', north_up(0, 0, 2))) is None
 
 
 def test_nothing_is_known_without_a_crs() -> None:
     of = grid(None, Affine.identity())
-    assert gsd(of) is None
+    assert ground_sampling_distance(of) is None
     assert row_areas(of, Window(0, 0, 10, 10)) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.pages import CLASSES, EVIL, Open, read_run, tile, write_run
 from helpers.root import ROOT
 
-from landseg.core.data_card import Card, write_card
+from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.report.page import render_page
@@ -202,7 +202,7 @@ def test_the_stage_writes_page_and_figures(tmp_path: Path) -> None:
     write_run(tmp_path, 0, [tile("good", "rich", 0)])
     params = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params.replace("name: sample", "name: tiny", 1))
-    card = Card(name="tiny", title="Patches", licence="CC0-1.0", classes=CLASSES, bands=("red", "green", "blue"))
+    card = DataCard(name="tiny", title="Patches", licence="CC0-1.0", classes=CLASSES, bands=("red", "green", "blue"))
     write_card(card, tmp_path / Paths("tiny").table("card.json"))
     done = subprocess.run(
         [sys.executable, "-X", "importtime", ROOT / "pipeline/report.py"], cwd=tmp_path, capture_output=True, text=True

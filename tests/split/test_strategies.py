@@ -13,7 +13,7 @@ import pytest
 from helpers.grids import CLASSES, MANY, RATIOS, brute_force, counts, grid, lists, placed, scenes
 from helpers.root import ROOT
 
-from landseg.core.data_card import Card, write_card
+from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS
 from landseg.split.leakage import Leakage, measure_leakage
@@ -248,7 +248,9 @@ def test_split_stage_writes_the_split_and_its_summary(tmp_path: Path) -> None:
     tiles = placed(MANY, {f"scene{n}": 0.0 for n in range(10)})
     pq.write_table(pa.Table.from_pandas(tiles, preserve_index=False), tables / "tiles.parquet")
     (tables / "official.csv").write_text("tile,split\n")
-    write_card(Card(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",)), tables / "card.json")
+    write_card(
+        DataCard(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",)), tables / "card.json"
+    )
     (tmp_path / "params.yaml").write_text(
         "dataset: {name: mine, more: 1}\nsplit: {strategy: block, ratios: [0.8, 0.1, 0.1], seed: 1, block: 4, "
         "train_tiles: null, skew: {class: null, share: 1, over: 0.5, control: false}}\n"

@@ -13,7 +13,7 @@ from rasterio import Affine
 from landseg.core import tables
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS
-from landseg.tile.plan import Edge, grid, plan, write_plan
+from landseg.tile.plan import Edge, plan_tiles, tile_grid, write_plan
 
 
 def make(
@@ -38,11 +38,11 @@ def corners(tiles: gpd.GeoDataFrame, tile: str) -> set[tuple[float, float]]:
     ],
 )
 def test_grid(edge: Edge, expected: list[tuple[int, int, int]]) -> None:
-    assert list(grid(95, 70, 32, edge)) == expected
+    assert list(tile_grid(95, 70, 32, edge)) == expected
 
 
 def test_grid_that_fits() -> None:
-    assert list(grid(64, 32, 32, "drop")) == list(grid(64, 32, 32, "pad")) == [(0, 0, 0), (1, 0, 32)]
+    assert list(tile_grid(64, 32, 32, "drop")) == list(tile_grid(64, 32, 32, "pad")) == [(0, 0, 0), (1, 0, 32)]
 
 
 def test_numbers_are_those_of_the_official_split_py() -> None:
@@ -54,11 +54,13 @@ def test_numbers_are_those_of_the_official_split_py() -> None:
             if y + size <= height and x + size <= width:
                 official.append((k, y, x))
             k += 1
-    assert list(grid(width, height, size, "drop")) == official
+    assert list(tile_grid(width, height, size, "drop")) == official
 
 
 def test_plan(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "b", 64, 70), make(tmp_path, "a", 32, 32)), tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(
+        scene_table(make(tmp_path, "b", 64, 70), make(tmp_path, "a", 32, 32)), tmp_path, card(), 32, "drop"
+    )
     assert tiles.columns.tolist() == [
         "tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width",
         "gsd", "dtype", "geometry",
@@ -71,14 +73,14 @@ def test_plan(tmp_path: Path) -> None:
 
 
 def test_padded_windows_end_at_the_edge(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 40, 70)), tmp_path, card(), 32, "pad").set_index("tile")
+    tiles = plan_tiles(scene_table(make(tmp_path, "a", 40, 70)), tmp_path, card(), 32, "pad").set_index("tile")
     assert tiles.loc["a_5", ["row", "col", "height", "width"]].tolist() == [32, 64, 8, 6]
     assert tiles.loc["a_5", "geometry"].bounds == (500_032, 399_980, 500_035, 399_984)
     assert (tiles["height"] * tiles["width"]).sum() == 40 * 70
 
 
 def test_footprints_by_hand(tmp_path: Path) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 64, 64)), tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(scene_table(make(tmp_path, "a", 64, 64)), tmp_path, card(), 32, "drop")
     assert tiles.crs == "EPSG:2180"
     # 32 px of 0.5 m are 16 m; the fourth tile starts 16 m east and 16 m south of the scene's corner.
     assert corners(tiles, "a_3") == {(500_016, 399_984), (500_032, 399_984), (500_032, 399_968), (500_016, 399_968)}
@@ -86,7 +88,7 @@ def test_footprints_by_hand(tmp_path: Path) -> None:
 
 def test_footprints_of_a_turned_scene(tmp_path: Path) -> None:
     turned = Affine(0, 2, 1000, 3, 0, 2000)  # x grows with rows, y with columns
-    tiles = plan(scene_table(make(tmp_path, "a", 32, 64, transform=turned)), tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(scene_table(make(tmp_path, "a", 32, 64, transform=turned)), tmp_path, card(), 32, "drop")
     assert corners(tiles, "a_1") == {(1000, 2096), (1000, 2192), (1064, 2192), (1064, 2096)}
 
 
@@ -94,7 +96,7 @@ def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
     scenes = scene_table(
         make(tmp_path, "a", 32, 32), make(tmp_path, "b", 32, 32, "EPSG:32634"), make(tmp_path, "c", 32, 32, None)
     )
-    tiles = plan(scenes, tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(scenes, tmp_path, card(), 32, "drop")
     assert tiles.crs == "EPSG:4326"
     degrees = Transformer.from_crs("EPSG:32634", "EPSG:4326", always_xy=True).transform(500_000, 400_000)
     assert min(np.hypot(*(np.array(corner) - degrees)) for corner in corners(tiles, "b_0")) < 1e-9
@@ -104,7 +106,7 @@ def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
 def test_no_place_on_earth(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg", noise(64, 32).transpose(1, 2, 0))
     picture(tmp_path / "a.png", land(64, 32))
-    tiles = plan(scene_table(("a", "a.jpg", "a.png")), tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(scene_table(("a", "a.jpg", "a.png")), tmp_path, card(), 32, "drop")
     assert tiles.crs is None
     assert tiles["geometry"].isna().all()
     write_plan(tiles, 32, tmp_path / "plan.parquet")
@@ -113,7 +115,7 @@ def test_no_place_on_earth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crs", ["EPSG:2180", "+proj=tmerc +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +datum=WGS84"])
 def test_the_file_opens_in_place(tmp_path: Path, crs: str) -> None:
-    tiles = plan(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, card(), 32, "drop")
+    tiles = plan_tiles(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, card(), 32, "drop")
     write_plan(tiles, 32, tmp_path / "plan.parquet")
     read = gpd.read_parquet(tmp_path / "plan.parquet")
     assert read.crs == crs
@@ -125,11 +127,11 @@ def test_the_file_opens_in_place(tmp_path: Path, crs: str) -> None:
 
 def test_no_pixel_is_read(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 200, 300))
-    whole = plan(scenes, tmp_path, card(), 32, "drop")
+    whole = plan_tiles(scenes, tmp_path, card(), 32, "drop")
     for path in (tmp_path / "images/a.tif", tmp_path / "masks/a.tif"):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])  # GDAL writes the header first
-    pd.testing.assert_frame_equal(plan(scenes, tmp_path, card(), 32, "drop"), whole)
+    pd.testing.assert_frame_equal(plan_tiles(scenes, tmp_path, card(), 32, "drop"), whole)
 
 
 def test_smaller_than_a_tile(tmp_path: Path) -> None:
@@ -137,15 +139,15 @@ def test_smaller_than_a_tile(tmp_path: Path) -> None:
     with pytest.raises(
         LandsegError, match=r"^scene a: is 99x31 px, smaller than a tile of 32 px; lower tile\.size, set"
     ):
-        plan(scenes, tmp_path, card(), 32, "drop")
-    assert len(plan(scenes, tmp_path, card(), 32, "pad")) == 4
+        plan_tiles(scenes, tmp_path, card(), 32, "drop")
+    assert len(plan_tiles(scenes, tmp_path, card(), 32, "pad")) == 4
 
 
 def test_sizes_that_disagree(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 64, 64))
     tif(tmp_path / "masks/a.tif", land(64, 63))
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/masks/a\.tif: is 63x64 px and its image a\.tif is 64x64 px"):
-        plan(scenes, tmp_path, card(), 32, "drop")
+        plan_tiles(scenes, tmp_path, card(), 32, "drop")
 
 
 @pytest.mark.parametrize(("metres", "fits"), [(0.2, True), (-0.2, True), (0.5, False), (-16, False)])
@@ -153,16 +155,16 @@ def test_places_that_disagree(tmp_path: Path, metres: float, fits: bool) -> None
     scenes = scene_table(make(tmp_path, "a", 64, 64))
     tif(tmp_path / "masks/a.tif", land(64, 64), transform=Affine(0.5, 0, 500_000 + metres, 0, -0.5, 400_000))
     if fits:
-        plan(scenes, tmp_path, card(), 32, "drop")
+        plan_tiles(scenes, tmp_path, card(), 32, "drop")
     else:
         with pytest.raises(LandsegError, match=rf"masks/a\.tif: lies {abs(metres) * 2:.1f} px off its image a\.tif"):
-            plan(scenes, tmp_path, card(), 32, "drop")
+            plan_tiles(scenes, tmp_path, card(), 32, "drop")
 
 
 def test_a_mask_without_a_place_lies_where_its_image_does(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 32, 32))
     tif(tmp_path / "masks/a.tif", land(32, 32), crs=None, transform=None)
-    assert plan(scenes, tmp_path, card(), 32, "drop").crs == "EPSG:2180"
+    assert plan_tiles(scenes, tmp_path, card(), 32, "drop").crs == "EPSG:2180"
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
@@ -171,7 +173,7 @@ def test_crs_that_disagree(tmp_path: Path, crs: str) -> None:
     scenes = scene_table(make(tmp_path, "a", 64, 64, "EPSG:32634"))
     tif(tmp_path / "masks/a.tif", land(64, 64), crs)
     with pytest.raises(LandsegError) as caught:
-        plan(scenes, tmp_path, card(), 32, "drop")
+        plan_tiles(scenes, tmp_path, card(), 32, "drop")
     assert str(caught.value) == (
         f"{tmp_path}/masks/a.tif: is in {crs} and its image a.tif is in EPSG:32634; make them the same grid"
     )
@@ -194,7 +196,7 @@ def make_chip(raw: Path, scene: str, place: str, group: str) -> dict[str, str]:
 def test_chips_of_several_places_in_one_archive(tmp_path: Path) -> None:
     chips = [("36N_01_0105", "36N_01", "36N"), ("36N_02_0105", "36N_02", "36N"), ("36N_01_0209", "36N_01", "36N")]
     scenes = tables.scene_table(make_chip(tmp_path, *names) for names in [*chips, ("37N_00_0105", "37N_00", "37N")])
-    tiles = plan(scenes[list(IMAGERY_COLUMNS)], tmp_path, CHIPS, 64, "drop")
+    tiles = plan_tiles(scenes[list(IMAGERY_COLUMNS)], tmp_path, CHIPS, 64, "drop")
     assert tiles[["tile", "archive", "location", "group"]].to_numpy().tolist() == [
         ["36N_01_0105_0", "36N.zip", "36N_01", "36N"],
         ["36N_02_0105_0", "36N.zip", "36N_02", "36N"],
@@ -210,14 +212,14 @@ def test_every_band_is_held_against_the_others(tmp_path: Path) -> None:
     scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
     path = tif(tmp_path / "s2/a_B08.tif", noise(32, 32)[0])
     with pytest.raises(LandsegError, match=rf"^{path}: is 32x32 px and the band a_B04\.tif is 64x64 px; make them the"):
-        plan(scenes, tmp_path, CHIPS, 32, "drop")
+        plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")
     path.unlink()
     with pytest.raises(LandsegError, match=rf"^{path}: not there; "):
-        plan(scenes, tmp_path, CHIPS, 32, "drop")
+        plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")
 
 
 def test_masks_of_chips_are_held_against_their_bands(tmp_path: Path) -> None:
     scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
     path = tif(tmp_path / "labels/a.tif", land(64, 60))
     with pytest.raises(LandsegError, match=rf"^{path}: is 60x64 px and its image a_B04\.tif is 64x64 px; make them"):
-        plan(scenes, tmp_path, CHIPS, 32, "drop")
+        plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")

@@ -100,13 +100,13 @@ def area_command(
     from landseg.maps.area.measure import measure_areas, write_areas
     from landseg.maps.area.report import area_report
     from landseg.maps.sources import require_inputs_kept
-    from landseg.raster.io import raster
+    from landseg.raster.io import resolve_raster
 
     with _interruptible():
         written = [csv] if csv else []
         require_inputs_kept([Path(name) for name in (*maps, points, matrix) if name], written)
         require_new(written, overwrite)
-        areas = measure_areas([raster(location) for location in maps], points, matrix)
+        areas = measure_areas([resolve_raster(location) for location in maps], points, matrix)
         typer.echo(area_report(areas))
         if csv:
             write_areas(areas, csv)
@@ -151,7 +151,7 @@ def change_command(
     With --model: map two scenes first. With reference data: adjusted areas with confidence intervals.
     """
     from landseg.maps.change.outputs import change_outputs, require_change_inputs, require_change_maps, write_change
-    from landseg.raster.io import raster
+    from landseg.raster.io import resolve_raster
 
     with _interruptible():
         maps: Sequence[Path | str] = []
@@ -166,7 +166,7 @@ def change_command(
                 batch=batch,
                 device=device,
             )
-            maps = [raster(location) for location in (before, after)]
+            maps = [resolve_raster(location) for location in (before, after)]
         require_change_inputs(maps, out, points, matrix, overwrite)
         if model:
             from landseg.predict.command import PredictOptions, map_pair

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from landseg.convert.encode import Archive, PlannedTile, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, write_archive
 from landseg.core.arrays import Counts
-from landseg.core.data_card import Card
-from landseg.core.parallel import each
+from landseg.core.data_card import DataCard
+from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.core.rendering import Rendering
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
@@ -37,7 +37,7 @@ def convert_plan(
     plan: pa.Table,
     root: Path,
     folder: Path,
-    card: Card,
+    card: DataCard,
     rendering: Rendering,
     size: int,
     masks_rgb: bool,
@@ -76,10 +76,10 @@ def convert_plan(
         min_consensus=min_consensus,
     )
     archives = (
-        Archive(folder / name, _planned(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
+        ArchivePlan(folder / name, _planned(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
         for name, rows in where.items()
     )
-    counted = each(write, archives, processes)
+    counted = parallel_map(write, archives, processes)
     found = np.zeros((len(plan), len(card.classes) + 1), np.int64)
     for rows, counts in zip(where.values(), track(counted, len(plan), "convert", "tiles", len), strict=True):
         found[rows] = counts
@@ -90,7 +90,7 @@ def _planned(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:
     return [PlannedTile(*row) for row in zip(*(columns[key] for key in PLAN_COLUMNS), strict=True)]
 
 
-def _columns(counts: Counts, card: Card) -> dict[str, Counts]:
+def _columns(counts: Counts, card: DataCard) -> dict[str, Counts]:
     names = [*(pixel_column(land_class.id) for land_class in card.classes), "pixels_ignored"]
     return dict(zip(names, counts.T, strict=True))
 

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from landseg.convert.labels import LabelDecoder
-from landseg.core.arrays import Counts, Pixels, Present
+from landseg.core.arrays import Counts, Pixels, ValidMask
 from landseg.core.classes import IGNORE, palette
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.rendering import Rendering
 from landseg.core.tile_archive import archive_writer
-from landseg.raster.image import Imagery, opened_image
-from landseg.raster.io import opened, read
+from landseg.raster.image import MultibandImage, open_image
+from landseg.raster.io import open_raster, read_pixels
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask, pad
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class PlannedTile:
     """A row of the tile plan: what convert needs to know of a tile."""
 
     name: str
-    #: Path of the image, as `landseg.raster.image.opened_image` takes it.
+    #: Path of the image, as `landseg.raster.image.open_image` takes it.
     image: str
     #: Path of the label raster.
     mask: str
@@ -55,7 +55,7 @@ class PlannedTile:
 
 
 @dataclass(frozen=True)
-class Archive:
+class ArchivePlan:
     """A ZIP to write: where it goes, and the tiles that go into it."""
 
     path: Path
@@ -63,7 +63,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Tile:
+class RawTile:
     """A tile read, but neither decoded nor encoded."""
 
     plan: PlannedTile
@@ -72,14 +72,14 @@ class Tile:
     #: (bands, H, W), of the label raster's dtype.
     values: npt.NDArray[Any]
     #: Where the image has data, (H, W); None is everywhere.
-    present: Present
+    present: ValidMask
     labels: LabelDecoder
 
 
 def write_archive(
-    archive: Archive,
+    archive: ArchivePlan,
     root: Path,
-    card: Card,
+    card: DataCard,
     rendering: Rendering,
     size: int,
     masks_rgb: bool,
@@ -119,24 +119,24 @@ def write_archive(
 
 
 def _read_tiles(
-    tiles: Iterable[PlannedTile], root: Path, card: Card, bands: tuple[str, str, str], min_consensus: int
-) -> Iterator[Tile]:
+    tiles: Iterable[PlannedTile], root: Path, card: DataCard, bands: tuple[str, str, str], min_consensus: int
+) -> Iterator[RawTile]:
     for (image, mask), members in _groups(tiles, lambda tile: (tile.image, tile.mask)):
-        with opened_image(root, image, bands, card) as source, opened(root / mask) as label_source:
+        with open_image(root, image, bands, card) as source, open_raster(root / mask) as label_source:
             labels = LabelDecoder(label_source, card.mask, card.classes, min_consensus)
             for span, part in _spans(members):
                 yield from _read_span(source, label_source, labels, span, part)
 
 
 def _read_span(
-    source: Imagery, label_source: Any, labels: LabelDecoder, span: Window, tiles: Iterable[PlannedTile]
-) -> Iterator[Tile]:
+    source: MultibandImage, label_source: Any, labels: LabelDecoder, span: Window, tiles: Iterable[PlannedTile]
+) -> Iterator[RawTile]:
     """Read a window and cut it into tiles, which are copies: views would keep the whole window in memory."""
     pixels, present = source.read(span)
-    values = read(label_source, span, labels.bands)
+    values = read_pixels(label_source, span, labels.bands)
     for tile in tiles:
         across = slice(tile.col - span.col_off, tile.col - span.col_off + tile.width)
-        yield Tile(
+        yield RawTile(
             plan=tile,
             image=pixels[:, :, across].copy(),
             values=values[:, :, across].copy(),
@@ -182,7 +182,7 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> I
 
 
 def _encode(
-    tile: Tile, rendering: Rendering, colours: Pixels, size: int, masks_rgb: bool
+    tile: RawTile, rendering: Rendering, colours: Pixels, size: int, masks_rgb: bool
 ) -> tuple[str, tuple[bytes, bytes, bytes | None], Counts]:
     """Return a tile's name, its image, mask and RGB mask as PNG, and its pixels of every mask id, (256,) int64."""
     ids = tile.labels(tile.values, tile.plan.row, tile.plan.col)

@@ -11,7 +11,7 @@ Image = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 #: Pixels that have data, (H, W); None: all have.
-Present = Mask | None
+ValidMask = Mask | None
 #: Counts of pixels, such as confusion matrices (..., K, K).
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int64]

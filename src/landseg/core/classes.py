@@ -54,7 +54,7 @@ def as_hex(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def names(classes: ClassTable) -> list[str]:
+def class_names(classes: ClassTable) -> list[str]:
     """Return the class names, in channel order."""
     return [land_class.name for land_class in classes]
 
@@ -67,7 +67,7 @@ def palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
     return table
 
 
-def channels(classes: ClassTable) -> npt.NDArray[np.uint8]:
+def class_channels(classes: ClassTable) -> npt.NDArray[np.uint8]:
     """Return the model channel of every mask id: (256,) uint8, IGNORE where no class has the id.
 
     Ids may have gaps; channels are the positions in the class table.
@@ -77,6 +77,6 @@ def channels(classes: ClassTable) -> npt.NDArray[np.uint8]:
     return table
 
 
-def ids(classes: ClassTable) -> npt.NDArray[np.uint8]:
+def class_ids(classes: ClassTable) -> npt.NDArray[np.uint8]:
     """Return the mask id of every model channel: (K,) uint8."""
     return np.array([land_class.id for land_class in classes], np.uint8)

@@ -13,7 +13,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 
 #: The rasters that can say where clouds are.
-Layer = Literal["mask", "scl", "cld"]
+CloudLayerKind = Literal["mask", "scl", "cld"]
 
 
 class MaskEncoding(BaseModel):
@@ -32,21 +32,21 @@ class MaskEncoding(BaseModel):
     consensus_band: int | None = None
 
 
-class CloudLayer(BaseModel):
+class CloudEncoding(BaseModel):
     """How cloud rasters say whether a pixel is clear."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: mask: one raster of its own coding, below; scl, cld: Sentinel-2's scene classification and cloud
     #: probability, whose paths have SCL or CLD in the place of {layer}.
-    layers: tuple[Layer, ...] = ("mask",)
+    layers: tuple[CloudLayerKind, ...] = ("mask",)
     #: The values of clear pixels in a mask; any other value with data is cloud.
     clear: tuple[int, ...] = (0,)
     #: The value of pixels without data in a mask, if there is one.
     nodata: int | None = 255
 
 
-class Card(BaseModel):
+class DataCard(BaseModel):
     """What a data set is: its classes, its bands, how its labels and clouds are coded, whose it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,25 +66,25 @@ class Card(BaseModel):
     #: The value that all bands have where an image has no data, for files that do not say so themselves.
     nodata: float | None = None
     mask: MaskEncoding = MaskEncoding()
-    clouds: CloudLayer = CloudLayer()
+    clouds: CloudEncoding = CloudEncoding()
     #: Metres by which the publisher moved scenes at random: where it is not 0, nobody knows who neighbours whom.
     jitter: float = 0
 
 
-def write_card(card: Card, path: Path) -> None:
+def write_card(card: DataCard, path: Path) -> None:
     """Write a data card as JSON."""
     with atomic(path) as temporary:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path) -> DataCard:
     """Read a data card.
 
     Raises:
         LandsegError: the file is missing or is no data card.
     """
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return DataCard.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise LandsegError(f"{path}: not there; run the download stage first") from None
     except ValidationError as error:

@@ -34,14 +34,14 @@ _REMEDIES = {
 }
 
 
-def remedy(error: OSError) -> str | None:
+def os_error_remedy(error: OSError) -> str | None:
     """Say what an operating-system error means and what to do, or None where it is no user's matter."""
     return _REMEDIES.get(error.errno or 0)
 
 
-def explain(error: OSError) -> str | None:
+def os_error_message(error: OSError) -> str | None:
     """Say the same in a whole sentence, with the name of the file."""
-    advice = remedy(error)
+    advice = os_error_remedy(error)
     return advice and f"{error.filename2 or error.filename or 'a file'}: {advice}"
 
 
@@ -63,7 +63,7 @@ def reporting(params: str | None = None) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
-        sentence = explain(error)
+        sentence = os_error_message(error)
         if sentence is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from landseg.core.errors import LandsegError, remedy
+from landseg.core.errors import LandsegError, os_error_remedy
 
 
 def require_new(paths: Iterable[Path], overwrite: bool) -> None:
@@ -49,7 +49,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except LandsegError as error:
         raise LandsegError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
-        if advice := remedy(error):
+        if advice := os_error_remedy(error):
             raise LandsegError(f"{_culprit(error, path, temporary)}: {advice}") from error
         raise
     finally:

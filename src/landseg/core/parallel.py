@@ -19,7 +19,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ahead(items: Iterable[T]) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
     """Yield items, each made by another thread while the one before is worked with."""
     end: Any = object()
     with ThreadPoolExecutor(1) as pool:
@@ -30,7 +30,7 @@ def ahead(items: Iterable[T]) -> Generator[T, None, None]:
             yield item
 
 
-def each(
+def parallel_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, prefer: Literal["processes", "threads"] = "processes"
 ) -> Iterator[R]:
     """Apply a function to every item, side by side, and yield the results in the order of the items.

@@ -27,7 +27,7 @@ S = TypeVar("S")
 _COPY_SECTION = "copy its section from one of presets/*.yaml"
 
 
-def read(path: Path = PARAMS) -> dict[str, Any]:
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
     """Read a params file (YAML 1.2, as DVC does).
 
     Raises:
@@ -55,10 +55,10 @@ def _problem(error: YAMLError) -> str:
 
 
 @overload
-def section(kind: type[S], name: str, path: Path = PARAMS) -> S: ...
+def read_section(kind: type[S], name: str, path: Path = PARAMS) -> S: ...
 @overload
-def section(kind: UnionType, name: str, path: Path = PARAMS) -> Any: ...
-def section(kind: Any, name: str, path: Path = PARAMS) -> Any:
+def read_section(kind: UnionType, name: str, path: Path = PARAMS) -> Any: ...
+def read_section(kind: Any, name: str, path: Path = PARAMS) -> Any:
     """Read one section of a params file.
 
     Args:
@@ -69,7 +69,7 @@ def section(kind: Any, name: str, path: Path = PARAMS) -> Any:
     Raises:
         LandsegError: the section is missing, or a key is unknown or has a wrong value.
     """
-    content = read(path)
+    content = read_params(path)
     if name not in content:
         raise LandsegError(f"{path}: section {name} is missing; {_COPY_SECTION}")
     return validate(kind, content[name], name, path)
@@ -85,7 +85,7 @@ def dataset_name(path: Path = PARAMS) -> str:
     Raises:
         LandsegError: it is missing.
     """
-    return section(_Name, "dataset", path).name
+    return read_section(_Name, "dataset", path).name
 
 
 def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:

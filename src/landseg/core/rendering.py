@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 import cv2
 import numpy as np
 
-from landseg.core.arrays import Floats32, Image, Pixels, Present
+from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Rendering:
     range: tuple[float, float]
     gamma: float
 
-    def __call__(self, pixels: Image, present: Present = None) -> Pixels:
+    def __call__(self, pixels: Image, present: ValidMask = None) -> Pixels:
         """Render a window: (3, H, W) of any dtype to (H, W, 3) uint8, RGB. uint8 passes unchanged.
 
         Args:
@@ -50,7 +50,7 @@ class Rendering:
         return cls(tuple(fields["bands"]), fields["stretch"], tuple(fields["range"]), fields["gamma"])
 
 
-def _extremes(values: Floats32, present: Present) -> tuple[Any, Any]:
+def _extremes(values: Floats32, present: ValidMask) -> tuple[Any, Any]:
     """Return the smallest and largest value of each band among pixels with data, (3, 1, 1) each."""
     seen = values.reshape(len(values), -1) if present is None or not present.any() else values[:, present]
     return seen.min(axis=1)[:, None, None], seen.max(axis=1)[:, None, None]

@@ -20,7 +20,7 @@ from landseg.download.chips import Chip, ChipLayout, ChipSelection, select_chips
 from landseg.download.inventory import ChipSource, open_source
 from landseg.download.params import DownloadParams
 from landseg.download.remote_file import FileStore, RemoteFile
-from landseg.raster.clouds import coverage
+from landseg.raster.clouds import cloud_coverage
 
 _SIZE_SAMPLES = 20  # chips sampled for file sizes, if the source does not report them
 
@@ -135,7 +135,7 @@ def _clearest(
     def clearest(chip: Chip) -> Chip:
         def unclear(day: str) -> tuple[float, str]:
             ranking = str(paths[chip.dates[day][layout.ranking_asset].key])
-            found = coverage(Path(), ranking, layout.cloud_rule)
+            found = cloud_coverage(Path(), ranking, layout.cloud_rule)
             return (found.cloudy + found.nodata) / found.pixels, day
 
         days = sorted(_limit_dates(sorted(chip.dates, key=unclear), selection))

@@ -184,5 +184,5 @@ def _intersects(a: Box, b: Box) -> bool:
 
 def query_all(function: Callable[[_T], _R], items: Sequence[_T], title: str) -> list[_R]:
     """Apply a function that waits for a server to every item, several at a time, under a progress bar."""
-    results = parallel.each(function, items, _CONCURRENT_REQUESTS, "threads")
+    results = parallel.parallel_map(function, items, _CONCURRENT_REQUESTS, "threads")
     return list(track(results, len(items), f"reading {title}", "chips"))

@@ -14,7 +14,7 @@ from landseg.download.params import DownloadParams
 from landseg.download.remote_file import FileStore, RemoteFile
 from landseg.download.source_coop import ENDPOINT, Bucket
 from landseg.download.stac import Item
-from landseg.raster.io import bounds
+from landseg.raster.io import bounds_in_degrees
 
 #: Parses the path of a file in a source: (chip, date (YYYY-MM-DD; None for a label), asset), or None if the file does
 #: not belong to the dataset.
@@ -111,7 +111,7 @@ class FileInventory:
         label = self.chip(chip).label
         if label is None:
             raise LandsegError(f"chip {chip}: images without a label; set dataset.bbox to null, or add the label")
-        return bounds(label.url)
+        return bounds_in_degrees(label.url)
 
 
 @dataclass
@@ -200,7 +200,9 @@ class SourceCoopInventory:
         Raises:
             LandsegError: the label has no CRS.
         """
-        return bounds(self._bucket.url(f"{self._source.prefix}{self._source.label_path(chip)}"), self._timeout)
+        return bounds_in_degrees(
+            self._bucket.url(f"{self._source.prefix}{self._source.label_path(chip)}"), self._timeout
+        )
 
 
 def open_source(source: ChipSource, download: DownloadParams, downloads: Path) -> tuple[Inventory, FileStore]:

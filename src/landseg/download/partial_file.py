@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
-from landseg.core.errors import LandsegError, explain
+from landseg.core.errors import LandsegError, os_error_message
 from landseg.core.files import atomic
 
 _USER = re.compile(r"^(\s*(?:[^/@]*:)?/+)?[^/]*@")  # also without a scheme, or in an invalid URL
@@ -108,7 +108,7 @@ def readable_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if sentence := explain(error):
+        if sentence := os_error_message(error):
             raise LandsegError(f"{path}: {sentence.partition(': ')[2]}") from error
         raise
 

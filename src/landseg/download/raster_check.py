@@ -5,7 +5,7 @@ from pathlib import Path
 from rasterio.windows import Window
 
 from landseg.core.errors import LandsegError
-from landseg.raster.io import opened, read
+from landseg.raster.io import open_raster, read_pixels
 
 _ROWS = 512  # rows per read, so that a large raster needs little memory
 
@@ -18,9 +18,9 @@ def is_raster(key: str) -> bool:
 def raster_fault(path: Path) -> str | None:
     """Read every pixel of a raster; return what is wrong with it, or None."""
     try:
-        with opened(path) as source:
+        with open_raster(path) as source:
             for row in range(0, source.height, _ROWS):
-                read(source, Window(0, row, source.width, min(_ROWS, source.height - row)))
+                read_pixels(source, Window(0, row, source.width, min(_ROWS, source.height - row)))
     except LandsegError as error:
         # "<path>: <what is wrong>; <what to do>": the caller has other advice.
         return str(error).removeprefix(f"{path}: ").rpartition(";")[0]

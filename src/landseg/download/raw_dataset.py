@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
 from landseg.core.tables import FILE_COLUMNS
 
@@ -23,7 +23,7 @@ def _no_files() -> pd.DataFrame:
 class RawDataset:
     """Result of a download, beside the raw files."""
 
-    card: Card
+    card: DataCard
     #: The scene table, as landseg.core.tables.scene_table makes it.
     scenes: pd.DataFrame
     #: The publisher's split: columns tile, split, or location, split. Empty if there is none.

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from landseg.core.classes import as_hex, names
-from landseg.core.data_card import Card
+from landseg.core.classes import as_hex, class_names
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.model.info import ModelInfo
@@ -108,17 +108,17 @@ def _check(run: Run, info: ModelInfo) -> None:
         for key in keys:
             if key not in getattr(run, attribute):
                 raise LandsegError(f"{run.name}: {file} has no {key}; {RERUN}")
-    if info.dataset != run.metrics["dataset"] or names(info.classes) != names(run.classes):
+    if info.dataset != run.metrics["dataset"] or class_names(info.classes) != class_names(run.classes):
         raise LandsegError(
-            f"{run.name}: its results are of {run.metrics['dataset']} with {', '.join(names(run.classes))}, but the "
-            f"model was trained on {info.dataset} with {', '.join(names(info.classes))}; give the run that trained it"
+            f"{run.name}: its results are of {run.metrics['dataset']} with {', '.join(class_names(run.classes))}, but the "
+            f"model was trained on {info.dataset} with {', '.join(class_names(info.classes))}; give the run that trained it"
         )
 
 
-def _data_card(run: Run) -> Card | None:
+def _data_card(run: Run) -> DataCard | None:
     """Return the data card; None if neither the workspace nor DVC's cache has it."""
     try:
-        return Card.model_validate_json(run.read(Paths(run.metrics["dataset"]).table("card.json").as_posix()))
+        return DataCard.model_validate_json(run.read(Paths(run.metrics["dataset"]).table("card.json").as_posix()))
     except (FileNotFoundError, LandsegError, ValidationError):
         return None
 
@@ -195,7 +195,7 @@ def _training_shares(run: Run) -> Mapping[str, float]:
     return shares
 
 
-def _data(run: Run, info: ModelInfo, card: Card | None) -> Iterator[tuple[str, str]]:
+def _data(run: Run, info: ModelInfo, card: DataCard | None) -> Iterator[tuple[str, str]]:
     yield "data set", f"{card.title} ({card.name})" if card else f"{run.metrics['dataset']} (data card not found)"
     yield "licence", info.licence
     if card and card.citation:
@@ -286,7 +286,7 @@ def _intervals(run: Run) -> str:
     )
 
 
-def _imagery(info: ModelInfo, card: Card | None) -> str:
+def _imagery(info: ModelInfo, card: DataCard | None) -> str:
     resolution = f" at about {info.gsd:g} m" if info.gsd else ""
     data_set = card.title if card else info.dataset
     return f"{', '.join(info.rendering.bands)}{resolution}, of landscapes and seasons similar to those of {data_set}"

@@ -19,16 +19,16 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Ints, Mask
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
-from landseg.core.parallel import each
+from landseg.core.parallel import parallel_map
 from landseg.core.paths import DATA, Paths
 from landseg.core.progress import track
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
-from landseg.raster.clouds import CLEAR, CloudRule, opened_sky
+from landseg.raster.clouds import CLEAR, CloudRule, open_cloud_layers
 from landseg.raster.grid import Grid
-from landseg.raster.image import opened_image
-from landseg.raster.io import unplaced
+from landseg.raster.image import open_image
+from landseg.raster.io import ignore_not_georeferenced
 
 # Values of all dates and bands held in memory at a time.
 _MAX_VALUES = 1 << 24
@@ -58,7 +58,7 @@ class _Frame:
                 yield Window(col, row, min(cols, self.grid.width - col), min(rows, self.grid.height - row))
 
 
-def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: Card) -> None:
+def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: DataCard) -> None:
     """Write the composite of a location as one GeoTIFF with all bands of the card.
 
     A value is the median over the dates on which its pixel is clear and has data. For an even number of dates, it is
@@ -89,15 +89,15 @@ def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRul
             temporary.write_bytes(memory.getbuffer())
 
 
-def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: Card) -> _Frame:
+def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: DataCard) -> _Frame:
     """Read the headers of all dates; return the frame of their composite."""
     frames = []
     for image, cloud in dates:
-        with opened_image(root, image, card.bands, card) as source:
+        with open_image(root, image, card.bands, card) as source:
             nodata = source.nodata if source.nodata is not None else 0
             frames.append(_Frame(source.grid, source.dtype, nodata))
             if cloud:
-                with opened_sky(root, cloud, rule, source.grid):
+                with open_cloud_layers(root, cloud, rule, source.grid):
                     pass  # compares the grids of image and layers
     grid = _common_grid([frame.grid for frame in frames])
     dtype = np.result_type(*(frame.dtype for frame in frames))
@@ -120,7 +120,7 @@ def _common_grid(grids: Sequence[Grid]) -> Grid:
 
 
 def _stack(
-    dates: list[list[str]], root: Path, window: Window, rule: CloudRule, card: Card, frame: _Frame
+    dates: list[list[str]], root: Path, window: Window, rule: CloudRule, card: DataCard, frame: _Frame
 ) -> tuple[Image, Mask]:
     """Read a window of all dates: values (bands, H, W, dates), and a mask of clear pixels with data (H, W, dates).
 
@@ -130,12 +130,12 @@ def _stack(
     shape = (window.height, window.width, len(dates))
     values, clear = np.empty((len(card.bands), *shape), frame.dtype), np.ones(shape, np.bool_)
     for n, (image, cloud) in enumerate(dates):
-        with opened_image(root, image, card.bands, card) as source:
+        with open_image(root, image, card.bands, card) as source:
             values[..., n], present = source.read(window)
         if present is not None:
             clear[..., n] = present
         if cloud:
-            with opened_sky(root, cloud, rule) as sky:
+            with open_cloud_layers(root, cloud, rule) as sky:
                 clear[..., n] &= sky.read(window) == CLEAR
     return values, clear
 
@@ -182,7 +182,7 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
     georeference = {} if grid.transform.is_identity else {"transform": grid.transform}
     options = {"nodata": frame.nodata, "compress": "deflate", "interleave": "band", "bigtiff": "if_safer"}
-    with unplaced():
+    with ignore_not_georeferenced():
         target = memory.open(driver="GTiff", **shape, **blocks, **georeference, **options)
     with target:
         target.descriptions = bands
@@ -190,7 +190,12 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
 
 
 def write_imagery(
-    scenes: pd.DataFrame, composite: Literal["none", "median"], paths: Paths, rule: CloudRule, card: Card, workers: int
+    scenes: pd.DataFrame,
+    composite: Literal["none", "median"],
+    paths: Paths,
+    rule: CloudRule,
+    card: DataCard,
+    workers: int,
 ) -> None:
     """Write the imagery folder: the imagery table and, for median composites, one GeoTIFF per location.
 
@@ -209,14 +214,16 @@ def write_imagery(
         write_csv(imagery_table(scenes, composite, paths.dataset), folder / "imagery.csv")
 
 
-def _write_composites(scenes: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: Card, workers: int) -> None:
+def _write_composites(
+    scenes: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: DataCard, workers: int
+) -> None:
     """Write the composites of all locations in parallel, with a progress bar."""
     locations = [dates for _, dates in scenes.groupby("location", sort=False)]
 
     def write(dates: pd.DataFrame) -> None:
         write_composite(dates, raw, folder / f"{dates['location'].iloc[0]}.tif", rule, card)
 
-    for _ in track(each(write, locations, workers, "threads"), len(locations), "compose", "locations"):
+    for _ in track(parallel_map(write, locations, workers, "threads"), len(locations), "compose", "locations"):
         pass
 
 

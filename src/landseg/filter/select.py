@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
-from landseg.core.parallel import each
+from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.core.tables import quarter
-from landseg.raster.clouds import CloudRule, Coverage, coverage
-from landseg.raster.image import opened_image
+from landseg.raster.clouds import CloudCoverage, CloudRule, cloud_coverage
+from landseg.raster.image import open_image
 
 NO_LAYER = "no cloud layer"
 
@@ -30,7 +30,9 @@ _MAX_CLEAREST = 10
 _MAX_PRINTED = 20
 
 
-def coverages(scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: Card, workers: int) -> dict[str, Coverage]:
+def coverages(
+    scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: DataCard, workers: int
+) -> dict[str, CloudCoverage]:
     """Measure the cloud cover of all scenes that have a cloud layer, in parallel, with a progress bar.
 
     Args:
@@ -52,25 +54,25 @@ def coverages(scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: Card, work
     jobs = [files[start : start + size] for start in range(0, len(files), size)]
     kind: Literal["processes", "threads"] = "processes" if len(files) >= _PROCESSES_FROM else "threads"
     measure = partial(_measure, raw=raw, rule=rule, card=card)
-    measured = track(each(measure, jobs, workers, kind), len(files), "filter", "scenes", len)
+    measured = track(parallel_map(measure, jobs, workers, kind), len(files), "filter", "scenes", len)
     return dict(zip(layered["scene"], chain.from_iterable(measured), strict=True))
 
 
-def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: Card) -> list[Coverage]:
+def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: DataCard) -> list[CloudCoverage]:
     """Measure some scenes; open an image only if its cloud layer does not mark pixels without data."""
     measured = []
     for image, cloud in files:
         if rule.knows_nodata:
-            measured.append(coverage(raw, cloud, rule))
+            measured.append(cloud_coverage(raw, cloud, rule))
         else:
-            with opened_image(raw, image, card.bands, card) as source:
-                measured.append(coverage(raw, cloud, rule, source))
+            with open_image(raw, image, card.bands, card) as source:
+                measured.append(cloud_coverage(raw, cloud, rule, source))
     return measured
 
 
 def select(
     scenes: pd.DataFrame,
-    measured: Mapping[str, Coverage],
+    measured: Mapping[str, CloudCoverage],
     max_cloud_share: float,
     max_nodata_share: float = 1,
     keep: int | None = None,
@@ -111,7 +113,7 @@ def select(
     )
 
 
-def _exceeded_limit(cover: Coverage | None, max_cloud_share: float, max_nodata_share: float) -> str:
+def _exceeded_limit(cover: CloudCoverage | None, max_cloud_share: float, max_nodata_share: float) -> str:
     """Return why a scene is dropped, or '' if it passes both limits."""
     if cover is None:
         return ""
@@ -130,13 +132,13 @@ def _over(name: str, share: float, limit: float) -> str:
     return f"{name} {share:.{digits}%} is over the limit of {limit:.{digits}%}"
 
 
-def _rank(cover: Coverage | None) -> tuple[float, float]:
+def _rank(cover: CloudCoverage | None) -> tuple[float, float]:
     if cover is None or cover.cloud_share is None:
         return np.inf, np.inf
     return cover.cloud_share, cover.nodata_share
 
 
-def _ranking(found: Sequence[Coverage | None], dates: Sequence[str]) -> list[int]:
+def _ranking(found: Sequence[CloudCoverage | None], dates: Sequence[str]) -> list[int]:
     """Return the positions of scenes, clearest first, ties by date."""
     return sorted(range(len(found)), key=lambda position: (*_rank(found[position]), dates[position]))
 
@@ -180,7 +182,7 @@ def _drop_all_but(
 
 
 def _none_kept(
-    scenes: Sequence[str], found: Sequence[Coverage | None], max_cloud_share: float, max_nodata_share: float
+    scenes: Sequence[str], found: Sequence[CloudCoverage | None], max_cloud_share: float, max_nodata_share: float
 ) -> ParamsError:
     """Return the error that names the limits and the clearest scenes."""
     ranked = sorted((*_rank(cover), scene) for cover, scene in zip(found, scenes, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from landseg.core.arrays import Pixels
-from landseg.core.classes import ClassTable, channels
+from landseg.core.classes import ClassTable, class_channels
 from landseg.core.errors import LandsegError
 from landseg.core.tables import pixel_column, read_parquet
 from landseg.core.tile_archive import TileError, checksums, image_member, mask_member, read_image, read_mask
@@ -45,7 +45,7 @@ class TileSet:
         """
         self.folder = folder
         self.tiles = list(zip(tiles["archive"], tiles["tile"], strict=True))
-        self.channels = channels(classes)
+        self.channels = class_channels(classes)
 
     def __len__(self) -> int:
         return len(self.tiles)

@@ -19,7 +19,7 @@ from landseg.core.files import atomic
 from landseg.maps.cog import CogWriter, create_cog
 from landseg.maps.style import Legend, aux_xml, class_legend, raster_qml
 from landseg.raster.grid import Grid
-from landseg.raster.io import opened, read, valid
+from landseg.raster.io import open_raster, read_pixels, valid_mask
 
 #: The value of pixels without a class.
 NODATA = IGNORE
@@ -148,7 +148,7 @@ class ClassMap:
         Raises:
             LandsegError: the file is damaged, or a pixel has a value that is no class id.
         """
-        pixels = read(self._source, window, 1)
+        pixels = read_pixels(self._source, window, 1)
         index = pixels if pixels.dtype == np.uint8 else np.where((pixels >= 0) & (pixels < 256), pixels, _UNLISTED)
         found = self._lookup[index]
         found[self._blank(pixels, window)] = NODATA
@@ -159,7 +159,7 @@ class ClassMap:
     def _blank(self, pixels: npt.NDArray[Any], window: Window) -> npt.NDArray[np.bool_]:
         if self._source.nodata is not None:
             return np.asarray(pixels == self._source.nodata)
-        present = valid(self._source, window)
+        present = valid_mask(self._source, window)
         return np.zeros(pixels.shape, np.bool_) if present is None else ~present
 
     def _refuse(self, pixels: npt.NDArray[Any], found: npt.NDArray[np.uint16], window: Window) -> None:
@@ -183,7 +183,7 @@ def open_class_map(location: Path | str) -> Iterator[ClassMap]:
     Raises:
         LandsegError: the file is missing or damaged, is not an integer raster, or has no class table.
     """
-    with opened(location) as source:
+    with open_raster(location) as source:
         if np.dtype(source.dtypes[0]).kind not in "iu":
             raise LandsegError(f"{location}: dtype {source.dtypes[0]}, expected integer class ids; give a class map")
         yield ClassMap(str(location), source, _classes(location, source))

@@ -24,7 +24,7 @@ from landseg.core.classes import Colour
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.raster.grid import Grid
-from landseg.raster.io import unplaced
+from landseg.raster.io import ignore_not_georeferenced
 
 # Height and width of blocks, px; also the number of rows buffered before they are written.
 _BLOCK = 512
@@ -131,7 +131,7 @@ def create_cog(
     """
     with atomic(path) as temporary, _scratch_folder(path) as folder, rasterio.Env(**_SETTINGS):
         raw, final = folder / "rows.tif", folder / "map.tif"
-        with _write_errors(path), unplaced():
+        with _write_errors(path), ignore_not_georeferenced():
             target = rasterio.open(raw, "w", **_profile(grid, dtype, bands, nodata))
         with target:
             writer = CogWriter(target, path)
@@ -196,7 +196,7 @@ def _verify(final: Path, writer: CogWriter, path: Path) -> None:
 
 
 def _reopen(path: Path, **options: Any) -> Any:
-    with unplaced():
+    with ignore_not_georeferenced():
         return rasterio.open(path, **options)
 
 

@@ -24,7 +24,7 @@ from landseg.core.files import atomic
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, ClassMap
 from landseg.maps.style import Legend, polygon_qml
 from landseg.raster.grid import Grid
-from landseg.raster.io import opened, read
+from landseg.raster.io import open_raster, read_pixels
 from landseg.raster.pixel_area import row_areas
 
 if TYPE_CHECKING:
@@ -203,9 +203,9 @@ def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
     """Return the mean of a raster over the pixels of every region, (N,), 0 to 1; NaN without one."""
     if path is None:
         return np.full(len(found.ids), np.nan)
-    with opened(path) as source:
+    with open_raster(path) as source:
         Grid.of(source).require(grid, f"the map {grid.name}")
-        total = _sums(found, grid, lambda rows: read(source, rows, 1))
+        total = _sums(found, grid, lambda rows: read_pixels(source, rows, 1))
     return total / MAX_CONFIDENCE / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
 
 

@@ -15,7 +15,7 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import ClassTable, channels, names
+from landseg.core.classes import ClassTable, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
 from landseg.maps.formatting import percent
@@ -42,7 +42,7 @@ class ReferencePoints:
     #: CRS of the coordinates, as rasterio accepts it; None: the CRS of the map.
     crs: Any
     #: (N,) class of each point, as a channel of the class table.
-    channels: npt.NDArray[np.intp]
+    class_channels: npt.NDArray[np.intp]
 
 
 def read_points(path: Path, classes: ClassTable, column: str = "class") -> ReferencePoints:
@@ -62,10 +62,12 @@ def read_points(path: Path, classes: ClassTable, column: str = "class") -> Refer
     x, y, crs, given = (_from_csv if path.suffix.lower() in _CSV else _from_vectors)(path, column)
     if not given:
         raise LandsegError(f"{path}: no points; give a table with at least one")
-    known = {str(each.id): k for k, each in enumerate(classes)} | {name: k for k, name in enumerate(names(classes))}
+    known = {str(each.id): k for k, each in enumerate(classes)} | {
+        name: k for k, name in enumerate(class_names(classes))
+    }
     for row, name in enumerate(given, start=1):
         if name not in known:
-            raise LandsegError(f"{path}: class {name!r} of point {row} {_not_on_map(name, names(classes))}")
+            raise LandsegError(f"{path}: class {name!r} of point {row} {_not_on_map(name, class_names(classes))}")
     return ReferencePoints(str(path), x, y, crs, np.array([known[name] for name in given], np.intp))
 
 
@@ -80,7 +82,7 @@ class PointSample:
             classes: class table of the maps.
         """
         self.points = points
-        self._channels = channels(classes)
+        self._channels = class_channels(classes)
         self._mapped = np.full(len(points.x), NODATA, np.uint8)
         self._inside = np.zeros(len(points.x), np.bool_)
         self._crs: Any = None
@@ -237,7 +239,7 @@ def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
     rows = _csv_rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
     key = next((column for column in ("unit", "scene") if column in rows[0]), None)
     units = {name: n for n, name in enumerate(sorted({row[key] if key else "" for row in rows}))}
-    channel = {name: k for k, name in enumerate(names(classes))}
+    channel = {name: k for k, name in enumerate(class_names(classes))}
     matrices = np.zeros((len(units), len(channel), len(channel)), np.int64)
     for line, row in enumerate(rows, start=2):
         for name in (row["actual"], row["predicted"]):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from landseg.core.errors import LandsegError
-from landseg.raster.io import opened
+from landseg.raster.io import open_raster
 
 
 def raster_files(location: Path | str) -> list[Path]:
@@ -13,7 +13,7 @@ def raster_files(location: Path | str) -> list[Path]:
     Raises:
         LandsegError: the file is missing or not a raster.
     """
-    with opened(location) as source:
+    with open_raster(location) as source:
         return [Path(name) for name in source.files]
 
 

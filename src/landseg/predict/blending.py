@@ -14,7 +14,7 @@ from landseg.maps.class_map import MAX_CONFIDENCE, NODATA
 from landseg.predict.backend import Array, Backend, tta_probabilities
 from landseg.predict.window_reader import SceneRows, WindowReader
 from landseg.predict.windows import WindowAxis, place_windows
-from landseg.raster.image import Imagery
+from landseg.raster.image import MultibandImage
 
 
 class MapStrip(NamedTuple):
@@ -46,7 +46,7 @@ class Blender:
     #: Whether to average over the eight rotations and flips of each window (test-time augmentation over D4).
     d4: bool = False
 
-    def axes(self, image: Imagery) -> tuple[WindowAxis, WindowAxis]:
+    def axes(self, image: MultibandImage) -> tuple[WindowAxis, WindowAxis]:
         """Return the windows of a scene along its height and its width."""
         stride = self.backend.info.stride
         down, across = (
@@ -55,7 +55,7 @@ class Blender:
         )
         return down, across
 
-    def strips(self, image: Imagery, probabilities: bool = False) -> Generator[MapStrip, None, None]:
+    def strips(self, image: MultibandImage, probabilities: bool = False) -> Generator[MapStrip, None, None]:
         """Yield the map of a scene from top to bottom, holding at most two rows of windows in memory.
 
         Args:
@@ -75,7 +75,7 @@ class Blender:
                 f"{image.grid.width:,} px of {image.name}; choose a smaller window, or split the scene"
             ) from None
 
-    def _strips(self, image: Imagery, probabilities: bool) -> Generator[MapStrip, None, None]:
+    def _strips(self, image: MultibandImage, probabilities: bool) -> Generator[MapStrip, None, None]:
         down, across = self.axes(image)
         reader = WindowReader(image, self.backend.info.rendering, down, across)
         sums = _WeightedSums(self.backend, down, across)

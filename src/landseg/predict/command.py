@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from landseg.core.classes import ClassTable, names
+from landseg.core.classes import ClassTable, class_names
 from landseg.core.errors import LandsegError
 from landseg.model.info import ModelInfo
 from landseg.predict.backend import Backend, DeviceName
@@ -152,8 +152,8 @@ def _blender(backend: Backend, options: PredictOptions) -> Blender:
 
 
 def _check_classes(info: ModelInfo, model: str, required: Sequence[str]) -> None:
-    if required and set(required) != set(names(info.classes)):
+    if required and set(required) != set(class_names(info.classes)):
         raise LandsegError(
-            f"{model}: has the classes {', '.join(names(info.classes))}, not {', '.join(required)}; "
+            f"{model}: has the classes {', '.join(class_names(info.classes))}, not {', '.join(required)}; "
             "choose another model"
         )

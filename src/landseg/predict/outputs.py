@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from landseg.core.classes import ClassTable, ids, names
+from landseg.core.classes import ClassTable, class_ids, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import require_new
 from landseg.core.progress import track
@@ -25,8 +25,8 @@ from landseg.predict.blending import Blender, MapStrip
 from landseg.predict.model_file import ModelFile
 from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
-from landseg.raster.image import Imagery
-from landseg.raster.pixel_area import gsd
+from landseg.raster.image import MultibandImage
+from landseg.raster.pixel_area import ground_sampling_distance
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
 _GSD_TOLERANCE = 0.1
@@ -206,10 +206,10 @@ def provenance_tags(
 
 @contextmanager
 def _at_model_gsd(
-    image: Imagery, model_gsd: float | None, resample: bool, notify: Callable[[str], None]
-) -> Iterator[Imagery]:
+    image: MultibandImage, model_gsd: float | None, resample: bool, notify: Callable[[str], None]
+) -> Iterator[MultibandImage]:
     """Resample a scene to the model's ground sampling distance if asked; otherwise warn if they differ."""
-    scene_gsd = gsd(image.grid)
+    scene_gsd = ground_sampling_distance(image.grid)
     if scene_gsd is None or model_gsd is None or isnan(scene_gsd):
         if resample:
             lacking = "the training scenes have" if model_gsd is None else f"{image.name} has"
@@ -235,13 +235,13 @@ def _map_writer(
 ) -> Iterator[Callable[[MapStrip], None]]:
     """Yield a function that writes strips. When the block ends without error, all files are renamed, the map last."""
     id_of_channel = np.full(256, NODATA, np.uint8)
-    id_of_channel[: len(classes)] = ids(classes)
+    id_of_channel[: len(classes)] = class_ids(classes)
     scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means certain"}
     create = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average")
     writers: dict[str, CogWriter] = {}
     with ExitStack() as stack:
         class_map = stack.enter_context(create_class_map(path, grid, classes, tags))
-        for kind, bands in (("confidence", ["confidence"]), ("probability", names(classes))):
+        for kind, bands in (("confidence", ["confidence"]), ("probability", class_names(classes))):
             if file := rasters[kind]:
                 writers[kind] = stack.enter_context(create(file, bands=len(bands), descriptions=bands))
 
@@ -255,18 +255,20 @@ def _map_writer(
         yield write
 
 
-def _strips_with_progress(blender: Blender, image: Imagery, title: str, probabilities: bool) -> Iterator[MapStrip]:
+def _strips_with_progress(
+    blender: Blender, image: MultibandImage, title: str, probabilities: bool
+) -> Iterator[MapStrip]:
     down, across = blender.axes(image)
     with closing(blender.strips(image, probabilities)) as strips:
         total = len(down.starts) * len(across.starts)
         yield from track(strips, total, title, "windows", lambda strip: strip.windows)
 
 
-def _min_pixels(min_area: float | None, image: Imagery) -> int:
+def _min_pixels(min_area: float | None, image: MultibandImage) -> int:
     """Return the size of the smallest polygon, px."""
     if min_area is None:
         return _MIN_PIXELS
-    pixel_size = gsd(image.grid)
+    pixel_size = ground_sampling_distance(image.grid)
     if pixel_size is None or isnan(pixel_size):
         raise LandsegError(f"{image.name}: no CRS, so --min-area (in m²) cannot be applied; leave it out")
     return ceil(min(min_area / pixel_size**2, image.grid.width * image.grid.height))

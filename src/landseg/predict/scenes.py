@@ -9,15 +9,15 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
-from landseg.core.classes import ClassTable, names
-from landseg.core.data_card import Card, read_card
+from landseg.core.classes import ClassTable, class_names
+from landseg.core.data_card import DataCard, read_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
-from landseg.raster.image import BAND, Imagery, opened_image
-from landseg.raster.io import opened, raster
+from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, open_image
+from landseg.raster.io import open_raster, resolve_raster
 
 # Placeholder band names, as many programs write them.
 _PLACEHOLDER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
@@ -36,7 +36,7 @@ class InputScene:
     #: A path, or anything else that GDAL opens; for a data set, the path of the image, which may contain {band}.
     location: Path | str
     #: The data card; None if the scene is not from a data set.
-    card: Card | None = None
+    card: DataCard | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -45,8 +45,10 @@ class InputScene:
         Raises:
             LandsegError: there is no raster.
         """
-        codes = self.card.band_files.values() if self.card and BAND in str(self.location) else []
-        return [Path(str(self.location).replace(BAND, code)) for code in codes] or raster_files(self.location)
+        codes = self.card.band_files.values() if self.card and BAND_PLACEHOLDER in str(self.location) else []
+        return [Path(str(self.location).replace(BAND_PLACEHOLDER, code)) for code in codes] or raster_files(
+            self.location
+        )
 
 
 def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScene]:
@@ -63,7 +65,7 @@ def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScen
 
 
 def _scene_at(location: str) -> InputScene:
-    source = raster(location)
+    source = resolve_raster(location)
     return InputScene(source.stem if isinstance(source, Path) else _map_name(source), source)
 
 
@@ -90,7 +92,7 @@ def _dataset_scenes(scenes: Sequence[str], dataset: str) -> list[InputScene]:
 
 
 @contextmanager
-def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[Imagery]:
+def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[MultibandImage]:
     """Open a scene with the three bands of a model.
 
     Args:
@@ -106,15 +108,15 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
     with ExitStack() as stack:
         if scene.card:
             _require_classes(scene, scene.card, info)
-            image = stack.enter_context(opened_image(Path(), str(scene.location), info.rendering.bands, scene.card))
+            image = stack.enter_context(open_image(Path(), str(scene.location), info.rendering.bands, scene.card))
         else:
-            source = stack.enter_context(opened(scene.location, threads="ALL_CPUS"))
+            source = stack.enter_context(open_raster(scene.location, threads="ALL_CPUS"))
             if not source.crs and source.gcps[0]:
                 raise LandsegError(
                     f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
                 )
             indexes = _band_indexes(source, info, bands)
-            image = Imagery(source.name, [(source, indexes)], info.nodata, len(info.image_bands))
+            image = MultibandImage(source.name, [(source, indexes)], info.nodata, len(info.image_bands))
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
@@ -131,11 +133,11 @@ def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()
     """
     if scene.card:
         return list(info.rendering.bands)
-    with opened(scene.location) as source:
+    with open_raster(scene.location) as source:
         return list(_band_indexes(source, info, bands))
 
 
-def _require_classes(scene: InputScene, card: Card, info: ModelInfo) -> None:
+def _require_classes(scene: InputScene, card: DataCard, info: ModelInfo) -> None:
     if card.classes != info.classes:
         raise LandsegError(
             f"{scene.name}: data set {card.name} has the classes {_listed(card.classes)}, but the model was trained on "
@@ -144,7 +146,7 @@ def _require_classes(scene: InputScene, card: Card, info: ModelInfo) -> None:
 
 
 def _listed(classes: ClassTable) -> str:
-    return ", ".join(names(classes))
+    return ", ".join(class_names(classes))
 
 
 def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> list[int]:

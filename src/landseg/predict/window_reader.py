@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, Pixels, Present
-from landseg.core.parallel import ahead
+from landseg.core.arrays import Image, Pixels, ValidMask
+from landseg.core.parallel import prefetch
 from landseg.core.rendering import Rendering
 from landseg.predict.windows import WindowAxis
-from landseg.raster.image import Imagery
+from landseg.raster.image import MultibandImage
 
 
 class SceneRows(NamedTuple):
@@ -22,7 +22,7 @@ class SceneRows(NamedTuple):
     #: RGB images, or values that each window renders by itself, (H, W, 3).
     values: Image
     #: Pixels that have data, (H, W); None: all have.
-    present: Present
+    present: ValidMask
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class WindowReader:
     """Reads the windows of a scene."""
 
     #: The open scene, with the three bands of the model.
-    image: Imagery
+    image: MultibandImage
     rendering: Rendering
     down: WindowAxis
     across: WindowAxis
@@ -45,7 +45,7 @@ class WindowReader:
         # The last rows of windows may differ only in their padding: then there are no new rows to read.
         new_rows = (self._read(first, end) if first < end else None for first, end in pairwise([0, *ends]))
         kept, kept_from = SceneRows(np.empty((0, self.image.grid.width, 3)), None), 0
-        with closing(ahead(new_rows)) as reading:
+        with closing(prefetch(new_rows)) as reading:
             for start, new in zip(self.down.starts, reading, strict=True):
                 top = max(0, start)
                 kept = _scrolled(kept, top - kept_from, new)

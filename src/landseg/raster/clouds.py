@@ -12,18 +12,18 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Pixels
-from landseg.core.data_card import CloudLayer
+from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
-from landseg.raster.io import opened, read
+from landseg.raster.io import open_raster, read_pixels
 
-Method = Literal["mask", "scl", "cld", "both"]
+CloudMethod = Literal["mask", "scl", "cld", "both"]
 
 #: What a pixel of the sky can be.
 CLEAR, CLOUDY, NO_DATA = range(3)
 
 #: What stands in a cloud layer's path for its name.
-LAYER = "{layer}"
+LAYER_PLACEHOLDER = "{layer}"
 #: What Sentinel-2's layers hold where there are no data.
 _SCL_NODATA, _CLD_NODATA = 0, 255
 _BYTES = np.arange(256, dtype=np.uint8)
@@ -35,7 +35,7 @@ _CHIP = 1 << 18
 class CloudRule:
     """Which layers say where clouds are, and which of their values are cloud."""
 
-    method: Method
+    method: CloudMethod
     #: The values of clear pixels in a mask; any other value with data is cloud.
     clear: tuple[int, ...]
     #: The value of pixels without data in a mask, if there is one.
@@ -80,7 +80,7 @@ class CloudRule:
         return codes
 
 
-def cloud_rule(method: Method, scl: tuple[int, ...], cld: int, layers: CloudLayer) -> CloudRule:
+def cloud_rule(method: CloudMethod, scl: tuple[int, ...], cld: int, layers: CloudEncoding) -> CloudRule:
     """Make a rule from the parameters and from what the data card says of cloud layers.
 
     Raises:
@@ -123,7 +123,7 @@ class CloudLayers:
 
 def _whole(source: Any, window: Window) -> Image:
     """Read whole numbers, of whatever dtype."""
-    values = read(source, window, 1)
+    values = read_pixels(source, window, 1)
     if values.dtype.kind == "f":
         odd = np.argwhere(np.isfinite(values) & (values != np.rint(values)))
         if len(odd):
@@ -136,7 +136,7 @@ def _whole(source: Any, window: Window) -> Image:
 
 
 @contextmanager
-def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = None) -> Iterator[CloudLayers]:
+def open_cloud_layers(root: Path, cloud: str, rule: CloudRule, image: Grid | None = None) -> Iterator[CloudLayers]:
     """Open the cloud layers of a scene that a rule looks at.
 
     Args:
@@ -150,8 +150,8 @@ def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = Non
             as the other, or as the image.
     """
     with ExitStack() as stack:
-        paths = [root / cloud.replace(LAYER, layer) for layer in rule.layers or ("",)]
-        sources = [stack.enter_context(opened(path)) for path in paths]
+        paths = [root / cloud.replace(LAYER_PLACEHOLDER, layer) for layer in rule.layers or ("",)]
+        sources = [stack.enter_context(open_raster(path)) for path in paths]
         for source in sources:
             if np.dtype(source.dtypes[0]).kind not in "iuf":
                 raise LandsegError(
@@ -167,7 +167,7 @@ def opened_sky(root: Path, cloud: str, rule: CloudRule, image: Grid | None = Non
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CloudCoverage:
     """What a scene's sky comes to, px."""
 
     pixels: int
@@ -195,7 +195,7 @@ class Seen(Protocol):
         """Return a window, and where it has data, (H, W); None is everywhere."""
 
 
-def coverage(root: Path, cloud: str, rule: CloudRule, image: Seen | None = None) -> Coverage:
+def cloud_coverage(root: Path, cloud: str, rule: CloudRule, image: Seen | None = None) -> CloudCoverage:
     """Count a scene's sky, block by block.
 
     Args:
@@ -208,11 +208,11 @@ def coverage(root: Path, cloud: str, rule: CloudRule, image: Seen | None = None)
         LandsegError: as `opened_sky`, where a layer holds a fraction, and where the image is damaged.
     """
     counts = np.zeros(3, np.int64)
-    with opened_sky(root, cloud, rule, image.grid if image else None) as sky:
+    with open_cloud_layers(root, cloud, rule, image.grid if image else None) as sky:
         for window in sky.windows():
             codes = sky.read(window)
             present = image.read(window)[1] if image else None
             if present is not None:
                 codes[~present] = NO_DATA
             counts += [np.count_nonzero(codes == code) for code in (CLEAR, CLOUDY, NO_DATA)]  # a tenth of a bincount
-    return Coverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))
+    return CloudCoverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))

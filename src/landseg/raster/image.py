@@ -16,17 +16,17 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, Present
-from landseg.core.data_card import Card
+from landseg.core.arrays import Image, ValidMask
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
-from landseg.raster.io import opened, read, valid
+from landseg.raster.io import open_raster, read_pixels, valid_mask
 
 #: What stands in an image's path for the name of a band's file.
-BAND = "{band}"
+BAND_PLACEHOLDER = "{band}"
 
 
-class Imagery:
+class MultibandImage:
     """Bands of an open image; made by `opened_image`."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Imagery:
         self.nodata: float | None = nodata if first.nodata is None else first.nodata
         self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in parts for index in indexes))
 
-    def read(self, window: Window) -> tuple[Image, Present]:
+    def read(self, window: Window) -> tuple[Image, ValidMask]:
         """Return the bands of a window, (bands, H, W), and where it has data.
 
         One file has data where its nodata value, mask or alpha band do not deny it of all its bands at once, the
@@ -60,16 +60,16 @@ class Imagery:
         Raises:
             LandsegError: a file is truncated or damaged.
         """
-        pieces = [read(source, window, indexes) for source, indexes in self._parts]
+        pieces = [read_pixels(source, window, indexes) for source, indexes in self._parts]
         pixels = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        verdicts = (valid(source, window, self._blank, self._bands) for source in self._sources)
+        verdicts = (valid_mask(source, window, self._blank, self._bands) for source in self._sources)
         present = [found for found in verdicts if found is not None]
         if pixels.dtype.kind == "f":
             present.append(np.asarray(np.isfinite(pixels).all(axis=0)))
         return pixels, reduce(np.logical_and, present) if present else None
 
     @contextmanager
-    def resampled(self, factor: float) -> Iterator["Imagery"]:
+    def resampled(self, factor: float) -> Iterator["MultibandImage"]:
         """Show the image on a grid of its own CRS and corner, whose pixels are so many times as wide and high.
 
         Values are interpolated, or averaged where pixels grow: GDAL's bilinear kernel grows with them.
@@ -99,7 +99,7 @@ class Imagery:
                 with _unfit(self.name):
                     shown[source.name] = stack.enter_context(WarpedVRT(source, crs=grid.crs, **options, **missing))
             parts = [(shown[source.name], indexes) for source, indexes in self._parts]
-            yield Imagery(self.name, parts, self._blank, self._bands)
+            yield MultibandImage(self.name, parts, self._blank, self._bands)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _unfit(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened_image(root: Path, image: str, bands: Sequence[str], card: Card) -> Iterator[Imagery]:
+def open_image(root: Path, image: str, bands: Sequence[str], card: DataCard) -> Iterator[MultibandImage]:
     """Open the files that hold some bands of an image.
 
     Args:
@@ -127,7 +127,7 @@ def opened_image(root: Path, image: str, bands: Sequence[str], card: Card) -> It
     """
     wanted = _files(root, image, bands, card)
     with ExitStack() as stack:
-        sources = {path: stack.enter_context(opened(path)) for path in dict.fromkeys(path for path, _ in wanted)}
+        sources = {path: stack.enter_context(open_raster(path)) for path in dict.fromkeys(path for path, _ in wanted)}
         for path, index in wanted:
             _require_band(sources[path], index, card)
         first, *others = sources.values()
@@ -135,10 +135,10 @@ def opened_image(root: Path, image: str, bands: Sequence[str], card: Card) -> It
             Grid.of(other).require(Grid.of(first), f"the band {Path(first.name).name}")
         groups = groupby(wanted, key=itemgetter(0))
         parts = [(sources[path], [index for _, index in group]) for path, group in groups]
-        yield Imagery(str(root / image), parts, card.nodata, 1 if BAND in image else len(card.bands))
+        yield MultibandImage(str(root / image), parts, card.nodata, 1 if BAND_PLACEHOLDER in image else len(card.bands))
 
 
-def _files(root: Path, image: str, bands: Sequence[str], card: Card) -> list[tuple[Path, int]]:
+def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list[tuple[Path, int]]:
     """Return in which file, and where in it, from 1, every band lies."""
     for name in bands:
         if name not in card.bands:
@@ -146,12 +146,12 @@ def _files(root: Path, image: str, bands: Sequence[str], card: Card) -> list[tup
                 f"convert.bands: there is no band {name!r}; choose from {', '.join(card.bands)}, "
                 "or, where the data set has more, name it in dataset.bands"
             )
-    if BAND in image:
-        return [(root / image.replace(BAND, card.band_files[name]), 1) for name in bands]
+    if BAND_PLACEHOLDER in image:
+        return [(root / image.replace(BAND_PLACEHOLDER, card.band_files[name]), 1) for name in bands]
     return [(root / image, card.bands.index(name) + 1) for name in bands]
 
 
-def _require_band(source: Any, index: int, card: Card) -> None:
+def _require_band(source: Any, index: int, card: DataCard) -> None:
     if source.count < index:
         raise LandsegError(
             f"{source.name}: has {source.count} band(s), and the data card names {len(card.bands)}; "

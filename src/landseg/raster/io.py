@@ -52,7 +52,7 @@ _REMOTE = {
 }
 
 
-def raster(location: str) -> Path | str:
+def resolve_raster(location: str) -> Path | str:
     """Return the path of a file that is there, or, as text, what GDAL may find elsewhere.
 
     Raises:
@@ -67,7 +67,7 @@ def raster(location: str) -> Path | str:
 
 
 @contextmanager
-def opened(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iterator[Any]:
+def open_raster(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iterator[Any]:
     """Open a raster for reading; yields a rasterio dataset.
 
     Args:
@@ -81,14 +81,14 @@ def opened(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iter
         raise LandsegError(f"{location}: not there; put it back, or run the download stage again")
     settings = _SETTINGS | {"GDAL_NUM_THREADS": threads} | ({} if isinstance(location, Path) else _REMOTE)
     with rasterio.Env(**settings):
-        with unplaced():
+        with ignore_not_georeferenced():
             source = _open(location)
         with source:
             yield source
 
 
 @contextmanager
-def unplaced() -> Iterator[None]:
+def ignore_not_georeferenced() -> Iterator[None]:
     """Welcome rasters without a place on earth, which rasterio warns of when they are opened or made.
 
     One thread at a time: Python's warning filters, changed for a moment, belong to all.
@@ -108,7 +108,7 @@ def _open(location: Path | str) -> Any:
         raise LandsegError(f"{location}: cannot be read as an image ({_reason(error)}); {remedy}") from None
 
 
-def read(source: Any, window: Window | None = None, indexes: Any = None) -> Image:
+def read_pixels(source: Any, window: Window | None = None, indexes: Any = None) -> Image:
     """Read pixels of an open raster: (bands, height, width), or (height, width) for a single index.
 
     Raises:
@@ -119,7 +119,7 @@ def read(source: Any, window: Window | None = None, indexes: Any = None) -> Imag
     return pixels
 
 
-def valid(
+def valid_mask(
     source: Any, window: Window, nodata: float | None = None, bands: int | None = None
 ) -> npt.NDArray[np.bool_] | None:
     """Return where an open raster has data, (height, width), or None where it has data everywhere.
@@ -139,13 +139,13 @@ def valid(
     if all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
         if nodata is None:
             return None
-        return np.asarray((read(source, window, source.indexes[:bands]) != nodata).any(axis=0))
+        return np.asarray((read_pixels(source, window, source.indexes[:bands]) != nodata).any(axis=0))
     with _damage(source):
         present: npt.NDArray[np.bool_] = source.dataset_mask(window=window) > 0
     return present
 
 
-def bounds(location: str, timeout: float = 60) -> tuple[float, float, float, float]:
+def bounds_in_degrees(location: str, timeout: float = 60) -> tuple[float, float, float, float]:
     """Return west, south, east and north of a raster, in degrees, from its header alone.
 
     Args:

@@ -34,7 +34,7 @@ _POLE = np.pi / 2 * (1 + 1e-10)
 _ANGULAR = re.compile("degree|radian|^grad|^gon|^arc", re.IGNORECASE)
 
 
-def gsd(grid: Grid) -> float | None:
+def ground_sampling_distance(grid: Grid) -> float | None:
     """Return the ground sampling distance, m: the root of the ground area of the pixel at the centre.
 
     Returns:
@@ -67,7 +67,7 @@ def row_areas(grid: Grid, window: Window) -> Floats | None:
     return mean
 
 
-def strips(grid: Grid, window: Window) -> Iterator[tuple[slice, Window]]:
+def column_strips(grid: Grid, window: Window) -> Iterator[tuple[slice, Window]]:
     """Part a window into strips of columns so narrow, 100 km or a pixel, that one ground area a row is true of each.
 
     Yields:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
 from landseg.report import content
 from landseg.report.leaflet import leaflet_script, leaflet_style
@@ -85,8 +85,8 @@ def _check_classes(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         if run.classes != runs[0].classes:
             raise LandsegError(
-                f"{runs[0].name} and {run.name} have different classes ({', '.join(names(runs[0].classes))}; "
-                f"{', '.join(names(run.classes))}); report them separately"
+                f"{runs[0].name} and {run.name} have different classes ({', '.join(class_names(runs[0].classes))}; "
+                f"{', '.join(class_names(run.classes))}); report them separately"
             )
 
 

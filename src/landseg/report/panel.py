@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
-from landseg.core.classes import IGNORE, ClassTable, channels, names, palette
+from landseg.core.classes import IGNORE, ClassTable, class_channels, class_names, palette
 from landseg.core.files import atomic
 from landseg.evaluate.examples import WRONG
 from landseg.plotting import (
@@ -126,14 +126,14 @@ def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=8.5 if roomy else 7, color=ink)
     for row, number in enumerate(pixels):
         axes.text(count - 0.35, row, f"{_short(int(number))} px", va="center", fontsize=8.5, color=PALE)
-    _axes(axes, names(classes))
+    _axes(axes, class_names(classes))
     _write(figure, path, bbox_inches="tight", pad_inches=0.08)
 
 
 def tile_images(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
     """Return image, target, prediction and errors as RGB images, (H, W, 3) uint8; ignored pixels are hatched."""
     colours = palette(classes)
-    ignored = channels(classes)[target] == IGNORE
+    ignored = class_channels(classes)[target] == IGNORE
     grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
     errors = np.repeat((150 + 0.4 * grey).astype(np.uint8)[..., None], 3, axis=-1)
     errors[target != prediction] = WRONG
@@ -143,7 +143,7 @@ def tile_images(image: Pixels, target: Pixels, prediction: Pixels, classes: Clas
 
 
 def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
-    lookup = channels(classes)
+    lookup = class_channels(classes)
     matrix = metrics.confusion(lookup[target], lookup[prediction], len(classes))
     if not matrix.any():
         return "all ignored"
@@ -152,7 +152,7 @@ def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
 
 def panel_legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[LegendEntry]:
     """Return legend entries for the classes that occur, for wrong pixels and for ignored pixels (None: hatched)."""
-    ignored = channels(classes)[targets] == IGNORE
+    ignored = class_channels(classes)[targets] == IGNORE
     occurs = set(np.unique(targets)) | set(np.unique(predictions[~ignored]))
     entries: list[LegendEntry] = [(c.name, c.color) for c in classes if c.id in occurs]
     return [*entries, ("wrong", WRONG), *([("ignored", None)] if ignored.any() else [])]

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from landseg import metrics
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
 from landseg.results.comparable import check_comparable
 from landseg.results.provenance import diff_runs
@@ -246,7 +246,7 @@ def _table(found: Sequence[ScoreDifference]) -> list[str]:
 def _units(run: Run, metric: str) -> tuple[int, str]:
     """Return the number of units with target pixels, of the class that the score is for if any, and their noun."""
     pixels = run.units[1].sum(axis=-1)
-    for channel, name in enumerate(names(run.classes)):
+    for channel, name in enumerate(class_names(run.classes)):
         if metric == f"per_class.{name}.iou":
             return int((pixels[:, channel] > 0).sum()), f"{unit_noun(run)} with {name}"
     return int(pixels.any(axis=1).sum()), unit_noun(run)
@@ -254,7 +254,7 @@ def _units(run: Run, metric: str) -> tuple[int, str]:
 
 def _score_function(runs: Sequence[Run], metric: str) -> _ScoreFunction:
     """Return a score as a function of confusion matrices: (..., K, K) to (...)."""
-    classes = names(runs[0].classes)
+    classes = class_names(runs[0].classes)
     background = runs[0].params["dataset"].get("background", "background")
     functions: dict[str, _ScoreFunction] = {
         "macro_miou": lambda matrices: _mean(metrics.iou(matrices)),

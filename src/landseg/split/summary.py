@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from landseg.core.arrays import Floats, Strings
 from landseg.core.classes import ClassTable
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import SPLITS, pixel_column
 from landseg.split.leakage import Leakage, footprint_bounds, measure_leakage, overlapping_scenes
@@ -51,7 +51,7 @@ class SplitSummary:
     warnings: list[str]
 
 
-def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: Card, table: Path) -> SplitSummary:
+def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, table: Path) -> SplitSummary:
     """Summarise a split.
 
     Args:

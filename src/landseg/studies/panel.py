@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landseg.core.classes import IGNORE, channels
+from landseg.core.classes import IGNORE, class_channels
 from landseg.core.errors import LandsegError
 from landseg.evaluate.examples import WRONG, ExampleTile
 from landseg.plotting import (
@@ -80,7 +80,7 @@ def _common_tiles(runs: Sequence[Run], max_tiles: int) -> list[list[ExampleTile]
 
 
 def _ignored_share(tile: ExampleTile, run: Run) -> float:
-    return float((channels(run.classes)[tile.target] == IGNORE).mean())
+    return float((class_channels(run.classes)[tile.target] == IGNORE).mean())
 
 
 def _draw_row(page: Axes, views: Sequence[ExampleTile], run: Run, top: float, cell: float, height: float) -> None:

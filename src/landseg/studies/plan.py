@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from landseg.core.errors import LandsegError
-from landseg.core.params import Section, read, validate
+from landseg.core.params import Section, read_params, validate
 from landseg.schema import Params, check_params
 
 STUDIES = Path("studies")
@@ -99,7 +99,7 @@ def read_study(name: str) -> tuple[Study, Path]:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.yaml"))) or "none"
         raise LandsegError(f"{path}: file not found; available studies: {known}")
-    study = validate(Study, read(path), "", path)
+    study = validate(Study, read_params(path), "", path)
     if not study.cells and not study.grid and not study.seeds:
         raise LandsegError(f"{path}: no cells; define cells, grid or seeds")
     for key, values in study.grid.items():
@@ -163,7 +163,7 @@ def _parse_settings(settings: Sequence[str]) -> Overrides:
 
 
 def _plan_cells(study: Study, path: Path, extra: Overrides, digest: str) -> list[Cell]:
-    params = read()
+    params = read_params()
     dataset = check_params().dataset.name  # checks params.yaml first, so that later errors are those of the study
     planned = []
     for label, changes in _settings(study):

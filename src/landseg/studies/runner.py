@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import cores
-from landseg.core.params import PARAMS, Section, dataset_name, read, section
+from landseg.core.params import PARAMS, Section, dataset_name, read_params, read_section
 from landseg.results.revisions import list_experiments, run_git
 from landseg.results.run import parse_mapping
 from landseg.studies.plan import Cell, StudyPlan
@@ -93,7 +93,7 @@ def _input_hashes() -> list[str]:
 
 def _input_folder() -> Path | None:
     """Return download.folder; None if it has no files."""
-    folder = Path(section(_Download, "download").folder)
+    folder = Path(read_section(_Download, "download").folder)
     return folder if any(path.is_file() and path.name != "README.md" for path in folder.rglob("*")) else None
 
 
@@ -132,7 +132,7 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
     log(f"{len(plan.cells)} cells, {len(done)} finished")
     if left:
         _check_repository()
-    inputs = input_digest(), read()
+    inputs = input_digest(), read_params()
     with ThreadPoolExecutor(jobs) as pool:
         running = []
         for number, cell in enumerate(left, 1):
@@ -166,7 +166,7 @@ def _check_repository() -> None:
 def _run_cell(
     cell: Cell, name: str, inputs: tuple[str, dict[str, Any]], jobs: int, log: Callable[[str], None]
 ) -> Outcome:
-    if (input_digest(), read()) != inputs:  # an experiment starts from the current workspace
+    if (input_digest(), read_params()) != inputs:  # an experiment starts from the current workspace
         return Outcome(cell, f"code, data or {PARAMS} changed since the study started; run it again")
     log(f"{cell.title}: {name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
@@ -175,7 +175,7 @@ def _run_cell(
     if _input_folder() is not None:  # the checkout lacks the folder, so its stages come from DVC's cache
         command.append("--allow-missing")
     # The state folder lies outside the checkout, so that training can resume, and cells do not share it.
-    state = section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
+    state = read_section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
     code, lines = _run_command(command, _environment(state, jobs), log)
     if code and any(_RUN_CACHE_RACE.search(line) for line in lines):
         log("another cell saved the same stage at the same time; retrying")

@@ -14,13 +14,13 @@ import pandas as pd
 import shapely
 from pyproj import CRS
 
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.tables import extend_parquet
 from landseg.raster.grid import Grid
-from landseg.raster.image import opened_image
-from landseg.raster.io import opened
-from landseg.raster.pixel_area import gsd
+from landseg.raster.image import open_image
+from landseg.raster.io import open_raster
+from landseg.raster.pixel_area import ground_sampling_distance
 
 Edge = Literal["drop", "pad"]
 
@@ -32,7 +32,7 @@ _ORDER += ["gsd", "dtype", "geometry"]
 
 
 @dataclass(frozen=True)
-class Header:
+class SceneHeader:
     """What a scene's header says: its size in px and its place on earth."""
 
     width: int
@@ -41,28 +41,28 @@ class Header:
     #: Pixel to map coordinates, as rasterio gives it.
     transform: Any
     #: Ground sampling distance, m, or None.
-    gsd: float | None
+    ground_sampling_distance: float | None
     #: Of its values, such as uint8.
     dtype: str
 
 
-def header(root: Path, image: str, mask: str, card: Card) -> Header:
+def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeader:
     """Read the header of an image, and check that all its bands and its mask cover the same pixels.
 
     Args:
         root: the folder from which the paths start.
-        image: as `landseg.raster.image.opened_image` takes it.
+        image: as `landseg.raster.image.open_image` takes it.
         mask: the path of its label raster.
         card: the data card.
 
     Raises:
         LandsegError: a file cannot be read or lacks bands, or the sizes, the CRS or the places of two disagree.
     """
-    with opened_image(root, image, card.bands, card) as source, opened(root / mask) as labels:
+    with open_image(root, image, card.bands, card) as source, open_raster(root / mask) as labels:
         at = source.grid
         Grid.of(labels).require(at, f"its image {Path(at.name).name}")
         crs = _crs(at.crs.to_wkt()) if at.crs else None
-        return Header(at.width, at.height, crs, at.transform, gsd(at), source.dtype.name)
+        return SceneHeader(at.width, at.height, crs, at.transform, ground_sampling_distance(at), source.dtype.name)
 
 
 @cache
@@ -71,7 +71,7 @@ def _crs(wkt: str) -> CRS:
     return CRS.from_wkt(wkt)
 
 
-def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
+def tile_grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
     """Walk a grid of windows row by row; yield (k, row, column), offsets in px.
 
     k counts every cell of the grid, also the partial ones that `drop` leaves out. So the tiles of
@@ -83,13 +83,13 @@ def grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, 
             yield k, row, col
 
 
-def cells(scene: str, of: Header, size: int, edge: Edge) -> npt.NDArray[np.int64]:
+def scene_cells(scene: str, of: SceneHeader, size: int, edge: Edge) -> npt.NDArray[np.int64]:
     """Return the tiles of a scene: (n, 3), number, row and column.
 
     Raises:
         LandsegError: the scene is smaller than a tile, and partial windows are dropped.
     """
-    found = list(grid(of.width, of.height, size, edge))
+    found = list(tile_grid(of.width, of.height, size, edge))
     if not found:
         raise LandsegError(
             f"scene {scene}: is {of.width}x{of.height} px, smaller than a tile of {size} px; "
@@ -99,7 +99,7 @@ def cells(scene: str, of: Header, size: int, edge: Edge) -> npt.NDArray[np.int64
 
 
 def footprints(
-    tiles: pd.DataFrame, headers: Sequence[Header], which: npt.NDArray[np.int64], crs: CRS | None
+    tiles: pd.DataFrame, headers: Sequence[SceneHeader], which: npt.NDArray[np.int64], crs: CRS | None
 ) -> npt.NDArray[np.object_]:
     """Return the outlines of tiles in one CRS, (n,) polygons; None where a scene has no place on earth.
 
@@ -122,7 +122,7 @@ def footprints(
     return found
 
 
-def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -> gpd.GeoDataFrame:
+def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edge: Edge) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
     Footprints are in the CRS of the scenes where all share one, else in EPSG:4326, and null for
@@ -143,8 +143,8 @@ def plan(imagery: pd.DataFrame, root: Path, card: Card, size: int, edge: Edge) -
     """
     scenes = imagery["scene"].tolist()
     files = zip(imagery["image"], imagery["mask"], strict=True)
-    headers = [header(root, image, mask, card) for image, mask in files]
-    parts = [cells(scene, of, size, edge) for scene, of in zip(scenes, headers, strict=True)]
+    headers = [read_header(root, image, mask, card) for image, mask in files]
+    parts = [scene_cells(scene, of, size, edge) for scene, of in zip(scenes, headers, strict=True)]
     which = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     number, row, col = np.concatenate(parts).T
     height, width = np.array([(of.height, of.width) for of in headers])[which].T

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from landseg.core.data_card import Card, MaskEncoding
+from landseg.core.data_card import DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import scene_table
 from landseg.datasets.folder.params import FolderParams as Params
@@ -49,8 +49,8 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     return RawDataset(card, scene_table(rows))
 
 
-def _card(dataset: Params, folder: Path) -> Card:
-    return Card(
+def _card(dataset: Params, folder: Path) -> DataCard:
+    return DataCard(
         name=dataset.name,
         title=f"Images and masks of {folder.resolve().name}",
         licence=dataset.licence,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from landseg.core.classes import ClassTable, Colour, names
+from landseg.core.classes import ClassTable, Colour, class_names
 from landseg.download.params import DatasetParams
 
 
@@ -36,7 +36,7 @@ class FolderParams(DatasetParams):
 
     @model_validator(mode="after")
     def _agree(self) -> "FolderParams":
-        if self.background not in (None, *names(self.classes)):
+        if self.background not in (None, *class_names(self.classes)):
             raise ValueError(
                 f"dataset.background = {self.background!r}: unknown class; use a name of dataset.classes, or null"
             )

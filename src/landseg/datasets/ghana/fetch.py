@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card, CloudLayer, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.errors import LandsegError
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.ghana.params import BANDS
@@ -101,9 +101,9 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     return RawDataset(ghana_card(dataset), scene_table(_rows(chips)), official, files)
 
 
-def ghana_card(dataset: Params) -> Card:
+def ghana_card(dataset: Params) -> DataCard:
     """Return the data card, with or without the class unknown."""
-    return Card(
+    return DataCard(
         name="ghana",
         title="Crop types in Ghana",
         licence="CC-BY-SA-4.0",
@@ -114,7 +114,7 @@ def ghana_card(dataset: Params) -> Card:
         bands=BANDS,
         nodata=0,
         mask=MaskEncoding(ignore=() if dataset.score_unknown else (_UNKNOWN.id,)),
-        clouds=CloudLayer(nodata=None),
+        clouds=CloudEncoding(nodata=None),
         jitter=JITTER,
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.filesize import decimal
 
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card
+from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.landcoverai.params import LandCoverAiParams as Params
@@ -29,7 +29,7 @@ CLASSES = (
     LandClass(id=4, name="road", color=(105, 105, 105)),
 )
 
-CARD = Card(
+CARD = DataCard(
     name="landcoverai",
     title="LandCover.ai v1",
     licence="CC-BY-NC-SA-4.0",

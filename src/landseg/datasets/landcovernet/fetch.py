@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card, CloudLayer, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.tables import scene_table
 from landseg.datasets.landcovernet.params import LandCoverNetParams as Params
 from landseg.download.chip_fetcher import fetch_chips
@@ -85,9 +85,9 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     return RawDataset(landcovernet_card(dataset), scene_table(_rows(chips)), files=files)
 
 
-def landcovernet_card(dataset: Params) -> Card:
+def landcovernet_card(dataset: Params) -> DataCard:
     """Return the data card of a region and its bands, with or without the class unknown."""
-    return Card(
+    return DataCard(
         name="landcovernet",
         title=f"LandCoverNet ({dataset.region})",
         licence="CC-BY-4.0",
@@ -98,7 +98,7 @@ def landcovernet_card(dataset: Params) -> Card:
         bands=dataset.bands,
         band_files={band: CODES[band] for band in dataset.bands},
         mask=MaskEncoding(ignore=() if dataset.score_unknown else (_UNKNOWN.id,), consensus_band=2),
-        clouds=CloudLayer(layers=("scl", "cld")),
+        clouds=CloudEncoding(layers=("scl", "cld")),
     )
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import joblib
 
 from landseg.core.classes import LandClass
-from landseg.core.data_card import Card, CloudLayer, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.tables import scene_table
 from landseg.datasets.sample.params import SampleParams as Params
 from landseg.datasets.sample.scene import CLOUD_NODATA, plan_scenes, write_scene
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 
-CARD = Card(
+CARD = DataCard(
     name="sample",
     title="Generated scenes in the shape of LandCover.ai",
     licence="CC0-1.0",
@@ -27,7 +27,7 @@ CARD = Card(
     background="background",
     bands=("red", "green", "blue"),
     mask=MaskEncoding(values="ids"),
-    clouds=CloudLayer(clear=(0,), nodata=CLOUD_NODATA),
+    clouds=CloudEncoding(clear=(0,), nodata=CLOUD_NODATA),
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import ClassTable, LandClass, ids, names
+from landseg.core.classes import ClassTable, LandClass, class_ids, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.maps.class_map import ClassMap, open_class_map
@@ -18,7 +18,7 @@ from landseg.maps.estimator import AreaEstimate, cluster_estimate, stratified_es
 from landseg.maps.overlap import MapOverlap, find_overlap
 from landseg.maps.reference import PointSample, ReferenceMatrices, read_matrices, read_points
 from landseg.raster.grid import Grid
-from landseg.raster.pixel_area import HECTARE, row_areas, strips
+from landseg.raster.pixel_area import HECTARE, column_strips, row_areas
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ def measure_areas(
     found = _measured(locations, classes, sampling)
     estimate = None
     if matrices is not None:
-        estimate = cluster_estimate(found.mapped, matrices.matrices, names(classes), resamples=resamples, seed=seed)
+        estimate = cluster_estimate(
+            found.mapped, matrices.matrices, class_names(classes), resamples=resamples, seed=seed
+        )
     elif sampling is not None:
-        estimate = stratified_estimate(found.mapped, _sample(sampling), names(classes))
+        estimate = stratified_estimate(found.mapped, _sample(sampling), class_names(classes))
     return replace(found, estimate=estimate, points=sampling, matrices=matrices)
 
 
@@ -118,12 +120,12 @@ def _counted(class_map: ClassMap, classes: ClassTable) -> tuple[Counts, Floats |
 
     Pixel areas are constant along each row of a strip (see `landseg.raster.pixel_area`).
     """
-    own = ids(classes)
+    own = class_ids(classes)
     pixels, ground, cells, placed = np.zeros(len(own), np.int64), np.zeros(len(own)), 0, True
     for window in class_map.windows():
         found = class_map.read(window)
         cells += found.size
-        for columns, strip in strips(class_map.grid, window):
+        for columns, strip in column_strips(class_map.grid, window):
             counts = _by_row(found[:, columns], own)
             pixels += counts.sum(axis=0)
             rows = row_areas(class_map.grid, strip) if placed else None

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from landseg.core.arrays import Floats
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.maps.area.measure import AreaMeasurement, ratio
 from landseg.maps.estimator import FEW_POINTS, AreaEstimate, LeaveOneOut, Z
 from landseg.maps.formatting import area_decimals, percent, table_lines
@@ -59,7 +59,7 @@ def _table(found: AreaMeasurement) -> Table:
     if estimate is not None:
         columns |= _estimate_columns(estimate, found.unit, area)
     table = Table("class", *(Column(title, justify="right") for title in columns), box=None, pad_edge=False)
-    for row, name in enumerate([*names(found.classes), "total"]):
+    for row, name in enumerate([*class_names(found.classes), "total"]):
         table.add_row(escape(name), *(cells[row] if row < len(cells) else "" for cells in columns.values()))
     return table
 

@@ -1,4 +1,4 @@
-"""True areas of change, as far as a reference tells: points of known class at both dates, or a model's test part."""
+"""Change areas adjusted by a reference: points of known class at both dates, or a model's confusion matrices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,90 +7,90 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import names
+from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
 from landseg.maps.change.error_model import changed_area, cluster_transitions
 from landseg.maps.change.pair import ChangeMatrix, MapPair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import stratified_estimate
+from landseg.maps.estimator import AreaEstimate, stratified_estimate
 from landseg.maps.reference import PointSample, ReferenceMatrices, read_points
 
-#: Points on what is mapped without which nothing can be said of it: two at least have a variance.
+#: Fewest points of a stratum: two points are needed for a variance.
 MIN_POINTS = 2
-#: Points that a stratum of its own has at least: with two, variance is a guess, and in simulation 89 to 91 of 100
-#: intervals held what changed where with three it was 92 to 95.
-_OWN_POINTS = 3
+#: Fewest points of a stratum that is not merged with others. In simulations with two points, 89 to 91 % of intervals
+#: covered the true change; with three, 92 to 95 %.
+_UNMERGED_POINTS = 3
 
 
 @dataclass(frozen=True)
 class ChangeEstimate:
-    """True areas of change in the unit of the change that was measure_change. Rows: class before, columns: class after."""
+    """Adjusted transition areas, in the unit of the measured change. Rows: class before, columns: class after."""
 
-    #: (K, K); NaN where nothing is known.
+    #: (K, K); NaN where unknown.
     areas: Floats
-    #: (K, K, 2) ends of the 95 % intervals, none below 0 nor above all; NaN where there is none, and at the upper end
-    #: where an area is known to be that or more.
+    #: (K, K, 2) ends of the 95 % intervals, clipped to 0 and the total; NaN without an interval; only the upper end is
+    #: NaN for a lower bound.
     intervals: Floats
-    #: Area that changed, NaN where it cannot be told, and the ends of its 95 % interval, (2,), NaN where there is none.
+    #: Changed area, NaN if unknown, and the ends of its 95 % interval, (2,), NaN without one.
     changed: float
     changed_interval: Floats
-    #: The reference, where it is points, and where it is a model's test part.
+    #: The reference: points or a model's confusion matrices.
     points: "ChangePoints | None" = None
-    places: "ModelErrors | None" = None
+    errors: "ModelErrors | None" = None
 
 
 @dataclass(frozen=True)
 class ChangePoints:
-    """What reference points say."""
+    """Reference points by mapped transition and stratum."""
 
     #: Path of the table.
     name: str
-    #: (K, K) int64: how many lie on what is mapped so; rows: before, columns: after.
-    on: Counts
-    #: How many lie outside the maps, and how many where one of them has no data.
+    #: (K, K) int64 number of points per mapped transition; rows: before, columns: after.
+    counts: Counts
+    #: Number of points outside the maps, and on pixels without data on one of them.
     outside: int
     blank: int
-    #: (K, K) which stratum each is in: a number of its own, or K² (other changes), K² + 1 (other unchanged), or EXCLUDED.
+    #: (K, K) stratum of each transition: its own number, K² (merged changes), K² + 1 (merged unchanged) or EXCLUDED.
     strata: npt.NDArray[np.intp]
-    #: Area that may have changed though no point on what is mapped as unchanged did; None where one did.
-    unseen: float | None
-    #: A sentence on points that lie exactly where another does; '' where none do.
-    repeats: str = ""
+    #: Area that may have changed although no point mapped as unchanged did; None if a point did.
+    undetected: float | None
+    #: Number of points with the coordinates of another point.
+    duplicates: int = 0
 
     @property
-    def left_out(self) -> npt.NDArray[np.bool_]:
-        """(K, K) what is mapped, and the estimate leaves out."""
-        left: npt.NDArray[np.bool_] = self.strata == EXCLUDED
-        return left
+    def excluded(self) -> npt.NDArray[np.bool_]:
+        """(K, K) whether a mapped transition is excluded from the estimate."""
+        excluded: npt.NDArray[np.bool_] = self.strata == EXCLUDED
+        return excluded
 
 
 @dataclass(frozen=True)
 class ModelErrors:
-    """What a model's test part says, on the assumption of `error_model.transitions`."""
+    """Errors of a model at its test locations (see `error_model.Transitions`)."""
 
     matrices: ReferenceMatrices
-    #: Over how many places the intervals are.
+    #: Number of locations.
     units: int
-    #: Area that errors would show as changed, had nothing changed.
-    by_errors: float
-    #: The two classes most alike, where classes can hardly be told from one another.
-    alike: tuple[int, int] | None
+    #: Area mapped as changed because of errors alone if nothing changed.
+    spurious: float
+    #: The two classes with the most similar errors, if hardly separable.
+    inseparable: tuple[int, int] | None
 
 
-#: The stratum of what has too few points, and that of what is not mapped at all.
-EXCLUDED, _NOWHERE = -1, -2
+#: The stratum of transitions with too few points, and of transitions that are not mapped.
+EXCLUDED, _UNMAPPED = -1, -2
 
 
 def estimate_from_points(pair: MapPair, change: ChangeMatrix, path: Path) -> ChangeEstimate:
-    """Estimate areas of change by reference points, each drawn by itself (see `estimate_from_sample`).
+    """Estimate areas of change from a table of reference points (see `estimate_from_sample`).
 
     Args:
         pair: the open maps.
-        change: what was measure_change of them.
-        path: a table as `landseg.maps.reference.read_points` takes it, with the columns before and after for class.
+        change: their measured change.
+        path: a table as for `landseg.maps.reference.read_points`, with the class columns before and after.
 
     Raises:
-        LandsegError: the table is not fit for the maps, or too few points lie on them.
+        LandsegError: the table does not suit the maps, or too few points lie on them.
     """
     before, after = (
         PointSample(read_points(path, pair.classes, column), pair.classes) for column in ("before", "after")
@@ -102,7 +102,7 @@ def estimate_from_points(pair: MapPair, change: ChangeMatrix, path: Path) -> Cha
     mapped = before.mapped[used].astype(np.intp) * count + after.mapped[used]
     true = before.points.channels[used] * count + after.points.channels[used]
     blank = len(used) - int(used.sum()) - before.outside
-    return estimate_from_sample(change.areas, mapped, true, str(path), before.outside, blank, before.repeats)
+    return estimate_from_sample(change.areas, mapped, true, str(path), before.outside, blank, before.duplicates)
 
 
 def estimate_from_sample(
@@ -112,65 +112,64 @@ def estimate_from_sample(
     name: str,
     outside: int = 0,
     blank: int = 0,
-    repeats: str = "",
+    duplicates: int = 0,
 ) -> ChangeEstimate:
-    """Estimate areas of change by points whose change is known, each drawn by itself.
+    """Estimate areas of change from points of known change.
 
-    The strata of the estimator (Olofsson et al. 2014, see `landseg.maps.estimator.stratified`) are the pairs of classes
-    on the maps. Those with fewer than three points have no variance, or a chance one: the changes among them are pooled
-    into one stratum, and so are the unchanged classes; where a pool has but one point, the next joins. So no point is
-    dropped, unless it is the only one on all that changed, or on all that did not. A pool without a point is left out,
-    and the estimate is of less than the whole.
+    The strata of the estimator (Olofsson et al. 2014, see `landseg.maps.estimator.stratified_estimate`) are the mapped
+    transitions. Strata with fewer than three points have no reliable variance: changes among them are merged into one
+    stratum, and so are unchanged classes; a merged stratum with a single point takes in the next smallest. A merged
+    stratum with fewer than two points is excluded, and the estimate covers less than the whole map.
 
-    Pooling is valid where points were drawn at random over the whole map: then a pool's points fall on its parts as
-    their areas do, and which parts are thin is chance. Were points drawn from each change apart, a point of a small
-    change weighs as much in a pool as one of a large change, and the pool says what its points say, not its area.
+    Merging is valid for points drawn at random from the whole map: the points of a merged stratum then spread over its
+    parts in proportion to their areas. If points were drawn from each change separately, a point on a small change
+    would weigh as much as one on a large change.
 
-    An interval of no width, where all points of every stratum agree, is none: that no error was seen does not mean that
-    there is none. Of n points that agree, up to 3/n may be otherwise (the rule of three: Hanley and Lippman-Hand, "If
-    nothing goes wrong, is everything all right?", JAMA 249, 1983).
+    If all points of every stratum agree, there is no interval: unobserved errors may exist. With n agreeing points, up
+    to 3/n of the area may differ (the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything
+    all right?", JAMA 249, 1983).
 
     Args:
-        areas: (K, K) as mapped; rows: class before, columns: class after.
-        mapped: (N,) what each point is on the maps: before x K + after.
-        true: (N,) what it is in truth.
-        name: of the table, for messages and the report.
-        outside: how many more points lie outside the maps, for the report.
-        blank: how many where one of them has no data.
-        repeats: a sentence on those that lie where another does, for the report.
+        areas: (K, K) mapped areas; rows: class before, columns: class after.
+        mapped: (N,) mapped transition of each point: before × K + after.
+        true: (N,) true transition of each point.
+        name: path of the table.
+        outside: number of further points outside the maps.
+        blank: number of further points on pixels without data.
+        duplicates: number of points with the coordinates of another point.
 
     Raises:
         LandsegError: too few points lie on the maps.
     """
     count = len(areas)
-    on = np.bincount(mapped, minlength=count**2).reshape(count, count)
-    strata = _strata(areas, on)
+    counts = np.bincount(mapped, minlength=count**2).reshape(count, count)
+    strata = _strata(areas, counts)
     if (strata < 0).all():
         raise LandsegError(
-            f"{name}: {len(mapped):,} of its {len(mapped) + outside + blank:,} points lie where both maps have a "
-            f"class, fewer than {MIN_POINTS} on all that changed and on all that did not; check their coordinates, "
-            "or add some"
+            f"{name}: only {len(mapped):,} of {len(mapped) + outside + blank:,} points lie on a class of both maps, "
+            f"fewer than {MIN_POINTS} on changed and on unchanged pixels; check the coordinates or add points"
         )
-    held = strata.ravel()[mapped] != EXCLUDED
-    mapped, true = mapped[held], true[held]
-    stays = np.arange(count) * (count + 1)
-    seen = np.isin(mapped, stays) & ~np.isin(true, stays)
-    points = ChangePoints(name, on, outside, blank, strata, None if seen.any() else _unseen(areas, on, strata), repeats)
-    return _stratified(areas, strata, mapped, true, points)
+    kept = strata.ravel()[mapped] != EXCLUDED
+    mapped, true = mapped[kept], true[kept]
+    unchanged = np.arange(count) * (count + 1)
+    detected = (np.isin(mapped, unchanged) & ~np.isin(true, unchanged)).any()
+    undetected = None if detected else _undetected(areas, counts, strata)
+    points = ChangePoints(name, counts, outside, blank, strata, undetected, duplicates)
+    return _stratified(areas, mapped, true, points)
 
 
-def _strata(areas: Floats, on: Counts) -> npt.NDArray[np.intp]:
-    """Return which stratum each pair of classes is in, (K, K) (see `ChangePoints.strata`)."""
+def _strata(areas: Floats, counts: Counts) -> npt.NDArray[np.intp]:
+    """Return the stratum of each transition, (K, K) (see `ChangePoints.strata`)."""
     count = len(areas)
-    strata = np.where((areas > 0) | (on > 0), np.arange(count**2).reshape(count, count), _NOWHERE)
+    strata = np.where((areas > 0) | (counts > 0), np.arange(count**2).reshape(count, count), _UNMAPPED)
     diagonal = np.eye(count, dtype=np.bool_)
     for pool, kind in ((count**2, ~diagonal), (count**2 + 1, diagonal)):
-        rows, columns = np.nonzero(kind & (strata != _NOWHERE))
-        order = np.argsort(on[rows, columns], kind="stable")
+        rows, columns = np.nonzero(kind & (strata != _UNMAPPED))
+        order = np.argsort(counts[rows, columns], kind="stable")
         rows, columns = rows[order], columns[order]
-        points = on[rows, columns]
-        thin = int((points < _OWN_POINTS).sum())
-        thin += int(points[:thin].sum() == 1)  # the next one joins
+        points = counts[rows, columns]
+        thin = int((points < _UNMERGED_POINTS).sum())
+        thin += int(points[:thin].sum() == 1)  # a single point takes in the next stratum
         if points[:thin].sum() < MIN_POINTS:
             strata[rows[:thin], columns[:thin]] = EXCLUDED
         elif thin > 1:
@@ -178,14 +177,14 @@ def _strata(areas: Floats, on: Counts) -> npt.NDArray[np.intp]:
     return strata
 
 
-def _unseen(areas: Floats, on: Counts, strata: npt.NDArray[np.intp]) -> float | None:
-    """Return how much of what is mapped as unchanged may have changed, by the rule of three; None without a point.
+def _undetected(areas: Floats, counts: Counts, strata: npt.NDArray[np.intp]) -> float | None:
+    """Return the area mapped as unchanged that may have changed, by the rule of three; None without points.
 
-    All of it has one share by all its points, if these were drawn over the whole; if drawn class by class, the class
-    with most area a point may hide most.
+    The larger of two limits: for points drawn from the whole map, over all unchanged classes together; for points drawn
+    from each class, the largest limit of a class.
     """
     kept = np.diagonal(strata) >= 0
-    area, points = np.diagonal(areas)[kept], np.diagonal(on)[kept]
+    area, points = np.diagonal(areas)[kept], np.diagonal(counts)[kept]
     if not points.any():
         return None
     whole = area.sum() * min(1, 3 / points.sum())
@@ -193,66 +192,70 @@ def _unseen(areas: Floats, on: Counts, strata: npt.NDArray[np.intp]) -> float | 
 
 
 def _stratified(
-    areas: Floats,
-    strata: npt.NDArray[np.intp],
-    mapped: npt.NDArray[np.intp],
-    true: npt.NDArray[np.intp],
-    points: ChangePoints,
+    areas: Floats, mapped: npt.NDArray[np.intp], true: npt.NDArray[np.intp], points: ChangePoints
 ) -> ChangeEstimate:
-    """Estimate by strata, (K, K), what was mapped, (K, K) areas, and what is true at points, (N,) each."""
+    """Estimate true areas, (K, K), from mapped areas, (K, K), and mapped and true transitions of points, (N,) each."""
+    count = len(areas)
+    labels, sizes, sample = _stratified_sample(areas, mapped, true, points.strata)
+    found = stratified_estimate(sizes, sample)
+    # The changed area: a reference of two classes, changed and unchanged.
+    unchanged = np.isin(labels, [*(np.arange(count) * (count + 1)), count**2 + 1])
+    binary = np.zeros_like(sample)
+    binary[0], binary[1] = sample[~unchanged].sum(axis=0), sample[unchanged].sum(axis=0)
+    total = stratified_estimate(sizes, binary)
+    single = labels < count**2
+    true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
+    true_areas[labels[single]] = found.areas[single]
+    intervals[labels[single]] = _intervals(found)[single]
+    excluded = points.excluded.ravel()
+    true_areas[excluded & (true_areas == 0)] = np.nan
+    intervals[excluded, 1] = np.nan
+    return ChangeEstimate(
+        true_areas.reshape(count, count),
+        intervals.reshape(count, count, 2),
+        float(total.areas[0]),
+        _intervals(total)[0],
+        points,
+    )
+
+
+def _stratified_sample(
+    areas: Floats, mapped: npt.NDArray[np.intp], true: npt.NDArray[np.intp], strata: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], Floats, Counts]:
+    """Return L labels of strata and true transitions, the area of each, (L,), and the sample by true label, (L, L)."""
     count = len(areas)
     stratum = strata.ravel()[mapped]
-    pools = [count**2, count**2 + 1]
-    labels = np.unique(np.concatenate([pools, stratum, true]))
-    stays = np.isin(labels, [*(np.arange(count) * (count + 1)), pools[1]])
+    labels = np.unique(np.concatenate([[count**2, count**2 + 1], stratum, true]))
     kept = strata >= 0
     sizes = np.zeros(len(labels))
     np.add.at(sizes, np.searchsorted(labels, strata[kept]), areas[kept])
     rows, columns = np.searchsorted(labels, true), np.searchsorted(labels, stratum)
     sample = np.bincount(rows * len(labels) + columns, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    found = stratified_estimate(sizes, sample)
-    # Whether anything changed: two rows that hold all points.
-    halves = np.zeros_like(sample)
-    halves[0], halves[1] = sample[~stays].sum(axis=0), sample[stays].sum(axis=0)
-    whole = stratified_estimate(sizes, halves)
-    own = labels < count**2
-    true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
-    true_areas[labels[own]] = found.areas[own]
-    intervals[labels[own]] = _ends(found.areas_interval, found.areas_se, sizes.sum())[own]
-    left_out = points.left_out.ravel()
-    true_areas[left_out & (true_areas == 0)] = np.nan
-    intervals[left_out, 1] = np.nan
-    return ChangeEstimate(
-        true_areas.reshape(count, count),
-        intervals.reshape(count, count, 2),
-        float(whole.areas[0]),
-        _ends(whole.areas_interval, whole.areas_se, sizes.sum())[0],
-        points,
-    )
+    return labels, sizes, sample
 
 
-def _ends(intervals: Floats, errors: Floats, total: float) -> Floats:
-    """Return intervals, (N, 2), within 0 and all; NaN where the standard error, (N,), is 0."""
-    return np.where(errors[:, None] > 0, intervals.clip(0, total), np.nan)
+def _intervals(estimate: AreaEstimate) -> Floats:
+    """Return the intervals of areas, (N, 2); NaN where the standard error is 0."""
+    return np.where(estimate.areas_se[:, None] > 0, estimate.areas_interval, np.nan)
 
 
 def estimate_from_matrices(change: ChangeMatrix, matrices: ReferenceMatrices) -> ChangeEstimate:
-    """Estimate areas of change between two maps of one model by what it mistook in its test part.
+    """Estimate areas of change between two maps of one model from its confusion matrices.
 
-    It rests on an assumption that seldom holds: that errors at one date are independent of those at the other (see
-    `error_model.transitions`). Where less is mapped as changed than such errors would show had nothing
-    changed, it does not hold, and nothing is estimated.
+    The estimate assumes that errors at the two dates are independent, which seldom holds (see
+    `error_model.estimate_transitions`). If less change is mapped than such errors alone would show, the assumption is
+    refuted and all areas are NaN.
 
     Args:
-        change: what was measure_change of the maps.
-        matrices: of the model's test part, in the order of the maps' classes.
+        change: the measured change.
+        matrices: confusion matrices of the model, in channel order of the maps.
 
     Raises:
-        LandsegError: a class on one of the maps is true of no pixel of the places, or none is mapped as it.
+        LandsegError: a mapped class has no reference pixel, or no reference pixel is mapped as it.
     """
-    found = cluster_transitions(change.areas, matrices.matrices, names(change.classes))
-    places = ModelErrors(matrices, found.units, found.by_errors, found.alike)
-    if changed_area(change.areas) < found.by_errors:
+    found = cluster_transitions(change.areas, matrices.matrices, class_names(change.classes))
+    errors = ModelErrors(matrices, found.units, found.spurious, found.inseparable)
+    if changed_area(change.areas) < found.spurious:
         unknown = np.full((*change.areas.shape, 2), np.nan)
-        return ChangeEstimate(unknown[..., 0], unknown, np.nan, unknown[0, 0], places=places)
-    return ChangeEstimate(found.areas, found.interval, found.changed, found.changed_interval, places=places)
+        return ChangeEstimate(unknown[..., 0], unknown, np.nan, unknown[0, 0], errors=errors)
+    return ChangeEstimate(found.areas, found.interval, found.changed, found.changed_interval, errors=errors)

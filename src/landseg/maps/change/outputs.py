@@ -1,4 +1,4 @@
-"""All that `landseg change` writes of two maps."""
+"""Output files of `landseg change`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,32 +16,32 @@ from landseg.maps.polygons import write_polygons
 from landseg.maps.reference import read_matrices, read_points
 from landseg.maps.sources import raster_files, require_inputs_kept
 from landseg.raster.grid import Grid
-from landseg.raster.pixel_area import gsd
+from landseg.raster.pixel_area import ground_sampling_distance
 from landseg.results.revisions import load_run
 
-#: What is written, in the folder.
+#: Names of the output files.
 RASTER, TABLE, POLYGONS, FIGURE = "change.tif", "change.csv", "change.gpkg", "change.png"
 
 
 def change_outputs(folder: Path) -> list[Path]:
-    """Return all that is written."""
+    """Return the paths of all output files."""
     return [*map_files(folder / RASTER), *(folder / name for name in (TABLE, POLYGONS, FIGURE))]
 
 
 def require_change_inputs(
     locations: Sequence[Path | str], folder: Path, points: Path | None, matrix: str | None, overwrite: bool
 ) -> None:
-    """Refuse what would fail later.
+    """Check inputs and outputs before any computation.
 
     Args:
-        locations: of the maps, as far as they are there already.
-        folder: where the files are to go.
-        points: of a reference, or None.
-        matrix: of the other kind of reference, or None.
-        overwrite: whether files that are there are to be replaced.
+        locations: the existing maps; empty if they are yet to be made.
+        folder: the output folder.
+        points: a table of reference points, or None.
+        matrix: source of confusion matrices, or None.
+        overwrite: whether existing output files may be replaced.
 
     Raises:
-        LandsegError: a file is there, or is an input; two references are given, or one is not there.
+        LandsegError: an output exists or is an input, two references are given, or a reference is missing.
     """
     references = [Path(name) for name in (points, matrix) if name is not None]
     require_inputs_kept(
@@ -49,9 +49,9 @@ def require_change_inputs(
     )
     require_new(change_outputs(folder), overwrite)
     if points is not None and matrix is not None:
-        raise LandsegError(f"{points} and {matrix}: are two references; give points, or a matrix")
+        raise LandsegError(f"{points} and {matrix}: two references; give --points or --matrix")
     if points is not None and not points.is_file():
-        raise LandsegError(f"{points}: not there; correct the path")
+        raise LandsegError(f"{points}: file not found; correct the path")
     if matrix is not None and not Path(matrix).is_file():
         load_run(matrix)
 
@@ -59,26 +59,26 @@ def require_change_inputs(
 def require_change_maps(
     classes: ClassTable, grids: Sequence[Grid], points: Path | None, matrix: str | None, min_area: float | None
 ) -> None:
-    """Refuse maps that are still to be made, where `write_change` would refuse them.
+    """Check that `write_change` will accept maps that are yet to be made.
 
     Args:
-        classes: they will have.
-        grids: they will lie on.
+        classes: class table of the maps.
+        grids: grids of the maps.
         points: see `write_change`.
-        matrix: likewise.
-        min_area: likewise.
+        matrix: see `write_change`.
+        min_area: see `write_change`.
 
     Raises:
-        LandsegError: a reference is of other classes or cannot be read, or areas are wanted and cannot be known.
+        LandsegError: a reference is unreadable or has other classes, or `min_area` is given but a CRS is missing.
     """
     if matrix is not None:
         read_matrices(matrix, classes)
     if points is not None:
         for column in ("before", "after"):
             read_points(points, classes, column)
-    lacking = [grid.name for grid in grids if gsd(grid) is None]
-    if min_area is not None and lacking:
-        raise LandsegError(f"--min-area: a pixel of {lacking[0]} has no known area, for want of a CRS; leave it out")
+    unplaced = [grid.name for grid in grids if ground_sampling_distance(grid) is None]
+    if min_area is not None and unplaced:
+        raise LandsegError(f"--min-area: pixel areas of {unplaced[0]} are unknown, because it has no CRS; omit it")
 
 
 def write_change(
@@ -89,18 +89,18 @@ def write_change(
     matrix: str | None = None,
     min_area: float | None = None,
 ) -> str:
-    """Write raster, matrix, polygons and figure of what changed between two maps, and return the report.
+    """Write the change between two maps as raster, table, polygons and figure, and return the report.
 
     Args:
-        before: the first map, whose grid counts.
-        after: the second.
-        folder: where the files go.
-        points: a table of reference points with a class before and one after.
-        matrix: where the confusion matrices of a model's test part are (see landseg.maps.reference.read_matrices).
-        min_area: the area that a patch has at least, m²; None: a few pixels.
+        before: the first map; its grid is used.
+        after: the second map.
+        folder: the output folder.
+        points: a table of reference points with the class columns before and after.
+        matrix: source of confusion matrices (see `landseg.maps.reference.read_matrices`).
+        min_area: smallest area of a patch, m²; None: `landseg.maps.change.patches.MIN_PIXELS`.
 
     Raises:
-        LandsegError: a map or a reference cannot be read or does not suit the other, or the disk is full.
+        LandsegError: a map or reference is unreadable or they do not match, or the disk is full.
     """
     with open_map_pair(before, after) as pair:
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)

@@ -1,4 +1,4 @@
-"""What changed between two maps of the same classes: pixels and hectares from class to class, and a raster of it."""
+"""Change between two class maps: the change matrix in pixels and hectares, and the change raster."""
 
 import json
 from collections.abc import Iterator
@@ -19,63 +19,63 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from landseg.core.arrays import Counts, Floats, Image
-from landseg.core.classes import IGNORE, LandClass, channels, names
+from landseg.core.classes import IGNORE, LandClass, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap, create_category_raster, open_class_map
 from landseg.maps.formatting import area_decimals
 from landseg.maps.style import Legend, transition_colours
 from landseg.raster.grid import Grid
-from landseg.raster.io import opened
-from landseg.raster.pixel_area import HECTARE, gsd, row_areas
+from landseg.raster.io import open_raster
+from landseg.raster.pixel_area import HECTARE, ground_sampling_distance, row_areas
 
-# How far, in px, GDAL's approximation may put a pixel's centre beside where it is.
+# Error tolerance of GDAL's approximate transformation, px.
 _TOLERANCE = 0.001
-# Along either side of a grid, how many places are looked up to see whether another covers some.
+# Points per side of the lattice that tests whether two grids overlap.
 _LATTICE = 33
-_OF_ONE_MODEL = "changes are of the same classes, so take two maps of one model, or correct a class table"
+_SAME_CLASSES = "give two maps with the same classes, or correct a class table"
 
 
 class MapPair:
-    """Two open maps of the same classes on the grid of the first; made by `open_map_pair`."""
+    """Two open maps of the same classes on the grid of the first; see `open_map_pair`."""
 
     def __init__(self, before: ClassMap, after: ClassMap, locations: tuple[str, str], note: str | None) -> None:
         """Describe the pair.
 
         Args:
             before: the first map.
-            after: the second, on its grid.
-            locations: where both are.
-            note: how the pixels of both were brought together, where that is no matter of course.
+            after: the second map, on the grid of the first.
+            locations: paths or addresses of both.
+            note: how the second map was aligned, for the report; None if the grids are the same.
         """
         self.before, self.after, self.locations, self.note = before, after, locations, note
         self.grid, self.classes = before.grid, before.classes
-        #: Whether both maps have a place on earth.
+        #: Whether both maps have a CRS.
         self.placed = bool(before.grid.crs) and bool(after.grid.crs)
         count = len(self.classes)
-        #: Of values, and the one that stands where a map has no class.
+        #: dtype and nodata value of the change raster.
         self.dtype, self.nodata = ("uint8", 255) if count**2 <= 255 else ("uint16", 65535)
-        self._channels = channels(self.classes)
+        self._channels = class_channels(self.classes)
 
     def windows(self) -> Iterator[Window]:
-        """Walk windows that cover the maps, row by row, of at most 512 x 512 px."""
+        """Yield windows of at most 512 x 512 px that cover the maps, row by row."""
         return self.before.windows()
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return the channels before and after in a window, (H, W) each: positions in the class table, or IGNORE.
+        """Return the channels before and after in a window, (H, W) uint8 each, IGNORE where a pixel has no class.
 
         Raises:
-            LandsegError: a map is damaged, or a pixel has a value that no class has.
+            LandsegError: a map is damaged, or a pixel has a value that is no class id.
         """
         return self._channels[self.before.read(window)], self._channels[self.after.read(window)]
 
     def values(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> Image:
-        """Return channels as one value: before × K + after, of the pair's dtype; its nodata where either is IGNORE."""
+        """Return the values of the change raster: before × K + after, or nodata where either channel is IGNORE."""
         values = before.astype(np.uint16) * np.uint16(len(self.classes)) + after
         values[(before == IGNORE) | (after == IGNORE)] = self.nodata
         return values.astype(self.dtype)
 
     def row_areas(self, window: Window) -> Floats | None:
-        """Return the ground area of a pixel, m², in every row of a window; None where a map has no place on earth."""
+        """Return the ground area of a pixel, m², in every row of a window, (H,); None if a map has no CRS."""
         return row_areas(self.grid, window) if self.placed else None
 
 
@@ -83,25 +83,24 @@ class MapPair:
 def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
     """Open two maps of the same classes, the second on the grid of the first.
 
-    Where grids differ, a pixel takes the class of the pixel of the second map in which its centre lies; nothing is read
-    before it is asked for.
+    If the grids differ, the second map is resampled by nearest neighbour, window by window as it is read.
 
     Raises:
-        LandsegError: a map cannot be read, their classes differ, they share no ground, or one has no CRS and the other
-            another size.
+        LandsegError: a map is unreadable, the classes differ, the maps do not overlap, or a CRS is missing and the
+            sizes differ.
     """
     with open_class_map(before) as first, open_class_map(after) as second:
-        second.require_classes(first.classes, first.name, _OF_ONE_MODEL)
+        second.require_classes(first.classes, first.name, _SAME_CLASSES)
         locations = first.name, second.name
         if not (first.grid.crs and second.grid.crs) or _one_grid(first.grid, second.grid):
             yield MapPair(first, second, locations, _unplaced(first, second))
             return
         _require_overlap(first, second)
-        with opened(after) as source, _warped(source, first, second) as aligned:
+        with open_raster(after) as source, _warped(source, first, second) as aligned:
             name = f"{second.name}, on the grid of {first.name}"
-            there = ClassMap(name, aligned, second.classes)
-            there.tags = second.tags  # GDAL's warper drops them
-            yield MapPair(first, there, locations, _alignment(first, second))
+            resampled = ClassMap(name, aligned, second.classes)
+            resampled.tags = second.tags  # WarpedVRT drops them
+            yield MapPair(first, resampled, locations, _alignment(first, second))
 
 
 def _one_grid(first: Grid, second: Grid) -> bool:
@@ -113,54 +112,54 @@ def _one_grid(first: Grid, second: Grid) -> bool:
 
 
 def _unplaced(first: ClassMap, second: ClassMap) -> str | None:
-    """Say what is taken for granted where a CRS is missing, and refuse maps that cannot be brought together."""
-    lacking = [of.name for of in (first, second) if not of.grid.crs]
-    if not lacking:
+    """Return the note on a missing CRS, None if both maps have one; raise if the grids cannot be matched."""
+    missing = [each.name for each in (first, second) if not each.grid.crs]
+    if not missing:
         return None
-    missing = " and ".join(lacking) + (" has no CRS" if len(lacking) == 1 else " have no CRS")
-    sizes = [(of.grid.width, of.grid.height) for of in (first, second)]
+    fault = " and ".join(missing) + (" has no CRS" if len(missing) == 1 else " have no CRS")
+    sizes = [(each.grid.width, each.grid.height) for each in (first, second)]
     if sizes[0] != sizes[1]:
-        told = " and ".join(f"{width} x {height} px" for width, height in sizes)
-        raise LandsegError(f"{missing}, and the sizes differ ({told}); give both a CRS, so that they can be aligned")
+        listed = " and ".join(f"{width} x {height} px" for width, height in sizes)
+        raise LandsegError(f"{fault}, and the sizes differ ({listed}); assign a CRS to both maps")
     second.grid.require(first.grid, first.name)
-    return f"{missing}: pixels of the same row and column are taken for the same ground, and there are no hectares."
+    return f"{fault}: pixels are matched by row and column, and areas are in pixels."
 
 
 def _require_overlap(first: ClassMap, second: ClassMap) -> None:
-    """Refuse maps where no place of a lattice over the first can be near the second."""
-    across = np.linspace(0, 1, _LATTICE)
-    columns, rows = (axis.ravel() for axis in np.meshgrid(across * first.grid.width, across * first.grid.height))
-    there = np.reshape(first.grid.transform, (3, 3)) @ np.stack([columns, rows, np.ones(len(rows))])
+    """Require that a lattice of points over the first map may overlap the second."""
+    steps = np.linspace(0, 1, _LATTICE)
+    columns, rows = (axis.ravel() for axis in np.meshgrid(steps * first.grid.width, steps * first.grid.height))
+    points = np.reshape(first.grid.transform, (3, 3)) @ np.stack([columns, rows, np.ones(len(rows))])
     try:
-        x, y = transform(first.grid.crs, second.grid.crs, there[0], there[1])
-    except Exception as error:  # where there is no way from one to the other, GDAL's own errors slip through
+        x, y = transform(first.grid.crs, second.grid.crs, points[0], points[1])
+    except Exception as error:  # rasterio passes on GDAL's own exceptions where no transformation exists
         raise LandsegError(
-            f"{second.name}: cannot be brought into the CRS of {first.name} ({error}); reproject one of them"
+            f"{second.name}: cannot be transformed to the CRS of {first.name} ({error}); reproject one of them"
         ) from None
     pixels = np.linalg.inv(np.reshape(second.grid.transform, (3, 3))) @ np.stack([x, y, np.ones(len(x))])
-    found = pixels[:2, np.isfinite(pixels).all(axis=0)]
+    finite = pixels[:2, np.isfinite(pixels).all(axis=0)]
     size = np.array([second.grid.width, second.grid.height])
-    if not found.size or (found.max(axis=1) <= 0).any() or (found.min(axis=1) >= size).any():
-        raise LandsegError(f"{second.name}: covers none of the ground of {first.name}; take two maps of one place")
+    if not finite.size or (finite.max(axis=1) <= 0).any() or (finite.min(axis=1) >= size).any():
+        raise LandsegError(f"{second.name}: does not overlap {first.name}; give two maps of the same area")
 
 
 @contextmanager
 def _warped(source: Any, first: ClassMap, second: ClassMap) -> Iterator[Any]:
-    """Show a raster on the grid of the first map, by nearest neighbour; what it does not cover has no data."""
-    grid, bare = first.grid, all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums)
-    if source.nodata is None and not bare and np.dtype(source.dtypes[0]).name not in ("uint8", "uint16"):
+    """Yield a raster on the grid of the first map, by nearest neighbour; pixels outside it have no data."""
+    grid, unmasked = first.grid, all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums)
+    if source.nodata is None and not unmasked and np.dtype(source.dtypes[0]).name not in ("uint8", "uint16"):
         raise LandsegError(
-            f"{second.name}: cannot be aligned, for GDAL misreads masks of {source.dtypes[0]}; save it as uint8"
+            f"{second.name}: cannot be aligned, because GDAL misreads masks of {source.dtypes[0]}; save it as uint8"
         )
-    missing: dict[str, Any] = {"src_nodata": NODATA, "nodata": NODATA} if bare else {}
-    if source.nodata is None and not bare:
-        missing = {"add_alpha": ColorInterp.alpha not in source.colorinterp}
-    place = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
+    mask: dict[str, Any] = {"src_nodata": NODATA, "nodata": NODATA} if unmasked else {}
+    if source.nodata is None and not unmasked:
+        mask = {"add_alpha": ColorInterp.alpha not in source.colorinterp}
+    target = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
     try:
-        aligned = WarpedVRT(source, **place, **missing, resampling=Resampling.nearest, tolerance=_TOLERANCE)
+        aligned = WarpedVRT(source, **target, **mask, resampling=Resampling.nearest, tolerance=_TOLERANCE)
     except (RasterioError, CPLE_BaseError) as error:
         raise LandsegError(
-            f"{second.name}: cannot be brought onto the grid of {first.name} ({error}); reproject one of them"
+            f"{second.name}: cannot be warped to the grid of {first.name} ({error}); reproject one of them"
         ) from None
     with aligned:
         yield aligned
@@ -168,64 +167,65 @@ def _warped(source: Any, first: ClassMap, second: ClassMap) -> Iterator[Any]:
 
 def _alignment(first: ClassMap, second: ClassMap) -> str:
     return (
-        f"{second.name} ({_described(second.grid)}) is aligned onto the grid of {first.name} "
-        f"({_described(first.grid)}) by nearest neighbour: its edges are off by up to half a pixel, and that counts as "
+        f"{second.name} ({_grid_name(second.grid)}) is resampled to the grid of {first.name} "
+        f"({_grid_name(first.grid)}) by nearest neighbour: boundaries shift by up to half a pixel, which counts as "
         "change."
     )
 
 
-def _described(grid: Grid) -> str:
-    code, size = grid.crs.to_epsg(), gsd(grid)
-    called = f"EPSG:{code}" if code else grid.crs.to_wkt().split('"')[1]  # its name
-    return f"{called}, pixels of {size:.3g} m" if size is not None and np.isfinite(size) else called
+def _grid_name(grid: Grid) -> str:
+    code, size = grid.crs.to_epsg(), ground_sampling_distance(grid)
+    crs = f"EPSG:{code}" if code else grid.crs.to_wkt().split('"')[1]  # the CRS name in WKT
+    return f"{crs}, pixels of {size:.3g} m" if size is not None and np.isfinite(size) else crs
 
 
 @dataclass(frozen=True)
 class ChangeMatrix:
-    """What two maps say of change. Rows: class before, columns: class after."""
+    """Change matrix of two maps. Rows: class before, columns: class after, in channel order."""
 
-    #: Locations of the maps.
+    #: Paths or addresses of the maps.
     before: str
     after: str
-    #: K classes; positions in it are rows and columns.
+    #: K classes.
     classes: tuple[LandClass, ...]
     #: (K, K) int64.
     pixels: Counts
-    #: (K, K) ground area, ha; None where it is not known.
+    #: (K, K) ground area, ha; None if unknown.
     hectares: Floats | None
-    #: Pixels that have a class on one map alone.
+    #: Pixels with a class on one of the maps only.
     only_before: int
     only_after: int
-    #: How the pixels of both maps were brought together, where that is no matter of course.
+    #: How the maps were aligned, for the report; None if the grids are the same.
     note: str | None
 
     @property
     def unit(self) -> str:
-        """What areas are in: ha, or px where no ground area is known."""
+        """Unit of areas: ha, or px if ground areas are unknown."""
         return "px" if self.hectares is None else "ha"
 
     @property
     def areas(self) -> Floats:
-        """(K, K) areas in that unit."""
+        """(K, K) areas in `unit`."""
         return self.pixels.astype(np.float64) if self.hectares is None else self.hectares
 
     @property
     def changed(self) -> float:
-        """Area that changed, in that unit."""
+        """Changed area in `unit`."""
         return float(self.areas[~np.eye(len(self.classes), dtype=np.bool_)].sum())
 
-    def written(self, area: float) -> str:
-        """Write an area without its unit, in so many digits that a thousandth of all shows."""
+    def format_area(self, area: float) -> str:
+        """Format an area without its unit, to a thousandth of the total."""
         decimals = area_decimals(self.areas.sum(), self.unit)
         least = 10.0**-decimals
         return f"<{least:.{decimals}f}" if 0 < area < least / 2 else f"{area:,.{decimals}f}"
 
 
 def measure_change(pair: MapPair) -> ChangeMatrix:
-    """Measure every change from class to class, window by window.
+    """Measure the change matrix, window by window.
 
     Raises:
-        LandsegError: a map is damaged, no pixel has a class on both maps, or one has where its CRS has no ground.
+        LandsegError: a map is damaged, no pixel has a class on both maps, or class pixels lie outside the valid area of
+            the CRS.
     """
     count = len(pair.classes)
     pixels, ground, alone, placed = np.zeros(count**2, np.int64), np.zeros(count**2), np.zeros(2, np.int64), True
@@ -243,10 +243,10 @@ def measure_change(pair: MapPair) -> ChangeMatrix:
             ground += np.bincount(values, areas, minlength=count**2)
     if not pixels.any():
         raise LandsegError(
-            f"{pair.locations[1]}: no pixel has a class both there and on {pair.locations[0]}; take maps that overlap"
+            f"{pair.locations[1]}: no pixel has a class here and on {pair.locations[0]}; give maps that overlap"
         )
     if np.isnan(ground).any():
-        raise LandsegError(f"{pair.locations[0]}: has classes where its CRS has no ground; cut the map to where it has")
+        raise LandsegError(f"{pair.locations[0]}: class pixels outside the valid area of its CRS; crop the map")
     hectares = ground.reshape(count, count) / HECTARE if placed else None
     only_before, only_after = alone.tolist()
     matrix = pixels.reshape(count, count)
@@ -254,29 +254,28 @@ def measure_change(pair: MapPair) -> ChangeMatrix:
 
 
 def write_change_raster(pair: MapPair, change: ChangeMatrix, path: Path) -> None:
-    """Write a raster of change as a Cloud Optimized GeoTIFF, with a QGIS style and GDAL's sidecar beside it.
+    """Write the change raster as a Cloud Optimized GeoTIFF, with a QGIS style and a GDAL sidecar.
 
-    A value is before × K + after, positions in the class table; so it is where nothing changed. The tags name the maps
-    (LANDSEG_BEFORE, LANDSEG_AFTER), say what made them where they say it themselves (LANDSEG_BEFORE_MODEL,
-    LANDSEG_BEFORE_REVISION, LANDSEG_AFTER_MODEL, LANDSEG_AFTER_REVISION), and hold the class table
-    (LANDSEG_CHANGE_CLASSES) and the values that occur (LANDSEG_CHANGE). There is no tag LANDSEG_CLASSES: values are no
-    ids of these classes.
+    Values are before × K + after, in channels, for unchanged pixels too. Tags are the maps (LANDSEG_BEFORE,
+    LANDSEG_AFTER), the models that made them, if known (LANDSEG_BEFORE_MODEL, LANDSEG_BEFORE_REVISION,
+    LANDSEG_AFTER_MODEL, LANDSEG_AFTER_REVISION), the class table (LANDSEG_CHANGE_CLASSES) and the values that occur
+    (LANDSEG_CHANGE). There is no tag LANDSEG_CLASSES, because values are not class ids.
 
     Args:
         pair: the open maps.
-        change: what was measure_change of them.
-        path: where the raster goes.
+        change: their measured change.
+        path: the GeoTIFF to write.
 
     Raises:
-        LandsegError: a map is damaged, the disk is full, or the folder cannot be written.
+        LandsegError: a map is damaged, the disk is full, or the folder is not writable.
     """
-    entries, called, count = change_legend(change), names(change.classes), len(change.classes)
-    values = [{"value": value, "from": called[value // count], "to": called[value % count]} for value, *_ in entries]
+    entries, labels, count = change_legend(change), class_names(change.classes), len(change.classes)
+    values = [{"value": value, "from": labels[value // count], "to": labels[value % count]} for value, *_ in entries]
     tags = {
         "LANDSEG_BEFORE": change.before,
         "LANDSEG_AFTER": change.after,
-        **_makers("BEFORE", pair.before),
-        **_makers("AFTER", pair.after),
+        **_model_tags("BEFORE", pair.before),
+        **_model_tags("AFTER", pair.after),
         "LANDSEG_CHANGE_CLASSES": json.dumps([each.model_dump(mode="json") for each in change.classes]),
         "LANDSEG_CHANGE": json.dumps(values),
     }
@@ -285,19 +284,19 @@ def write_change_raster(pair: MapPair, change: ChangeMatrix, path: Path) -> None
             target.write(row, np.concatenate([pair.values(*pair.read(window)) for window in windows], axis=1))
 
 
-def _makers(side: str, of: ClassMap) -> dict[str, str]:
-    """Return what a map says of the model that made it, as tags of one side of a change."""
-    said = {f"LANDSEG_{side}_{key}": of.tags.get(f"LANDSEG_{key}") for key in ("MODEL", "REVISION")}
-    return {tag: value for tag, value in said.items() if value}
+def _model_tags(date: str, class_map: ClassMap) -> dict[str, str]:
+    """Return the model tags of a map, renamed for one date of a change raster."""
+    tags = {f"LANDSEG_{date}_{key}": class_map.tags.get(f"LANDSEG_{key}") for key in ("MODEL", "REVISION")}
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def change_legend(change: ChangeMatrix) -> Legend:
-    """Return value, name and colour of every pair of classes that occurs."""
-    colours, called = transition_colours(change.classes), names(change.classes)
+    """Return value, name and colour of every transition that occurs."""
+    colours, labels = transition_colours(change.classes), class_names(change.classes)
     return [
         (
-            int(before * len(called) + after),
-            f"{called[before]}, unchanged" if before == after else f"{called[before]} → {called[after]}",
+            int(before * len(labels) + after),
+            f"{labels[before]}, unchanged" if before == after else f"{labels[before]} → {labels[after]}",
             colours[before, after],
         )
         for before, after in np.argwhere(change.pixels).tolist()
