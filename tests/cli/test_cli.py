@@ -1,19 +1,19 @@
-"""`landseg …`, as a person types it."""
+"""The commands check, schema and unpack, and the help pages."""
 
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.commands import landseg
 from helpers.root import ROOT
-from typer.testing import CliRunner, Result
+from typer.main import get_command
 
 from landseg.cli import app
-
-
-def landseg(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_the_command_is_installed() -> None:
@@ -24,9 +24,24 @@ def test_the_command_is_installed() -> None:
         assert command in done.stdout
 
 
+def commands(command: Any) -> Iterator[Any]:
+    """Yield a command and all commands below it."""
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from commands(each)
+
+
+@pytest.mark.parametrize("command", list(commands(get_command(app))), ids=lambda command: command.name)
+def test_every_command_and_option_has_a_help_sentence(command: Any) -> None:
+    summary = command.help.split("\n\n")[0]
+    assert re.fullmatch(r"[A-Z][^\n]*\.", summary)
+    for parameter in command.params:
+        assert re.fullmatch(r"[A-Z][^\n]*\.", parameter.help or ""), parameter.name
+
+
 def test_check(tmp_path: Path) -> None:
     preset = ROOT / "presets/folder.yaml"
-    assert landseg("check", preset).output == f"{preset}: in order\n"
+    assert landseg("check", preset).output == f"{preset}: OK\n"
     path = tmp_path / "params.yaml"
     path.write_text(preset.read_text().replace("masks_rgb", "mask_rgb"))
     failed = landseg("check", path)
@@ -44,7 +59,7 @@ def test_schema(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    """A folder with two archives of two tiles each."""
+    """A folder with two archives of two tiles."""
     (tmp_path / "tiles").mkdir()
     for scene in "ab":
         with zipfile.ZipFile(tmp_path / f"tiles/{scene}.zip", "w") as archive:
@@ -54,43 +69,43 @@ def tiles(tmp_path: Path) -> Path:
     return tmp_path / "tiles"
 
 
-def refused(tiles: Path, out: Path, sentence: str) -> None:
-    there = sorted(tiles.parent.rglob("*"))
+def check_failure(tiles: Path, out: Path, sentence: str) -> None:
+    before = sorted(tiles.parent.rglob("*"))
     done = landseg("unpack", tiles, out)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {sentence}")
-    assert sorted(tiles.parent.rglob("*")) == there
+    assert sorted(tiles.parent.rglob("*")) == before
 
 
 def test_unpack(tiles: Path, tmp_path: Path) -> None:
-    done = landseg("unpack", tiles, tmp_path / "new/loose")
+    done = landseg("unpack", tiles, tmp_path / "new/files")
     assert done.exit_code == 0
-    assert done.stdout == f"8 files in {tmp_path}/new/loose\n"
-    assert (tmp_path / "new/loose/masks/b_1.png").read_text() == "mask b1"
+    assert done.stdout == f"8 files in {tmp_path}/new/files\n"
+    assert (tmp_path / "new/files/masks/b_1.png").read_text() == "mask b1"
 
 
-def test_unpack_into_what_is_there(tiles: Path, tmp_path: Path) -> None:
-    (tmp_path / "loose").mkdir()
-    refused(tiles, tmp_path / "loose", f"{tmp_path}/loose: is already there; name a new folder")
+def test_unpack_into_an_existing_folder(tiles: Path, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    check_failure(tiles, tmp_path / "files", f"{tmp_path}/files: already exists; choose a new folder")
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing"])
-def test_nothing_to_unpack(tmp_path: Path, folder: str) -> None:
+def test_no_archives_to_unpack(tmp_path: Path, folder: str) -> None:
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / folder, tmp_path / "loose", f"{tmp_path}/{folder}: holds no tile archives")
+    check_failure(tmp_path / folder, tmp_path / "files", f"{tmp_path}/{folder}: no tile archives found")
 
 
-def test_evil_member(tiles: Path, tmp_path: Path) -> None:
+def test_member_outside_the_folder(tiles: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tiles / "c.zip", "w") as archive:
         archive.writestr("../../evil.png", "!")
-    refused(tiles, tmp_path / "loose", f"{tiles}/c.zip: member '../../evil.png' leads out of the folder")
+    check_failure(tiles, tmp_path / "files", f"{tiles}/c.zip: member '../../evil.png' leads out of the folder")
 
 
-def test_truncated(tiles: Path, tmp_path: Path) -> None:
+def test_truncated_archive(tiles: Path, tmp_path: Path) -> None:
     (tiles / "b.zip").write_bytes((tiles / "b.zip").read_bytes()[:200])
-    refused(tiles, tmp_path / "loose", f"{tiles}/b.zip: damaged, or no ZIP")
+    check_failure(tiles, tmp_path / "files", f"{tiles}/b.zip: damaged or not a ZIP")
 
 
-def test_unpack_to_where_nothing_can_be(tiles: Path, tmp_path: Path) -> None:
+def test_unpack_below_a_file(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused(tiles, tmp_path / "file/loose", f"{tmp_path}/file: a file stands where a folder should be")
+    check_failure(tiles, tmp_path / "file/files", f"{tmp_path}/file: a file stands where a folder should be")

@@ -92,7 +92,7 @@ class TestChange:
     def test_output_files(self) -> None:
         done = landseg("change", "2018.tif", "2024.tif", "--out", "change")
         assert done.exit_code == 0, done.output
-        assert "Changed: " in done.stdout
+        assert "Mapped change: " in done.stdout
         written = sorted(path.name for path in Path("change").iterdir())
         assert written == [
             "change.csv",
