@@ -168,9 +168,7 @@ def test_invalid_patterns(tmp_path: Path, changes: dict[str, Any], fault: str) -
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        LandsegError, match=rf"download\.folder = '{tmp_path}/l': not a folder; set it to the folder of"
-    ):
+    with pytest.raises(LandsegError, match=rf"download\.folder = '{tmp_path}/l': not a folder; set it to"):
         find_files(tmp_path / "l", "*.tif", "dataset.images")
 
 

@@ -49,7 +49,9 @@ def run_download(folder: Path, monkeypatch: pytest.MonkeyPatch, download: dict[s
     runpy.run_path(str(ROOT / "pipeline/download.py"), run_name="__main__")
 
 
-def error_of(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, download: dict[str, Any]) -> str:
+def error_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], download: dict[str, Any]
+) -> str:
     """Run the download stage, which fails; return the line that starts with `error:`."""
     with pytest.raises(SystemExit):
         run_download(folder, monkeypatch, download)
@@ -90,7 +92,12 @@ def test_temporary_faults_are_retried(coop: S3Server, tmp_path: Path, monkeypatc
     ],
 )
 def test_lasting_faults_end_in_one_line(
-    coop: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, fault: Fault, message: str
+    coop: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: Fault,
+    message: str,
 ) -> None:
     coop.faults("radiantearth", LABEL, itertools.repeat(fault))
     assert message in error_of(tmp_path, monkeypatch, capsys, {"url": coop.endpoint})
@@ -99,7 +106,7 @@ def test_lasting_faults_end_in_one_line(
 
 
 def test_a_refused_key_ends_in_one_line(
-    chips: list[Chip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    chips: list[Chip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with MLHubServer("ref_landcovernet_af_v1", hub_landcovernet(chips[0]), key="the-right-key") as hub:
         for name, value in (hub.environment() | {"MLHUB_API_KEY": "mistyped"}).items():
