@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from helpers.maps import CLASSES, Ids, make_map
 
-from landseg.core.classes import ClassTable, LandClass
+from landseg.core.classes import ClassTable, LandClass, class_channels
 from landseg.maps.change.pair import ChangeMatrix, measure_change, open_map_pair
 from landseg.maps.class_map import NODATA
 
@@ -41,3 +41,11 @@ def speckled(height: int, width: int, seed: int) -> Ids:
 
 def many(count: int) -> ClassTable:
     return tuple(LandClass(id=k + 2, name=f"class {k}", color=(k, 9 * k % 251, 250 - k)) for k in range(count))
+
+
+def count_transitions(before: Ids, after: Ids, classes: ClassTable = CLASSES) -> npt.NDArray[np.int64]:
+    """The change matrix in pixels, computed without windows."""
+    lookup, count = class_channels(classes), len(classes)
+    known = (before != NODATA) & (after != NODATA)
+    pairs = lookup[before[known]].astype(np.int64) * count + lookup[after[known]]
+    return np.bincount(pairs, minlength=count**2).reshape(count, count)

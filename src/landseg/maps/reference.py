@@ -42,7 +42,7 @@ class ReferencePoints:
     #: CRS of the coordinates, as rasterio accepts it; None: the CRS of the map.
     crs: Any
     #: (N,) class of each point, as a channel of the class table.
-    class_channels: npt.NDArray[np.intp]
+    channels: npt.NDArray[np.intp]
 
 
 def read_points(path: Path, classes: ClassTable, column: str = "class") -> ReferencePoints:

@@ -36,9 +36,9 @@ def test_nothing_changed(tmp_path: Path) -> None:
     with open_map_pair(before, before) as pair:
         found = find_patches(pair)
     assert change.changed == 0
-    assert len(found.frame) == found.dropped == 0
+    assert len(found.frame) == found.omitted == 0
     said = change_report(change, found)
-    assert "Changed: 0.0000 ha, 0.0 % of 0.1101 ha." in said
+    assert "Mapped change: 0.0000 of 0.1101 ha, 0.0 %." in said
     assert "→" in said.splitlines()[0]
     assert "→" not in "".join(said.splitlines()[1:])
 
@@ -46,22 +46,22 @@ def test_nothing_changed(tmp_path: Path) -> None:
 def test_report_shows_the_matrix_and_the_largest_changes(tmp_path: Path) -> None:
     lines = change_report(change_of(*pair_of_maps(tmp_path))).splitlines()
     assert lines[0] == (
-        f"{tmp_path / 'a.tif'} → {tmp_path / 'b.tif'}: 10 pixels with a class on both, 1 on the first alone, "
-        "1 on the second alone"
+        f"{tmp_path / 'a.tif'} → {tmp_path / 'b.tif'}: 10 pixels with a class on both maps, 1 on the first only, "
+        "1 on the second only"
     )
-    at = lines.index("ha from a class (rows) to a class (columns):")
+    at = lines.index("Change matrix in ha (rows: class before, columns: class after):")
     cells = [line.split() for line in lines[at + 1 : at + 6]]
-    assert cells[0] == ["other", "building", "water", "&", "ice", "before"]
+    assert cells[0] == ["other", "building", "water", "&", "ice", "total"]
     assert cells[1] == ["other", "0.0200", "0.0300", "·", "0.0500"]
-    assert cells[4] == ["after", "0.0400", "0.0400", "0.0200", "0.1001"]
-    assert "Changed: 0.0500 ha, 50.0 % of 0.1001 ha." in lines
+    assert cells[4] == ["total", "0.0400", "0.0400", "0.0200", "0.1001"]
+    assert "Mapped change: 0.0500 of 0.1001 ha, 50.0 %." in lines
     at = next(row for row, line in enumerate(lines) if line.startswith("change "))
     assert [line.split("  ")[0] for line in lines[at + 1 : at + 4]] == [
         "other → building",
         "building → other",
         "water & ice → other",
     ]
-    assert "holds the errors of both" in lines[-1]
+    assert "contains the errors of both" in lines[-1]
     assert "--matrix" in lines[-1]
 
 
@@ -72,6 +72,6 @@ def test_report_of_many_classes_shows_those_that_occur(tmp_path: Path) -> None:
     after[0, :9] = np.arange(3, 12)
     lines = change_report(change_of(*pair_of_maps(tmp_path, before, after, classes=many(25)))).splitlines()
     header = next(line for line in lines if line.split()[:2] == ["2", "3"]).split()
-    assert header == [str(number) for number in range(2, 12)] + ["before"]  # ids, for names would be too wide
+    assert header == [str(number) for number in range(2, 12)] + ["total"]  # ids, for names would be too wide
     assert [line.split("  ")[0] for line in lines if line.startswith("4 ")] == ["4 class 2"]
     assert any(line.startswith("change ") for line in lines)

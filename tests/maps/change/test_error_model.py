@@ -90,10 +90,10 @@ def test_a_class_on_the_map_that_the_model_never_predicted_is_refused() -> None:
 def test_what_errors_alone_would_show() -> None:
     mapped = ERRORS.T @ STAYS @ ERRORS
     found = cluster_transitions(mapped, confusion(ERRORS)[None])
-    assert found.by_errors == pytest.approx(changed_area(mapped))
+    assert found.spurious == pytest.approx(changed_area(mapped))
     assert found.changed == pytest.approx(0, abs=1e-6)
     again = cluster_transitions(ERRORS.T @ TRUE @ ERRORS, confusion(ERRORS)[None])
-    assert again.by_errors < changed_area(ERRORS.T @ TRUE @ ERRORS)
+    assert again.spurious < changed_area(ERRORS.T @ TRUE @ ERRORS)
 
 
 def test_intervals_are_of_what_the_errors_of_each_place_would_do() -> None:
@@ -163,7 +163,7 @@ def test_classes_that_can_hardly_be_told_apart_are_named() -> None:
     assert least_separable(like) == (0, 2)
     assert least_separable(like[[0, 1, 0]]) == (0, 2)  # not at all
     found = cluster_transitions(like.T @ TRUE @ like, np.stack([confusion(like)] * 3))
-    assert found.alike == (0, 2)
+    assert found.inseparable == (0, 2)
     # Half a per cent more or less on the maps, and what is found is another landscape.
     moved = like.T @ TRUE @ like + np.array([[-0.5, 0, 0.5], [0, 0, 0], [0, 0, 0]])
     assert abs(estimate_transitions(moved, confusion(like), confusion(like)) - found.areas).max() > 5

@@ -81,7 +81,7 @@ def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
         assert (colour in drawn) == (area > 0)
         if area:
             assert drawn[colour] == pytest.approx((area, area))
-    assert "What changed" not in " ".join(texts(figure))
+    assert "Changes only" not in " ".join(texts(figure))
 
 
 def test_ribbons_fill_the_bars_that_they_leave_and_reach() -> None:
@@ -113,9 +113,9 @@ def test_little_change_is_drawn_once_more_by_itself_and_says_how_much_larger() -
     found = bars(figure)
     assert len(found) == 12
     whole, alone = found[0][1] / 600, found[6][1] / 100  # lost by building
-    said = next(text for text in texts(figure) if text.startswith("What changed"))
-    assert said == f"What changed, by itself: 140.0 ha, 14.0 % of all, {alone / whole:.1f} times as high as above"
-    assert {"lost by", "gained by", "100.0 ha, 71.4 %"} <= set(texts(figure))
+    said = next(text for text in texts(figure) if text.startswith("Changes only"))
+    assert said == f"Changes only: 140.0 ha, 14.0 % of the total, {alone / whole:.1f} times the scale above"
+    assert {"losses", "gains", "100.0 ha, 71.4 %"} <= set(texts(figure))
     pale_ones = {as_hex(unchanged_colour(each.color)) for each in CLASSES}
     assert sum(colour in pale_ones for colour, _, _ in ribbons(figure)) == 3  # in the first panel alone
 
@@ -123,7 +123,7 @@ def test_little_change_is_drawn_once_more_by_itself_and_says_how_much_larger() -
 def test_no_change_is_said() -> None:
     figure = flow_figure(change_of(np.diag([500, 300, 100])))
     assert len(bars(figure)) == 6
-    assert texts(figure)[-1] == "Nothing changed. Heights are areas."
+    assert texts(figure)[-1] == "Heights are proportional to area. No change."
 
 
 def test_what_is_thinner_than_a_hairline_is_said() -> None:
@@ -132,7 +132,7 @@ def test_what_is_thinner_than_a_hairline_is_said() -> None:
     rare = np.diag([600_000, 300_000, 100_000])
     rare[0, 1] = 10
     figure = flow_figure(change_of(rare))
-    assert "What would be thinner than a hairline is drawn as one." in " ".join(texts(figure))
+    assert "Ribbons thinner than a hairline are drawn as a hairline." in " ".join(texts(figure))
     thin = ribbons(figure)[3]
     assert thin[1] == pytest.approx(bars(figure)[0][1] * 10 / 600_010)  # no higher than it is
 
@@ -145,8 +145,8 @@ def test_small_classes_of_many_share_a_bar_and_are_named() -> None:
     left = [bar for bar in bars(figure) if bar[0] == bars(figure)[0][0]]
     assert len(left[:12]) == 12
     said = " ".join(texts(figure))
-    assert "14 others: " in said
-    small = said.partition("14 others: ")[2].partition(".")[0].replace("\n", " ").split(", ")
+    assert "14 other classes: " in said
+    small = said.partition("14 other classes: ")[2].partition(".")[0].replace("\n", " ").split(", ")
     assert small == [f"class {k}" for k in reversed(range(14))]
     # What stayed among the others is pale, and what changed among them is not.
     scale = left[0][1] / areas[24].sum()
@@ -216,6 +216,6 @@ def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_pa
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LandsegError, match=r"flow\.pdf: a figure goes into \.png or \.svg"):
+    with pytest.raises(LandsegError, match=r"flow\.pdf: unknown figure format; use the suffix"):
         write_flow_figure(change_of(AREAS), tmp_path / "flow.pdf")
     assert not list(tmp_path.iterdir())

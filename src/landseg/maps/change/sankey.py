@@ -1,6 +1,6 @@
-"""The figure of a change: how much of each class went where, as ribbons between two bars.
+"""Sankey diagram of a change matrix: class areas before and after as bars, transitions as ribbons.
 
-Made for a white page about 900 px wide. Drawn without pyplot, so that nothing global is touched.
+Sized for a white page about 900 px wide. Drawn without pyplot, to leave global state alone.
 """
 
 import textwrap
@@ -26,21 +26,21 @@ from landseg.maps.formatting import percent
 from landseg.maps.style import changed_colour, unchanged_colour
 from landseg.plotting import DPI, INK, LINE, PALE, page_axes, text_width
 
-# The figure's measures, in inches: 1350 px wide.
+# Dimensions in inches; the figure is 1350 px wide.
 _WIDTH, _LABELS, _BAR, _GAP = 9.0, 1.95, 0.16, 0.07
 _HEAD, _LINE, _NOTE = 0.34, 0.31, 0.17
-_LEAST = 2.6  # height of bars, at least
-_HAIR = 0.3  # points: the line around a ribbon, which shows where the ribbon itself would not
-# At most so many bars on a side; the smallest classes share one.
+_MIN_HEIGHT = 2.6  # of the bars of a side
+_HAIRLINE = 0.3  # points; outline of a ribbon, visible where the ribbon itself would not be
+# Largest number of bars per side; the smallest classes share one.
 _BARS = 12
-# Below this share of all, what changed is drawn once more, by itself.
+# Share of the total area below which changes get a panel of their own.
 _SMALL = 0.25
 _OTHERS: Colour = (150, 150, 150)
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A class, or all of those too small for a bar of their own."""
+    """A class, or the small classes that share a bar."""
 
     name: str
     colour: Colour
@@ -49,7 +49,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Ribbon:
-    """An area that went from a group to a group, by their positions."""
+    """A transition area between two groups, given by index."""
 
     start: int
     end: int
@@ -63,13 +63,13 @@ class _Panel:
 
     groups: list[_Group]
     ribbons: list[_Ribbon]
-    #: What stands above the bars on the left and on the right.
+    #: Headings of the left and right bars.
     heads: tuple[str, str]
     title: str = ""
 
     @property
     def sides(self) -> Floats:
-        """(2, G) areas of the bars on the left and on the right."""
+        """(2, G) areas of the left and right bars."""
         sides = np.zeros((2, len(self.groups)))
         for ribbon in self.ribbons:
             sides[0, ribbon.start] += ribbon.area
@@ -78,25 +78,25 @@ class _Panel:
 
     @property
     def height(self) -> float:
-        """Height of its bars, gaps and all, in inches: room for the labels of either side."""
-        return max(_LEAST, _LINE * int((self.sides > 0).sum(axis=1).max()))
+        """Height of the bars with gaps, in inches; enough for the labels of either side."""
+        return max(_MIN_HEIGHT, _LINE * int((self.sides > 0).sum(axis=1).max()))
 
     @property
     def scale(self) -> float:
-        """Inches that a unit of area is high."""
+        """Inches per unit of area."""
         bars = int((self.sides > 0).sum(axis=1).max())
         return (self.height - _GAP * (bars - 1)) / float(self.sides[0].sum())
 
 
 def flow_figure(change: ChangeMatrix) -> Figure:
-    """Draw how much of each class went where.
+    """Draw the Sankey diagram of a change matrix.
 
-    Bars are classes, before on the left and after on the right, their heights areas; pale ribbons stayed what they
-    were, strong ones changed, in the colour of what they became. Of more than twelve classes the smallest share a bar.
-    Where little changed, that is drawn once more by itself, larger. Notes at the foot say all this.
+    Bars are classes, before on the left and after on the right, with heights proportional to area. Light ribbons are
+    unchanged areas, dark ribbons changes, in the colour of the new class. With more than twelve classes, the smallest
+    share a bar. If little changed, a second panel shows the changes only, at a larger scale. Notes explain the figure.
 
     Args:
-        change: what was measure_change; a pixel at least.
+        change: the measured change, of at least one pixel.
     """
     panels = list(_panels(change))
     notes = list(_notes(change, panels))
@@ -116,32 +116,32 @@ def flow_figure(change: ChangeMatrix) -> Figure:
 
 
 def write_flow_figure(change: ChangeMatrix, path: Path) -> None:
-    """Write the figure as PNG, 150 dpi, or as SVG, its text as text, by the suffix; the same change is the same bytes.
+    """Write the Sankey diagram as PNG (150 dpi) or as SVG with selectable text; the output is deterministic.
 
     Raises:
-        LandsegError: the suffix is another, the disk is full, or the folder cannot be written.
+        LandsegError: the suffix is unknown, the disk is full, or the folder is not writable.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
-        raise LandsegError(f"{path}: a figure goes into .png or .svg; give it one of these suffixes")
+        raise LandsegError(f"{path}: unknown figure format; use the suffix .png or .svg")
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), atomic(path) as temporary:
         flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
 
 
 def _panels(change: ChangeMatrix) -> Iterator[_Panel]:
-    """Yield all areas, and, where what changed would be hard to see among them, that by itself."""
+    """Yield the panel of all areas and, if little changed, a panel of the changes."""
     whole = _panel(change, change.areas, (change.before, change.after))
     yield whole
-    part = change.changed / change.areas.sum()
-    if 0 < part < _SMALL:
-        moved = np.where(np.eye(len(change.classes), dtype=np.bool_), 0, change.areas)
-        alone = _panel(change, moved, ("lost by", "gained by"))
+    share = change.changed / change.areas.sum()
+    if 0 < share < _SMALL:
+        changes = np.where(np.eye(len(change.classes), dtype=np.bool_), 0, change.areas)
+        detail = _panel(change, changes, ("losses", "gains"))
         title = (
-            f"What changed, by itself: {change.written(change.changed)} {change.unit}, {percent(part)} of all, "
-            f"{_times(alone.scale / whole.scale)} as high as above"
+            f"Changes only: {change.format_area(change.changed)} {change.unit}, {percent(share)} of the total, "
+            f"{_times(detail.scale / whole.scale)} the scale above"
         )
-        yield _Panel(alone.groups, alone.ribbons, alone.heads, title)
+        yield _Panel(detail.groups, detail.ribbons, detail.heads, title)
 
 
 def _panel(change: ChangeMatrix, areas: Floats, heads: tuple[str, str]) -> _Panel:
@@ -150,122 +150,126 @@ def _panel(change: ChangeMatrix, areas: Floats, heads: tuple[str, str]) -> _Pane
     for start, one in enumerate(groups):
         for end, other in enumerate(groups):
             between = areas[np.ix_(one.members, other.members)]
-            stayed = float(np.trace(between)) if start == end else 0.0
-            parts = (stayed, False), (float(between.sum()) - stayed if start != end else _off(between), True)
-            ribbons += [_Ribbon(start, end, area, changed) for area, changed in parts if area > 0]
+            unchanged = float(np.trace(between)) if start == end else 0.0
+            changed = float(between.sum()) if start != end else _off_diagonal(between)
+            areas_by_kind = (unchanged, False), (changed, True)
+            ribbons += [_Ribbon(start, end, area, is_change) for area, is_change in areas_by_kind if area > 0]
     return _Panel(groups, ribbons, heads)
 
 
-def _off(areas: Floats) -> float:
-    """Return the sum of all that is off the diagonal, which a difference of sums would blur."""
+def _off_diagonal(areas: Floats) -> float:
+    """Return the sum off the diagonal, without the rounding error of a difference of sums."""
     return float(areas[~np.eye(len(areas), dtype=np.bool_)].sum())
 
 
 def _groups(change: ChangeMatrix, areas: Floats) -> list[_Group]:
-    """Return the classes that occur, the largest first, and last those that share a bar."""
+    """Return the classes that occur in descending order of area, then the classes that share a bar."""
     size = np.maximum(areas.sum(axis=0), areas.sum(axis=1))
     order = [int(k) for k in np.argsort(-size, kind="stable") if size[k] > 0]
     kept, small = (order, []) if len(order) <= _BARS else (order[: _BARS - 1], order[_BARS - 1 :])
     groups = [_Group(change.classes[k].name, change.classes[k].color, [k]) for k in kept]
-    return [*groups, _Group(f"{len(small)} others", _OTHERS, small)] if small else groups
+    return [*groups, _Group(f"{len(small)} other classes", _OTHERS, small)] if small else groups
 
 
 def _draw(page: Axes, panel: _Panel, change: ChangeMatrix, top: float) -> None:
     left, right = _LABELS, _WIDTH - _LABELS
-    tops = [_stacked(areas, panel.scale, top) for areas in panel.sides]
+    tops = [_bar_tops(areas, panel.scale, top) for areas in panel.sides]
     for side, head in enumerate(panel.heads):
-        _put_bars(page, panel, change, side, tops[side])
-        place, align, told = (left, right)[side], ("left", "right")[side], _fitting(head, _WIDTH / 2 - _LABELS - 0.1)
-        page.text(place, top - 0.1, told, fontsize=9, ha=align, color=PALE, parse_math=False)
-    used = [tops[0].copy(), tops[1].copy()]
+        _draw_bars(page, panel, change, side, tops[side])
+        x, align = (left, right)[side], ("left", "right")[side]
+        text = _shortened(head, _WIDTH / 2 - _LABELS - 0.1)
+        page.text(x, top - 0.1, text, fontsize=9, ha=align, color=PALE, parse_math=False)
+    offsets = [tops[0].copy(), tops[1].copy()]
     placed = []
     for ribbon in panel.ribbons:
-        tall = ribbon.area * panel.scale
-        placed.append((ribbon, used[0][ribbon.start], used[1][ribbon.end], tall))
-        used[0][ribbon.start] += tall
-        used[1][ribbon.end] += tall
-    for ribbon, y, there, tall in sorted(placed, key=lambda each: (each[0].changed, -each[0].area)):
+        height = ribbon.area * panel.scale
+        placed.append((ribbon, offsets[0][ribbon.start], offsets[1][ribbon.end], height))
+        offsets[0][ribbon.start] += height
+        offsets[1][ribbon.end] += height
+    for ribbon, y0, y1, height in sorted(placed, key=lambda each: (each[0].changed, -each[0].area)):
         start, end = panel.groups[ribbon.start].colour, panel.groups[ribbon.end].colour
         colour = changed_colour(start, end) if ribbon.changed else unchanged_colour(start)
-        _put_ribbon(page, (left + _BAR, y), (right - _BAR, there), tall, colour)
+        _draw_ribbon(page, (left + _BAR, y0), (right - _BAR, y1), height, colour)
 
 
-def _stacked(areas: Floats, scale: float, top: float) -> Floats:
-    """Return where bars begin, (G,); those without area take no room."""
+def _bar_tops(areas: Floats, scale: float, top: float) -> Floats:
+    """Return the top of each bar, (G,); bars without area take no space."""
     steps = np.where(areas > 0, areas * scale + _GAP, 0)
-    begins: Floats = top + np.cumsum(steps) - steps
-    return begins
+    tops: Floats = top + np.cumsum(steps) - steps
+    return tops
 
 
-def _put_bars(page: Axes, panel: _Panel, change: ChangeMatrix, side: int, tops: Floats) -> None:
-    """Put the bars of one side, 0 left and 1 right, and beside each its name and its area."""
+def _draw_bars(page: Axes, panel: _Panel, change: ChangeMatrix, side: int, tops: Floats) -> None:
+    """Draw the labelled bars of one side, 0 left and 1 right."""
     areas = panel.sides[side]
-    drawn = np.flatnonzero(areas > 0)
+    visible = np.flatnonzero(areas > 0)
     x = (_LABELS, _WIDTH - _LABELS - _BAR)[side]
-    middles = tops[drawn] + areas[drawn] * panel.scale / 2
-    begin = float(tops[drawn[0]])
-    labels = _spread(middles, _LINE, begin + _LINE / 2, begin + panel.height - _LINE / 4)
+    middles = tops[visible] + areas[visible] * panel.scale / 2
+    first = float(tops[visible[0]])
+    labels = _spread(middles, _LINE, first + _LINE / 2, first + panel.height - _LINE / 4)
     edge, text, align = ((x, x - 0.2, "right"), (x + _BAR, x + _BAR + 0.2, "left"))[side]
-    for group, middle, label in zip(drawn, middles, labels, strict=True):
-        of, tall = panel.groups[group], areas[group] * panel.scale
+    for index, middle, label in zip(visible, middles, labels, strict=True):
+        group, height = panel.groups[index], areas[index] * panel.scale
         page.add_patch(
-            Rectangle((x, tops[group]), _BAR, tall, facecolor=as_hex(of.colour), edgecolor=INK, linewidth=_HAIR)
+            Rectangle(
+                (x, tops[index]), _BAR, height, facecolor=as_hex(group.colour), edgecolor=INK, linewidth=_HAIRLINE
+            )
         )
-        toward = (-1, 1)[side]
-        page.plot([edge + toward * 0.02, text - toward * 0.04], [middle, label], color=LINE, linewidth=0.6)
-        name = _fitting(of.name, _LABELS - 0.3)
-        told = f"{change.written(areas[group])} {change.unit}, {percent(areas[group] / areas.sum())}"
+        outward = (-1, 1)[side]
+        page.plot([edge + outward * 0.02, text - outward * 0.04], [middle, label], color=LINE, linewidth=0.6)
+        name = _shortened(group.name, _LABELS - 0.3)
+        figures = f"{change.format_area(areas[index])} {change.unit}, {percent(areas[index] / areas.sum())}"
         page.text(text, label - 0.015, name, fontsize=9, ha=align, va="bottom", color=INK, parse_math=False)
-        page.text(text, label + 0.015, told, fontsize=8, ha=align, va="top", color=PALE, parse_math=False)
+        page.text(text, label + 0.015, figures, fontsize=8, ha=align, va="top", color=PALE, parse_math=False)
 
 
-def _put_ribbon(page: Axes, start: tuple[float, float], end: tuple[float, float], tall: float, colour: Colour) -> None:
+def _draw_ribbon(
+    page: Axes, start: tuple[float, float], end: tuple[float, float], height: float, colour: Colour
+) -> None:
     (x0, y0), (x1, y1) = start, end
     middle = (x0 + x1) / 2
     corners = [(x0, y0), (middle, y0), (middle, y1), (x1, y1)]
-    back = [(x, y + tall) for x, y in reversed(corners)]
+    back = [(x, y + height) for x, y in reversed(corners)]
     codes = [Outline.MOVETO, *[Outline.CURVE4] * 3, Outline.LINETO, *[Outline.CURVE4] * 3, Outline.CLOSEPOLY]
     ink = as_hex(colour)
-    page.add_patch(
-        PathPatch(Outline([*corners, *back, start], codes), facecolor=ink, edgecolor=ink, linewidth=_HAIR, alpha=0.88)
-    )
+    outline = Outline([*corners, *back, start], codes)
+    page.add_patch(PathPatch(outline, facecolor=ink, edgecolor=ink, linewidth=_HAIRLINE, alpha=0.88))
 
 
-def _spread(wanted: Floats, apart: float, first: float, last: float) -> Floats:
-    """Move places on a line, in order, so far that they are apart, and no further than from first to last."""
-    places = np.maximum(wanted, first)
-    for before, after in pairwise(range(len(places))):
-        places[after] = max(places[after], places[before] + apart)
-    places[-1] = min(places[-1], last)
-    for before, after in reversed(list(pairwise(range(len(places))))):
-        places[before] = min(places[before], places[after] - apart)
-    return places
+def _spread(wanted: Floats, spacing: float, first: float, last: float) -> Floats:
+    """Shift sorted label positions to a minimum spacing, between first and last."""
+    positions = np.maximum(wanted, first)
+    for before, after in pairwise(range(len(positions))):
+        positions[after] = max(positions[after], positions[before] + spacing)
+    positions[-1] = min(positions[-1], last)
+    for before, after in reversed(list(pairwise(range(len(positions))))):
+        positions[before] = min(positions[before], positions[after] - spacing)
+    return positions
 
 
 def _notes(change: ChangeMatrix, panels: Sequence[_Panel]) -> Iterator[str]:
-    """Yield what the figure means, line by line."""
-    told = "Heights are areas." if change.changed else "Nothing changed. Heights are areas."
-    if change.changed:
-        told += " Pale: unchanged. Strong: changed, in a tone of the colour of what it became."
-    if any(ribbon.area * panel.scale * 72 < _HAIR for panel in panels for ribbon in panel.ribbons):
-        told += " What would be thinner than a hairline is drawn as one."
+    """Yield the lines of the notes."""
+    text = "Heights are proportional to area."
+    text += " Light: unchanged. Dark: changed, in the colour of the new class." if change.changed else " No change."
+    if any(ribbon.area * panel.scale * 72 < _HAIRLINE for panel in panels for ribbon in panel.ribbons):
+        text += " Ribbons thinner than a hairline are drawn as a hairline."
     for panel in panels:
         small = panel.groups[-1].members if len(panel.groups[-1].members) > 1 else []
         if small:
-            called = ", ".join(change.classes[k].name for k in small)
-            told += f" {panel.groups[-1].name}{' in what changed' if panel.title else ''}: {called}."
-    yield from textwrap.wrap(told, 130)
+            listed = ", ".join(change.classes[k].name for k in small)
+            text += f" {panel.groups[-1].name}{' among the changes' if panel.title else ''}: {listed}."
+    yield from textwrap.wrap(text, 130)
 
 
 def _times(value: float) -> str:
     return f"{value:,.0f} times" if value >= 10 else f"{value:.1f} times"
 
 
-@lru_cache(maxsize=256)  # to measure a text takes milliseconds
-def _fitting(text: str, room: float) -> str:
-    """Return a text, its middle left out where it is longer than there is room, in inches."""
+@lru_cache(maxsize=256)  # measuring a text takes milliseconds
+def _shortened(text: str, width: float) -> str:
+    """Shorten a text in the middle to a width in inches."""
     short, kept = text, len(text)
-    while (wide := text_width(short, 9)) > room and kept > 2:
-        kept = min(kept - 1, int(kept * room / wide))
+    while (actual := text_width(short, 9)) > width and kept > 2:
+        kept = min(kept - 1, int(kept * width / actual))
         short = f"{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}"
     return short
