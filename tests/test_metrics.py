@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,19 @@ def matrix(rows: list[list[int]]) -> Counts:
     return np.array(rows, np.int64)
 
 
-def summary(total: Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> dict[str, Any]:
+def summary(total: Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> metrics.Scores:
     return metrics.summary(total, total[None], names, background, resamples=100, seed=0)
 
 
-NO_INTERVAL = {"iou_low": None, "iou_high": None}  # one unit has none
+def macro_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of the macro mIoU."""
+    return metrics.interval(np.nanmean(metrics.resampled_iou(matrices, resamples, seed), axis=-1), level)
 
 
-def test_scores_of_a_matrix_worked_out_by_hand() -> None:
+NO_INTERVAL = {"iou_low": None, "iou_high": None}  # a single unit has no interval
+
+
+def test_scores_of_a_small_matrix() -> None:
     small = matrix(SMALL)
     np.testing.assert_allclose(metrics.iou(small), [6 / 9, 8 / 14, 0])
     np.testing.assert_allclose(metrics.precision(small), [6 / 7, 8 / 12, 0])
@@ -41,8 +47,8 @@ def test_scores_of_a_matrix_worked_out_by_hand() -> None:
     assert metrics.micro_iou(small) == 14 / 26
 
 
-def test_summary_of_a_matrix_worked_out_by_hand() -> None:
-    assert summary(matrix(SMALL), background="wood") == {
+def test_summary_of_a_small_matrix() -> None:
+    assert asdict(summary(matrix(SMALL), background="wood")) == {
         "macro_miou": round((6 / 9 + 8 / 14 + 0) / 3, 6),
         "macro_miou_low": None,
         "macro_miou_high": None,
@@ -76,9 +82,9 @@ def test_summary_of_a_matrix_worked_out_by_hand() -> None:
     }
 
 
-def test_class_without_target_is_null_though_its_false_positives_count() -> None:
+def test_class_without_target_pixels_is_null_but_its_false_positives_count() -> None:
     scores = summary(matrix([[6, 2, 0], [0, 8, 4], [0, 0, 0]]))
-    assert scores.per_class["road"] == {
+    assert asdict(scores.per_class["road"]) == {
         "iou": None,
         **NO_INTERVAL,
         "precision": None,
@@ -86,54 +92,59 @@ def test_class_without_target_is_null_though_its_false_positives_count() -> None
         "f1": None,
         "pixels": 0,
     }
-    assert scores.per_class["wood"]["iou"] == round(8 / 14, 6)
-    assert scores["classes_scored"] == 2
-    assert scores["macro_miou"] == round((6 / 8 + 8 / 14) / 2, 6)
-    assert scores["macro_recall"] == round((6 / 8 + 8 / 12) / 2, 6)
-    assert scores["pixel_accuracy"] == 0.7
+    assert scores.per_class["wood"].iou == round(8 / 14, 6)
+    assert scores.classes_scored == 2
+    assert scores.macro_miou == round((6 / 8 + 8 / 14) / 2, 6)
+    assert scores.macro_recall == round((6 / 8 + 8 / 12) / 2, 6)
+    assert scores.pixel_accuracy == 0.7
 
 
-def test_class_never_predicted_has_no_precision_and_lowers_every_macro_score() -> None:
+def test_class_never_predicted_has_no_precision_and_lowers_macro_scores() -> None:
     scores = summary(matrix([[6, 0, 0], [0, 8, 0], [2, 0, 0]]))
     road = scores.per_class["road"]
-    assert road == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
-    assert scores["classes_scored"] == 3
-    assert scores["macro_precision"] == round((6 / 8 + 1 + 0) / 3, 6)
+    assert asdict(road) == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
+    assert scores.classes_scored == 3
+    assert scores.macro_precision == round((6 / 8 + 1 + 0) / 3, 6)
 
 
-def test_nothing_counted_is_null_everywhere() -> None:
+def test_scores_of_an_empty_matrix_are_null() -> None:
     scores = summary(np.zeros((3, 3), np.int64), background="road")
-    assert scores.pop("classes_scored") == 0
-    assert scores.pop("interval_units") == 0
-    assert all(value is None for of in scores.pop("per_class").values() for key, value in of.items() if key != "pixels")
-    assert set(scores.values()) == {None}
+    assert (scores.classes_scored, scores.interval_units) == (0, 0)
+    defined = {key: value for key, value in asdict(scores).items() if value is not None}
+    assert set(defined) == {"classes_scored", "interval_units", "per_class"}
+    for values in defined["per_class"].values():
+        assert {key: value for key, value in values.items() if value is not None} == {"pixels": 0}
 
 
 def test_summary_is_strict_json() -> None:
     scenes = np.random.default_rng(0).integers(0, 50, (4, 3, 3))
     scenes[:, 1] = 0
     scores = metrics.summary(scenes.sum(axis=0), scenes, NAMES, "water", resamples=100, seed=0)
-    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert scores["interval_units"] == 4
-    assert scores["macro_miou_low"] <= scores["macro_miou"] <= scores["macro_miou_high"]
+    content = json.loads(json.dumps(asdict(scores), allow_nan=False))
+    assert metrics.Scores.from_mapping(content) == scores
+    assert scores.interval_units == 4
+    assert scores.macro_miou_low is not None
+    assert scores.macro_miou is not None
+    assert scores.macro_miou_high is not None
+    assert scores.macro_miou_low <= scores.macro_miou <= scores.macro_miou_high
 
 
-def test_summary_refuses_names_that_do_not_fit() -> None:
+def test_summary_refuses_wrong_names() -> None:
     with pytest.raises(ValueError, match="2 names for 3 classes"):
         summary(matrix(SMALL), names=("water", "wood"))
-    with pytest.raises(ValueError, match="'sky' is none of the classes water, wood, road"):
+    with pytest.raises(ValueError, match="'sky' is not one of the classes water, wood, road"):
         summary(matrix(SMALL), background="sky")
 
 
-def test_background_alone_leaves_nothing_without_it() -> None:
+def test_background_only_has_no_score_without_background() -> None:
     scores = summary(matrix([[6, 0, 1], [0, 0, 0], [0, 0, 0]]), background="water")
-    assert scores["macro_miou"] == round(6 / 7, 6)
-    assert scores["macro_miou_without_background"] is None
+    assert scores.macro_miou == round(6 / 7, 6)
+    assert scores.macro_miou_without_background is None
 
 
 @pytest.mark.parametrize("never_predicted", [False, True])
 def test_scores_agree_with_torchmetrics(never_predicted: bool) -> None:
-    from torchmetrics import classification as torchmetrics  # here, since it takes seconds to import
+    from torchmetrics import classification as torchmetrics  # takes seconds to import
 
     classes = 6
     generator = np.random.default_rng(1)
@@ -161,10 +172,10 @@ def test_scores_agree_with_torchmetrics(never_predicted: bool) -> None:
         "macro_recall": torchmetrics.MulticlassRecall(**options, average="macro"),
         "pixel_accuracy": torchmetrics.MulticlassRecall(**options, average="micro"),
     }.items():
-        assert scores[key] == pytest.approx(float(metric(*pair)), abs=2e-6), key
+        assert getattr(scores, key) == pytest.approx(float(metric(*pair)), abs=2e-6), key
 
 
-def test_confusion_never_counts_ignored_pixels() -> None:
+def test_confusion_does_not_count_ignored_pixels() -> None:
     targets = np.array([[0, 1, IGNORE], [2, IGNORE, 2]], np.uint8)
     predictions = np.array([[0, 2, 1], [2, IGNORE, 1]], np.uint8)
     counted = metrics.confusion(targets, predictions, 3)
@@ -183,18 +194,18 @@ def test_confusion_refuses_unknown_channels_and_other_shapes() -> None:
         metrics.confusion(zeros, zeros[:1], 3)
 
 
-def test_counts_beyond_32_bits_lose_nothing() -> None:
+def test_counts_beyond_32_bits_are_exact() -> None:
     large = matrix(SMALL) * 2**40
     scores, small = summary(large), summary(matrix(SMALL))
-    assert scores.per_class["wood"]["pixels"] == 10 * 2**40
+    assert scores.per_class["wood"].pixels == 10 * 2**40
     for key in ("macro_miou", "micro_iou", "pixel_accuracy", "macro_f1"):
-        assert scores[key] == small[key]
+        assert getattr(scores, key) == getattr(small, key)
     scenes = np.stack([matrix(SMALL), matrix(SMALL).T + 3]) * 2**30
-    assert metrics.bootstrap_interval(scenes, 200, 0) == metrics.bootstrap_interval(scenes // 2**30, 200, 0)
+    assert macro_interval(scenes, 200, 0) == macro_interval(scenes // 2**30, 200, 0)
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.938])
-def test_micro_iou_is_accuracy_in_other_clothes(accuracy: float) -> None:
+def test_micro_iou_is_a_function_of_pixel_accuracy(accuracy: float) -> None:
     targets = np.random.default_rng(0).choice(4, 100_000, p=[0.7, 0.2, 0.09, 0.01]).astype(np.uint8)
     predictions = targets.copy()
     wrong = round((1 - accuracy) * targets.size)
@@ -204,7 +215,7 @@ def test_micro_iou_is_accuracy_in_other_clothes(accuracy: float) -> None:
     assert metrics.micro_iou(counted) == pytest.approx(accuracy / (2 - accuracy), abs=1e-12)
 
 
-def test_one_hot_iou_is_micro_iou_where_each_pixel_has_one_prediction() -> None:
+def test_one_hot_iou_is_micro_iou_if_each_pixel_has_one_prediction() -> None:
     counted = matrix(SMALL)
     target, predicted = np.repeat(np.arange(3), counted.sum(1)), np.concatenate(
         [np.repeat(np.arange(3), row) for row in counted]
@@ -215,11 +226,11 @@ def test_one_hot_iou_is_micro_iou_where_each_pixel_has_one_prediction() -> None:
     assert metrics.one_hot_iou(intersection, union) == pytest.approx(metrics.micro_iou(counted), abs=1e-7)
 
 
-def test_one_hot_iou_is_that_of_segmentation_models() -> None:
+def test_one_hot_iou_equals_segmentation_models() -> None:
     package = importlib.util.find_spec("segmentation_models_pytorch")
     assert package is not None
     assert package.origin is not None
-    # The file alone: its package is deprecated, and slow to import.
+    # Only this file: its package is deprecated, and slow to import.
     spec = importlib.util.spec_from_file_location("published", Path(package.origin).parent / "utils/functional.py")
     assert spec is not None
     assert spec.loader is not None
@@ -232,14 +243,14 @@ def test_one_hot_iou_is_that_of_segmentation_models() -> None:
     predicted = probabilities > 0.5
     intersection = int((predicted & (target == 1)).sum())
     union = int((predicted | (target == 1)).sum())
-    assert predicted.sum() < target.sum()  # some pixels are predicted as nothing
+    assert predicted.sum() < target.sum()  # some pixels have no prediction
     expected = float(published.iou(probabilities, target, threshold=0.5))
     assert metrics.one_hot_iou(intersection, union) == pytest.approx(expected, rel=1e-6)
     assert metrics.one_hot_iou(0, 0) == 1
 
 
 def scenes(generator: np.random.Generator, count: int) -> Counts:
-    """Scenes whose accuracy varies from one to the next: (count, 3, 3)."""
+    """Return matrices of scenes with varying accuracy: (count, 3, 3)."""
     accuracy = generator.beta(16, 4, (count, 3))
     pixels = generator.integers(500, 1500, (count, 3))
     hits = (accuracy * pixels).astype(np.int64)
@@ -248,64 +259,66 @@ def scenes(generator: np.random.Generator, count: int) -> Counts:
     return matrices
 
 
-def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_has_about_its_nominal_coverage() -> None:
     generator = np.random.default_rng(3)
     truth = np.nanmean(metrics.iou(scenes(generator, 100_000).sum(axis=0)))
-    held = []
+    covered = []
     for seed in range(200):
-        interval = metrics.bootstrap_interval(scenes(generator, 30), 300, seed)
+        interval = macro_interval(scenes(generator, 30), 300, seed)
         assert interval is not None
-        held.append(interval[0] <= truth <= interval[1])
-    assert 0.88 <= np.mean(held) <= 0.99
+        covered.append(interval[0] <= truth <= interval[1])
+    assert 0.88 <= np.mean(covered) <= 0.99
 
 
-def test_interval_is_that_of_a_plain_loop() -> None:
+def test_interval_equals_a_plain_loop() -> None:
     drawn = scenes(np.random.default_rng(5), 12)
-    drawn[3:, 2] = 0  # class 2 is in three scenes alone: some resamples lack it
+    drawn[3:, 2] = 0  # class 2 is in three scenes only: some resamples do not contain it
     generator = np.random.default_rng(9)
     plain = []
     for _ in range(500):
         weights = generator.multinomial(12, [1 / 12] * 12)
         plain.append(np.nanmean(metrics.iou((weights[:, None, None] * drawn).sum(axis=0))))
-    interval = metrics.bootstrap_interval(drawn, 500, 9)
+    interval = macro_interval(drawn, 500, 9)
     assert interval == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=1e-12)
 
 
 def test_interval_is_reproducible_and_narrows_with_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     many = scenes(np.random.default_rng(0), 200)
-    few, whole = metrics.bootstrap_interval(many[:10], 500, 0), metrics.bootstrap_interval(many, 500, 0)
+    few, whole = macro_interval(many[:10], 500, 0), macro_interval(many, 500, 0)
     assert few is not None
     assert whole is not None
     assert whole[1] - whole[0] < few[1] - few[0]
-    assert metrics.bootstrap_interval(many, 500, 1) != whole
-    monkeypatch.setattr(metrics, "_CHUNK", 1000)  # chunks of 5 resamples change nothing
-    assert metrics.bootstrap_interval(many, 500, 0) == whole
-    narrow = metrics.bootstrap_interval(many, 500, 0, level=0.5)
+    assert macro_interval(many, 500, 1) != whole
+    monkeypatch.setattr(metrics, "_CHUNK", 1000)  # chunks of 5 resamples
+    assert macro_interval(many, 500, 0) == whole
+    narrow = macro_interval(many, 500, 0, level=0.5)
     assert narrow is not None
     assert whole[0] < narrow[0] < narrow[1] < whole[1]
 
 
 def test_interval_needs_two_scenes_with_pixels() -> None:
     one = matrix(SMALL)
-    assert metrics.bootstrap_interval(np.zeros((0, 3, 3), np.int64), 100, 0) is None
-    assert metrics.bootstrap_interval(one[None], 100, 0) is None
-    assert metrics.bootstrap_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
+    assert macro_interval(np.zeros((0, 3, 3), np.int64), 100, 0) is None
+    assert macro_interval(one[None], 100, 0) is None
+    assert macro_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
     macro = float(np.nanmean(metrics.iou(one)))
-    assert metrics.bootstrap_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))
+    assert macro_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))
 
 
 def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
     drawn = scenes(np.random.default_rng(5), 12)
-    drawn[2:, 2] = 0  # class 2 is in two scenes alone: some resamples lack it
+    drawn[2:, 2] = 0  # class 2 is in two scenes only: some resamples do not contain it
     resampled = metrics.resampled_iou(drawn, 400, 9)
     assert resampled.shape == (400, 3)
     assert 0 < np.isnan(resampled[:, 2]).sum() < 400
     scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
     low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
-    assert (scores["a"]["iou_low"], scores["a"]["iou_high"]) == (round(low, 6), round(high, 6))
-    assert scores["a"]["iou_low"] < scores["a"]["iou"] < scores["a"]["iou_high"]
-    assert scores["c"]["iou_low"] < scores["c"]["iou_high"]
-    drawn[1, 2] = 0  # in one: every resample that holds it says the same, which is no certainty
+    assert (scores["a"].iou_low, scores["a"].iou_high) == (round(low, 6), round(high, 6))
+    assert low < metrics.iou(drawn.sum(axis=0))[0] < high
+    assert scores["c"].iou_low is not None
+    assert scores["c"].iou_high is not None
+    assert scores["c"].iou_low < scores["c"].iou_high
+    drawn[1, 2] = 0  # in one scene: the same IoU in every resample that includes it
     scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
-    assert scores["c"]["iou"] is not None
-    assert (scores["c"]["iou_low"], scores["c"]["iou_high"]) == (None, None)
+    assert scores["c"].iou is not None
+    assert (scores["c"].iou_low, scores["c"].iou_high) == (None, None)

@@ -257,7 +257,7 @@ class TestUntrustedFiles:
         with pytest.raises(LandsegError, match=r"model\.onnx: not an ONNX model \(.+\); export it again"):
             OnnxBackend(tmp_path / "model.onnx")
         for name in ("model", "saved"):
-            with pytest.raises(LandsegError, match=rf"{name}\.safetensors: is no landseg model; train it again"):
+            with pytest.raises(LandsegError, match=rf"{name}\.safetensors: not a landseg model; train it again"):
                 load_model(tmp_path / f"{name}.safetensors")
         assert not mark.exists()
         pickle.loads(trap)

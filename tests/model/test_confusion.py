@@ -6,7 +6,7 @@ from landseg.core.classes import IGNORE
 from landseg.model.confusion import confusion_matrices
 
 
-def test_counting_on_the_device_is_that_of_the_metrics() -> None:
+def test_equals_the_confusion_matrix_of_the_metrics() -> None:
     generator = np.random.default_rng(0)
     targets = generator.integers(0, 5, (3, 16, 16)).astype(np.uint8)
     targets[generator.random(targets.shape) < 0.2] = IGNORE

@@ -23,7 +23,7 @@ from landseg.model.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from landseg.model.segmenter import build_model, check_size, load_model, save_model, weights_fingerprint
 
 ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
-# DPT decodes vision transformers alone, which take no other size than the one they were made for.
+# DPT decodes vision transformers only, which accept one size.
 CONVOLUTIONAL = [name for name in ARCHITECTURES if name != "DPT"]
 
 
@@ -41,23 +41,23 @@ class TestFile:
     def test_round_trip(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = build_model(info(), None)
-        model(images())  # moves the running means
+        model(images())  # changes the running means
         save_model(model.eval(), tmp_path / "model.safetensors")
         loaded = load_model(tmp_path / "model.safetensors").eval()
         assert loaded.info == model.info
         with torch.inference_mode():
             assert torch.equal(loaded(images()), model(images()))
         assert loaded.state_dict().keys() == model.state_dict().keys()
-        assert not [name for name in model.state_dict() if name.startswith(("mean", "std"))]  # the file's info has them
+        assert not [name for name in model.state_dict() if name.startswith(("mean", "std"))]  # they are in the metadata
 
-    def test_says_what_it_is_without_this_package(self, tmp_path: Path) -> None:
+    def test_metadata_is_readable_without_landseg(self, tmp_path: Path) -> None:
         save_model(build_model(info(), None), tmp_path / "model.safetensors")
         content = (tmp_path / "model.safetensors").read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        described = json.loads(header["__metadata__"]["landseg"])
-        assert described["classes"][1] == {"id": 3, "name": "wood", "color": [20, 80, 30]}
-        assert described["picture"]["bands"] == ["red", "green", "blue"]
-        assert described["mean"] == pytest.approx(IMAGENET_MEAN)
+        metadata = json.loads(header["__metadata__"]["landseg"])
+        assert metadata["classes"][1] == {"id": 3, "name": "wood", "color": [20, 80, 30]}
+        assert metadata["rendering"]["bands"] == ["red", "green", "blue"]
+        assert metadata["mean"] == pytest.approx(IMAGENET_MEAN)
 
     def test_same_weights_are_the_same_file(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
@@ -65,7 +65,7 @@ class TestFile:
             save_model(build_model(info(), None), tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
-    def test_refuses_what_it_did_not_write(self, tmp_path: Path) -> None:
+    def test_other_files_are_refused(self, tmp_path: Path) -> None:
         model = build_model(info(), None)
         save_model(model, tmp_path / "whole")
         (tmp_path / "garbage").write_bytes(b"\x00" * 100)
@@ -78,13 +78,13 @@ class TestFile:
         for name in ("garbage", "empty", "cut", "pickle", "other", "keyless", "weightless"):
             with pytest.raises(LandsegError) as raised:
                 load_model(tmp_path / name)
-            assert str(raised.value) == f"{tmp_path}/{name}: is no landseg model; train it again, or name another file"
-        with pytest.raises(LandsegError, match="missing: not there; run the train stage first"):
+            assert str(raised.value) == f"{tmp_path}/{name}: not a landseg model; train it again or choose another file"
+        with pytest.raises(LandsegError, match="missing: file not found; run the train stage first"):
             load_model(tmp_path / "missing")
 
 
 class TestSegmenter:
-    def test_normalises_as_imagenet_does(self) -> None:
+    def test_inputs_are_normalised_by_imagenet_statistics(self) -> None:
         model = build_model(info(), None)
         seen: list[torch.Tensor] = []
         model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -109,7 +109,7 @@ class TestSegmenter:
 class TestBuild:
     @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
     def test_every_convolutional_architecture(self, architecture: str) -> None:
-        with torch.device("meta"):  # shapes alone: no weight is drawn
+        with torch.device("meta"):  # shapes only, no weights
             model = build_model(info(architecture, depth=5), None)
             check_size(model, 128)
         assert model.training
@@ -127,30 +127,30 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("given", "sentence"),
         [
-            (info(encoder="resnet81"), "params.yaml: model.encoder = resnet81 is not known; did you mean resnet18?"),
-            (info(encoder="ResNet34"), "params.yaml: model.encoder = ResNet34 is not known; did you mean resnet34?"),
-            (info("unet"), "params.yaml: model.architecture = unet is not known; did you mean Unet?"),
-            (info("Unet++"), "params.yaml: model.architecture = Unet++ is not known; did you mean Unet?"),
-            (info("DeepLab3+"), "model.architecture = DeepLab3+ is not known; did you mean DeepLabV3"),
-            (info(encoder="qqq"), "model.encoder = qqq is not known; choose from resnet18, "),
+            (info(encoder="resnet81"), "model.encoder = resnet81: unknown; did you mean resnet18?"),
+            (info(encoder="ResNet34"), "model.encoder = ResNet34: unknown; did you mean resnet34?"),
+            (info("unet"), "model.architecture = unet: unknown; did you mean Unet?"),
+            (info("Unet++"), "model.architecture = Unet++: unknown; did you mean Unet?"),
+            (info("DeepLab3+"), "model.architecture = DeepLab3+: unknown; did you mean DeepLabV3"),
+            (info(encoder="qqq"), "model.encoder = qqq: unknown; choose from resnet18, "),
             (info(encoder="tu-nothing"), r"model.encoder = tu-nothing .*\(Unknown model \(nothing\)\); choose others"),
             (
                 info("DPT", depth=4),
-                "params.yaml: model.architecture = DPT cannot be built with model.encoder = resnet18",
+                "model.architecture = DPT: cannot be built with model.encoder = resnet18",
             ),
         ],
     )
-    def test_what_there_is_not(self, given: ModelInfo, sentence: str) -> None:
+    def test_unknown_names_are_refused(self, given: ModelInfo, sentence: str) -> None:
         with pytest.raises(LandsegError, match=sentence.replace("+", r"\+").replace("?", r"\?")) as raised:
             build_model(given, None)
         assert "\n" not in str(raised.value)
 
-    def test_tiles_that_are_too_small(self) -> None:
+    def test_too_small_tiles_are_refused(self) -> None:
         with torch.device("meta"):
             model = build_model(info("PAN", depth=5), None)
         with (
             torch.device("meta"),
-            pytest.raises(LandsegError, match=r"model.architecture = PAN .* does not take tiles of 64 px .* tile.size"),
+            pytest.raises(LandsegError, match=r"model.architecture = PAN: does not accept tiles of 64 px .* tile.size"),
         ):
             check_size(model, 64)
         assert model.training
@@ -159,13 +159,13 @@ class TestBuild:
 class TestEncoderWeights:
     @pytest.fixture
     def published(self) -> dict[str, torch.Tensor]:
-        """A ResNet18 as torchvision publishes it, with the head that encoders do without."""
+        """A ResNet18 as published by torchvision, with its classification head."""
         torch.manual_seed(5)
         encoder = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
         return {**encoder, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_local_file_is_really_loaded(self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
+    def test_local_file_is_loaded(self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"resnet18{suffix}"
         torch.save(published, path) if suffix == ".pth" else save_file(published, path)
         torch.manual_seed(0)
@@ -174,31 +174,31 @@ class TestEncoderWeights:
         assert encoder.keys() == published.keys() - {"fc.weight", "fc.bias"}
         assert all(torch.equal(encoder[name], published[name]) for name in encoder)
 
-    def test_other_file_is_one_sentence(self, published: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    def test_other_weights_are_refused(self, published: dict[str, torch.Tensor], tmp_path: Path) -> None:
         torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
         torch.save({name: value for name, value in published.items() if name != "conv1.weight"}, tmp_path / "lacks.pth")
         torch.save(LandClass(id=0, name="x", color=(0, 0, 0)), tmp_path / "object.pth")
         (tmp_path / "text.safetensors").write_text("weights")
         for name in ("other.pth", "lacks.pth", "object.pth", "text.safetensors"):
-            with pytest.raises(LandsegError, match=f"{name}: is no weights file for this encoder") as raised:
+            with pytest.raises(LandsegError, match=f"{name}: does not contain weights of this encoder") as raised:
                 build_model(info(depth=5), str(tmp_path / name))
             assert "\n" not in str(raised.value)
-        with pytest.raises(LandsegError, match=r"model.encoder_weights = .*gone.pth: is no file; correct the path"):
+        with pytest.raises(LandsegError, match=r"model.encoder_weights = .*gone.pth: file not found; correct the path"):
             build_model(info(), str(tmp_path / "gone.pth"))
 
-    def test_fingerprint_follows_the_content_of_a_local_file(self, tmp_path: Path) -> None:
+    def test_fingerprint_depends_on_the_content_of_a_local_file(self, tmp_path: Path) -> None:
         assert weights_fingerprint(None) is weights_fingerprint("imagenet") is None
         (tmp_path / "a").write_bytes(b"1")
         before = weights_fingerprint(str(tmp_path / "a"))
         (tmp_path / "a").write_bytes(b"2")
         assert before != weights_fingerprint(str(tmp_path / "a"))
 
-    def test_encoder_that_has_no_imagenet_weights(self) -> None:
-        with pytest.raises(LandsegError, match="imagenet: there are none for resnext101_32x16d; set it to null"):
+    def test_encoder_without_imagenet_weights(self) -> None:
+        with pytest.raises(LandsegError, match="imagenet: not available for resnext101_32x16d; set it to null"):
             build_model(info(encoder="resnext101_32x16d"), "imagenet")
 
 
-# Builds with weights from the hub, then, when told that the hub is gone, again, and with others.
+# Builds a model with weights from the hub; after a line on stdin (the hub is offline) the same one and another.
 FETCH = """
 import sys, time, torch
 from landseg.model.segmenter import ModelInfo, build_model
@@ -219,14 +219,14 @@ except LandsegError as error:
 """
 
 
-class MlhubInventory(BaseHTTPRequestHandler):
-    """Answers as Hugging Face's hub does for a file of a repository at a commit."""
+class HubHandler(BaseHTTPRequestHandler):
+    """Responses of Hugging Face Hub for a file of a repository at a commit."""
 
     body = b""
-    asked: list[str]
+    requests: list[str]
 
     def do_HEAD(self) -> None:
-        self.asked.append(f"{self.command} {self.path}")
+        self.requests.append(f"{self.command} {self.path}")
         self.send_response(200)
         self.send_header("ETag", '"0123456789abcdef"')
         self.send_header("X-Repo-Commit", self.path.split("/")[4])
@@ -238,26 +238,26 @@ class MlhubInventory(BaseHTTPRequestHandler):
         self.do_HEAD()
         self.wfile.write(self.body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name in the base class
         pass
 
 
 @contextmanager
 def hub(weights: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Serve one file at every address; yield the server's own address and what it was asked for."""
-    asked: list[str] = []
-    handler = type("Handler", (MlhubInventory,), {"body": weights, "asked": asked})
+    """Serve one file at every path; yield the address of the server and the list of requests."""
+    requests: list[str] = []
+    handler = type("Handler", (HubHandler,), {"body": weights, "requests": requests})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
+            yield f"http://127.0.0.1:{server.server_port}", requests
         finally:
             server.shutdown()
             thread.join()
 
 
-def test_imagenet_weights_come_from_the_hub_once(tmp_path: Path) -> None:
+def test_imagenet_weights_are_downloaded_once(tmp_path: Path) -> None:
     torch.manual_seed(9)
     served = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
     save_file(served, tmp_path / "served.safetensors")
@@ -273,24 +273,22 @@ def test_imagenet_weights_come_from_the_hub_once(tmp_path: Path) -> None:
         "stderr": subprocess.PIPE,
         "text": True,
     }
-    with hub((tmp_path / "served.safetensors").read_bytes()) as (address, asked):
+    with hub((tmp_path / "served.safetensors").read_bytes()) as (address, requests):
         child = subprocess.Popen(command, env=environment | {"HF_ENDPOINT": address}, **pipes)
         assert child.stdout is not None
         first = child.stdout.readline()
-    output, errors = child.communicate("the hub is gone\n", timeout=120)
+    output, errors = child.communicate("offline\n", timeout=120)
     assert (first, output.splitlines()[:1]) == ("fetched\n", ["cached"]), errors
 
     got = torch.load(tmp_path / "got.pth")
     assert all(torch.equal(got[name], served[name]) for name in served)
     settings = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
     file = f"/{settings['repo_id']}/resolve/{settings['revision']}/model.safetensors"
-    assert set(asked) == {f"HEAD {file}", f"GET {file}"}
+    assert set(requests) == {f"HEAD {file}", f"GET {file}"}
 
     seconds, _, sentence = output.splitlines()[1].partition(" ")
     assert int(seconds) <= 15
-    assert sentence.startswith(
-        "params.yaml: model.encoder_weights = imagenet: the weights of resnet34 could not be fetched ("
-    )
-    assert sentence.endswith("; connect to the network, or set it to null or to a local file")
+    assert sentence.startswith("model.encoder_weights = imagenet: download of the weights of resnet34 failed (")
+    assert sentence.endswith("; check the network connection, or set it to null or to a local file")
     assert not [path for path in (tmp_path / "hf").rglob("*") if "resnet34" in str(path) and path.is_file()]
     assert not list((tmp_path / "hf").rglob("*.incomplete"))

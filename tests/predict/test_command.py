@@ -72,4 +72,4 @@ def test_unavailable_device() -> None:
     if torch.backends.mps.is_available():
         pytest.skip("MPS is available")
     done = landseg("predict", "scene.tif", "-m", "model.safetensors", "--out", "maps", "--device", "mps")
-    assert_refused(done, "--device mps, and there is none here; set it to auto or cpu")
+    assert_refused(done, "--device: mps is not available on this machine; use auto or cpu")

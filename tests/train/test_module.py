@@ -21,7 +21,7 @@ from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
 from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.model.device import Accelerator, accelerator, deterministic, use_bf16
+from landseg.model.device import Accelerator, deterministic
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import build_model
 from landseg.train.augmentation import Augmentation
@@ -344,28 +344,3 @@ class TestGpu:
         assert torch.isfinite(run._fitting(run.gradients, there))
         assert said
         del hog
-
-
-class TestDevices:
-    def test_a_device_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        assert accelerator("auto") == accelerator("cpu") == "cpu"
-        with pytest.raises(LandsegError, match=r"compute.device = cuda, and there is none here; set it to auto or cpu"):
-            accelerator("cuda")
-
-    def test_deterministic_is_on_within_and_off_after(self) -> None:
-        with deterministic(True):
-            assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.are_deterministic_algorithms_enabled()
-        with deterministic(False):
-            assert not torch.are_deterministic_algorithms_enabled()
-
-    def test_precision(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):
-            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-            assert use_bf16("auto", "cpu") == expected
-        monkeypatch.delattr(torch.cpu, "get_capabilities")
-        assert not use_bf16("auto", "cpu")
-        assert not use_bf16("32", "cuda")
-        assert use_bf16("bf16", "cpu")

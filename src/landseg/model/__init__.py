@@ -1,1 +1,1 @@
-"""The model: architecture, weights, metadata, device."""
+"""Segmentation models: network, weights, metadata, devices."""

@@ -1,4 +1,4 @@
-"""Counting on the device, without waiting for it: a confusion matrix of every tile in a batch."""
+"""Confusion matrices counted on the device, without synchronisation."""
 
 import torch
 
@@ -8,18 +8,18 @@ _LANES = 64
 
 
 def confusion_matrices(predictions: torch.Tensor, targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Count every pair of target and predicted channel, tile by tile, as landseg.metrics.confusion does.
+    """Count the confusion matrix of every tile in a batch, as `landseg.metrics.confusion` does for one.
 
     Args:
         predictions: (N, H, W) int64 channels.
-        targets: (N, H, W) int64 channels, or IGNORE, which is in no cell.
+        targets: (N, H, W) int64 channels, or IGNORE, which is not counted.
         classes: K.
 
     Returns:
-        (N, K, K) int64, rows = target, columns = prediction.
+        (N, K, K) int64; rows: target, columns: prediction.
     """
-    tiles, cells = len(targets), classes**2 + 1  # one more, for what is ignored
-    # Neighbours count in different lanes: on a GPU, adding to the same few numbers would be waiting in a queue.
+    tiles, cells = len(targets), classes**2 + 1  # one more for ignored pixels
+    # Neighbouring pixels add to different copies of the matrix: on a GPU, additions to one address are serialised.
     lane = torch.arange(targets[0].numel(), device=targets.device) % _LANES * cells
     cell = torch.where(targets == IGNORE, classes**2, targets * classes + predictions).flatten(1) + lane
     counts = torch.zeros((tiles, _LANES * cells), dtype=torch.int64, device=targets.device)

@@ -1,4 +1,4 @@
-"""Where to compute, in what precision, how numbers get there, and how devices say that they cannot."""
+"""Devices: selection, precision, transfers, deterministic algorithms, and how to recognise their errors."""
 
 import gc
 import os
@@ -10,56 +10,54 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import ParamsError
 
 Accelerator = Literal["cpu", "cuda", "mps"]
 
 
-def accelerator(
-    device: Literal["auto", "cpu", "cuda", "mps"], asked_by: str = "params.yaml: compute.device ="
-) -> Accelerator:
+def accelerator(device: Literal["auto", "cpu", "cuda", "mps"], key: str = "compute.device") -> Accelerator:
     """Return the device to compute on.
 
     Args:
-        device: the one that is wanted.
-        asked_by: where it is said which is wanted, for the message.
+        device: the requested device; auto: a GPU if there is one, else the CPU.
+        key: the parameter or command-line option that requests it, for the message.
 
     Raises:
-        LandsegError: the device asked for is not there.
+        ParamsError: the requested device is not available.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
-    if not present[device]:
-        raise LandsegError(f"{asked_by} {device}, and there is none here; set it to auto or cpu")
+        return "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    if not available[device]:
+        raise ParamsError(f"{key}: {device} is not available on this machine; use auto or cpu")
     return device
 
 
 def use_bf16(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool:
-    """Say whether to compute in bf16 where that is safe: where asked for, or where the device itself computes in it."""
+    """Return whether to compute in bf16 mixed precision; auto: if the hardware supports it."""
     if precision != "auto":
         return precision == "bf16"
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
-    return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    supported: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    return device == "cpu" and bool(supported.get("avx512_bf16") or supported.get("amx_bf16"))
 
 
 def to_device(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """Send numbers to a device, without waiting until they are there."""
+    """Copy an array to a device, without waiting for the copy."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Compute the same bits again on the same machine, where that is wanted; enter before anything is computed."""
-    if not wanted:
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Use deterministic algorithms, if enabled; enter before the first computation on the device."""
+    if not enabled:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without, CUDA's matrix products are refused
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for matrix products on CUDA
     torch.use_deterministic_algorithms(True)
-    # Costs time, and nothing here reads such memory.
+    # Filling costs time, and no code here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
@@ -68,19 +66,19 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that there was no memory left, on whatever device."""
-    told = (
-        "can't allocate memory",  # on a CPU
+    """Return whether an error means out of memory, on any device."""
+    messages = (
+        "can't allocate memory",  # CPU
         "MPS backend out of memory",
-        "CUDA error: out of memory",  # of what is pinned
+        "CUDA error: out of memory",  # pinned memory
         "CUBLAS_STATUS_ALLOC_FAILED",
         "CUDNN_STATUS_ALLOC_FAILED",
     )
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in messages)
 
 
 def release_memory(device: str) -> None:
-    """Give back what torch keeps for later, so that it can be cut anew."""
+    """Release unused memory that torch has cached, to avoid fragmentation."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -89,5 +87,5 @@ def release_memory(device: str) -> None:
 
 
 def compiler_failed(error: BaseException) -> bool:
-    """Say whether an error comes from torch.compile itself, as where there is no C++ compiler."""
+    """Return whether an error comes from torch.compile itself, for example if there is no C++ compiler."""
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -1,4 +1,4 @@
-"""What a model file says of its weights: all without which they mean nothing. Needs no torch."""
+"""Model metadata, stored with the weights in a model file. Needs no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -10,59 +10,59 @@ from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 
-#: Mean and standard deviation of ImageNet's red, green and blue, of values from 0 to 1.
+#: Mean and standard deviation of red, green and blue in ImageNet, for values from 0 to 1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-#: The key under which a file's metadata holds it, as JSON.
+#: Key of the model metadata, as JSON, in the metadata of a model file.
 KEY = "landseg"
 
 
 class ModelInfo(BaseModel):
-    """What a model file says of its weights."""
+    """Metadata of a model: network, classes, inputs and training parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str
     encoder: str
     encoder_depth: int
-    #: The model's channels, in order.
+    #: Classes in order of the output channels.
     classes: ClassTable
-    #: How values of a scene became the pictures that it was trained on, and which bands were red, green and blue.
+    #: How scenes were rendered as 8-bit images for training, and from which bands.
     rendering: Rendering
-    #: The bands of the data set's images, in the order of their files: a scene whose bands have no names has these.
+    #: Bands of the images of the data set, in file order; also those of scenes without band names.
     image_bands: tuple[str, ...]
-    #: What the scenes trained on held, such as uint8.
+    #: dtypes of the training scenes, such as uint8.
     dtypes: tuple[str, ...]
-    #: The value that all bands of a scene have where it has no data, for scenes that do not say so themselves.
+    #: Nodata value, in all bands, of scenes that do not define one.
     nodata: float | None = None
-    #: Their median ground sampling distance, m; None where they have no place on earth.
+    #: Median ground sampling distance of the training scenes, m; None without georeference.
     gsd: float | None
-    #: Height and width of a tile trained on, px.
+    #: Height and width of the training tiles, px.
     tile: int
-    #: Of the three bands, of values from 0 to 1.
+    #: Mean and standard deviation of the three rendered bands, for values from 0 to 1.
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     dataset: str
     licence: str
-    #: The sections of params.yaml that the model depends on.
+    #: Sections of params.yaml that the model depends on.
     params: dict[str, Any]
 
     @property
     def stride(self) -> int:
-        """What heights and widths must be multiples of, px: an encoder halves them so many times."""
+        """Total downsampling factor of the encoder: heights and widths of inputs must be multiples of it."""
         return int(2**self.encoder_depth)
 
 
 def read_info(path: Path) -> ModelInfo:
-    """Read what a model file says; safetensors holds numbers and text only, so no foreign code runs.
+    """Read the metadata of a model file; safetensors contains numbers and text only, so no code is executed.
 
     Raises:
-        LandsegError: the file is missing, or is no model of this program.
+        LandsegError: the file is missing, or not a landseg model.
     """
     try:
         with safe_open(path, "np") as file:
             return ModelInfo.model_validate_json((file.metadata() or {})[KEY])
     except FileNotFoundError:
-        raise LandsegError(f"{path}: not there; run the train stage first") from None
+        raise LandsegError(f"{path}: file not found; run the train stage first") from None
     except (SafetensorError, KeyError, ValidationError):
-        raise LandsegError(f"{path}: is no landseg model; train it again, or name another file") from None
+        raise LandsegError(f"{path}: not a landseg model; train it again or choose another file") from None

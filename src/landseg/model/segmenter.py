@@ -1,4 +1,4 @@
-"""Models: a network, and all without which its weights mean nothing, in one file that runs no code when loaded."""
+"""Segmentation models: build a network, and save and load it with its metadata as one safetensors file."""
 
 import difflib
 import hashlib
@@ -20,7 +20,7 @@ from landseg.model.info import KEY, ModelInfo, read_info
 
 
 class Segmenter(nn.Module):
-    """A network that takes pixels as they lie in PNG: (N, 3, H, W) uint8 to logits (N, K, H, W)."""
+    """A network with its metadata and input normalisation: (N, 3, H, W) uint8 to logits (N, K, H, W)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -33,14 +33,15 @@ class Segmenter(nn.Module):
         self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise and segment; channels_last, which convolutions are fastest in."""
+        """Normalise images and return their logits."""
         values = (images.to(self.mean.dtype) - self.mean) / self.std
+        # Convolutions are fastest in channels_last.
         logits: torch.Tensor = self.network(values.contiguous(memory_format=torch.channels_last))
         return logits
 
     @property
     def device(self) -> Accelerator:
-        """Where the model computes."""
+        """The device of the model."""
         return cast(Accelerator, self.mean.device.type)
 
     def logits(
@@ -49,9 +50,9 @@ class Segmenter(nn.Module):
         """Return the logits of images: (N, 3, H, W) uint8, on any device, to (N, K, H, W) on the model's device.
 
         Args:
-            images: what to segment.
+            images: images as in a PNG file.
             bf16: whether to compute in bf16 mixed precision.
-            forward: what computes, such as a compiled `forward`; None: the model itself.
+            forward: replacement for `forward`, such as its compiled form; None: the model itself.
         """
         with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
             return (forward or self)(images.to(self.mean.device, non_blocking=True))
@@ -61,66 +62,68 @@ def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
     """Build a network.
 
     Args:
-        info: architecture, encoder, depth, classes.
-        encoder_weights: imagenet (fetched once, then cached), None (random), or the path of a local file.
+        info: architecture, encoder, depth and classes.
+        encoder_weights: imagenet (downloaded once, then cached), None (random), or the path of a local file.
 
     Raises:
-        LandsegError: the architecture or the encoder is unknown, the two do not go together, or the
-            weights cannot be had.
+        ParamsError: the architecture or the encoder is unknown, they do not fit together, or the weights cannot be
+            downloaded or loaded.
     """
-    _known(
-        "model.architecture", info.architecture, [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
-    )
-    timm = info.encoder.startswith("tu-")  # one of timm's thousand, which also knows where their weights are
+    architectures = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
+    _check_name("model.architecture", info.architecture, architectures)
+    timm = info.encoder.startswith("tu-")  # encoders of timm, which downloads their weights itself
     if not timm:
-        _known("model.encoder", info.encoder, smp.encoders.get_encoder_names())
-    by_timm = timm and encoder_weights == "imagenet"
-    file = None if by_timm else _weights_file(info.encoder, encoder_weights)
-    try:
-        network = smp.create_model(
-            info.architecture,
-            encoder_name=info.encoder,
-            encoder_weights=True if by_timm else None,
-            encoder_depth=info.encoder_depth,
-            classes=len(info.classes),
-            **_decoder(info.architecture, info.encoder_depth),
-        )
-    except OSError as error:
-        raise _unfetched(info.encoder, error) from None
-    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
-        raise ParamsError(
-            f"model.architecture = {info.architecture} cannot be built with "
-            f"model.encoder = {info.encoder} and model.encoder_depth = {info.encoder_depth} ({_first_line(error)}); "
-            "choose others"
-        ) from None
+        _check_name("model.encoder", info.encoder, smp.encoders.get_encoder_names())
+    timm_weights = timm and encoder_weights == "imagenet"
+    file = None if timm_weights else _weights_file(info.encoder, encoder_weights)
+    network = _create_network(info, timm_weights)
     if file:
         _load_encoder(network.encoder, file)
     return Segmenter(network, info).to(memory_format=torch.channels_last)
 
 
+def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
+    try:
+        return smp.create_model(
+            info.architecture,
+            encoder_name=info.encoder,
+            encoder_weights=True if timm_weights else None,
+            encoder_depth=info.encoder_depth,
+            classes=len(info.classes),
+            **_decoder_options(info.architecture, info.encoder_depth),
+        )
+    except OSError as error:
+        raise _download_error(info.encoder, error) from None
+    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
+        raise ParamsError(
+            f"model.architecture = {info.architecture}: cannot be built with model.encoder = {info.encoder} and "
+            f"model.encoder_depth = {info.encoder_depth} ({_first_line(error)}); choose others"
+        ) from None
+
+
 def check_size(model: Segmenter, size: int) -> None:
-    """Check that a network takes tiles of a size, px, and answers with as many pixels.
+    """Check that a network accepts tiles of a size, in pixels, and returns logits of the same size.
 
     Raises:
-        LandsegError: it does not.
+        ParamsError: it does not.
     """
     try:
         with torch.inference_mode():
             shape = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[2:]
-        reason = None if shape == (size, size) else f"it answers with {shape[0]} px"
+        reason = None if shape == (size, size) else f"it returns {shape[0]} px"
     except (ValueError, RuntimeError, AssertionError) as error:
         reason = _first_line(error)
     finally:
         model.train()
     if reason:
         raise ParamsError(
-            f"model.architecture = {model.info.architecture} with model.encoder = {model.info.encoder} "
-            f"does not take tiles of {size} px ({reason}); choose another, or another tile.size"
+            f"model.architecture = {model.info.architecture}: does not accept tiles of {size} px with model.encoder = "
+            f"{model.info.encoder} ({reason}); choose another architecture or another tile.size"
         )
 
 
-def _decoder(architecture: str, depth: int) -> dict[str, Any]:
-    """Return the options that must follow the depth, so that as many pixels come out as went in."""
+def _decoder_options(architecture: str, depth: int) -> dict[str, Any]:
+    """Return the decoder options that depend on the encoder depth, so that input and output have the same size."""
     match architecture.lower():
         case "unet" | "unetplusplus" | "manet":
             return {"decoder_channels": (256, 128, 64, 32, 16)[:depth]}
@@ -131,48 +134,48 @@ def _decoder(architecture: str, depth: int) -> dict[str, Any]:
     return {}
 
 
-def _known(key: str, name: str, names: list[str]) -> None:
+def _check_name(key: str, name: str, names: list[str]) -> None:
     if name in names:
         return
-    spelt = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
-    hint = f"did you mean {spelt[near[0]]}?" if near else f"choose from {', '.join(names[:8])}, ..."
-    raise ParamsError(f"{key} = {name} is not known; {hint}")
+    by_lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[close[0]]}?" if close else f"choose from {', '.join(names[:8])}, ..."
+    raise ParamsError(f"{key} = {name}: unknown; {hint}")
 
 
 def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
-    """Return the file that holds an encoder's weights, or None where they are to be random."""
+    """Return the file of an encoder's weights, or None for random weights."""
     if encoder_weights is None:
         return None
-    file = _imagenet(encoder) if encoder_weights == "imagenet" else Path(encoder_weights)
+    file = _imagenet_file(encoder) if encoder_weights == "imagenet" else Path(encoder_weights)
     if not file.is_file():
-        raise ParamsError(f"model.encoder_weights = {encoder_weights}: is no file; correct the path")
+        raise ParamsError(f"model.encoder_weights = {encoder_weights}: file not found; correct the path")
     return file
 
 
-def _imagenet(encoder: str) -> Path:
-    """Return the cached file of an encoder's ImageNet weights, fetched from Hugging Face's hub if need be."""
-    kinds = smp.encoders.encoders[encoder]["pretrained_settings"]
-    if "imagenet" not in kinds:
+def _imagenet_file(encoder: str) -> Path:
+    """Return the cached file of an encoder's ImageNet weights; download it from Hugging Face Hub if necessary."""
+    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
+    if "imagenet" not in settings:
         raise ParamsError(
-            f"model.encoder_weights = imagenet: there are none for {encoder}; "
-            "set it to null or to a local file, or choose another encoder"
+            f"model.encoder_weights = imagenet: not available for {encoder}; set it to null or to a local file, or "
+            "choose another encoder"
         )
-    repository, revision = kinds["imagenet"]["repo_id"], kinds["imagenet"]["revision"]
+    repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
     name = "model.safetensors"
     try:
         if not isinstance(try_to_load_from_cache(repository, name, revision=revision), str):
-            # Fails at once where there is no network; the download itself would try for half a minute.
+            # Fails at once without a network; the download itself would retry for half a minute.
             get_hf_file_metadata(hf_hub_url(repository, name, revision=revision))
         return Path(hf_hub_download(repository, name, revision=revision))
-    except Exception as error:  # whatever the hub's client and the network lead it to
-        raise _unfetched(encoder, error) from None
+    except Exception as error:  # the client raises many types
+        raise _download_error(encoder, error) from None
 
 
-def _unfetched(encoder: str, error: Exception) -> LandsegError:
+def _download_error(encoder: str, error: Exception) -> ParamsError:
     return ParamsError(
-        f"model.encoder_weights = imagenet: the weights of {encoder} could not be fetched "
-        f"({_first_line(error)}); connect to the network, or set it to null or to a local file"
+        f"model.encoder_weights = imagenet: download of the weights of {encoder} failed ({_first_line(error)}); check "
+        "the network connection, or set it to null or to a local file"
     )
 
 
@@ -180,15 +183,15 @@ def _load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         encoder.load_state_dict(weights)
-    except Exception as error:  # torch.load raises whatever a file that is no checkpoint leads it to
-        raise LandsegError(
-            f"{path}: is no weights file for this encoder ({_first_line(error)}); "
-            "name a .safetensors or .pth file of its state dict in model.encoder_weights"
+    except Exception as error:  # torch.load raises many types for files of other formats
+        raise ParamsError(
+            f"model.encoder_weights = {path}: does not contain weights of this encoder ({_first_line(error)}); use a "
+            ".safetensors or .pth file of its state dict"
         ) from None
 
 
 def weights_fingerprint(encoder_weights: str | None) -> str | None:
-    """Return a hash of the local file that encoder weights come from, or None where they come from elsewhere."""
+    """Return a hash of the local file of encoder weights, or None if they are not from a local file."""
     if encoder_weights in ("imagenet", None):
         return None
     with Path(encoder_weights).open("rb") as file:
@@ -200,21 +203,21 @@ def _first_line(error: Exception) -> str:
 
 
 def save_model(model: Segmenter, path: Path) -> None:
-    """Write weights and info as one safetensors file, whole or not at all."""
+    """Write weights and metadata as one safetensors file, atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     with atomic(path) as temporary:
         save_file(weights, temporary, {KEY: model.info.model_dump_json()})
 
 
 def load_model(path: Path) -> Segmenter:
-    """Read a model file; no foreign code runs.
+    """Read a model file; no code from the file is executed.
 
     Raises:
-        LandsegError: the file is missing, or is no model of this program.
+        LandsegError: the file is missing, or not a landseg model.
     """
     model = build_model(read_info(path), None)
     try:
         model.network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError):
-        raise LandsegError(f"{path}: is no landseg model; train it again, or name another file") from None
+        raise LandsegError(f"{path}: not a landseg model; train it again or choose another file") from None
     return model

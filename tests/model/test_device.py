@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from landseg.core.errors import ParamsError
+from landseg.model.device import accelerator, deterministic, use_bf16
+
+
+def test_unavailable_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert accelerator("auto") == accelerator("cpu") == "cpu"
+    for keys, key in (((), "compute.device"), (("--device",), "--device")):
+        with pytest.raises(ParamsError, match=f"^{key}: cuda is not available on this machine; use auto or cpu$"):
+            accelerator("cuda", *keys)
+
+
+def test_deterministic_algorithms_are_used_within_the_context_only() -> None:
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_auto_uses_bf16_if_the_cpu_supports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert use_bf16("auto", "cpu") == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not use_bf16("auto", "cpu")
+    assert not use_bf16("32", "cuda")
+    assert use_bf16("bf16", "cpu")
