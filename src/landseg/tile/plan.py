@@ -156,7 +156,7 @@ def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edg
         col=col,
         height=np.minimum(size, height - row),
         width=np.minimum(size, width - col),
-        gsd=np.array([of.gsd for of in headers], np.float64)[which],
+        gsd=np.array([of.ground_sampling_distance for of in headers], np.float64)[which],
         dtype=np.array([of.dtype for of in headers])[which],
     )
     crs = common_crs([of.crs for of in headers if of.crs is not None])
