@@ -47,7 +47,7 @@ def test_check(tmp_path: Path) -> None:
     failed = landseg("check", path)
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        f"error: {path}: convert.mask_rgb is not a known key; did you mean convert.masks_rgb?"
+        f"error: {path}: convert.mask_rgb: unknown key; did you mean convert.masks_rgb?"
     )
     assert failed.stderr.count("\n") == 1
 
@@ -108,4 +108,4 @@ def test_truncated_archive(tiles: Path, tmp_path: Path) -> None:
 
 def test_unpack_below_a_file(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    check_failure(tiles, tmp_path / "file/files", f"{tmp_path}/file: a file stands where a folder should be")
+    check_failure(tiles, tmp_path / "file/files", f"{tmp_path}/file: expected a folder, found a file")

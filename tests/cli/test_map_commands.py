@@ -77,7 +77,7 @@ class TestArea:
     def test_existing_files_are_kept(self) -> None:
         Path("areas.csv").write_text("mine")
         done = landseg("area", "2018.tif", "--csv", "areas.csv")
-        assert done.stderr == "error: areas.csv: is already there; name another --out, or say --overwrite\n"
+        assert done.stderr == "error: areas.csv: file exists; choose another --out, or add --overwrite\n"
         assert Path("areas.csv").read_text() == "mine"
 
     def test_reference_data_are_never_overwritten(self) -> None:
@@ -104,7 +104,7 @@ class TestChange:
         ]
         assert (gpd.read_file("change/change.gpkg", layer="change")["from"].notna()).all()
         again = landseg("change", "2018.tif", "2024.tif", "--out", "change")
-        assert again.stderr == "error: change/change.tif: is already there; name another --out, or say --overwrite\n"
+        assert again.stderr == "error: change/change.tif: file exists; choose another --out, or add --overwrite\n"
 
     @pytest.mark.usefixtures("scenes")
     def test_two_scenes_with_the_same_name(self) -> None:
@@ -145,7 +145,7 @@ class TestChange:
         Path("change/after").mkdir(parents=True)
         Path("change/after/scene.tif").touch()
         done = change_of_scenes("2018/scene.tif", "2024/scene.tif")
-        assert done.stderr.startswith("error: change/after/scene.tif: is already there; ")
+        assert done.stderr.startswith("error: change/after/scene.tif: file exists; ")
         assert not Path("change/before").exists()
 
     @pytest.mark.parametrize("taken", ["change/change.tif", "change/after/scene.tif", "change/before/scene.tif"])
@@ -239,7 +239,7 @@ class TestExport:
         Path("model.onnx").touch()
         for out, sentence in (
             ("model.pt", "model.pt: does not end in .onnx; use that suffix"),
-            ("model.onnx", "model.onnx: is already there; name another --out, or say --overwrite"),
+            ("model.onnx", "model.onnx: file exists; choose another --out, or add --overwrite"),
         ):
             done = landseg("export", "-m", "model.safetensors", "--out", out)
             assert (done.exit_code, done.stderr) == (1, f"error: {sentence}\n")

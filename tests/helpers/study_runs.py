@@ -8,8 +8,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from helpers.root import ROOT
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from ruamel.yaml import YAML
 
 from landseg import metrics
 from landseg.core.arrays import Counts
@@ -58,27 +60,58 @@ def study_run(
     leakage: Mapping[str, float | None] | None = LEAKAGE,
     curve: Sequence[float] = (0.1, 0.3, 0.2),
     tiles: Sequence[ExampleTile] = (),
+    seed: int = 0,
 ) -> Run:
     """Write the result files of a run as the pipeline does, and return the run."""
     matrices = unit_matrices() if matrices is None else matrices
-    scores = asdict(metrics.summary(matrices.sum(axis=0), matrices, class_names(classes), None, resamples=200, seed=0))
-    head = {"dataset": "tiny", "split": "test", "interval_over": "locations", "locations": 3, "scenes": 3}
-    head |= {"strategy": strategy, "leakage": leakage}
-    results = folder / "results"
+    labels = class_names(classes)
+    scores = {
+        "dataset": "tiny",
+        "split": "test",
+        "tiles": 5,
+        "scenes": 3,
+        "locations": 3,
+        "interval_over": "locations",
+        "strategy": strategy,
+        "leakage": leakage,
+        **asdict(metrics.summary(matrices.sum(axis=0), matrices, labels, None, resamples=200, seed=0)),
+        "paper_iou": 0.5,
+        "majority": {"class": labels[0], "macro_miou": 0.1},
+        "warnings": [],
+    }
+    split = {
+        "strategy": strategy,
+        "seed": 0,
+        "skew": None,
+        "splits": {"train": {"tiles": 10, "pixels": 1, "share": {}}},
+        "leakage": {"test": leakage},
+        "digest": {"train": "a", "val": "b", "test": "c"},
+        "warnings": [],
+    }
+    speed = {"images_per_second": 20.0, "peak_memory_gb": 1.0, "seconds": 5.0}
+    training = {"speed": speed, "step": len(curve) - 1, "best_epoch": 1, "parameters": 1000}
+    params = YAML(typ="safe").load(ROOT / "presets/sample.yaml")
+    params["dataset"]["name"], params["split"]["strategy"], params["train"]["seed"] = "tiny", strategy, seed
     rows = [
-        {
-            "scene": f"s{s}",
-            "unit": f"s{s}",
-            "actual": class_names(classes)[a],
-            "predicted": class_names(classes)[p],
-            "pixels": n,
-        }
-        for (s, a, p), n in np.ndenumerate(matrices)
+        {"scene": f"s{scene}", "unit": f"s{scene}", "actual": labels[a], "predicted": labels[p], "pixels": pixels}
+        for (scene, a, p), pixels in np.ndenumerate(matrices)
     ]
+    totals = [
+        {"actual": labels[a], "predicted": labels[p], "pixels": pixels}
+        for (a, p), pixels in np.ndenumerate(matrices.sum(axis=0))
+    ]
+    results = folder / "results"
     write_rows(results / "scenes.csv", rows)
+    write_rows(results / "confusion.csv", totals)
     write_rows(results / "classes.csv", [{"class": c.name, "id": c.id, "color": as_hex(c.color)} for c in classes])
-    (results / "metrics.json").write_text(json.dumps({**head, **scores}))
-    (results / "split.json").write_text(json.dumps({"strategy": strategy, "leakage": {"test": leakage}}))
+    for path, content in {
+        "params.yaml": params,  # JSON is valid YAML
+        "results/metrics.json": scores,
+        "results/split.json": split,
+        "results/train/metrics.json": training,
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(json.dumps(content))
     for factor, (name, file) in enumerate(CURVES.items(), start=1):
         column = name.rpartition("/")[2]
         values = [{"step": step, column: factor * value} for step, value in enumerate(curve)]

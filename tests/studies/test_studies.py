@@ -1,4 +1,4 @@
-"""Studies, really run: in a clone, as DVC experiments of a tiny setting of the sample."""
+"""Studies run in a clone, as DVC experiments with a tiny version of the sample."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ TINY = {
     "evaluate.bootstrap": 200,
     "evaluate.n_examples": 2,
 }
-#: What is run of the studies that ship; the rest has 'not run yet' when they are reported.
+#: Overrides of the shipped studies: only these cells run, so that reports list the others as not run yet.
 RUN: dict[str, dict[str, Any]] = {
     "encoders": {
         "cells": {
@@ -40,7 +40,7 @@ RUN: dict[str, dict[str, Any]] = {
     "seeds": {"seeds": [0, 1]},
 }
 CELLS = {"encoders": 2, "losses": 3, "losses-skewed": 2, "leakage": 3, "seeds": 2}
-SHARED = 3  # the cell of U-Net ResNet18 with the focal loss and seed 0 is in four of them
+SHARED = 3  # four studies share the cell U-Net ResNet18, focal loss, seed 0
 
 
 def command(*arguments: str) -> list[str]:
@@ -57,7 +57,7 @@ def environment(project: Path) -> dict[str, str]:
 
 
 def landseg(project: Path, *arguments: str, fails: bool = False) -> str:
-    """Run landseg as a person does; return what it printed (of a run that fails, its errors)."""
+    """Run landseg; return its output, or its errors if it must fail."""
     done = subprocess.run(command(*arguments), cwd=project, env=environment(project), capture_output=True, text=True)
     assert (done.returncode != 0) == fails, f"{arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert "Traceback" not in done.stderr
@@ -65,9 +65,9 @@ def landseg(project: Path, *arguments: str, fails: bool = False) -> str:
 
 
 def references(project: Path) -> dict[str, str]:
-    """Return the commits of experiments, by their names."""
-    wanted = ["git", "for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps"]
-    listed = subprocess.check_output(wanted, cwd=project, text=True)
+    """Return the commits of experiments by name."""
+    command = ["git", "for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps"]
+    listed = subprocess.check_output(command, cwd=project, text=True)
     return dict(line.split() for line in listed.splitlines() if not line.startswith(" "))
 
 
@@ -86,16 +86,16 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with a tiny setting, in which some of every study that ships has run."""
+    """A clone with a tiny sample, in which some cells of every shipped study have run."""
     folder = clone(tmp_path_factory.mktemp("studies") / "landseg")
     set_params(folder, TINY)
     commit(folder)
     assert stages_run(dvc(folder, "repro", "split"))[-1] == "split"
     commit(folder)
-    for name, less in RUN.items():
+    for name, overrides in RUN.items():
         path = folder / f"studies/{name}.yaml"
         shipped = path.read_bytes()
-        YAML(typ="safe").dump(YAML(typ="safe").load(shipped) | less, path)
+        YAML(typ="safe").dump(YAML(typ="safe").load(shipped) | overrides, path)
         landseg(folder, "study", "run", name, "-j", "2")
         path.write_bytes(shipped)
     return folder
@@ -103,15 +103,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(project: Path) -> Mapping[str, Path]:
-    """The reports of all of them."""
+    """The reports of all shipped studies."""
     for name in CELLS:
         landseg(project, "study", "report", name)
     return {name: project / "reports" / name for name in CELLS}
 
 
-def test_cells_are_experiments_and_the_workspace_stays_as_it_was(project: Path) -> None:
-    made = [name for name in experiments(project) if name.startswith(tuple(CELLS))]
-    assert len(made) == sum(CELLS.values()) - SHARED
+def test_cells_are_experiments_and_the_workspace_is_unchanged(project: Path) -> None:
+    names = [name for name in experiments(project) if name.startswith(tuple(CELLS))]
+    assert len(names) == sum(CELLS.values()) - SHARED
     changed = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True).stdout
     assert not changed
     shown = dvc(project, "exp", "show", "-A", "--csv")
@@ -122,8 +122,8 @@ def test_cells_are_experiments_and_the_workspace_stays_as_it_was(project: Path) 
 def test_finished_cells_are_not_run_again(project: Path) -> None:
     before = experiments(project)
     assert landseg(project, "study", "run", "losses").splitlines() == [
-        "3 cells, 3 of them have run",
-        "all 3 cells have run; `landseg study report losses` draws them",
+        "3 cells, 3 finished",
+        "all 3 cells finished; for the report, run `landseg study report losses`",
     ]
     assert experiments(project) == before
 
@@ -139,7 +139,7 @@ def test_an_experiment_can_be_applied(project: Path, reports: Mapping[str, Path]
     finally:
         subprocess.run(["git", "checkout", "-q", "--", "."], cwd=project, check=True)
         subprocess.run(["git", "clean", "-qfd"], cwd=project, check=True)
-        dvc(project, "checkout", "-q", "--allow-missing")  # nothing after the split has run in the workspace
+        dvc(project, "checkout", "-q", "--allow-missing")  # stages after split have not run in the workspace
 
 
 FIGURES = {
@@ -151,7 +151,7 @@ FIGURES = {
 }
 
 
-EVERY_ROW = (
+FILLED_COLUMNS = (
     "split",
     "leak_edge",
     "macro_miou",
@@ -169,25 +169,25 @@ EVERY_ROW = (
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_report_is_a_folder_with_table_figures_and_page(reports: Mapping[str, Path], name: str) -> None:
+def test_a_report_has_tables_figures_and_a_page(reports: Mapping[str, Path], name: str) -> None:
     written = {path.name for path in reports[name].iterdir()}
-    pictures = {f"{figure}.{kind}" for figure in FIGURES[name] for kind in ("png", "svg")}
+    images = {f"{figure}.{kind}" for figure in FIGURES[name] for kind in ("png", "svg")}
     differences = {"differences.csv"} if "differences" in FIGURES[name] else set()
-    assert written == {"table.csv", "table.md", "index.html"} | differences | pictures
+    assert written == {"table.csv", "table.md", "index.html"} | differences | images
     table = rows(reports[name] / "table.csv")
     assert len(table) == CELLS[name]
     for row in table:
-        assert all(row[key] for key in EVERY_ROW), row
+        assert all(row[key] for key in FILLED_COLUMNS), row
 
 
-def test_the_papers_numbers_stand_beside_ours(reports: Mapping[str, Path]) -> None:
+def test_scores_of_the_paper_are_reported(reports: Mapping[str, Path]) -> None:
     reported = {row["run"]: row["paper_reported"] for row in rows(reports["encoders"] / "table.csv")}
     assert reported == {"U-Net ResNet18": "0.871", "U-Net ResNet34": "0.884"}
     assert "paper_reported" not in rows(reports["leakage"] / "table.csv")[0]
     assert "micro IoU of one-hot channels" in (reports["encoders"] / "table.md").read_text()
 
 
-def test_a_skew_is_of_the_training_part_alone(project: Path) -> None:
+def test_a_skew_only_changes_the_training_split(project: Path) -> None:
     splits = {
         name: json.loads(subprocess.check_output(["git", "show", f"{revision}:results/split.json"], cwd=project))
         for name, revision in references(project).items()
@@ -202,54 +202,54 @@ def test_a_skew_is_of_the_training_part_alone(project: Path) -> None:
     assert even["skew"]["found"] < skewed["skew"]["found"]
 
 
-def test_compare_says_what_parts_two_experiments(project: Path) -> None:
+def test_compare_lists_the_parameters_that_differ(project: Path) -> None:
     names = sorted(name for name in experiments(project) if name.startswith("losses-") and "skewed" not in name)
-    said = landseg(project, "compare", *names[:2])
-    assert "in macro mIoU" in said.splitlines()[0]
-    assert "params: loss.name" in said
-    assert "code: nothing differs" in said
+    output = landseg(project, "compare", *names[:2])
+    assert "in macro mIoU" in output.splitlines()[0]
+    assert "params: loss.name" in output
+    assert "code: no difference" in output
 
 
-def test_other_splits_are_not_compared(project: Path) -> None:
+def test_runs_on_different_splits_are_not_compared(project: Path) -> None:
     random = next(name for name in experiments(project) if name.startswith("leakage-random"))
     scene = next(name for name in experiments(project) if name.startswith("encoders-u-net-resnet18"))
-    said = landseg(project, "compare", random, scene, fails=True)
-    assert random in said
-    assert scene in said
+    output = landseg(project, "compare", random, scene, fails=True)
+    assert random in output
+    assert scene in output
     write_study(project, "splits", set={"loss.name": "focal"}, grid={"split.strategy": ["random", "scene"]})
     try:
-        said = landseg(project, "study", "report", "splits", fails=True)
+        output = landseg(project, "study", "report", "splits", fails=True)
     finally:
         (project / "studies/splits.yaml").unlink()
-    assert "split random" in said
-    assert "scene" in said
+    assert "split random" in output
+    assert "scene" in output
     assert not (project / "reports/splits").exists()
 
 
-def test_a_metric_that_no_cell_has(project: Path) -> None:
+def test_an_unknown_metric_is_an_error(project: Path) -> None:
     write_study(project, "metric", set={"loss.name": "focal"}, grid={"split.strategy": ["scene"]}, metric="miou")
     try:
-        assert "metric miou: no cell has it" in landseg(project, "study", "report", "metric", fails=True)
+        assert "metric = miou: no cell has this score" in landseg(project, "study", "report", "metric", fails=True)
     finally:
         (project / "studies/metric.yaml").unlink()
 
 
-def test_a_report_of_nothing_says_what_to_run(project: Path) -> None:
-    said = landseg(project, "study", "report", "encoders", "-S", "train.epochs=99", fails=True)
-    assert said == (
-        "error: studies/encoders.yaml: none of its 4 cells has run with the present code and parameters; "
+def test_a_report_without_runs_names_the_command_to_run(project: Path) -> None:
+    output = landseg(project, "study", "report", "encoders", "-S", "train.epochs=99", fails=True)
+    assert output == (
+        "error: studies/encoders.yaml: none of the 4 cells has run with the current code and parameters; "
         "run `landseg study run encoders -S train.epochs=99`\n"
     )
 
 
-def test_only_an_earlier_report_is_replaced(project: Path, reports: Mapping[str, Path]) -> None:
+def test_only_earlier_reports_are_overwritten(project: Path, reports: Mapping[str, Path]) -> None:
     mine = project / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     try:
         for folder in ("mine", "."):
-            said = landseg(project, "study", "report", "seeds", "--out", folder, fails=True)
-            assert said == f"error: {folder}: holds other things than a report; name a new folder\n"
+            output = landseg(project, "study", "report", "seeds", "--out", folder, fails=True)
+            assert output == f"error: {folder}: exists and is not a study report; choose a new folder\n"
         assert (mine / "thesis.txt").read_text() == "years of work"
     finally:
         (mine / "thesis.txt").unlink()
@@ -260,8 +260,8 @@ def test_only_an_earlier_report_is_replaced(project: Path, reports: Mapping[str,
     shutil.rmtree(mine)
 
 
-@pytest.mark.slow  # two cells more, which CI has no time for
-def test_edits_while_a_study_runs_end_it(project: Path) -> None:
+@pytest.mark.slow  # runs two more cells
+def test_edits_during_a_study_stop_it(project: Path) -> None:
     write_study(project, "edited", set={"train.epochs": 2}, seeds=[7, 8])
     code = project / "src/landseg/train/losses.py"
     before = code.read_text()
@@ -281,7 +281,7 @@ def test_edits_while_a_study_runs_end_it(project: Path) -> None:
                 break
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 1
-        assert "failed: one setting, seed 8: code, data or params.yaml were changed since the study began" in errors
+        assert "failed: one setting, seed 8: code, data or params.yaml changed since the study started" in errors
         assert [name for name in experiments(project) if name.startswith("edited-")] == [
             name for name in experiments(project) if name.startswith("edited-one-setting-7-")
         ]
@@ -290,7 +290,7 @@ def test_edits_while_a_study_runs_end_it(project: Path) -> None:
         (project / "studies/edited.yaml").unlink()
 
 
-def test_marks_of_a_merge_are_one_sentence(project: Path) -> None:
+def test_merge_conflict_markers_are_one_sentence(project: Path) -> None:
     for path in ("dvc.yaml", "params.yaml"):
         before = (project / path).read_text()
         (project / path).write_text("<<<<<<< ours\n" + before)
@@ -301,13 +301,13 @@ def test_marks_of_a_merge_are_one_sentence(project: Path) -> None:
             (project / path).write_text(before)
 
 
-def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
+def test_a_failed_cell_is_reported_and_the_others_run(project: Path) -> None:
     cells = {"wrong": {"split.skew.class": "ocean"}, "right": {}}
     write_study(project, "failing", set={"model.architecture": "Unet", "loss.name": "focal"}, cells=cells)
     try:
-        said = landseg(project, "study", "run", "failing", fails=True)
-        assert "failed: wrong, seed 0: params.yaml: split.skew.class = ocean: not a class of this dataset" in said
-        assert "error: studies/failing.yaml: 1 of 2 cells failed" in said
+        output = landseg(project, "study", "run", "failing", fails=True)
+        assert "failed: wrong, seed 0: params.yaml: split.skew.class = ocean: not a class of this dataset" in output
+        assert "error: studies/failing.yaml: 1 of 2 cells failed" in output
         assert not any(name.startswith("failing-wrong") for name in experiments(project))
         report = landseg(project, "study", "report", "failing")
         assert "Not run yet: wrong, seed 0." in report
@@ -316,7 +316,7 @@ def test_a_failed_cell_is_reported_and_the_rest_go_on(project: Path) -> None:
         (project / "studies/failing.yaml").unlink()
 
 
-def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
+def test_an_interrupted_cell_resumes(project: Path) -> None:
     write_study(project, "long", set={"train.epochs": 8}, seeds=[5])
     run = ["study", "run", "long"]
     process = subprocess.Popen(
@@ -326,8 +326,8 @@ def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a terminal's Ctrl-C goes to all processes of its foreground group
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
+        start_new_session=True,  # Ctrl-C in a terminal interrupts the foreground process group
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background processes ignore it
     )
     assert process.stdout is not None
     try:
@@ -341,7 +341,7 @@ def test_an_interrupted_cell_goes_on_where_it_was(project: Path) -> None:
     assert process.returncode == 130
     assert errors.endswith("interrupted\n")
     assert not any(name.startswith("long-") for name in experiments(project))
-    said = landseg(project, *run)
-    assert "resuming from" in said
-    assert "epoch 8/8" in said
+    output = landseg(project, *run)
+    assert "resuming from" in output
+    assert "epoch 8/8" in output
     assert any(name.startswith("long-") for name in experiments(project))

@@ -223,7 +223,7 @@ def _merge(params: Mapping[str, Any], changes: Mapping[str, Any], path: Path) ->
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise LandsegError(f"{path}: {key} is not a known key; {section} has no keys below it")
+                raise LandsegError(f"{path}: {key}: unknown key; {section} has no keys below it")
         node[leaf] = value
     return merged
 
