@@ -1,1 +1,1 @@
-"""Studies: a grid over params.yaml, run as DVC experiments, and what is drawn of it."""
+"""Studies: grids of experiments over params.yaml, run with DVC, and their reports."""
