@@ -180,8 +180,8 @@ class TestCard:
                 git("init", "-q")
             done = landseg("card", exported.onnx)
             assert done.stderr == (
-                f"error: {exported.onnx}: no commit in this repository is known to have trained and scored this file; give a "
-                "revision or an experiment\n"
+                f"error: {exported.onnx}: no commit in this repository is known to have trained and scored this "
+                "file; give a revision or an experiment\n"
             )
 
     def test_a_branch_name_is_not_trusted_as_a_commit(
@@ -194,7 +194,8 @@ class TestCard:
         onnx.save(model, tmp_path / "model.onnx")
         done = landseg("card", tmp_path / "model.onnx")
         assert done.stderr.startswith(
-            f"error: {tmp_path}/model.onnx: no commit in this repository is known to have trained and scored this file; "
+            f"error: {tmp_path}/model.onnx: no commit in this repository is known to have trained and scored this "
+            "file; "
         )
 
     def test_of_a_revision_with_other_params(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,6 @@ def run_files(
     *,
     leakage: Mapping[str, float | None] | None = None,
     scores: Mapping[str, Any] | None = None,
-    split: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     **others: Any,
@@ -60,7 +59,7 @@ def run_files(
     return files | {
         "results/confusion.csv": "\n".join(["actual,predicted,pixels", *cells, ""]).encode(),
         "results/metrics.json": json.dumps(metrics | dict(scores or {})).encode(),
-        "results/split.json": json.dumps(summary | dict(split or {})).encode(),
+        "results/split.json": json.dumps(summary).encode(),
         "results/train/metrics.json": json.dumps(TRAINING).encode(),
         "data/tables/sample/card.json": DataCard.model_validate(fields | dict(card or {})).model_dump_json().encode(),
     }
