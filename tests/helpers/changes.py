@@ -11,7 +11,7 @@ from landseg.core.classes import ClassTable, LandClass, class_channels
 from landseg.maps.change.pair import ChangeMatrix, measure_change, open_map_pair
 from landseg.maps.class_map import NODATA
 
-# By hand: other, building and water are positions 0, 1 and 2, with the ids 0, 1 and 4.
+# Channels 0, 1 and 2 (other, building, water) have the ids 0, 1 and 4.
 BEFORE = [[0, 0, 0, 1], [0, 0, 4, 4], [255, 1, 4, 4]]
 AFTER = [[0, 1, 1, 1], [0, 1, 4, 255], [0, 0, 0, 4]]
 
@@ -28,13 +28,13 @@ def change_of(before: Path, after: Path) -> ChangeMatrix:
 
 
 def speckled(height: int, width: int, seed: int) -> Ids:
-    """Classes in squares of 7 px, some pixels of other classes, and a corner without data."""
-    chance = np.random.default_rng(seed)
+    """Ids in squares of 7 px, with noise and a corner without data."""
+    rng = np.random.default_rng(seed)
     choices = np.array([each.id for each in CLASSES], np.uint8)
-    squares = chance.choice(choices, (height // 7 + 1, width // 7 + 1))
+    squares = rng.choice(choices, (height // 7 + 1, width // 7 + 1))
     ids = np.kron(squares, np.ones((7, 7), np.uint8))[:height, :width]
-    salt = chance.random(ids.shape) < 0.02
-    ids[salt] = chance.choice(choices, int(salt.sum()))
+    salt = rng.random(ids.shape) < 0.02
+    ids[salt] = rng.choice(choices, int(salt.sum()))
     ids[: 10 * seed, : 5 * seed] = NODATA
     return ids
 

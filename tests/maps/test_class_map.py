@@ -27,7 +27,7 @@ def whole(classes_map: ClassMap) -> npt.NDArray[np.uint8]:
 
 
 def foreign(path: Path, pixels: npt.NDArray[Any], colours: Any = COLOURS, **profile: Any) -> Path:
-    """A map of another program."""
+    """A map written by another program."""
     shape = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 1, "dtype": pixels.dtype}
     with rasterio.open(path, "w", **shape, crs=UTM, transform=TEN_METRES, **profile) as target:
         target.write(pixels, 1)
@@ -36,8 +36,8 @@ def foreign(path: Path, pixels: npt.NDArray[Any], colours: Any = COLOURS, **prof
     return path
 
 
-class TestOurs:
-    def test_what_is_read_is_what_was_written(self, tmp_path: Path) -> None:
+class TestLandsegMaps:
+    def test_round_trip(self, tmp_path: Path) -> None:
         ids = patches(1100, 1300)
         with open_class_map(make_map(tmp_path / "a.tif", ids, tags={"LANDSEG_MODEL": "abc"})) as found:
             assert (whole(found) == ids).all()
@@ -64,13 +64,13 @@ class TestOurs:
             [],
         )
 
-    def test_no_place_on_earth(self, tmp_path: Path) -> None:
+    def test_no_crs(self, tmp_path: Path) -> None:
         ids = patches(60, 70)
         with open_class_map(make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())) as found:
             assert found.grid.crs is None
             assert (whole(found) == ids).all()
 
-    def test_an_id_that_no_class_has(self, tmp_path: Path) -> None:
+    def test_an_unknown_id_is_refused(self, tmp_path: Path) -> None:
         ids = patches(600, 700)
         ids[530, 601] = 3
         with open_class_map(make_map(tmp_path / "a.tif", ids)) as found:
@@ -79,18 +79,18 @@ class TestOurs:
                 whole(found)
 
     @pytest.mark.parametrize("table", ["[]", "no", '[{"id": 1, "name": "a", "color": [1, 2, 3]}]', '[{"id": 1}]'])
-    def test_a_tag_that_is_no_class_table(self, table: str, tmp_path: Path) -> None:
+    def test_an_invalid_class_table_is_refused(self, table: str, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.tif", patches(20, 20))
         with rasterio.open(path, "r+") as target:
             target.update_tags(LANDSEG_CLASSES=table)
         with (
-            pytest.raises(LandsegError, match=r"a\.tif: the tag LANDSEG_CLASSES is no class table \("),
+            pytest.raises(LandsegError, match=r"a\.tif: the tag LANDSEG_CLASSES is not a valid class table \("),
             open_class_map(path),
         ):
             pass
 
 
-class TestBeside:
+class TestSidecars:
     def test_gdal_lists_the_classes(self, tmp_path: Path) -> None:
         info = json.loads(gdal("gdalinfo", "-json", make_map(tmp_path / "a.tif", patches(40, 50))))
         band = info["bands"][0]
@@ -141,18 +141,18 @@ class TestBeside:
             failing()
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
-    def test_its_files_are_known(self, tmp_path: Path) -> None:
+    def test_map_files_are_all_files_written(self, tmp_path: Path) -> None:
         path = make_map(tmp_path / "a.b.tif", patches(20, 20))
         assert [file.name for file in map_files(path)] == ["a.b.tif", "a.b.qml", "a.b.tif.aux.xml"]
         assert sorted(map_files(path)) == sorted(tmp_path.iterdir())
 
     @pytest.mark.parametrize("taken", ["a.tif", "a.qml", "a.tif.aux.xml"])
-    def test_nothing_changes_where_a_folder_has_the_name_of_a_file(self, taken: str, tmp_path: Path) -> None:
+    def test_a_folder_with_the_name_of_a_file_is_refused(self, taken: str, tmp_path: Path) -> None:
         path = make_map(tmp_path / "a.tif", patches(20, 20))
         (tmp_path / taken).unlink()
         (tmp_path / taken).mkdir()
         before = {file.name: file.is_dir() or file.read_bytes() for file in tmp_path.iterdir()}
-        with pytest.raises(LandsegError, match=rf"^{tmp_path / taken}: is a folder, expected a file"):
+        with pytest.raises(LandsegError, match=rf"^{tmp_path / taken}: expected a file, found a folder"):
             make_map(path, np.zeros((30, 30)), CLASSES[:2])
         assert {file.name: file.is_dir() or file.read_bytes() for file in tmp_path.iterdir()} == before
 
@@ -165,8 +165,8 @@ class TestBeside:
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-class TestOthers:
-    def test_colours_alone(self, tmp_path: Path) -> None:
+class TestForeignMaps:
+    def test_colours_without_names(self, tmp_path: Path) -> None:
         ids = patches(40, 50)
         ids[ids == 4] = 3
         with open_class_map(foreign(tmp_path / "a.tif", ids, nodata=NODATA)) as found:
@@ -175,7 +175,7 @@ class TestOthers:
                 (0, "class 0", (10, 10, 10)), (1, "class 1", (230, 25, 75)), (3, "class 3", (0, 130, 200)),
             ]  # fmt: skip
 
-    def test_names_that_gdal_knows(self, tmp_path: Path) -> None:
+    def test_gdal_category_names(self, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.tif", np.ones((5, 5), np.uint8))
         (tmp_path / "a.tif.aux.xml").write_text(
             "<PAMDataset><PAMRasterBand band='1'><CategoryNames><Category>bare &amp; rock</Category>"
@@ -187,7 +187,7 @@ class TestOthers:
                 for value, name in [(0, "bare & rock"), (1, "Wald"), (3, "Wasser")]
             )
 
-    def test_nodata_of_its_own(self, tmp_path: Path) -> None:
+    def test_another_nodata_value(self, tmp_path: Path) -> None:
         ids = np.array([[0, 1], [3, 1]], np.uint8)
         with open_class_map(foreign(tmp_path / "a.tif", ids, nodata=0)) as found:
             assert whole(found).tolist() == [[NODATA, 1], [3, 1]]
@@ -214,7 +214,7 @@ class TestOthers:
         with pytest.raises(LandsegError, match=r"a\.tif: no class table; add a colour table"), open_class_map(path):
             pass
 
-    def test_fractions(self, tmp_path: Path) -> None:
+    def test_floats_are_refused(self, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.tif", patches(20, 20).astype(np.float32), None)
         with (
             pytest.raises(LandsegError, match=r"a\.tif: dtype float32, expected integer class ids"),
@@ -222,12 +222,12 @@ class TestOthers:
         ):
             pass
 
-    def test_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(LandsegError, match=r"a\.tif: not there"), open_class_map(tmp_path / "a.tif"):
             pass
 
     def test_real(self, real_data: Path) -> None:
-        """LandCover.ai's masks are of ids without colours."""
+        """Masks of LandCover.ai have no colour table."""
         mask = min((real_data / "landcoverai/masks").glob("*.tif"), key=lambda path: path.stat().st_size)
         with pytest.raises(LandsegError, match="no class table; add"), open_class_map(mask):
             pass

@@ -14,7 +14,7 @@ def test_the_report_names_maps_that_overlap(tmp_path: Path) -> None:
     ids = patches(64, 64)
     near, rim = (
         Affine(10, 0, 500_000 + shift, 0, -10, 5_800_000) for shift in (600, 630)
-    )  # 4 px within the first, and 1
+    )  # overlaps of 4 px and of 1 px
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", ids, transform=near)]
     assert f"{maps[0]} and {maps[1]} overlap: pixels in both maps count twice." in area_report(measure_areas(maps))
     assert "overlap" not in area_report(measure_areas([maps[0], make_map(tmp_path / "c.tif", ids, transform=rim)]))
@@ -36,16 +36,16 @@ def at(lon: float, lat: float, crs: str, px: float = 10, turn: float = 0) -> Aff
         (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32601", at(-179.9995, 52, "EPSG:32601")), True),
         (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32601", at(-179.99, 52, "EPSG:32601")), False),
         (("EPSG:32660", at(179.995, 52, "EPSG:32660")), ("EPSG:32631", at(3, 52, "EPSG:32631")), False),
-        # 64 km about the pole, and 640 m there.
+        # 64 km around the pole, and 640 m at the pole.
         (("EPSG:3413", Affine(1000, 0, -32_000, 0, -1000, 32_000)), ("EPSG:32661", at(100, 89.9, "EPSG:32661")), True),
         (("EPSG:3413", Affine(1000, 0, -32_000, 0, -1000, 32_000)), ("EPSG:32661", at(100, 89, "EPSG:32661")), False),
-        # 3200 km, the northern edge of which bends from 62° to 66° and back.
+        # 3200 km with a curved northern edge between 62° and 66°.
         (
             ("EPSG:3035", Affine(50_000, 0, 2_721_000, 0, -50_000, 4_810_000)),
             ("EPSG:32632", at(10, 66, "EPSG:32632")),
             True,
         ),
-        # Lozenges whose bounds overlap, and which do where they are nearer.
+        # Rotated squares with overlapping bounds, apart and overlapping.
         ((UTM, at(15, 52, UTM, turn=45)), (UTM, at(15.0074, 52.0046, UTM, turn=45)), False),
         ((UTM, at(15, 52, UTM, turn=45)), (UTM, at(15.0058, 52.0036, UTM, turn=45)), True),
     ],
@@ -68,7 +68,8 @@ def test_overlap_is_computed_from_outlines_on_the_ground(
 ) -> None:
     ids = patches(64, 64)
     maps = [
-        make_map(tmp_path / f"{n}.tif", ids, crs=crs, transform=place) for n, (crs, place) in enumerate([one, other])
+        make_map(tmp_path / f"{n}.tif", ids, crs=crs, transform=transform)
+        for n, (crs, transform) in enumerate([one, other])
     ]
     for order in (maps, maps[::-1]):
         found = measure_areas(order)

@@ -23,14 +23,14 @@ Ids = npt.NDArray[np.uint8]
 
 
 def vectors(
-    path: Path, ids: Any, min_pixels: int = 1, tolerance: float = 0, confidence: Path | None = None, **place: Any
+    path: Path, ids: Any, min_pixels: int = 1, tolerance: float = 0, confidence: Path | None = None, **options: Any
 ) -> Any:
-    with open_class_map(make_map(path, ids, **place)) as classes_map:
+    with open_class_map(make_map(path, ids, **options)) as classes_map:
         return map_polygons(classes_map, confidence, min_pixels, tolerance)
 
 
 def regions(ids: Ids) -> list[tuple[int, npt.NDArray[np.bool_]]]:
-    """Class and pixels of every region, by another hand."""
+    """Class and pixels of every region, by scipy."""
     found = []
     for land_class in CLASSES:
         labels, count = ndimage.label(ids == land_class.id)
@@ -39,7 +39,7 @@ def regions(ids: Ids) -> list[tuple[int, npt.NDArray[np.bool_]]]:
 
 
 def inside(frame: Any, height: int, width: int) -> list[tuple[int, npt.NDArray[np.bool_]]]:
-    """Class and pixels of every polygon, by the centres that lie in it."""
+    """Class and pixels of every polygon, by pixel centres."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     x, y = TEN_METRES @ (columns.ravel(), rows.ravel())
     return [
@@ -60,7 +60,7 @@ def gray(path: Path, pixels: Ids, transform: Affine = TEN_METRES) -> Path:
 
 
 def sums(ids: Ids, values: npt.NDArray[Any]) -> list[tuple[int, float]]:
-    """Class of every region and the sum of values over its pixels, by another hand, in order."""
+    """Class of every region and the sum of values over its pixels, by scipy, sorted."""
     found = []
     for land_class in CLASSES:
         labels, count = ndimage.label(ids == land_class.id)
@@ -70,7 +70,7 @@ def sums(ids: Ids, values: npt.NDArray[Any]) -> list[tuple[int, float]]:
 
 class TestRegions:
     @pytest.mark.parametrize("seed", range(4))
-    def test_are_those_of_the_pixels(self, seed: int, tmp_path: Path) -> None:
+    def test_match_connected_components(self, seed: int, tmp_path: Path) -> None:
         ids = patches(37, 41, seed, cell=5)
         frame = vectors(tmp_path / "a.tif", ids)
         assert keys(inside(frame, 37, 41)) == keys(regions(ids))
@@ -84,7 +84,7 @@ class TestRegions:
         above = frame.geometry[frame["class_id"] == 0].item()
         middle = (TEN_METRES.c + 10, TEN_METRES.f - 10)
         assert middle in above.exterior.coords
-        assert shapely.get_num_coordinates(above) == 6  # four corners, that one, and the first again
+        assert shapely.get_num_coordinates(above) == 6  # four corners, the shared corner, and the first corner again
 
     @pytest.mark.parametrize("tolerance", [0, 1.5, 20])
     @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (70, 90)])
@@ -107,9 +107,9 @@ class TestRegions:
         exact, simple = (vectors(tmp_path / "a.tif", ids, tolerance=tolerance) for tolerance in (0, 2))
         assert shapely.get_num_coordinates(exact.geometry).sum() > 250
         assert shapely.get_num_coordinates(simple.geometry).sum() < 20
-        assert (simple["area_m2"] == exact["area_m2"]).all()  # that of the pixels
+        assert (simple["area_m2"] == exact["area_m2"]).all()  # the area of the pixels
 
-    def test_a_turned_map(self, tmp_path: Path) -> None:
+    def test_a_rotated_map(self, tmp_path: Path) -> None:
         turned = Affine(6, 8, 500_000, 8, -6, 5_000_000)
         frame = vectors(tmp_path / "a.tif", [[NODATA, 1], [NODATA, NODATA]], transform=turned)
         corners = {turned @ corner for corner in [(1, 0), (2, 0), (2, 1), (1, 1)]}
@@ -126,7 +126,7 @@ class TestSieve:
     def test_small_regions_go_to_the_largest_neighbour(self, tmp_path: Path) -> None:
         ids = np.zeros((30, 40), np.uint8)
         ids[:, 30:] = 4
-        ids[10:13, 28:31] = 1  # 9 pixels: between both
+        ids[10:13, 28:31] = 1  # 9 pixels between both classes
         ids[20:24, 5:9] = 1
         frame = vectors(tmp_path / "a.tif", ids, 10)
         assert frame["class_id"].value_counts().to_dict() == {0: 1, 4: 1, 1: 1}
@@ -134,29 +134,29 @@ class TestSieve:
         assert keys(inside(frame, 30, 40)) == keys(regions(ids))
 
     def test_noise_leaves_no_small_region(self, tmp_path: Path) -> None:
-        """GDAL's sieve by itself leaves tens of thousands: a small region beside none that is large."""
+        """A single pass of GDAL's sieve leaves thousands of small regions without a large neighbour."""
         ids = np.random.default_rng(0).choice(np.array([0, 1, 4], np.uint8), (150, 150))
         frame = vectors(tmp_path / "a.tif", ids, 50)
         assert shapely.area(frame.geometry).min() >= 50 * 100
 
-    def test_no_data_neither_give_nor_take(self, tmp_path: Path) -> None:
+    def test_pixels_without_data_do_not_change(self, tmp_path: Path) -> None:
         ids = patches(60, 70, 2, cell=3)
         ids[np.random.default_rng(1).random(ids.shape) < 0.1] = NODATA
         ids[30:33, 30:33] = NODATA
-        ids[31, 31] = 4  # alone
+        ids[31, 31] = 4  # isolated
         frame = vectors(tmp_path / "a.tif", ids, 20)
         covered = np.any([pixels for _, pixels in inside(frame, 60, 70)], axis=0)
         assert (covered == (ids != NODATA)).all()
         assert any(value == 4 and pixels[31, 31] and pixels.sum() == 1 for value, pixels in inside(frame, 60, 70))
 
     @pytest.mark.parametrize("min_pixels", [2, 11, 12, 1000])
-    def test_more_than_the_map_has(self, min_pixels: int, tmp_path: Path) -> None:
+    def test_a_minimum_larger_than_the_map(self, min_pixels: int, tmp_path: Path) -> None:
         assert shapely.area(vectors(tmp_path / "a.tif", np.ones((3, 4)), min_pixels).geometry).tolist() == [1200]
 
 
 class TestColumns:
     @pytest.mark.parametrize("transform", [TEN_METRES, Affine(300, 0, 200_000, 0, -400, 9_000_000)])
-    def test_area_is_that_of_the_ground(self, transform: Affine, tmp_path: Path) -> None:
+    def test_area_is_the_ground_area(self, transform: Affine, tmp_path: Path) -> None:
         ids = patches(530, 540, 7, cell=60)
         frame = vectors(tmp_path / "a.tif", ids, tolerance=3, transform=transform)
         with rasterio.open(tmp_path / "a.tif") as source:
@@ -169,7 +169,7 @@ class TestColumns:
         found = sorted(zip(frame["class_id"], frame["area_m2"], strict=True))
         np.testing.assert_allclose(found, sums(ids, ground), rtol=1e-9)
 
-    def test_no_area_without_a_place(self, tmp_path: Path) -> None:
+    def test_no_area_without_a_crs(self, tmp_path: Path) -> None:
         frame = vectors(tmp_path / "a.tif", patches(30, 30), crs=None, transform=Affine.identity())
         assert frame["area_m2"].isna().all()
         assert frame.crs is None
@@ -186,7 +186,7 @@ class TestColumns:
         np.testing.assert_allclose(found, sums(ids, pixels), rtol=1e-9)
         assert vectors(tmp_path / "a.tif", ids)["confidence"].isna().all()
 
-    def test_confidence_of_another_place(self, tmp_path: Path) -> None:
+    def test_confidence_on_another_grid_is_refused(self, tmp_path: Path) -> None:
         ids = patches(30, 30)
         elsewhere = gray(tmp_path / "c.tif", ids, TEN_METRES @ Affine.translation(3, 0))
         with pytest.raises(LandsegError, match=r"c\.tif: lies 3\.0 px off the map .*a\.tif"):
@@ -201,7 +201,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 class TestFiles:
     @pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "A.GPKG"])
-    def test_hold_what_was_written(self, name: str, frame: Any, tmp_path: Path) -> None:
+    def test_round_trip_of_polygons(self, name: str, frame: Any, tmp_path: Path) -> None:
         write_polygons(frame, tmp_path / name)
         found = (gpd.read_parquet if name.endswith("parquet") else gpd.read_file)(tmp_path / name)
         assert found.crs == UTM
@@ -230,8 +230,8 @@ class TestFiles:
         assert 'label="water &amp; ice"' in style["styleQML"].item()
         assert len(gpd.read_file(tmp_path / "a.gpkg", layer="a")) == len(frame)
 
-    def test_another_suffix(self, frame: Any, tmp_path: Path) -> None:
-        with pytest.raises(LandsegError, match=r"a\.shp: polygons go into \.gpkg or \.parquet; give it one of"):
+    def test_an_unknown_suffix_is_refused(self, frame: Any, tmp_path: Path) -> None:
+        with pytest.raises(LandsegError, match=r"a\.shp: unknown polygon format; use the suffix"):
             write_polygons(frame, tmp_path / "a.shp")
         assert not list(tmp_path.iterdir())
 

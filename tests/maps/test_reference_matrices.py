@@ -45,12 +45,12 @@ def test_matrices_of_a_run_give_intervals_over_its_scenes(tested: Path) -> None:
     low, high = found.estimate.areas_interval.T
     assert (low + 1 < found.estimate.areas).all()
     assert (found.estimate.areas < high - 1).all()
-    said = area_report(found)
-    assert f"Reference: the test set of workspace, {whole.sum():,} pixels." in said
-    assert "prediction intervals for one area like these 12 scenes, each adjusted by the others;" in said
+    printed = area_report(found)
+    assert f"Reference: the test set of workspace, {whole.sum():,} pixels." in printed
+    assert "prediction intervals for one area like these 12 scenes, each adjusted by the others;" in printed
     assert (
-        "not a random sample of the mapped area: the estimates are valid only as far as the area resembles the test scenes."
-        in said
+        "not a random sample of the mapped area: the estimates are valid only as far as the area "
+        "resembles the test scenes." in printed
     )
     by_table = measure_areas([tested], matrix="results/scenes.csv")
     assert by_table.estimate is not None
@@ -126,10 +126,12 @@ def test_matrices_without_locations_have_no_interval(tested: Path, tmp_path: Pat
     assert by_matrices.estimate is not None
     assert found.estimate.areas == pytest.approx(by_matrices.estimate.areas)
     assert np.isnan(found.estimate.areas_interval).all()
-    said = area_report(found)
-    assert "No interval: pixels of one location are correlated, and the reference does not tell locations apart" in said
-    assert "±" not in said
-    assert " to " not in said.splitlines()[3]
+    printed = area_report(found)
+    assert (
+        "No interval: pixels of one location are correlated, and the reference does not tell locations apart" in printed
+    )
+    assert "±" not in printed
+    assert " to " not in printed.splitlines()[3]
 
 
 @pytest.mark.parametrize(

@@ -26,29 +26,30 @@ def test_the_example_of_the_paper_from_map_and_points(tmp_path: Path) -> None:
         rows += [
             (500_000 + 30 * c + 15, 5_800_000 - 30 * r - 15, names[k]) for r, c, k in zip(row, col, true, strict=True)
         ]
-    place = Affine(30, 0, 500_000, 0, -30, 5_800_000)
+    transform = Affine(30, 0, 500_000, 0, -30, 5_800_000)
     found = measure_areas(
-        [make_map(tmp_path / "a.tif", ids, classes, UTM, place)], write_csv_rows(tmp_path / "p.csv", "x,y,class", rows)
+        [make_map(tmp_path / "a.tif", ids, classes, UTM, transform)],
+        write_csv_rows(tmp_path / "p.csv", "x,y,class", rows),
     )
     assert found.points is not None
     assert found.points.sample.T.tolist() == sample
     assert found.estimate is not None
     assert found.hectares is not None
-    grown = found.hectares.sum() / 900_000  # the map has a thousandth of the paper's pixels
+    grown = found.hectares.sum() / 900_000  # the paper's map is 1000 times as large
     assert (found.estimate.areas / grown).round().tolist() == pytest.approx([21_158, 11_686, 285_770, 581_386], abs=1)
-    said = area_report(found)
+    printed = area_report(found)
     assert (
         "deforestation         200    2.0 %      18.01        21.17         ± 6.16    -3.16  -14.9 %      0.88 ± 0.07"
         "          0.75 ± 0.21"
-    ) in said
+    ) in printed
     assert (
         "biased for deforestation: 3.16 ha too little (-14.9 %), not statistically significant; the largest relative"
-        in said
+        in printed
     )
-    assert "the largest relative bias is that of forest gain (+15.5 %)." in said
-    assert "Overall accuracy: 0.95 ± 0.02." in said
-    assert f"Reference: 640 points of {tmp_path / 'p.csv'}. " in said
-    assert "Fewer than" not in said
+    assert "the largest relative bias is that of forest gain (+15.5 %)." in printed
+    assert "Overall accuracy: 0.95 ± 0.02." in printed
+    assert f"Reference: 640 points of {tmp_path / 'p.csv'}. " in printed
+    assert "Fewer than" not in printed
 
 
 def test_classes_of_points_are_names_or_ids_in_any_format(tmp_path: Path) -> None:
@@ -76,8 +77,8 @@ def test_classes_of_points_are_names_or_ids_in_any_format(tmp_path: Path) -> Non
 
 def test_points_on_a_map_that_crosses_180_degrees(tmp_path: Path) -> None:
     ids = patches(40, 40)
-    place = Affine(0.0001, 0, 179.998, 0, -0.0001, 10)
-    path = make_map(tmp_path / "a.tif", ids, crs="EPSG:4326", transform=place)
+    transform = Affine(0.0001, 0, 179.998, 0, -0.0001, 10)
+    path = make_map(tmp_path / "a.tif", ids, crs="EPSG:4326", transform=transform)
     rows, cols = np.nonzero(ids != NODATA)
     lon, lat = 179.998 + (cols + 0.5) * 0.0001, 10 - (rows + 0.5) * 0.0001
     east = np.where(lon > 180, lon - 360, lon)
@@ -117,12 +118,12 @@ def test_points_outside_the_maps_or_without_data_are_excluded_and_counted(tmp_pa
     expected[2, 1] += 1
     assert found.points.sample.tolist() == expected.tolist()
     assert (found.points.outside, found.points.blank) == (3, 2)
-    said = area_report(found)
-    assert "91 points of" in said
-    assert "(excluded: 3 outside the map, 2 on pixels without data)" in said
+    printed = area_report(found)
+    assert "91 points of" in printed
+    assert "(excluded: 3 outside the map, 2 on pixels without data)" in printed
     assert (
         "Fewer than 50 points on pixels mapped as other (30), building (31), water & ice (30): intervals are rough."
-        in said
+        in printed
     )
 
 

@@ -81,7 +81,7 @@ def create_category_raster(
     path, style, names = map_files(path)
     for file in (path, style, names):  # the files are renamed one by one, so check all of them before the first
         if file.is_dir():
-            raise LandsegError(f"{file}: is a folder, expected a file; remove or rename it")
+            raise LandsegError(f"{file}: expected a file, found a folder; remove or rename it")
     with atomic(path) as raster_part, atomic(style) as style_part, atomic(names) as names_part:
         style_part.write_text(raster_qml(entries), encoding="utf-8")
         names_part.write_text(aux_xml(entries), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Polygons of a map: its regions of one class, as a coverage without gaps or overlaps.
+"""Polygons of class maps: connected regions of one class, as a coverage without gaps or overlaps.
 
-Everything up to the last step is in pixels, where corners are whole numbers and nothing is rounded.
+All steps but the last work in pixel coordinates, where corners are integers and nothing is rounded.
 """
 
 import sqlite3
@@ -28,10 +28,10 @@ from landseg.raster.io import open_raster, read_pixels
 from landseg.raster.pixel_area import row_areas
 
 if TYPE_CHECKING:
-    from geopandas import GeoDataFrame  # a second to import
+    from geopandas import GeoDataFrame  # slow to import
 
 
-# The table in which QGIS looks for styles, as it makes it itself.
+# The table in which QGIS stores the styles of a GeoPackage.
 _STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT DEFAULT '', f_table_schema TEXT DEFAULT '',
@@ -42,30 +42,30 @@ CREATE TABLE layer_styles (
 INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_styles', 'attributes', 'layer_styles');
 """
 
-# How many rows are read at a time, px: those of the blocks of maps.
+# Number of rows read at a time; the block size of maps.
 _ROWS = 512
 
 
 def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, tolerance: float) -> "GeoDataFrame":
-    """Return the regions of a map, in its CRS; pixels that meet at a corner alone are not of one region.
+    """Return the 4-connected regions of a map as polygons in its CRS.
 
-    Regions of fewer than `min_pixels` go to their largest neighbour; those among pixels without data stay.
-    Boundaries between regions are simplified for both at once, by the area that a corner cuts off (Visvalingam and
-    Whyatt 1993, "Line generalisation by repeated elimination of points", The Cartographic Journal 30(1), 46–51), so
-    that neighbours still meet. Those with the outside, and with pixels without data, stay: so does the area of all.
+    Regions of fewer than `min_pixels` are merged into their largest neighbour; regions enclosed by pixels without data
+    stay. Shared boundaries are simplified as a coverage, by the area that a corner cuts off (Visvalingam and Whyatt
+    1993, "Line generalisation by repeated elimination of points", The Cartographic Journal 30(1), 46–51), so that
+    neighbours still touch. Boundaries with the outside and with pixels without data stay, and so does the total area.
 
     Args:
         classes_map: the open map.
-        confidence: a raster of the map's grid, 0 to MAX_CONFIDENCE, to be averaged over the pixels of a region.
-        min_pixels: how many pixels a region has at least.
-        tolerance: the root of the largest area that may be cut off at a corner, px; 0 leaves all as it is.
+        confidence: a confidence raster on the map's grid, 0 to MAX_CONFIDENCE, or None.
+        min_pixels: smallest size of a region, px.
+        tolerance: square root of the largest area cut off at a corner, px; 0 for no simplification.
 
     Returns:
-        Columns class_id, class, area_m2 (ground area of the region's pixels; NaN without a CRS), confidence (mean over
-        its pixels, 0 to 1; NaN without such a raster), geometry.
+        Columns class_id, class, area_m2 (ground area of the pixels; NaN without a CRS), confidence (mean over the
+        pixels, 0 to 1; NaN without a raster), geometry.
 
     Raises:
-        LandsegError: a file is damaged, or the confidence has another grid.
+        LandsegError: a file is damaged, or the confidence raster has another grid.
     """
     from geopandas import GeoDataFrame
 
@@ -82,17 +82,17 @@ def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int
 
 @dataclass(frozen=True)
 class _Outlines:
-    """Regions of an array of ids, by the pixel edges around them."""
+    """Outlines of N regions as rings of pixel corners."""
 
-    #: Of every region, (N,).
+    #: Class id of each region, (N,).
     ids: Pixels
-    #: Column and row of the pixel corners along all rings, edge by edge, (P, 2); the last of a ring is its first.
+    #: Column and row of all pixel corners along the rings, (P, 2); rings are closed.
     points: Ints32
-    #: Where in `points` the rings start, and where the last ends, (R + 1,).
+    #: Offsets of the R rings in `points`, (R + 1,).
     rings: Ints32
-    #: Where in the rings the regions start, and where the last ends, (N + 1,); the first ring is the outer one.
+    #: Offsets of the regions in the rings, (N + 1,); the first ring of a region is the exterior.
     regions: Ints32
-    #: Which points are needed: where boundaries turn or meet, (P,).
+    #: Whether a point is a vertex, where boundaries turn or meet, (P,).
     nodes: npt.NDArray[np.bool_]
 
 
@@ -104,11 +104,12 @@ def _whole(classes_map: ClassMap) -> Pixels:
 
 
 def _sieved(ids: Pixels, min_pixels: int) -> Pixels:
-    """Give small regions to their largest neighbours; pixels without data neither give nor take.
+    """Merge small regions into their largest neighbours; pixels without data stay.
 
-    In steps: GDAL gives a region to none that is itself below the limit, so it would leave a noisy map as it is.
+    In steps of increasing size: GDAL does not merge a region into one below the limit, so a single pass would leave a
+    noisy map unchanged.
     """
-    limit = min(min_pixels, ids.size - 1)  # more, rasterio refuses
+    limit = min(min_pixels, ids.size - 1)  # the largest size that rasterio accepts
     for size in sorted({2 * 4**step for step in range(10)} | {limit}):
         if 2 <= size <= limit:
             ids = sieve(ids, size, connectivity=4, mask=ids != NODATA)
@@ -133,22 +134,22 @@ def _offsets(counts: list[int]) -> Ints32:
 
 
 def _steps(corners: Ints32, rings: Ints32) -> tuple[Ints32, Ints32]:
-    """Return all pixel corners along rings of which only the turns are given, and where rings start among them."""
+    """Return all pixel corners along rings given by their turning points, and the offsets of the rings."""
     moves = np.diff(corners, axis=0, append=corners[-1:])
-    moves[rings[1:] - 1] = 0  # from the end of one ring to the start of the next
+    moves[rings[1:] - 1] = 0  # between two rings
     lengths = np.abs(moves).sum(axis=1)
     repeats = np.maximum(lengths, 1)
     ends = np.cumsum(repeats, dtype=np.int32)
-    walked = np.arange(len(corners) and ends[-1], dtype=np.int32) - np.repeat(ends - repeats, repeats)
-    points = np.repeat(corners, repeats, axis=0) + np.repeat(np.sign(moves), repeats, axis=0) * walked[:, None]
+    steps = np.arange(len(corners) and ends[-1], dtype=np.int32) - np.repeat(ends - repeats, repeats)
+    points = np.repeat(corners, repeats, axis=0) + np.repeat(np.sign(moves), repeats, axis=0) * steps[:, None]
     return points.astype(np.int32, copy=False), np.concatenate([[0], ends])[rings].astype(np.int32)
 
 
 def _nodes(points: Ints32, ids: Pixels) -> npt.NDArray[np.bool_]:
-    """Return at which pixel corners boundaries turn or meet.
+    """Return whether boundaries turn or meet at pixel corners, (P,).
 
-    GDAL leaves out corners where two other regions meet on a straight edge of a third, without which the three would
-    be no coverage. What is a node is seen in the four pixels around it, the same from all regions.
+    GDAL omits corners where two regions meet on a straight edge of a third, which a coverage needs. Nodes are derived
+    from the four pixels around a corner, so all regions share them.
     """
     columns, rows = points.T + 1
     around = np.pad(ids, 1, constant_values=NODATA)
@@ -185,7 +186,7 @@ def _placed(geometries: npt.NDArray[np.object_], transform: Any) -> npt.NDArray[
 
 
 def _areas(found: _Outlines, grid: Grid) -> Floats:
-    """Return the ground area of the pixels of every region, m², (N,); NaN without a CRS."""
+    """Return the ground area of every region, m², (N,); NaN without a CRS."""
     if row_areas(grid, Window(0, 0, 1, 1)) is None:
         return np.full(len(found.ids), np.nan)
 
@@ -194,13 +195,13 @@ def _areas(found: _Outlines, grid: Grid) -> Floats:
         for left in range(0, rows.width, _ROWS):
             window = Window(left, rows.row_off, min(_ROWS, rows.width - left), rows.height)
             areas[:, left : left + window.width] = np.nan_to_num(cast(Floats, row_areas(grid, window)))[:, None]
-        return areas  # where the map shows no ground, there is none
+        return areas  # 0 outside the valid area of the CRS
 
     return _sums(found, grid, ground)
 
 
 def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
-    """Return the mean of a raster over the pixels of every region, (N,), 0 to 1; NaN without one."""
+    """Return the mean confidence of every region, (N,), 0 to 1; NaN without a raster."""
     if path is None:
         return np.full(len(found.ids), np.nan)
     with open_raster(path) as source:
@@ -210,52 +211,52 @@ def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
 
 
 def _sums(found: _Outlines, grid: Grid, values: Callable[[Window], npt.NDArray[Any]]) -> Floats:
-    """Return the sum over the pixels of every region, (N,), of an array that is read some rows at a time.
+    """Return the sum of a raster over the pixels of every region, (N,), reading rows in strips.
 
-    By Green's theorem: the sum over what lies within a ring is that over its upright edges of all to their left, those
-    on the way down less those on the way up.
+    By Green's theorem: the sum inside a ring is the sum over its vertical edges of all values to their left, downward
+    edges positive and upward edges negative.
     """
     sums = np.zeros(len(found.rings) - 1)
-    for rows, edges in _upright(found, grid):
+    for rows, edges in _vertical_edges(found, grid):
         left = np.zeros((rows.height, rows.width + 1))
         np.cumsum(values(rows), axis=1, out=left[:, 1:])
         ring, row, column, sign = edges
         sums += np.bincount(ring, sign * left[row - rows.row_off, column], len(sums))
-    within = np.abs(sums)
-    within[np.setdiff1d(np.arange(len(sums)), found.regions)] *= -1  # holes
-    return np.add.reduceat(within, found.regions[:-1]) if len(within) else within
+    inside = np.abs(sums)
+    inside[np.setdiff1d(np.arange(len(sums)), found.regions)] *= -1  # holes
+    return np.add.reduceat(inside, found.regions[:-1]) if len(inside) else inside
 
 
-def _upright(found: _Outlines, grid: Grid) -> Iterator[tuple[Window, list[Ints32]]]:
-    """Walk rows of a grid, with the upright pixel edges of rings in them: ring, row, column, 1 down or -1 up."""
+def _vertical_edges(found: _Outlines, grid: Grid) -> Iterator[tuple[Window, list[Ints32]]]:
+    """Yield strips of rows with their vertical edges: ring, row, column, and 1 (down) or -1 (up)."""
     ring = np.repeat(np.arange(len(found.rings) - 1, dtype=np.int32), np.diff(found.rings))
     down = np.diff(found.points[:, 1])
-    down[found.rings[1:-1] - 1] = 0  # from the end of one ring to the start of the next
+    down[found.rings[1:-1] - 1] = 0  # between two rings
     at = np.flatnonzero(down)
     row = np.minimum(found.points[at, 1], found.points[at + 1, 1])
     order = np.argsort(row, kind="stable")
     edges = ring[at][order], row[order], found.points[at, 0][order], down[at][order]
     for top in range(0, grid.height, _ROWS):
         rows = Window(0, top, grid.width, min(_ROWS, grid.height - top))
-        part = slice(*np.searchsorted(edges[1], (top, top + rows.height)))
-        yield rows, [column[part] for column in edges]
+        strip = slice(*np.searchsorted(edges[1], (top, top + rows.height)))
+        yield rows, [column[strip] for column in edges]
 
 
 def write_polygons(frame: "GeoDataFrame", path: Path, entries: Legend = (), column: str = "class_id") -> None:
-    """Write polygons as a GeoPackage (.gpkg) or as GeoParquet (.parquet), whole or not at all.
+    """Write polygons atomically, as a GeoPackage (.gpkg) or as GeoParquet (.parquet).
 
     Args:
         frame: the polygons.
-        path: where they go.
-        entries: what a column's values mean: names and colours by which QGIS shows a GeoPackage.
-        column: which column.
+        path: the file to write.
+        entries: legend of a column, written as a QGIS style into a GeoPackage.
+        column: the column of the legend.
 
     Raises:
-        LandsegError: the suffix is another, the disk is full, or the folder cannot be written.
+        LandsegError: the suffix is unknown, the disk is full, or the folder is not writable.
     """
     suffix = path.suffix.lower()
     if suffix not in (".gpkg", ".parquet"):
-        raise LandsegError(f"{path}: polygons go into .gpkg or .parquet; give it one of these suffixes")
+        raise LandsegError(f"{path}: unknown polygon format; use the suffix .gpkg or .parquet")
     with atomic(path) as temporary:
         if suffix == ".parquet":
             frame.to_parquet(temporary, index=False)
@@ -264,7 +265,7 @@ def write_polygons(frame: "GeoDataFrame", path: Path, entries: Legend = (), colu
 
 
 def _geopackage(frame: "GeoDataFrame", layer: str, style: str | None) -> bytes:
-    """Return a GeoPackage; GDAL, if it wrote the file, would leave out the spatial index where a disk is full."""
+    """Return a GeoPackage, written in memory: on a full disk, GDAL would silently omit the spatial index."""
     memory = BytesIO()
     with catch_warnings():
         filterwarnings("ignore", "'crs' was not provided")
@@ -273,7 +274,7 @@ def _geopackage(frame: "GeoDataFrame", layer: str, style: str | None) -> bytes:
 
 
 def _styled(geopackage: bytes, layer: str, style: str) -> bytes:
-    """Add the table in which QGIS keeps the styles of a GeoPackage, with one."""
+    """Add a QGIS style to a GeoPackage."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.deserialize(geopackage)
         database.executescript(_STYLES)

@@ -78,19 +78,19 @@ def test_small_shares_are_not_rounded_to_zero(tmp_path: Path) -> None:
 
 
 def test_a_single_point_on_a_class_gives_no_interval(tmp_path: Path) -> None:
-    said = estimate_from_points(tmp_path, patches(64, 64), [(0, 20, 0), (1, 20, 1), (4, 1, 4)])
-    assert "Only one point on pixels mapped as water & ice: areas have no interval" in said
-    assert said.splitlines()[3].split()[6] == "–"
+    printed = estimate_from_points(tmp_path, patches(64, 64), [(0, 20, 0), (1, 20, 1), (4, 1, 4)])
+    assert "Only one point on pixels mapped as water & ice: areas have no interval" in printed
+    assert printed.splitlines()[3].split()[6] == "–"
 
 
 def test_the_level_of_intervals_is_stated_once(tmp_path: Path) -> None:
-    said = estimate_from_points(tmp_path, strata(0.6, 0.3, 0.1), [(0, 55, 0), (0, 5, 1), (1, 60, 1), (4, 60, 4)])
+    printed = estimate_from_points(tmp_path, strata(0.6, 0.3, 0.1), [(0, 55, 0), (0, 5, 1), (1, 60, 1), (4, 60, 4)])
     assert (
-        said.count("± is the 95 % confidence interval (1.96 standard errors); bias is mapped minus adjusted area, ")
+        printed.count("± is the 95 % confidence interval (1.96 standard errors); bias is mapped minus adjusted area, ")
         == 1
     )
-    said = by_matrices([6000, 3000, 1000], runmakers.matrices([0.8] * 12))
-    assert said.count("Intervals are at the 95 % level; bias is mapped minus adjusted area, ") == 1
+    printed = by_matrices([6000, 3000, 1000], runmakers.matrices([0.8] * 12))
+    assert printed.count("Intervals are at the 95 % level; bias is mapped minus adjusted area, ") == 1
 
 
 def test_undetected_area_is_reported_where_all_points_agree(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_undetected_area_is_reported_where_all_points_agree(tmp_path: Path) -> N
         "up to 3/n of its area may still be other classes (rule of three), which no interval includes: water & ice"
         in trap
     )
-    assert "includes: water & ice (up to 1.00 ha)." in trap  # of woodland less than 1 % of the map
+    assert "includes: water & ice (up to 1.00 ha)." in trap  # that of building is below 1 % of the map
     fewer = estimate_from_points(tmp_path, strata(0.6, 0.39, 0.01), [(0, 59, 0), (0, 1, 1), (1, 60, 1), (4, 3, 4)])
     assert "includes: building (up to 1.95 ha), water & ice (up to 1.00 ha)." in fewer
     enough = estimate_from_points(tmp_path, strata(0.8, 0.19, 0.01), [(0, 99, 0), (0, 1, 1), (1, 60, 1), (4, 60, 4)])
@@ -119,17 +119,17 @@ def test_a_significant_bias_takes_enough_points(tmp_path: Path) -> None:
 
 
 def test_a_perfect_reference_finds_no_bias(tmp_path: Path) -> None:
-    said = estimate_from_points(tmp_path, patches(333, 417), [(0, 60, 0), (1, 60, 1), (4, 60, 4)])
-    assert "By this reference, pixel counts show no bias." in said
-    assert "significant" not in said
+    printed = estimate_from_points(tmp_path, patches(333, 417), [(0, 60, 0), (1, 60, 1), (4, 60, 4)])
+    assert "By this reference, pixel counts show no bias." in printed
+    assert "significant" not in printed
 
 
 def test_classes_without_reference_are_named(tmp_path: Path) -> None:
     known = [(0, 55, 0), (0, 5, 1), (1, 60, 1)]
-    said = estimate_from_points(tmp_path, strata(0.7, 0.296, 0.004), known)
-    assert "No reference for water & ice (0.4 %): areas are kept as mapped" in said
+    printed = estimate_from_points(tmp_path, strata(0.7, 0.296, 0.004), known)
+    assert "No reference for water & ice (0.4 %): areas are kept as mapped" in printed
     narrow = estimate_from_points(tmp_path, strata(0.7, 0.3, 0), known)
-    margins = [float(of.splitlines()[3].split("±")[1].split()[0]) for of in (said, narrow)]
+    margins = [float(of.splitlines()[3].split("±")[1].split()[0]) for of in (printed, narrow)]
     assert margins[0] - margins[1] == pytest.approx(0.40, abs=0.011)
     assert "No reference" not in narrow
     units = runmakers.matrices([0.8] * 12)
@@ -139,17 +139,17 @@ def test_classes_without_reference_are_named(tmp_path: Path) -> None:
 
 def test_estimates_from_matrices_are_conditional() -> None:
     units = runmakers.matrices(np.linspace(0.78, 0.82, 12).tolist())
-    said = by_matrices([6000, 3000, 1000], units)
+    printed = by_matrices([6000, 3000, 1000], units)
     assert (
         "If the mapped area resembles the test scenes, pixel counts are most biased for water: 1,000 px too little "
-        "(-50.0 %), more than the prediction error for such scenes." in said
+        "(-50.0 %), more than the prediction error for such scenes." in printed
     )
     assert (
         "Area intervals are prediction intervals for one area like these 12 scenes, each adjusted by the others;"
-        in said
+        in printed
     )
-    assert "accuracy intervals are confidence intervals of their mean." in said
-    assert "\nPixel counts" not in said
+    assert "accuracy intervals are confidence intervals of their mean." in printed
+    assert "\nPixel counts" not in printed
     unlike = np.tile(OPPOSITE, (6, 1, 1))
     assert "too much (+2.6 %), within the prediction error for such scenes" in by_matrices([6000, 3000, 1000], unlike)
 
@@ -157,19 +157,19 @@ def test_estimates_from_matrices_are_conditional() -> None:
 def test_the_leave_one_out_test_is_reported() -> None:
     alike = np.tile(np.array([[900, 100, 0], [0, 1000, 0], [0, 0, 500]]), (12, 1, 1)) * np.arange(1, 13)[:, None, None]
     assert (
-        "Leave-one-out test on these scenes: adjustment reduced the error. On average it assigned <0.1 % of the area to "
-        "the wrong class, pixel counts 4.0 %; it was closer in 12 of 12." in by_matrices([6000, 3000, 1000], alike)
+        "Leave-one-out test on these scenes: adjustment reduced the error. On average it assigned <0.1 % of the area "
+        "to the wrong class, pixel counts 4.0 %; it was closer in 12 of 12." in by_matrices([6000, 3000, 1000], alike)
     )
-    said = by_matrices([6000, 3000, 1000], OPPOSITE)
-    assert "Leave-one-out test on these scenes: adjustment did not reduce the error. On average it assigned " in said
-    assert "pixel counts 4.0 %; it was closer in 0 of 2." in said
+    printed = by_matrices([6000, 3000, 1000], OPPOSITE)
+    assert "Leave-one-out test on these scenes: adjustment did not reduce the error. On average it assigned " in printed
+    assert "pixel counts 4.0 %; it was closer in 0 of 2." in printed
 
 
 def test_few_locations_are_reported() -> None:
-    said = by_matrices([6000, 3000, 1000], runmakers.matrices([0.7, 0.9, 0.8]))
-    assert "one area like these 3 scenes, each" in said
-    assert "of their mean; 3 are too few for reliable intervals." in said
-    assert "prediction error" not in said
+    printed = by_matrices([6000, 3000, 1000], runmakers.matrices([0.7, 0.9, 0.8]))
+    assert "one area like these 3 scenes, each" in printed
+    assert "of their mean; 3 are too few for reliable intervals." in printed
+    assert "prediction error" not in printed
     one = by_matrices([6000, 3000, 1000], runmakers.matrices([0.7]))
     assert "No interval: it takes at least two scenes with reference pixels." in one
     assert "Leave-one-out" not in one
@@ -179,8 +179,10 @@ def test_few_locations_are_reported() -> None:
 def test_classes_mapped_at_few_locations_are_named(held: int) -> None:
     units = runmakers.matrices([0.8] * 12)
     units[held:, :, 2] = 0
-    said = by_matrices([6000, 3000, 1000], units)
-    assert f"Few of these scenes have pixels mapped as water ({held}): intervals hardly include its variation." in said
+    printed = by_matrices([6000, 3000, 1000], units)
+    assert (
+        f"Few of these scenes have pixels mapped as water ({held}): intervals hardly include its variation." in printed
+    )
     assert "Few of these" not in by_matrices([6000, 4000, 0], units)
     few = by_matrices([6000, 3000, 1000], units[: held + 1][:9])
     assert ("Few of these" in few) == (held == 1)
@@ -193,5 +195,5 @@ def test_classes_mapped_at_enough_locations_are_not_named() -> None:
 
 
 def test_the_table_has_the_classes_of_the_map(tmp_path: Path) -> None:
-    said = area_report(measure_areas([make_map(tmp_path / "a.tif", strata(0.5, 0.3, 0.2))])).splitlines()
-    assert [line.split("  ")[0] for line in said[3:6]] == [each.name for each in CLASSES]
+    printed = area_report(measure_areas([make_map(tmp_path / "a.tif", strata(0.5, 0.3, 0.2))])).splitlines()
+    assert [line.split("  ")[0] for line in printed[3:6]] == [each.name for each in CLASSES]

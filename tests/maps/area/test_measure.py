@@ -17,7 +17,7 @@ from landseg.maps.class_map import NODATA
 
 def test_pixels_and_hectares_of_several_maps(tmp_path: Path) -> None:
     ids = patches(600, 700)
-    there = Affine(10, 0, 507_000, 0, -10, 5_800_000)  # right of the first
+    there = Affine(10, 0, 507_000, 0, -10, 5_800_000)  # east of the first
     maps = [make_map(tmp_path / "a.tif", ids), make_map(tmp_path / "b.tif", ids[::-1], transform=there)]
     found = measure_areas(maps)
     assert found.pixels.tolist() == [2 * int((ids == value).sum()) for value in (0, 1, 4)]
@@ -41,8 +41,8 @@ def test_hectares_of_web_mercator_are_those_of_the_ground(tmp_path: Path) -> Non
 def test_a_real_map_in_its_own_crs(tmp_path: Path, real_data: Path) -> None:
     classes = tuple(LandClass(id=k, name=f"class {k}", color=(k, 0, 0)) for k in range(5))
     with rasterio.open(real_data / "landcoverai/masks/M-34-32-B-a-4-3.tif") as source:
-        ids, crs, place = source.read(1)[:1000, 4000:5000], source.crs, source.transform
-    moved = Affine(place.a, 0, place.c + 4000 * place.a, 0, place.e, place.f)
+        ids, crs, transform = source.read(1)[:1000, 4000:5000], source.crs, source.transform
+    moved = Affine(transform.a, 0, transform.c + 4000 * transform.a, 0, transform.e, transform.f)
     found = measure_areas([make_map(tmp_path / "a.tif", ids, classes, crs.to_wkt(), moved)])
     assert found.pixels.tolist() == np.bincount(ids.ravel(), minlength=5).tolist()
     assert found.hectares is not None
@@ -55,10 +55,10 @@ def test_a_map_without_crs_has_only_pixels_and_shares(tmp_path: Path) -> None:
     ids = patches(64, 64)
     found = measure_areas([make_map(tmp_path / "a.tif", ids, crs=None, transform=Affine.identity())])
     assert found.hectares is None
-    said = area_report(found)
-    assert "No hectares: " in said
-    assert "a.tif has no CRS" in said
-    assert " ha" not in said.split("No hectares")[0]
+    printed = area_report(found)
+    assert "No hectares: " in printed
+    assert "a.tif has no CRS" in printed
+    assert " ha" not in printed.split("No hectares")[0]
     rows = [(col + 0.5, row + 0.5, value) for (row, col), value in np.ndenumerate(ids) if value != NODATA]
     points = write_csv_rows(tmp_path / "p.csv", "x,y,class", rows)
     estimate_from_points = measure_areas([tmp_path / "a.tif"], points)
@@ -122,7 +122,7 @@ def test_csv_intervals_are_within_possible_limits(tmp_path: Path) -> None:
     assert float(rows[1]["adjusted"]) < 1.96 * float(rows[1]["adjusted_se"])
     assert all(0 <= float(row["adjusted_low"]) <= float(row["adjusted_high"]) <= whole for row in rows)
     assert [float(row["users_high"]) for row in rows] == [1, 1]
-    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in area_report(found)  # not of an end that was clipped
+    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in area_report(found)  # the unclipped margin
 
 
 def test_pixel_areas_vary_within_a_wide_map(tmp_path: Path) -> None:

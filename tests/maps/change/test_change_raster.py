@@ -28,7 +28,7 @@ def raster_of(folder: Path, before: Path, after: Path) -> Path:
     return path
 
 
-def test_raster_of_change_with_colours_names_and_tags(tmp_path: Path) -> None:
+def test_raster_has_colours_names_and_tags(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     path = raster_of(tmp_path, before, after)
     colours = transition_colours(CLASSES)
@@ -51,24 +51,22 @@ def test_raster_of_change_with_colours_names_and_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("transform", [TEN_METRES, TEN_METRES @ Affine.scale(0.5)], ids=["one grid", "aligned"])
-def test_a_raster_of_change_names_the_models_of_both_maps_where_they_are_known(
-    tmp_path: Path, transform: Affine
-) -> None:
+def test_raster_tags_name_the_models_of_both_maps(tmp_path: Path, transform: Affine) -> None:
     before = make_map(tmp_path / "a.tif", BEFORE, tags={"LANDSEG_MODEL": "abc", "LANDSEG_REVISION": "v1"})
     after = make_map(
         tmp_path / "b.tif", AFTER, transform=transform, tags={"LANDSEG_MODEL": "def", "LANDSEG_SCENE": "b"}
     )
     with rasterio.open(raster_of(tmp_path, before, after)) as source:
-        said = {tag: value for tag, value in source.tags().items() if re.match("LANDSEG_(BEFORE|AFTER)_", tag)}
-    assert said == {
+        printed = {tag: value for tag, value in source.tags().items() if re.match("LANDSEG_(BEFORE|AFTER)_", tag)}
+    assert printed == {
         "LANDSEG_BEFORE_MODEL": "abc",
         "LANDSEG_BEFORE_REVISION": "v1",
         "LANDSEG_AFTER_MODEL": "def",
     }
 
 
-def test_a_raster_of_change_is_no_map_of_the_classes_but_one_of_changes(tmp_path: Path) -> None:
-    """Its values are no ids, and must not be taken for some."""
+def test_raster_opens_as_a_map_of_transitions(tmp_path: Path) -> None:
+    """Its values are transitions, not ids of the classes."""
     path = raster_of(tmp_path, *pair_of_maps(tmp_path))
     with open_class_map(path) as found:
         assert {each.id: each.name for each in found.classes} == {
@@ -89,10 +87,10 @@ def test_raster_is_written_by_windows_and_opens_in_gdal(tmp_path: Path) -> None:
     expected = np.where((before == NODATA) | (after == NODATA), 255, lookup[before] * 3 + lookup[after])
     with rasterio.open(path) as source:
         assert (source.read(1) == expected).all()
-    said = gdal("gdalinfo", path)
-    assert "LAYOUT=COG" in said
-    assert "Color Table (RGB with 256 entries)" in said
-    assert "other → building" in said
+    printed = gdal("gdalinfo", path)
+    assert "LAYOUT=COG" in printed
+    assert "Color Table (RGB with 256 entries)" in printed
+    assert "other → building" in printed
     assert sorted(each.name for each in path.parent.iterdir()) == ["change.qml", "change.tif", "change.tif.aux.xml"]
 
 

@@ -10,7 +10,7 @@ from landseg.maps.change.patches import find_patches
 from landseg.maps.change.report import change_report, write_change_table
 
 
-def test_csv_has_a_row_a_change_the_largest_first(tmp_path: Path) -> None:
+def test_csv_has_one_row_per_transition_in_descending_order(tmp_path: Path) -> None:
     change = change_of(*pair_of_maps(tmp_path))
     write_change_table(change, None, tmp_path / "change.csv")
     with (tmp_path / "change.csv").open(encoding="utf-8", newline="") as text:
@@ -37,10 +37,10 @@ def test_nothing_changed(tmp_path: Path) -> None:
         found = find_patches(pair)
     assert change.changed == 0
     assert len(found.frame) == found.omitted == 0
-    said = change_report(change, found)
-    assert "Mapped change: 0.0000 of 0.1101 ha, 0.0 %." in said
-    assert "→" in said.splitlines()[0]
-    assert "→" not in "".join(said.splitlines()[1:])
+    printed = change_report(change, found)
+    assert "Mapped change: 0.0000 of 0.1101 ha, 0.0 %." in printed
+    assert "→" in printed.splitlines()[0]
+    assert "→" not in "".join(printed.splitlines()[1:])
 
 
 def test_report_shows_the_matrix_and_the_largest_changes(tmp_path: Path) -> None:
@@ -72,6 +72,6 @@ def test_report_of_many_classes_shows_those_that_occur(tmp_path: Path) -> None:
     after[0, :9] = np.arange(3, 12)
     lines = change_report(change_of(*pair_of_maps(tmp_path, before, after, classes=many(25)))).splitlines()
     header = next(line for line in lines if line.split()[:2] == ["2", "3"]).split()
-    assert header == [str(number) for number in range(2, 12)] + ["total"]  # ids, for names would be too wide
+    assert header == [str(number) for number in range(2, 12)] + ["total"]  # ids, because names would be too wide
     assert [line.split("  ")[0] for line in lines if line.startswith("4 ")] == ["4 class 2"]
     assert any(line.startswith("change ") for line in lines)

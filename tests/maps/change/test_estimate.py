@@ -19,7 +19,7 @@ from landseg.maps.change.report import change_report, write_change_table
 
 
 def points_at(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
-    """Points at the centres of pixels: column, row, class before and after."""
+    """Points at pixel centres, from rows of column, row, class before and class after."""
     text = ["x,y,before,after"]
     text += [f"{500_000 + 10 * col + 5},{5_800_000 - 10 * row - 5},{one},{other}" for col, row, one, other in rows]
     path.write_text("\n".join(text))
@@ -27,19 +27,19 @@ def points_at(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
 
 
 def strata(folder: Path) -> tuple[tuple[Path, Path], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Maps on which 20 rows of 100 px changed from other to building, 30 stayed building, 50 stayed other."""
+    """Maps with 20 rows of 100 px changed from other to building, 30 unchanged building and 50 unchanged other."""
     before, after = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
     before[20:50], after[:50] = 1, 1
     return pair_of_maps(folder, before, after, crs=None, transform=TEN_METRES), before, after
 
 
-def test_areas_of_change_by_points_are_those_of_the_formula(tmp_path: Path) -> None:
+def test_areas_follow_the_equations_of_the_paper(tmp_path: Path) -> None:
     """Equations 10 and 11 of Olofsson et al. (2014), by hand."""
     paths, _, _ = strata(tmp_path)
-    rows = [[n, 5, "other", "building"] for n in range(30)]  # of 40 points on what is mapped as change, 30 are
+    rows = [[n, 5, "other", "building"] for n in range(30)]  # 30 of 40 points mapped as change are change
     rows += [[n, 6, 0, 0] for n in range(10)]
     rows += [[n, 30, "building", "building"] for n in range(50)]
-    rows += [[n, 70, "other", "other"] for n in range(58)]  # of 60, 2 are change that the map leaves out
+    rows += [[n, 70, "other", "other"] for n in range(58)]  # 2 of 60 points mapped as unchanged are change
     rows += [[n, 71, "other", "building"] for n in range(2)]
     path = points_at(tmp_path / "p.csv", rows)
     with open_map_pair(*paths) as pair:
@@ -54,21 +54,21 @@ def test_areas_of_change_by_points_are_those_of_the_formula(tmp_path: Path) -> N
     ends = [found.changed - 1.96 * error, found.changed + 1.96 * error]
     assert found.changed_interval.tolist() == pytest.approx(ends)
     assert found.intervals[0, 1].tolist() == pytest.approx(ends)
-    said = change_report(change, None, found)
+    printed = change_report(change, None, found)
     assert (
         f"Adjusted change: {found.changed:,.0f} px (95 % confidence interval: {ends[0]:,.0f} to {ends[1]:,.0f}); mapped"
-        in said
+        in printed
     )
-    assert f"Reference: 150 points of {path}." in said
-    assert "independent" not in said
+    assert f"Reference: 150 points of {path}." in printed
+    assert "independent" not in printed
     write_change_table(change, found, tmp_path / "change.csv")
     with (tmp_path / "change.csv").open(encoding="utf-8", newline="") as text:
         figures = [(row["unit"], row["mapped"], row["adjusted"], row["adjusted_low"]) for row in csv.DictReader(text)]
     assert figures[2] == ("px", "2000.0", str(found.areas[0, 1]), str(found.intervals[0, 1, 0]))
 
 
-def test_several_kinds_of_change_are_one_in_the_total(tmp_path: Path) -> None:
-    """The points of a stratum vary together: errors of parts do not add up to that of their sum."""
+def test_kinds_of_change_covary_in_the_total(tmp_path: Path) -> None:
+    """Points of a stratum covary, so errors of parts do not add up to that of their sum."""
     paths, _, _ = strata(tmp_path)
     rows = [[n, 5, 0, 1 if n % 2 else 4] for n in range(40)]
     rows += [[n, 30, 1, 1] for n in range(40)] + [[n, 70, 0, 0] for n in range(40)]
@@ -76,18 +76,18 @@ def test_several_kinds_of_change_are_one_in_the_total(tmp_path: Path) -> None:
         found = estimate_from_points(pair, measure_change(pair), points_at(tmp_path / "p.csv", rows))
     assert found.areas[0, 1] == found.areas[0, 2] == pytest.approx(1000)
     assert found.intervals[0, 1, 0] < 950
-    assert found.changed == pytest.approx(2000)  # every point there says change, and none elsewhere
+    assert found.changed == pytest.approx(2000)  # all points mapped as change are change, and no others
     assert np.isnan(found.changed_interval).all()
 
 
 def rare(folder: Path) -> tuple[Path, Path]:
-    """The same maps, with 50 px of water that came up, 20 of building and 10 of other that followed water."""
+    """The same maps, with 50 px changed to water, 20 px of building to other, and 10 px of water to other."""
     _, before, after = strata(folder)
     after[99, :50], after[98, :20], before[97, :10] = 4, 1, 4
     return pair_of_maps(folder, before, after)
 
 
-def test_what_has_no_point_is_left_out_and_told(tmp_path: Path) -> None:
+def test_changes_without_points_are_excluded_and_reported(tmp_path: Path) -> None:
     rows = [[n, 5, 0, 1] for n in range(10)] + [[n, 30, 1, 1] for n in range(10)] + [[n, 70, 0, 0] for n in range(9)]
     path = points_at(tmp_path / "p.csv", [*rows, [50, 70, 0, 4], [500, 5, 0, 1]])
     with open_map_pair(*rare(tmp_path)) as pair:
@@ -98,17 +98,17 @@ def test_what_has_no_point_is_left_out_and_told(tmp_path: Path) -> None:
     assert found.points is not None
     assert np.argwhere(found.points.excluded).tolist() == [[0, 2], [2, 0]]
     assert np.argwhere(np.isnan(found.areas)).tolist() == [[2, 0]]
-    # A point elsewhere shows that other became water: what it stands for is the least that did.
+    # A point elsewhere is a change from other to water, which gives a lower bound.
     assert found.areas[0, 2] == pytest.approx(change.areas[0, 0] / 10)
     assert np.isnan(found.intervals[0, 2, 1])
     assert np.nansum(found.areas) == pytest.approx(change.areas.sum() - gone)
-    said = change_report(change, None, found)
+    printed = change_report(change, None, found)
     whole, rest = change.format_area(change.areas.sum() - gone), change.format_area(change.changed - gone)
-    assert f", of the {whole} ha covered by points; mapped change there: {rest} ha." in said
-    assert "with fewer than 2 points: other → water & ice, water & ice → other (0.60 ha, 0.6 % of the map)" in said
-    assert "; ≥ is a lower bound, from points elsewhere that show such a change." in said
-    assert "(excluded: 1 outside the map)" in said
-    cells = {line.split("  ")[0]: line.split()[-3:] for line in said.splitlines()}
+    assert f", of the {whole} ha covered by points; mapped change there: {rest} ha." in printed
+    assert "with fewer than 2 points: other → water & ice, water & ice → other (0.60 ha, 0.6 % of the map)" in printed
+    assert "; ≥ is a lower bound, from points elsewhere that show such a change." in printed
+    assert "(excluded: 1 outside the map)" in printed
+    cells = {line.split("  ")[0]: line.split()[-3:] for line in printed.splitlines()}
     assert cells["other → water & ice"] == ["≥", change.format_area(found.areas[0, 2]), "–"]
     assert cells["water & ice → other"][-2:] == ["–", "–"]
     write_change_table(change, found, tmp_path / "change.csv")
@@ -117,8 +117,8 @@ def test_what_has_no_point_is_left_out_and_told(tmp_path: Path) -> None:
     assert re.search(r"^4,water & ice,0,other,10,ha,[^,]+,[^,]+,,,$", text, re.MULTILINE)
 
 
-def test_changes_with_hardly_a_point_are_taken_together(tmp_path: Path) -> None:
-    """Equation 10 of Olofsson et al. (2014), by hand: two points on two changes of 50 and 10 px, one of them error."""
+def test_changes_with_few_points_are_merged(tmp_path: Path) -> None:
+    """Equation 10 of Olofsson et al. (2014), by hand: two points on changes of 50 and 10 px, one of them an error."""
     rows = [[n, 5, 0, 1] for n in range(10)] + [[n, 30, 1, 1] for n in range(10)] + [[n, 70, 0, 0] for n in range(10)]
     path = points_at(tmp_path / "p.csv", [*rows, [3, 99, 0, 4], [3, 97, 0, 0]])
     with open_map_pair(*rare(tmp_path)) as pair:
@@ -132,35 +132,35 @@ def test_changes_with_hardly_a_point_are_taken_together(tmp_path: Path) -> None:
     assert found.changed == pytest.approx(change.areas[0, 1] + pool / 2)
     assert found.areas[2, 0] == 0
     reach = 1.96 * pool * math.sqrt(0.5 * 0.5 / 1)
-    # No more than there is, and none below 0: the map's least is the share of other → water that is nowhere else.
+    # Intervals are clipped at 0.
     assert found.changed_interval.tolist() == pytest.approx([found.changed - reach, found.changed + reach])
     assert found.intervals[0, 2].tolist() == pytest.approx([0, pool / 2 + reach])
-    said = change_report(change, None, found)
+    printed = change_report(change, None, found)
     assert (
-        "Too few points on each of other → water & ice, water & ice → other: these changes (0.60 ha) are merged into one "
-        "stratum with 2 points."
-    ) in said
-    assert "Merging is valid for points drawn at random from the whole map" in said
-    assert "Excluded" not in said
+        "Too few points on each of other → water & ice, water & ice → other: these changes (0.60 ha) are merged into "
+        "one stratum with 2 points."
+    ) in printed
+    assert "Merging is valid for points drawn at random from the whole map" in printed
+    assert "Excluded" not in printed
 
 
-def test_strata_of_two_points_are_pooled_and_a_lone_point_joins_the_next() -> None:
+def test_thin_strata_are_merged() -> None:
     areas = np.array([[60.0, 9.0, 1.0], [0.0, 20.0, 2.0], [0.0, 0.0, 8.0]])
-    on = {0: 20, 1: 5, 4: 9, 5: 1, 8: 1}  # pairs, as before x 3 + after
+    on = {0: 20, 1: 5, 4: 9, 5: 1, 8: 1}  # transitions, before × 3 + after
     mapped = np.repeat([*on], [*on.values()])
     found = estimate_from_sample(areas, mapped, mapped, "p.csv")
     assert found.points is not None
     assert found.points.strata.tolist() == [[0, 9, 9], [-2, 10, 9], [-2, -2, 10]]
     two = estimate_from_sample(areas, np.append(mapped, [1, 2, 2, 5]), np.append(mapped, [1, 0, 2, 2]), "p.csv")
-    assert two.points is not None  # strata of two points have a variance by chance alone
+    assert two.points is not None  # two points do not give a reliable variance
     assert two.points.strata.tolist() == [[0, 1, 9], [-2, 10, 9], [-2, -2, 10]]
     few = estimate_from_sample(areas, mapped[mapped != 1], mapped[mapped != 1], "p.csv")
-    assert few.points is not None  # one point on all changes
+    assert few.points is not None  # a single point on all changes
     assert few.points.strata.tolist() == [[0, -1, -1], [-2, 10, -1], [-2, -2, 10]]
 
 
 def world() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A map with twelve rare changes, of which two fifths are errors, and 1 in 100 of the rest changed unseen."""
+    """A map with twelve rare changes, 40 % of them errors, and 2 % undetected change elsewhere."""
     areas = np.full((4, 4), 0.4)
     np.fill_diagonal(areas, [40.0, 30.0, 15.0, 10.2])
     true = np.zeros((16, 16))  # P(true | mapped)
@@ -173,14 +173,14 @@ def world() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("points", [200, 400])
-def test_points_at_random_over_the_map_find_rare_changes(points: int) -> None:
-    chance, repeats = np.random.default_rng(7), 400
+def test_random_points_estimate_rare_changes(points: int) -> None:
+    rng, repeats = np.random.default_rng(7), 400
     areas, given = world()
     truth = 100 - (areas.ravel() @ given)[np.arange(4) * 5].sum()
     found, covered, thin = np.zeros(repeats), 0, np.zeros(repeats)
     for n in range(repeats):
-        mapped = chance.choice(16, points, p=areas.ravel() / 100)
-        true = (given.cumsum(axis=1)[mapped] < chance.random(points)[:, None]).sum(axis=1)
+        mapped = rng.choice(16, points, p=areas.ravel() / 100)
+        true = (given.cumsum(axis=1)[mapped] < rng.random(points)[:, None]).sum(axis=1)
         adjusted = estimate_from_sample(areas, mapped, true, "p.csv")
         low, high = adjusted.changed_interval
         found[n], covered = adjusted.changed, covered + (low <= truth <= high)
@@ -189,23 +189,25 @@ def test_points_at_random_over_the_map_find_rare_changes(points: int) -> None:
     assert found.mean() == pytest.approx(truth, abs=3 * error)
     assert error < 0.03 * truth
     assert 0.91 <= covered / repeats <= 0.99
-    assert thin.mean() > (0.4 if points == 200 else 0.1) * 4.8  # what would be missing, were thin strata left out
+    assert thin.mean() > (0.4 if points == 200 else 0.1) * 4.8  # the area that would be missing without merging
 
 
-def test_few_points_and_no_error_among_them_are_said(tmp_path: Path) -> None:
+def test_few_points_and_agreement_are_reported(tmp_path: Path) -> None:
     paths, _, _ = strata(tmp_path)
     rows = [[n, 5, 0, 1] for n in range(5)] + [[n, 30, 1, 1] for n in range(50)] + [[n, 70, 0, 0] for n in range(10)]
     with open_map_pair(*paths) as pair:
         change = measure_change(pair)
         found = estimate_from_points(pair, change, points_at(tmp_path / "p.csv", rows))
         off = estimate_from_points(pair, change, points_at(tmp_path / "q.csv", [*rows, [50, 70, 0, 1]]))
-    said = change_report(change, None, found)
-    assert "Adjusted change: 2,000 px; mapped change: 2,000 px." in said  # and not from 2,000 to 2,000
-    assert "Fewer than 50 points on unchanged other (10), other → building (5): intervals are rough." in said
-    # 3 in 10 of the 5,000 px of other is more than 3 in 60 of all 8,000.
-    assert "None of the 60 points on pixels mapped as unchanged shows change; up to 1,500 px of them, 18.8 %," in said
-    assert "all points agree, which does not prove that there is no error" in said
-    assert all(line.split()[-1] == "–" for line in said.splitlines() if line.startswith("other → building"))
+    printed = change_report(change, None, found)
+    assert "Adjusted change: 2,000 px; mapped change: 2,000 px." in printed  # without an interval of zero width
+    assert "Fewer than 50 points on unchanged other (10), other → building (5): intervals are rough." in printed
+    # 3/10 of the 5,000 px of other is more than 3/60 of all 8,000 px.
+    assert (
+        "None of the 60 points on pixels mapped as unchanged shows change; up to 1,500 px of them, 18.8 %," in printed
+    )
+    assert "all points agree, which does not prove that there is no error" in printed
+    assert all(line.split()[-1] == "–" for line in printed.splitlines() if line.startswith("other → building"))
     assert "None of the" not in change_report(change, None, off)
     with open_map_pair(*paths) as pair:
         many = estimate_from_points(pair, change, points_at(tmp_path / "r.csv", spread(60)))
@@ -218,7 +220,7 @@ def spread(each: int) -> list[list[int]]:
     return [[n, row, one, other] for row, one, other in ((5, 0, 1), (30, 1, 1), (70, 0, 0)) for n in range(each)]
 
 
-def test_no_interval_goes_beyond_what_there_is(tmp_path: Path) -> None:
+def test_intervals_are_clipped(tmp_path: Path) -> None:
     paths, _, _ = strata(tmp_path)
     rows = (
         [[n, 5, 0, n % 2] for n in range(4)]
@@ -231,7 +233,7 @@ def test_no_interval_goes_beyond_what_there_is(tmp_path: Path) -> None:
             pair, change, points_at(tmp_path / "p.csv", [[a, b, c, int(d)] for a, b, c, d in rows])
         )
     assert found.changed == pytest.approx(1000 + 1250)
-    assert found.changed_interval[0] == 0  # 1.96 standard errors reach below
+    assert found.changed_interval[0] == 0  # 1.96 standard errors would be below 0
     known = found.intervals[~np.isnan(found.intervals)]
     assert ((known >= 0) & (known <= 10_000)).all()
     write_change_table(change, found, tmp_path / "change.csv")
@@ -239,12 +241,12 @@ def test_no_interval_goes_beyond_what_there_is(tmp_path: Path) -> None:
         assert all(float(row["adjusted_low"] or 0) >= 0 for row in csv.DictReader(text))
 
 
-def test_points_lie_on_the_second_map_as_it_is_aligned(tmp_path: Path) -> None:
+def test_points_are_looked_up_on_the_aligned_map(tmp_path: Path) -> None:
     before = make_map(tmp_path / "a.tif", np.zeros((8, 8)))
     coarse = np.zeros((2, 4), np.uint8)
     coarse[:, 2:] = 1
     after = make_map(tmp_path / "b.tif", coarse, transform=TEN_METRES @ Affine.scale(2))
-    rows = [[6, 0, 0, 1], [7, 3, 0, 0], [0, 0, 0, 0], [1, 3, 0, 0], [0, 6, 0, 0]]  # the last where b has no data
+    rows = [[6, 0, 0, 1], [7, 3, 0, 0], [0, 0, 0, 0], [1, 3, 0, 0], [0, 6, 0, 0]]  # b has no data at the last point
     with open_map_pair(before, after) as pair:
         found = estimate_from_points(pair, measure_change(pair), points_at(tmp_path / "p.csv", rows))
     assert found.points is not None

@@ -20,16 +20,16 @@ from landseg.maps.class_map import CLASSES_TAG as TAG
 from landseg.maps.class_map import NODATA
 from landseg.raster.pixel_area import row_areas
 
-#: From class to class, and as values of a raster.
+#: The change matrix of BEFORE and AFTER.
 PIXELS = [[2, 3, 0], [1, 1, 0], [1, 0, 2]]
 
 
-#: Another width and height of pixels than UTM's, on a grid of its own.
+#: A grid with another pixel size than that of the UTM maps.
 MERCATOR = Affine(12.5, 0, 1_669_500, 0, -12.5, 6_866_500)
 
 
 def aligned(before: Path, after: Path) -> Ids:
-    """The ids of the second map on the grid of the first, read by its windows."""
+    """The ids of the second map on the grid of the first, read window by window."""
     with open_map_pair(before, after) as pair:
         ids = np.zeros((pair.grid.height, pair.grid.width), np.uint8)
         for window in pair.windows():
@@ -37,7 +37,7 @@ def aligned(before: Path, after: Path) -> Ids:
     return ids
 
 
-def test_pixels_and_hectares_from_class_to_class(tmp_path: Path) -> None:
+def test_change_matrix_in_pixels_and_hectares(tmp_path: Path) -> None:
     change = change_of(*pair_of_maps(tmp_path))
     assert change.pixels.tolist() == PIXELS
     assert change.pixels.dtype == np.int64
@@ -65,7 +65,7 @@ def test_windows_and_whole_maps_agree(tmp_path: Path) -> None:
         assert hectares == pytest.approx((there * ground[:, None]).sum() / 1e4, rel=1e-6)
 
 
-def test_ground_in_degrees_is_that_of_the_ellipsoid(tmp_path: Path) -> None:
+def test_areas_in_degrees_are_those_of_the_ellipsoid(tmp_path: Path) -> None:
     degrees = Affine(0.01, 0, 10, 0, -0.01, 60)
     change = change_of(
         *pair_of_maps(tmp_path, np.zeros((700, 600)), np.ones((700, 600)), crs="EPSG:4326", transform=degrees)
@@ -76,13 +76,13 @@ def test_ground_in_degrees_is_that_of_the_ellipsoid(tmp_path: Path) -> None:
     assert change.areas.sum() == change.changed == change.areas[0, 1]
 
 
-def test_a_finer_map_of_another_extent_is_aligned_and_it_says_so(tmp_path: Path) -> None:
+def test_a_finer_map_of_another_extent_is_aligned_and_reported(tmp_path: Path) -> None:
     coarse = make_map(tmp_path / "a.tif", np.zeros((3, 4)))
     fine = np.full((4, 6), 255)
     fine[1, ::2], fine[3, ::2] = (1, 1, 4), (0, 1, 1)
-    # Of 5 m a pixel, its upper left corner 13 m right of and 8 m below that of the other.
+    # Pixels of 5 m; the upper left corner is 13 m east and 8 m south of the first map's.
     after = make_map(tmp_path / "b.tif", fine, transform=Affine(5, 0, 500_013, 0, -5, 5_799_992))
-    # Centres of the coarse one are -8, 2, 12 and 22 m right of that corner, and -3, 7 and 17 m below.
+    # Pixel centres of the coarse map are -8, 2, 12 and 22 m east of that corner, and -3, 7 and 17 m south.
     assert aligned(coarse, after).tolist() == [[255, 255, 255, 255], [255, 1, 1, 4], [255, 0, 1, 1]]
     change = change_of(coarse, after)
     assert change.pixels.sum() == 6
@@ -95,7 +95,7 @@ def test_a_finer_map_of_another_extent_is_aligned_and_it_says_so(tmp_path: Path)
 
 
 @pytest.mark.parametrize("form", ["ours", "no nodata", "uint16", "int16", "mask", "alpha"])
-def test_a_map_of_another_crs_is_read_at_the_centres_of_pixels(tmp_path: Path, form: str) -> None:
+def test_a_map_in_another_crs_is_sampled_at_pixel_centres(tmp_path: Path, form: str) -> None:
     before = make_map(tmp_path / "a.tif", np.zeros((600, 540)))
     ids = speckled(560, 640, 2)
     path = tmp_path / "b.tif"
@@ -104,16 +104,16 @@ def test_a_map_of_another_crs_is_read_at_the_centres_of_pixels(tmp_path: Path, f
     else:
         foreign(path, ids, form)
     found = aligned(before, path)
-    # The same without GDAL's warper.
+    # The same by pyproj.
     to_other = Transformer.from_crs(UTM, "EPSG:3857", always_xy=True)
     columns, rows = np.meshgrid(np.arange(540) + 0.5, np.arange(600) + 0.5)
     x, y = to_other.transform(500_000 + 10 * columns, 5_800_000 - 10 * rows)
     column, row = (x - MERCATOR.c) / MERCATOR.a, (y - MERCATOR.f) / MERCATOR.e
     inside = (column >= 0) & (column < 640) & (row >= 0) & (row < 560)
-    assert 0.3 < inside.mean() < 0.95  # it covers a part of the other
+    assert 0.3 < inside.mean() < 0.95  # it overlaps the other partly
     expected = np.full((600, 540), NODATA)
     expected[inside] = ids[row[inside].astype(int), column[inside].astype(int)]
-    # GDAL may put a centre a thousandth of a pixel beside where it is.
+    # GDAL's approximate transformation may shift a centre by a thousandth of a pixel.
     near_edge = np.minimum(np.abs(column - np.round(column)), np.abs(row - np.round(row))) < 0.002
     assert (found == expected)[~near_edge].all()
     assert near_edge.mean() < 0.01
@@ -121,7 +121,7 @@ def test_a_map_of_another_crs_is_read_at_the_centres_of_pixels(tmp_path: Path, f
 
 
 def foreign(path: Path, ids: Ids, form: str) -> None:
-    """A map of another program: without a nodata value, of another dtype, or with a mask or an alpha band."""
+    """A map by another program: without nodata value, of another dtype, or with a mask or an alpha band."""
     count, dtype = 2 if form == "alpha" else 1, form if form.endswith("int16") else "uint8"
     profile = {"driver": "GTiff", "count": count, "dtype": dtype, "crs": "EPSG:3857", "transform": MERCATOR}
     with (
@@ -138,7 +138,7 @@ def foreign(path: Path, ids: Ids, form: str) -> None:
             target.write(np.where(ids == NODATA, 0, 255).astype(np.uint8), 2)
 
 
-def test_half_a_pixel_off_and_the_same_grid_by_another_name_are_read_straight(tmp_path: Path) -> None:
+def test_offsets_up_to_half_a_pixel_are_ignored(tmp_path: Path) -> None:
     before, after = speckled(40, 50, 1), speckled(40, 50, 2)
     one = make_map(tmp_path / "a.tif", before)
     other = make_map(tmp_path / "b.tif", after, transform=Affine(10, 0, 500_004.9, 0, -10, 5_799_995.1))
@@ -150,7 +150,7 @@ def test_half_a_pixel_off_and_the_same_grid_by_another_name_are_read_straight(tm
     assert found.pixels.tolist() == count_transitions(before[:, 1:], after[:, :-1]).tolist()
 
 
-def test_classes_in_another_order_and_of_other_colours_are_the_same(tmp_path: Path) -> None:
+def test_order_and_colours_of_classes_may_differ(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     turned = tuple(LandClass(id=c.id, name=c.name, color=(c.id, 7, 7)) for c in reversed(CLASSES))
     make_map(after, AFTER, classes=turned)
@@ -166,14 +166,14 @@ def test_classes_in_another_order_and_of_other_colours_are_the_same(tmp_path: Pa
         ((*CLASSES[:2], LandClass(id=5, name="water & ice", color=(1, 2, 3))), "has 5 water & ice and lacks 4 water"),
     ],
 )
-def test_other_classes_are_refused_by_what_differs(tmp_path: Path, classes: ClassTable, fault: str) -> None:
+def test_different_classes_are_refused_by_name(tmp_path: Path, classes: ClassTable, fault: str) -> None:
     before, after = pair_of_maps(tmp_path)
     make_map(after, np.zeros((3, 4)), classes=classes)
     with pytest.raises(LandsegError, match=re.escape(f"b.tif: {fault}")), open_map_pair(before, after):
         pass
 
 
-def test_without_a_crs_the_pixels_are_compared_and_it_says_so(tmp_path: Path) -> None:
+def test_without_a_crs_pixels_are_matched_by_row_and_column(tmp_path: Path) -> None:
     placed, _ = pair_of_maps(tmp_path)
     bare = make_map(tmp_path / "bare.tif", AFTER, crs=None, transform=Affine.identity())
     for before, after in ((placed, bare), (make_map(tmp_path / "c.tif", BEFORE, crs=None), bare)):
@@ -181,16 +181,16 @@ def test_without_a_crs_the_pixels_are_compared_and_it_says_so(tmp_path: Path) ->
         assert change.pixels.tolist() == PIXELS
         assert change.hectares is None
         assert (change.unit, change.changed) == ("px", 5)
-        said = change_report(change)
-        assert "areas are in pixels" in said
-        assert "Mapped change: 5 of 10 px, 50.0 %." in said
-        assert "ha" not in re.findall(r"\w+", said)
+        printed = change_report(change)
+        assert "areas are in pixels" in printed
+        assert "Mapped change: 5 of 10 px, 50.0 %." in printed
+        assert "ha" not in re.findall(r"\w+", printed)
     sentence = "pixels are matched by row and column, and areas are in pixels."
     assert change_of(placed, bare).note == f"{bare} has no CRS: {sentence}"
-    assert f"{tmp_path / 'c.tif'} and {bare} have no CRS" in said
+    assert f"{tmp_path / 'c.tif'} and {bare} have no CRS" in printed
 
 
-def test_maps_that_cannot_be_brought_together(tmp_path: Path) -> None:
+def test_maps_that_cannot_be_aligned_are_refused(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     make_map(after, np.zeros((2, 4)), crs=None)
     with pytest.raises(LandsegError, match=re.escape("b.tif has no CRS, and the sizes differ (4 x 3 px and 4 x 2 px)")):
@@ -218,7 +218,7 @@ def test_maps_that_cannot_be_brought_together(tmp_path: Path) -> None:
         change_of(before, tmp_path / "none.tif")
 
 
-def test_a_value_of_no_class_is_named_on_the_grid_where_it_was_found(tmp_path: Path) -> None:
+def test_an_unknown_value_is_reported_on_the_common_grid(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     ids = np.full((2, 2), 4)
     ids[1, 0] = 7

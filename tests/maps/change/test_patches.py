@@ -35,7 +35,7 @@ def test_patches_of_change_by_hand(tmp_path: Path) -> None:
         (3, "building", "other", 1, 0),
         (6, "water & ice", "other", 4, 0),
     ]
-    # The first is an L of three pixels, the others are one each, side by side but of different change.
+    # An L of three pixels, and two adjacent single pixels with different changes.
     left, top = 500_000, 5_800_000
     corner = box(left + 10, top - 20, left + 20, top).union(box(left + 20, top - 10, left + 30, top))
     assert frame.geometry[0].equals(corner)
@@ -46,15 +46,16 @@ def test_patches_of_change_by_hand(tmp_path: Path) -> None:
     assert change_report(change_of(before, after), found).count("Polygons: 3 patches of change, none omitted.") == 1
 
 
-def test_small_patches_are_left_out_and_told(tmp_path: Path) -> None:
+def test_small_patches_are_omitted_and_reported(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     found = patches_of(before, after, 101)
     assert found.frame["from"].tolist() == ["other"]
     assert found.omitted == 2
     assert found.omitted_area == pytest.approx(0.02 / 0.9996**2, rel=5e-6)
-    said = change_report(change_of(before, after), found)
+    printed = change_report(change_of(before, after), found)
     assert (
-        "Polygons: 1 patch of change; omitted: 2 smaller than 101 m², 0.0200 ha, 40.0 % of the mapped change." in said
+        "Polygons: 1 patch of change; omitted: 2 smaller than 101 m², 0.0200 ha, 40.0 % of the mapped change."
+        in printed
     )
     none = patches_of(before, after)
     assert len(none.frame) == 0
@@ -63,8 +64,8 @@ def test_small_patches_are_left_out_and_told(tmp_path: Path) -> None:
     assert len(gpd.read_file(tmp_path / "none.gpkg")) == 0
 
 
-def test_patches_across_windows_have_the_pixels_of_the_raster(tmp_path: Path) -> None:
-    """Against scipy's labelling of the whole map; the ground of a kilometre hardly varies."""
+def test_patches_across_windows_match_connected_components(tmp_path: Path) -> None:
+    """Compared with scipy on the whole map; pixel areas hardly vary over a few kilometres."""
     from scipy.ndimage import label
 
     before, after = speckled(1100, 700, 1), speckled(1100, 700, 2)
@@ -89,7 +90,7 @@ def test_patches_across_windows_have_the_pixels_of_the_raster(tmp_path: Path) ->
     assert total == pytest.approx(change_of(*paths).changed, rel=1e-9)
 
 
-def test_patches_go_into_files_with_the_colours_of_the_raster(tmp_path: Path) -> None:
+def test_patches_are_written_with_the_colours_of_the_raster(tmp_path: Path) -> None:
     before, after = pair_of_maps(tmp_path)
     change, found = change_of(before, after), patches_of(before, after, 0)
     for name in ("change.gpkg", "change.parquet"):
@@ -103,7 +104,7 @@ def test_patches_go_into_files_with_the_colours_of_the_raster(tmp_path: Path) ->
     assert "area_m2: Real" in gdal("ogrinfo", "-so", tmp_path / "change.gpkg", "change")
 
 
-def test_patches_without_ground_are_sieved_by_pixels_alone(tmp_path: Path) -> None:
+def test_patches_without_a_crs_are_sieved_by_pixels(tmp_path: Path) -> None:
     before, after = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
     after[:3, :3], after[10:12, 10:15] = 1, 4
     paths = pair_of_maps(tmp_path, before, after, crs=None, transform=Affine.identity())

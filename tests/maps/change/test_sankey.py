@@ -54,16 +54,16 @@ def ribbons(figure: Figure) -> list[tuple[str, float, float]]:
 
 
 def random_change(classes: ClassTable, share: float, seed: int = 0) -> ChangeMatrix:
-    chance, count = np.random.default_rng(seed), len(classes)
-    moved = chance.gamma(0.5, 1, (count, count))
+    rng, count = np.random.default_rng(seed), len(classes)
+    moved = rng.gamma(0.5, 1, (count, count))
     np.fill_diagonal(moved, 0)
-    areas = np.diag(chance.dirichlet(np.full(count, 0.8))) * (1 - share) + share * moved / moved.sum()
+    areas = np.diag(rng.dirichlet(np.full(count, 0.8))) * (1 - share) + share * moved / moved.sum()
     return change_of(np.ceil(areas * 1e6), classes)
 
 
-def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
+def test_heights_of_bars_and_ribbons_are_proportional_to_area(tmp_path: Path) -> None:
     areas = np.array(AREAS) * np.array([[1], [1], [1]])
-    areas[0, 1] = 380  # much changed, so that there is one panel
+    areas[0, 1] = 380  # so much change that there is one panel
     figure = flow_figure(change_of(areas))
     found = bars(figure)
     scale = found[0][1] / areas[0].sum()
@@ -84,13 +84,13 @@ def test_bars_and_ribbons_are_as_high_as_areas(tmp_path: Path) -> None:
     assert "Changes only" not in " ".join(texts(figure))
 
 
-def test_ribbons_fill_the_bars_that_they_leave_and_reach() -> None:
+def test_ribbons_fill_the_bars() -> None:
     figure = flow_figure(random_change(landcovernet.CLASSES, 0.6))
     found: list[Any] = [p.get_path().vertices for p in figure.axes[0].patches if isinstance(p, PathPatch)]
     boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     for side, ends in enumerate(((0, 7), (3, 4))):
         spans = sorted(tuple(corners[ends, 1]) for corners in found)
-        covered: list[tuple[float, float]] = []  # what ribbons that touch cover together
+        covered: list[tuple[float, float]] = []  # merged spans of touching ribbons
         for top, bottom in spans:
             if covered and top == pytest.approx(covered[-1][1]):
                 covered[-1] = (covered[-1][0], bottom)
@@ -100,33 +100,33 @@ def test_ribbons_fill_the_bars_that_they_leave_and_reach() -> None:
         assert np.array(covered) == pytest.approx(np.array(bars_there))
 
 
-def test_names_areas_and_shares_stand_beside_bars() -> None:
-    said = texts(flow_figure(change_of(AREAS)))
+def test_bars_have_names_areas_and_shares() -> None:
+    printed = texts(flow_figure(change_of(AREAS)))
     for text in ("before.tif", "after.tif", "600.0 ha, 60.0 %", "540.0 ha, 54.0 %", "110.0 ha, 11.0 %"):
-        assert said.count(text) == 1
-    assert said.count("woodland") == 4  # twice in either panel
+        assert printed.count(text) == 1
+    assert printed.count("woodland") == 4  # twice per panel
     assert texts(flow_figure(change_of(AREAS, hectares=False))).count("600 px, 60.0 %") == 1
 
 
-def test_little_change_is_drawn_once_more_by_itself_and_says_how_much_larger() -> None:
+def test_little_change_has_an_enlarged_panel() -> None:
     figure = flow_figure(change_of(AREAS))
     found = bars(figure)
     assert len(found) == 12
-    whole, alone = found[0][1] / 600, found[6][1] / 100  # lost by building
-    said = next(text for text in texts(figure) if text.startswith("Changes only"))
-    assert said == f"Changes only: 140.0 ha, 14.0 % of the total, {alone / whole:.1f} times the scale above"
+    whole, alone = found[0][1] / 600, found[6][1] / 100  # losses of building
+    printed = next(text for text in texts(figure) if text.startswith("Changes only"))
+    assert printed == f"Changes only: 140.0 ha, 14.0 % of the total, {alone / whole:.1f} times the scale above"
     assert {"losses", "gains", "100.0 ha, 71.4 %"} <= set(texts(figure))
     pale_ones = {as_hex(unchanged_colour(each.color)) for each in CLASSES}
-    assert sum(colour in pale_ones for colour, _, _ in ribbons(figure)) == 3  # in the first panel alone
+    assert sum(colour in pale_ones for colour, _, _ in ribbons(figure)) == 3  # in the first panel only
 
 
-def test_no_change_is_said() -> None:
+def test_no_change_is_noted() -> None:
     figure = flow_figure(change_of(np.diag([500, 300, 100])))
     assert len(bars(figure)) == 6
     assert texts(figure)[-1] == "Heights are proportional to area. No change."
 
 
-def test_what_is_thinner_than_a_hairline_is_said() -> None:
+def test_thin_ribbons_are_noted() -> None:
     notes = " ".join(texts(flow_figure(change_of(AREAS))))
     assert "hairline" not in notes
     rare = np.diag([600_000, 300_000, 100_000])
@@ -134,21 +134,21 @@ def test_what_is_thinner_than_a_hairline_is_said() -> None:
     figure = flow_figure(change_of(rare))
     assert "Ribbons thinner than a hairline are drawn as a hairline." in " ".join(texts(figure))
     thin = ribbons(figure)[3]
-    assert thin[1] == pytest.approx(bars(figure)[0][1] * 10 / 600_010)  # no higher than it is
+    assert thin[1] == pytest.approx(bars(figure)[0][1] * 10 / 600_010)  # not exaggerated
 
 
-def test_small_classes_of_many_share_a_bar_and_are_named() -> None:
+def test_small_classes_share_a_bar_and_are_named() -> None:
     classes = many(25)
     areas = np.diag(np.arange(100, 2600, 100))
     areas[0, 1], areas[1, 20], areas[24, 23] = 70, 40, 30  # the first two classes are among the smallest
     figure = flow_figure(change_of(areas, classes))
     left = [bar for bar in bars(figure) if bar[0] == bars(figure)[0][0]]
     assert len(left[:12]) == 12
-    said = " ".join(texts(figure))
-    assert "14 other classes: " in said
-    small = said.partition("14 other classes: ")[2].partition(".")[0].replace("\n", " ").split(", ")
+    printed = " ".join(texts(figure))
+    assert "14 other classes: " in printed
+    small = printed.partition("14 other classes: ")[2].partition(".")[0].replace("\n", " ").split(", ")
     assert small == [f"class {k}" for k in reversed(range(14))]
-    # What stayed among the others is pale, and what changed among them is not.
+    # Among the other classes, unchanged areas are light and changes dark.
     scale = left[0][1] / areas[24].sum()
     others = (150, 150, 150)
     drawn = {colour: height / scale for colour, height, _ in ribbons(figure)[: 12 + 3]}
@@ -157,11 +157,11 @@ def test_small_classes_of_many_share_a_bar_and_are_named() -> None:
     assert drawn[as_hex(changed_colour(others, classes[20].color))] == pytest.approx(40)
 
 
-def test_a_class_that_went_or_came_has_one_bar() -> None:
+def test_a_class_on_one_side_only_has_one_bar() -> None:
     figure = flow_figure(change_of([[0, 500, 0], [0, 400, 100], [0, 0, 0]]))
     assert [colour for _, _, colour in bars(figure)] == [
         as_hex(CLASSES[k].color)
-        for k in (1, 0, 1, 2)  # the largest first
+        for k in (1, 0, 1, 2)  # in descending order
     ]
 
 
@@ -171,7 +171,7 @@ LONG = tuple(LandClass(id=k, name=f"a $long$ name of {k} " * 4, color=(k, 0, 0))
 @pytest.mark.parametrize(
     ("classes", "share"), [(landcovernet.CLASSES, 0.1), (many(25), 0.001), (many(25), 0.6), (LONG, 0.1)]
 )
-def test_all_text_is_on_the_page_and_none_on_another(classes: ClassTable, share: float) -> None:
+def test_text_is_on_the_page_and_does_not_overlap(classes: ClassTable, share: float) -> None:
     figure = flow_figure(random_change(classes, share))
     canvas: Any = figure.canvas
     renderer = canvas.get_renderer() if hasattr(canvas, "get_renderer") else None
@@ -181,14 +181,14 @@ def test_all_text_is_on_the_page_and_none_on_another(classes: ClassTable, share:
         assert box.x0 >= 0 <= box.y0
         assert box.x1 <= width
         assert box.y1 <= height
-    for side in (0, 1):  # labels of either side, from the top
+    for side in (0, 1):  # labels per side, from top to bottom
         column = sorted((box for box in boxes if (box.x0 < 280) != side and box.width < 300), key=lambda box: -box.y1)
         assert len(column) > 10
         for upper, lower in pairwise(column):
             assert upper.y0 >= lower.y1 - 1 or upper.x1 < lower.x0 or lower.x1 < upper.x0
 
 
-def test_bars_of_a_side_do_not_meet() -> None:
+def test_bars_do_not_touch() -> None:
     figure = flow_figure(random_change(many(25), 0.1))
     found = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     left = sorted((bar.get_y(), bar.get_height()) for bar in found if bar.get_x() == found[0].get_x())
@@ -196,7 +196,7 @@ def test_bars_of_a_side_do_not_meet() -> None:
     assert all(y + height < below for (y, height), (below, _) in pairwise(left))
 
 
-def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_path: Path) -> None:
+def test_files_are_deterministic_white_and_1350_px_wide(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     change = change_of(AREAS)
     for folder in ("one", "two"):
@@ -215,7 +215,7 @@ def test_files_are_the_same_bytes_white_and_900_px_wide_at_one_and_a_half(tmp_pa
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["flow.png", "flow.svg"]
 
 
-def test_another_suffix_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LandsegError, match=r"flow\.pdf: unknown figure format; use the suffix"):
         write_flow_figure(change_of(AREAS), tmp_path / "flow.pdf")
     assert not list(tmp_path.iterdir())
