@@ -151,9 +151,10 @@ def test_a_second_run_fetches_what_is_missing_or_wrong(coop: S3Server, tmp_path:
     ]
 
 
-def test_chips_by_number_are_drawn_by_the_seed(coop: S3Server, tmp_path: Path) -> None:
+def test_chips_by_number_are_drawn_by_the_seed(local: Path, tmp_path: Path) -> None:
+    download = {"source": "local", "folder": local}
     drawn = [
-        tuple(from_coop(coop, tmp_path / str(n), chips=2, seed=seed).scenes["location"].unique())
+        tuple(fetch(tmp_path / str(n), download, chips=2, seed=seed).scenes["location"].unique())
         for n, seed in enumerate([0, 0, 1, 2])
     ]
     assert drawn[0] == drawn[1]
@@ -201,21 +202,28 @@ def test_existing_files_do_not_count_as_to_be_fetched(
     assert second.startswith("to fetch: 8 files, ")
 
 
-@pytest.mark.parametrize("source", ["coop", "hub", "local"])
-def test_bounding_box(source: str, coop: S3Server, hub: MLHubServer, local: Path, tmp_path: Path) -> None:
-    """The chips are at 4.52 degrees north, in the west of their zones; those in the catalog share one invented box."""
+@pytest.fixture
+def around(local: Path) -> list[float]:
+    """The bounding box of one chip; the chips are at 4.52 degrees north, in the west of their zones."""
     with rasterio.open(next(local.rglob("36NZH_00_2018_LC_10m.tif"))) as label:
         west, south, east, north = transform_bounds(label.crs, "EPSG:4326", *label.bounds)
-    around = [west - 0.01, south, east, north]
-    if source == "coop":
-        assert from_coop(coop, tmp_path, bbox=around).scenes["location"].unique().tolist() == ["36NZH_00"]
-    elif source == "hub":
-        assert len(from_hub(tmp_path, bbox=[37.0, 10.0, 38.0, 11.0]).scenes) == 8
-        with pytest.raises(LandsegError, match=r"dataset\.bbox = .*: no chip of .* intersects it; enlarge it"):
-            from_hub(tmp_path, bbox=around)
-    else:
-        fetched = fetch(tmp_path, {"source": "local", "folder": local}, bbox=around)
-        assert fetched.scenes["location"].unique().tolist() == ["36NZH_00"]
+    return [west - 0.01, south, east, north]
+
+
+def test_bounding_box_at_source_cooperative(coop: S3Server, around: list[float], tmp_path: Path) -> None:
+    assert from_coop(coop, tmp_path, bbox=around).scenes["location"].unique().tolist() == ["36NZH_00"]
+
+
+def test_bounding_box_in_a_catalog(hub: MLHubServer, around: list[float], tmp_path: Path) -> None:
+    """All items of the catalog have the same invented box."""
+    assert len(from_hub(tmp_path, bbox=[37.0, 10.0, 38.0, 11.0]).scenes) == 8
+    with pytest.raises(LandsegError, match=r"dataset\.bbox = .*: no chip of .* intersects it; enlarge it"):
+        from_hub(tmp_path, bbox=around)
+
+
+def test_bounding_box_in_a_folder(local: Path, around: list[float], tmp_path: Path) -> None:
+    fetched = fetch(tmp_path, {"source": "local", "folder": local}, bbox=around)
+    assert fetched.scenes["location"].unique().tolist() == ["36NZH_00"]
 
 
 def test_local_files_are_copied(local: Path, tmp_path: Path) -> None:

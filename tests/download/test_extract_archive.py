@@ -115,5 +115,5 @@ with reporting():
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert f"error: {tmp_path / 'raw/images/a.tif'}: the file grew over the size allowed here; " in done.stderr
+        assert f"error: {tmp_path / 'raw/images/a.tif'}: the file exceeds the size limit; " in done.stderr
         assert "Traceback" not in done.stderr

@@ -335,7 +335,7 @@ class TestProcesses:
         with start(server.url("/a.zip"), path, limit=HALF) as process:
             _, printed = process.communicate(timeout=20)
         assert process.returncode == 1
-        assert f"error: {path}: the file grew over the size allowed here; " in printed
+        assert f"error: {path}: the file exceeds the size limit; " in printed
         assert "Traceback" not in printed
         received = kept(path)
         fetch(server, path)
