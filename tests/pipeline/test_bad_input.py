@@ -62,23 +62,23 @@ Harm = Callable[[Project], Any]
 DOWNLOAD: dict[str, tuple[Harm, str]] = {
     "missing folder": (
         lambda project: project.change(download={"folder": "data/elsewhere"}),
-        "params.yaml: download.folder = 'data/elsewhere': is no folder; name the one with your images",
+        "params.yaml: download.folder = 'data/elsewhere': not a folder; set it to the folder of your images",
     ),
     "empty folder": (
         nothing_in_the_folder,
-        "data/local: no file matches 'images/*'; put files there, or correct dataset.images in params.yaml",
+        "data/local: no file matches 'images/*'; add files, or correct dataset.images",
     ),
     "image without its mask": (
         lambda project: (project.local / "masks/b.tif").unlink(),
-        "data/local/images/b.tif: this image has no mask; add it, or remove the image",
+        "data/local/images/b.tif: image without mask; add the mask, or remove the image",
     ),
     "mask without its image": (
         lambda project: (project.local / "images/e.jpg").unlink(),
-        "data/local/masks/e.png: this mask has no image; add it, or remove the mask",
+        "data/local/masks/e.png: mask without image; add the image, or remove the mask",
     ),
     "two classes of one id": (
         two_classes_of_one_id,
-        "params.yaml: dataset.classes: id 1 occurs 2 times; every class needs its own",
+        "params.yaml: dataset.classes: id 1 occurs 2 times; each class needs a unique id",
     ),
     "file in the way": (
         a_file_for_the_raw_folder,
@@ -96,7 +96,7 @@ def test_download(project: Project, harm: Harm, sentence: str) -> None:
 def test_no_room_for_raw_files(project: Project) -> None:
     for written in (RAW, TABLES):
         shutil.rmtree(project / written)
-    assert project.fails("download", limit=4096).startswith(f"error: {RAW}/images/a.tif: the file grew over the size")
+    assert project.fails("download", limit=4096).startswith(f"error: {RAW}/images/a.tif: the file exceeds the size limit")
     assert not (project / RAW).exists()
 
 
@@ -112,7 +112,7 @@ FILTER: dict[str, tuple[Harm, str]] = {
     ),
     "misspelt key": (
         lambda project: project.change(filter={"max_cloud_shar": 1}),
-        "params.yaml: filter.max_cloud_shar is not a known key; did you mean filter.max_cloud_share?",
+        "params.yaml: filter.max_cloud_shar: unknown key; did you mean filter.max_cloud_share?",
     ),
 }  # fmt: skip
 
