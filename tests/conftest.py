@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # every core has a process of tests already
 
 #: Files that take minutes: begun last, one process would work on them while all others are done.
-_LONG = ("test_studies.py", "test_dependencies.py", "test_mlhub.py", "test_train_stage.py")
+_LONG = ("test_studies.py", "test_dependencies.py", "test_train_stage.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
