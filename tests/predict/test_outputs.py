@@ -136,7 +136,7 @@ class TestExistingFiles:
         write_image(Path("other.tif"), synthetic_image(64, 64))
         again = predict("other.tif", "scene.tif", "--d4")
         assert again.exit_code == 1
-        assert again.stderr == ("error: maps/scene.tif: is already there; name another --out, or say --overwrite\n")
+        assert again.stderr == ("error: maps/scene.tif: file exists; choose another --out, or add --overwrite\n")
         assert not Path("maps/other.tif").exists()  # checked before the first scene is mapped
         assert Path("maps/scene.tif").read_bytes() == before
         assert predict("scene.tif", "--overwrite", "--window", 32).exit_code == 0
@@ -178,5 +178,5 @@ class TestExistingFiles:
         Path("maps").mkdir()
         Path("maps/scene.qml").write_text("mine")
         done = predict("scene.tif")
-        assert done.stderr.startswith("error: maps/scene.qml: is already there; ")
+        assert done.stderr.startswith("error: maps/scene.qml: file exists; ")
         assert Path("maps/scene.qml").read_text() == "mine"

@@ -135,7 +135,7 @@ class TestLocations:
         assert [scene.name for scene in found] == ["north", "south", "east"]
 
     def test_missing_file(self) -> None:
-        with pytest.raises(LandsegError, match=r"^nowhere/a\.tif: not there; correct the path$"):
+        with pytest.raises(LandsegError, match=r"^nowhere/a\.tif: file not found; correct the path$"):
             find_scenes(["nowhere/a.tif"], None)
 
     @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ class TestLocations:
 
     def test_folder_is_refused(self, tmp_path: Path) -> None:
         [scene] = find_scenes([str(tmp_path)], None)
-        with pytest.raises(LandsegError, match=r"cannot be read as an image .*; name a raster that GDAL reads"):
+        with pytest.raises(LandsegError, match=r"cannot be opened as a raster .*; choose a raster that GDAL can read"):
             open_scene(scene, model_info()).__enter__()
 
     def test_ground_control_points_are_refused(self, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ class TestServer:
 
     def test_missing_file(self, server: FileServer) -> None:
         [scene] = find_scenes([server.url("/a.tif")], None)
-        with pytest.raises(LandsegError, match=r"a\.tif: cannot be read as an image .*; correct the address, or try"):
+        with pytest.raises(LandsegError, match=r"a\.tif: cannot be opened as a raster .*; correct the URL, or try"):
             open_scene(scene, model_info()).__enter__()
 
     @pytest.mark.parametrize("fault", [Cut(after=100), Status(404)])
@@ -233,7 +233,7 @@ class TestServer:
             image.read(Window(0, 0, 256, 256))
             file.faults = iter([fault] * 1000)
             with pytest.raises(
-                LandsegError, match=r"a\.tif: its pixels cannot be read, .*; fetch it again, or try later"
+                LandsegError, match=r"a\.tif: cannot read pixels, .*; download it again, or try again later"
             ):
                 image.read(Window(0, 768, 1024, 256))
 
@@ -328,7 +328,5 @@ class TestResampled:
 
     def test_without_a_crs_is_refused(self, tmp_path: Path) -> None:
         path = self.write_halves(tmp_path / "a.tif", crs=None, transform=None)
-        with pytest.raises(
-            LandsegError, match="has no CRS, so it cannot be resampled; give it one, or leave --resample"
-        ):
+        with pytest.raises(LandsegError, match="cannot be resampled without a CRS; assign one, or omit --resample"):
             self.read_resampled(path, 2)
