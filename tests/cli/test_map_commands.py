@@ -121,7 +121,7 @@ class TestChange:
         Path("matrix.csv").write_text("actual,predicted,pixels\nbuilding,building,1\n")
         Path("points.csv").write_text("x,y,before,after\n1,1,field,building\n")
         for after, options, fault in (
-            ("no.tif", (), "no.tif: not there; correct the path"),
+            ("no.tif", (), "no.tif: file not found; correct the path"),
             ("deep.tif", (), "deep.tif: has data type uint16, but the model was trained on uint8; "),
             (
                 "2024/scene.tif",

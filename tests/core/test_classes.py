@@ -1,4 +1,4 @@
-"""The class table, the palette and the data card."""
+"""Class tables, palettes and data cards."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_palette() -> None:
     assert not colours[IGNORE].any()
 
 
-def test_channels_and_ids_are_each_others_inverse() -> None:
+def test_channels_and_ids_are_inverse() -> None:
     assert class_channels(CLASSES)[class_ids(CLASSES)].tolist() == [0, 1, 2, 3]
     assert (class_channels(CLASSES) == IGNORE).sum() == 256 - len(CLASSES)
     assert class_channels(CLASSES)[IGNORE] == IGNORE
@@ -41,27 +41,27 @@ def test_channels_and_ids_are_each_others_inverse() -> None:
         ([(0, "a", "#000000"), (255, "b", "#ffffff")], "less than 255"),
     ],
 )
-def test_bad_tables(rows: list[tuple[int, str, object]], fault: str) -> None:
+def test_invalid_tables(rows: list[tuple[int, str, object]], fault: str) -> None:
     table = [{"id": number, "name": name, "color": colour} for number, name, colour in rows]
     with pytest.raises(ValidationError, match=fault):
         TypeAdapter(ClassTable).validate_python(table)
 
 
-def test_card_survives_its_file(tmp_path: Path) -> None:
+def test_card_round_trip(tmp_path: Path) -> None:
     written = card(title="Łąki", mask={"values": "rgb", "ignore": (9, "#ff0000")}, background="background")
     write_card(written, tmp_path / "card.json")
     assert read_card(tmp_path / "card.json") == written
 
 
-def test_no_card(tmp_path: Path) -> None:
+def test_missing_or_invalid_card(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
-    with pytest.raises(LandsegError, match=f"^{path}: not there; run the download stage first"):
+    with pytest.raises(LandsegError, match=f"^{path}: file not found; run the download stage first"):
         read_card(path)
     path.write_text('{"name": "x"')
-    with pytest.raises(LandsegError, match=f"^{path}: Invalid JSON.*run the download stage again"):
+    with pytest.raises(LandsegError, match=f"^{path}: Invalid JSON.*re-run the download stage"):
         read_card(path)
     path.write_text(card().model_dump_json().replace('"bands"', '"band"'))
-    with pytest.raises(LandsegError, match=f"^{path}: bands: Field required; run the download stage again"):
+    with pytest.raises(LandsegError, match=f"^{path}: bands: Field required; re-run the download stage"):
         read_card(path)
 
 
@@ -82,7 +82,7 @@ def test_no_card(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_tables_of_the_publishers(table: ClassTable, some: dict[int, tuple[str, Colour]]) -> None:
+def test_published_class_tables(table: ClassTable, some: dict[int, tuple[str, Colour]]) -> None:
     assert [each.id for each in table] == list(range(1, len(table) + 1))
     assert {each.id: (each.name, each.color) for each in table if each.id in some} == some
     TypeAdapter(ClassTable).validate_python(table)

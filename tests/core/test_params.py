@@ -1,4 +1,4 @@
-"""params.yaml: strict, and each fault one sentence that names the key and what to do."""
+"""Params files are validated strictly; each error names the key, the problem and the remedy."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ FOLDER = (ROOT / "presets/folder.yaml").read_text()
 
 
 def fault(folder: Path, was: str, now: str) -> str:
-    """Check presets/folder.yaml with one change; return the complaint without the file's name."""
+    """Check presets/folder.yaml with one change; return the error message without the file name."""
     assert was in FOLDER
     path = folder / "params.yaml"
     path.write_text(FOLDER.replace(was, now, 1))
@@ -49,19 +49,19 @@ def fault(folder: Path, was: str, now: str) -> str:
     ],
 )
 def test_unknown_key(tmp_path: Path, was: str, now: str, unknown: str, nearest: str) -> None:
-    assert fault(tmp_path, was, now).startswith(f"{unknown} is not a known key; did you mean {nearest}?")
+    assert fault(tmp_path, was, now).startswith(f"{unknown}: unknown key; did you mean {nearest}?")
 
 
-def test_unknown_key_like_no_other(tmp_path: Path) -> None:
+def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
     message = fault(tmp_path, "edge: pad", "edge: pad\n  quux: 1")
-    assert message == "tile.quux is not a known key; remove it, or see params.schema.json for the known keys"
+    assert message == "tile.quux: unknown key; remove it; params.schema.json lists the known keys"
 
 
 @pytest.mark.parametrize(
     ("was", "now", "message"),
     [
-        ("size: 512", "size: 500", "tile.size = 500: input should be a multiple of 32"),
-        ("size: 512", "size: large", "tile.size = 'large': input should be a valid integer, unable to parse"),
+        ("size: 512", "size: 500", "tile.size = 500: must be a multiple of 32"),
+        ("size: 512", "size: large", "tile.size = 'large': must be an integer"),
         ("edge: pad", "edge: padd", "tile.edge = 'padd': must be 'drop' or 'pad'; did you mean pad?"),
         ("background: background", "background: backgrund", "dataset.background = 'backgrund': unknown class"),
         ("ignore: []", "ignore: [[1, 2, 3]]", "dataset.ignore contains a colour, but dataset.mask_values is ids"),
@@ -72,35 +72,43 @@ def test_unknown_key_like_no_other(tmp_path: Path) -> None:
         ),
         ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus: only labels of landcovernet have a"),
         ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, which only landcovernet"),
-        ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: input should be greater than 0"),
-        ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: input should be less than or"),
-        ("workers: null", "workers: 0", "compute.workers = 0: input should be greater than or equal to 1"),
+        ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: must be greater than 0"),
+        ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: must be at most 1"),
+        ("workers: null", "workers: 0", "compute.workers = 0: must be at least 1"),
         ("range: [0, 3000]", "range: [3000, 0]", "convert.range must rise"),
         ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.1, 0.2]", "split.ratios sum to 1.1; write three shares"),
         ("ratios: [0.8, 0.1, 0.1]", "ratios: [1.2, -0.1, -0.1]", "split.ratios"),
-        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.2]", "split.ratios has too few values; it needs at least 3"),
-        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.7, 0.1, 0.1, 0.1]", "split.ratios = [0.7, 0.1, 0.1, 0.1]: list should"),
-        ("{id: 1,", "{id: 0,", "dataset.classes: id 0 occurs 2 times; every class needs its own"),
+        ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.2]", "split.ratios = [0.8, 0.2]: must have at least 3 value(s)"),
+        (
+            "ratios: [0.8, 0.1, 0.1]",
+            "ratios: [0.7, 0.1, 0.1, 0.1]",
+            "split.ratios = [0.7, 0.1, 0.1, 0.1]: must have at most 3 value(s)",
+        ),
+        ("{id: 1,", "{id: 0,", "dataset.classes: id 0 occurs 2 times; each class needs a unique id"),
         ("name: building", "name: road", "dataset.classes: name 'road' occurs 2 times"),
         ("[80, 0, 165]", "[0, 0, 0]", "dataset.classes: color (0, 0, 0) occurs 2 times"),
-        ("{id: 4,", "{id: 255,", "dataset.classes.4.id = 255: input should be less than 255"),
-        ("[80, 0, 165]", "[80, 0, 265]", "dataset.classes.1.color.2 = 265: input should be less than or equal to 255"),
-        ("[80, 0, 165]", "'#5000ag'", "dataset.classes.1.color = '#5000ag': input should be a valid list"),
-        ("ignore: []", "ignore: [[0, 0, 300]]", "dataset.ignore.0.2 = 300: input should be less than or equal to 255"),
-        ("ignore: []", "ignore: 0", "dataset.ignore = 0: input should be a valid list"),
-        ("class_weights: null", "class_weights: [1, a]", "loss.class_weights.1 = 'a': input should be a valid number"),
+        ("{id: 4,", "{id: 255,", "dataset.classes.4.id = 255: must be less than 255"),
+        ("[80, 0, 165]", "[80, 0, 265]", "dataset.classes.1.color.2 = 265: must be at most 255"),
+        ("[80, 0, 165]", "'#5000ag'", "dataset.classes.1.color = '#5000ag': must be a list"),
+        ("ignore: []", "ignore: [[0, 0, 300]]", "dataset.ignore.0.2 = 300: must be at most 255"),
+        ("ignore: []", "ignore: 0", "dataset.ignore = 0: must be a list"),
+        ("class_weights: null", "class_weights: [1, a]", "loss.class_weights.1 = 'a': must be a number"),
         ("  name: folder", "  name: foldr", "dataset.name = 'foldr': must be one of 'sample', 'landcoverai', 'folder'"),
-        ("  name: folder", "  # name", "dataset.name is missing; add it"),
-        ("  edge: pad", "  # edge", "tile.edge is missing; add it, or copy its section from one of presets/*.yaml"),
-        ("filter:\n  max", "filter:\n  # max", "filter = None: needs keys of its own; copy its section"),
+        ("  name: folder", "  # name", "dataset.name: missing key; add it"),
+        ("  edge: pad", "  # edge", "tile.edge: missing key; add it, or copy the section from one of presets/*.yaml"),
+        (
+            "filter:\n  max",
+            "filter:\n  # max",
+            "filter = null: must be a section with keys; copy the section from one of presets/*.yaml",
+        ),
         ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
         ("edge: pad", "edge: pad\n  edge: drop", 'line 31: found duplicate key "edge"'),
         ("edge: pad", "edge: [pad", "line 32: expected ',' or ']'"),
-        ("edge: pad", "\tedge: pad", "line 30: found character '\\t' that cannot start any token; mend it"),
-        ("edge: pad", "edge: \0", "not valid YAML; mend it, or copy one of presets/*.yaml"),
+        ("edge: pad", "\tedge: pad", "line 30: found character '\\t' that cannot start any token; correct it"),
+        ("edge: pad", "edge: \0", "not valid YAML; correct it or copy one of presets/*.yaml to it"),
     ],
 )
-def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
+def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None:
     assert fault(tmp_path, was, now).startswith(message)
 
 
@@ -165,7 +173,7 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "landcovernet",
             '"2018-12-31"]',
             '"2018-31-12"]',
-            "dataset.dates.1 = '2018-31-12': input should be a valid date",
+            "dataset.dates.1 = '2018-31-12': must be a valid date",
         ),
         (
             "landcovernet",
@@ -190,7 +198,7 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "landcovernet",
             "scl: [3, 8, 9, 10]",
             "scl: [12]",
-            "filter.scl.0 = 12: input should be less than or equal to 11",
+            "filter.scl.0 = 12: must be at most 11",
         ),
         ("landcovernet", "source: source-coop", "source: mlhup", "; did you mean mlhub?"),
         (
@@ -215,11 +223,11 @@ def test_fault(tmp_path: Path, was: str, now: str, message: str) -> None:
             "ghana",
             "  seed: 0               # random seed of the chip",
             "  bbox: null #",
-            "dataset.bbox is not a known key",
+            "dataset.bbox: unknown key",
         ),
     ],
 )
-def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, message: str) -> None:
+def test_invalid_value_of_a_chip_dataset(tmp_path: Path, preset: str, was: str, now: str, message: str) -> None:
     text = (ROOT / f"presets/{preset}.yaml").read_text()
     assert was in text
     (tmp_path / "params.yaml").write_text(text.replace(was, now, 1))
@@ -228,7 +236,7 @@ def test_fault_of_a_chip_set(tmp_path: Path, preset: str, was: str, now: str, me
     assert message in str(caught.value)
 
 
-def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
+def test_ids_to_ignore_in_colour_masks(tmp_path: Path) -> None:
     text = FOLDER.replace("mask_values: ids", "mask_values: rgb").replace("ignore: []", "ignore: [1]")
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(
@@ -240,12 +248,12 @@ def test_colour_masks_ignore_colours(tmp_path: Path) -> None:
 def test_missing_section(tmp_path: Path) -> None:
     begin, end = FOLDER.index("tile:"), FOLDER.index("convert:")
     message = fault(tmp_path, FOLDER[begin:end], "")
-    assert message == "tile is missing; add it, or copy its section from one of presets/*.yaml"
-    with pytest.raises(LandsegError, match=r"^.*params.yaml: section tile is missing; copy it"):
+    assert message == "tile: missing key; add it, or copy the section from one of presets/*.yaml"
+    with pytest.raises(LandsegError, match=r"^.*params.yaml: tile: missing section; copy it from one of presets/"):
         read_section(TileParams, "tile", tmp_path / "params.yaml")
 
 
-def test_several_faults_are_counted(tmp_path: Path) -> None:
+def test_further_faults_are_counted(tmp_path: Path) -> None:
     message = fault(
         tmp_path,
         "size: 512             # tile height and width in pixels; a multiple of 32\n  edge: pad",
@@ -257,13 +265,13 @@ def test_several_faults_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "not there; copy one of presets/"),
-        (b"", "holds no sections; copy one of presets/"),
-        (b"- 1\n", "holds no sections"),
-        (b"\xff\xfe\x00", "is not text in UTF-8"),
+        (None, "file not found; copy one of presets/"),
+        (b"", "no sections found; copy one of presets/"),
+        (b"- 1\n", "no sections found"),
+        (b"\xff\xfe\x00", "not UTF-8 text; save it as UTF-8 or copy one of presets/"),
     ],
 )
-def test_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_unreadable_params_file(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "params.yaml"
     if content is not None:
         path.write_bytes(content)
@@ -271,12 +279,12 @@ def test_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> 
         check_params(path)
 
 
-def test_a_folder_is_no_params_file(tmp_path: Path) -> None:
-    with pytest.raises(LandsegError, match=f"^{tmp_path}: is a folder"):
+def test_folder_instead_of_params_file(tmp_path: Path) -> None:
+    with pytest.raises(LandsegError, match=f"^{tmp_path}: expected a file, found a folder"):
         check_params(tmp_path)
 
 
-def test_sections_alone(tmp_path: Path) -> None:
+def test_read_one_section(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(
         "dataset: {name: landcoverai, and: more}\nsplit: {strategy: block, ratios: [.5, .25, .25], seed: 1, block: 3, "
@@ -284,11 +292,11 @@ def test_sections_alone(tmp_path: Path) -> None:
     )
     assert dataset_name(path) == "landcoverai"
     assert read_section(SplitParams, "split", path).ratios == (0.5, 0.25, 0.25)
-    with pytest.raises(LandsegError, match=r"dataset\.and is not a known key"):
+    with pytest.raises(LandsegError, match=r"dataset\.and: unknown key"):
         read_section(AnyDataset, "dataset", path)
 
 
-def test_cloudy_scenes_leave_enough_clear_ones(tmp_path: Path) -> None:
+def test_sample_needs_three_clear_scenes(tmp_path: Path) -> None:
     text = (ROOT / "presets/sample.yaml").read_text()
     scenes = check_params(ROOT / "presets/sample.yaml").dataset
     assert isinstance(scenes, SampleParams)
@@ -298,15 +306,15 @@ def test_cloudy_scenes_leave_enough_clear_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_presets_are_in_order(path: Path) -> None:
+def test_presets_are_valid(path: Path) -> None:
     assert check_params(path).dataset.name == path.stem
 
 
-def test_the_sample_ships() -> None:
+def test_default_params_are_the_sample_preset() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "presets/sample.yaml").read_bytes()
 
 
-def test_colours_in_hex(tmp_path: Path) -> None:
+def test_hex_colours(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         FOLDER.replace("[80, 0, 165]", "'#5000A5'")
         .replace("ignore: []", "ignore: [9, '#ffffff']")
@@ -319,7 +327,7 @@ def test_colours_in_hex(tmp_path: Path) -> None:
 
 
 def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield every section, key and the comments that stand beside or above it."""
+    """Yield each section and key with its line and the line above."""
     content: CommentedMap = YAML().load(path.read_text())
     lines = path.read_text().splitlines()
     for name, values in content.items():
@@ -328,7 +336,7 @@ def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
             yield name, key, [lines[line], lines[line - 1]]
 
 
-# Keys with defaults, which say something of some data sets alone, and those that each must show.
+# Keys with defaults that matter for some datasets only, and the ones that each preset must contain.
 FETCH = ["url", "timeout", "attempts"]
 CHIPS = {
     "download": ["source", "max_gb", *FETCH],
@@ -345,7 +353,7 @@ OPTIONAL = {(section, key) for needed in NEEDED.values() for section, keys_of in
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
+def test_presets_have_every_key_with_a_comment(path: Path) -> None:
     there = {(name, key): lines for name, key, lines in keys(path)}
     params = check_params(path)
     left_out = OPTIONAL - {(name, key) for name, keys in NEEDED[params.dataset.name].items() for key in keys}
@@ -357,25 +365,25 @@ def test_every_key_stands_in_the_preset_with_a_comment(path: Path) -> None:
             assert any("#" in line for line in there[name, key]), f"{path.name}: {name}.{key} has no comment"
 
 
-def test_schema_is_fresh() -> None:
+def test_schema_is_up_to_date() -> None:
     assert (ROOT / "params.schema.json").read_text() == params_schema(), "run `landseg schema`"
 
 
 def test_schema_describes_every_key() -> None:
-    def bare(node: Any, path: str) -> Iterator[str]:
+    def undescribed(node: Any, path: str) -> Iterator[str]:
         for name, child in node.get("properties", {}).items():
-            # A section is described where it is defined; so is a key that only says which model it belongs to.
+            # Sections and discriminated unions have their description in the referenced definition.
             if "description" not in child and "$ref" not in child and "oneOf" not in child:
                 yield f"{path}.{name}"
         for name, child in node.get("$defs", {}).items():
-            yield from bare(child, name)
+            yield from undescribed(child, name)
 
-    assert list(bare(json.loads(params_schema()), "")) == []
+    assert list(undescribed(json.loads(params_schema()), "")) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jsonschema") is None, reason="jsonschema is not installed")
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_schema_takes_the_presets(path: Path) -> None:
+def test_schema_accepts_the_presets(path: Path) -> None:
     import jsonschema  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     validator = jsonschema.Draft202012Validator(json.loads(params_schema()))

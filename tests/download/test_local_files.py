@@ -44,7 +44,7 @@ def test_links_are_listed(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "fault"),
-    [(truncate, "truncated or damaged"), (lambda path: path.write_bytes(b"no"), "cannot be read as an image")],
+    [(truncate, "truncated or damaged"), (lambda path: path.write_bytes(b"no"), "cannot be opened as a raster")],
     ids=["truncated", "no raster"],
 )
 def test_raster_that_cannot_be_read(folder: Path, spoil: object, fault: str) -> None:

@@ -73,7 +73,7 @@ class TestContent:
 
     @pytest.mark.parametrize(
         ("body", "fault"),
-        [(CHIP[:HALF], "truncated or damaged"), (b"<html>Please log in</html>", "cannot be read as an image")],
+        [(CHIP[:HALF], "truncated or damaged"), (b"<html>Please log in</html>", "cannot be opened as a raster")],
         ids=["truncated", "page"],
     )
     def test_raster_that_cannot_be_read(self, server: FileServer, folder: Path, body: bytes, fault: str) -> None:

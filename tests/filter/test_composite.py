@@ -178,7 +178,7 @@ def test_an_unreferenced_first_date_does_not_hide_a_mismatch(tmp_path: Path) -> 
     for n, crs in enumerate((None, "EPSG:32630", "EPSG:32631")):
         tif(tmp_path / f"{n}.tif", np.ones((2, 4, 4), np.uint16), crs=crs)
     fault = (
-        rf"2\.tif: is in EPSG:32631 and {tmp_path}/1\.tif, another date of the location, is in EPSG:32630; make them"
+        rf"2\.tif: CRS EPSG:32631 differs from {tmp_path}/1\.tif, another date of the location \(EPSG:32630\); align"
     )
     with pytest.raises(LandsegError, match=f"^{tmp_path}/{fault}"):
         composed(tmp_path, ("0.tif", ""), ("1.tif", ""), ("2.tif", ""))
@@ -207,14 +207,18 @@ def test_window_size_does_not_change_the_composite(
 @pytest.mark.parametrize(
     ("shape", "transform", "fault"),
     [
-        ((2, 4, 5), PLACE, r"is 5x4 px and {0}/0\.tif, another date of the location, is 4x4 px"),
-        ((2, 4, 4), PLACE @ Affine.translation(1, 0), r"lies 1\.0 px off {0}/0\.tif, another date of the location,"),
+        ((2, 4, 5), PLACE, r"size 5x4 px differs from {0}/0\.tif, another date of the location \(4x4 px\)"),
+        (
+            (2, 4, 4),
+            PLACE @ Affine.translation(1, 0),
+            r"offset by 1\.0 px from {0}/0\.tif, another date of the location",
+        ),
     ],
 )
 def test_dates_of_different_grids(tmp_path: Path, shape: tuple[int, ...], transform: Affine, fault: str) -> None:
     tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
     path = tif(tmp_path / "1.tif", np.ones(shape, np.uint16), transform=transform)
-    with pytest.raises(LandsegError, match=f"^{path}: {fault.format(tmp_path)}.*; make them the same grid"):
+    with pytest.raises(LandsegError, match=f"^{path}: {fault.format(tmp_path)}.*; align both to one grid"):
         composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
     assert not (tmp_path / "out").exists()
 
@@ -222,7 +226,9 @@ def test_dates_of_different_grids(tmp_path: Path, shape: tuple[int, ...], transf
 def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
     tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
     path = tif(tmp_path / "c.tif", np.zeros((2, 2), np.uint8))
-    with pytest.raises(LandsegError, match=rf"^{path}: is 2x2 px and its image 0\.tif is 4x4 px; make them the same"):
+    with pytest.raises(
+        LandsegError, match=rf"^{path}: size 2x2 px differs from its image 0\.tif \(4x4 px\); align both"
+    ):
         composed(tmp_path, ("0.tif", "c.tif"))
 
 
@@ -231,9 +237,12 @@ def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
     [
         (
             {"transform": PLACE @ Affine.translation(0, 64)},
-            r"lies 64\.0 px off its image 0_B04\.tif, by the coordinates",
+            r"offset by 64\.0 px from its image 0_B04\.tif",
         ),
-        ({"crs": "EPSG:32634"}, r"is in EPSG:32634 and its image 0_B04\.tif is in EPSG:2180; make them the same grid"),
+        (
+            {"crs": "EPSG:32634"},
+            r"CRS EPSG:32634 differs from its image 0_B04\.tif \(EPSG:2180\); align both to one grid",
+        ),
     ],
 )
 @pytest.mark.parametrize("layer", ["SCL", "CLD"])
@@ -390,4 +399,4 @@ def test_images_are_not_read_if_cloud_layers_mark_nodata(project: Project) -> No
 def test_full_disk_while_writing_composites(project: Project) -> None:
     project.change(filter={"composite": "median"})
     error = project.fails("filter", limit=4096)
-    assert error.startswith("error: data/imagery/folder/s0.tif: the file grew over the size allowed here")
+    assert error.startswith("error: data/imagery/folder/s0.tif: the file exceeds the size limit")

@@ -223,7 +223,7 @@ class TestForeignMaps:
             pass
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(LandsegError, match=r"a\.tif: not there"), open_class_map(tmp_path / "a.tif"):
+        with pytest.raises(LandsegError, match=r"a\.tif: file not found"), open_class_map(tmp_path / "a.tif"):
             pass
 
     def test_real(self, real_data: Path) -> None:

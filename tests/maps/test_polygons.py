@@ -189,7 +189,7 @@ class TestColumns:
     def test_confidence_on_another_grid_is_refused(self, tmp_path: Path) -> None:
         ids = patches(30, 30)
         elsewhere = gray(tmp_path / "c.tif", ids, TEN_METRES @ Affine.translation(3, 0))
-        with pytest.raises(LandsegError, match=r"c\.tif: lies 3\.0 px off the map .*a\.tif"):
+        with pytest.raises(LandsegError, match=r"c\.tif: offset by 3\.0 px from the map .*a\.tif"):
             vectors(tmp_path / "a.tif", ids, confidence=elsewhere)
 
 

@@ -82,7 +82,7 @@ DOWNLOAD: dict[str, tuple[Harm, str]] = {
     ),
     "file in the way": (
         a_file_for_the_raw_folder,
-        "data/raw: a file stands where a folder should be; remove or rename it",
+        "data/raw: expected a folder, found a file; remove or rename it",
     ),
 }  # fmt: skip
 
@@ -108,7 +108,7 @@ FILTER: dict[str, tuple[Harm, str]] = {
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/card.json").unlink(),
-        f"{TABLES}/card.json: not there; run the download stage first",
+        f"{TABLES}/card.json: file not found; run the download stage first",
     ),
     "misspelt key": (
         lambda project: project.change(filter={"max_cloud_shar": 1}),
@@ -128,23 +128,23 @@ def test_errors_of_worker_processes(project: Project) -> None:
     project.change(compute={"workers": 2})
     (project / f"{TABLES}/kept.csv").unlink()
     truncate(project / f"{RAW}/clouds/c.tif")
-    assert project.fails("filter").startswith(f"error: {RAW}/clouds/c.tif: its pixels cannot be read, it is truncated")
+    assert project.fails("filter").startswith(f"error: {RAW}/clouds/c.tif: cannot read pixels, the file is truncated")
 
 
 TILE: dict[str, tuple[Harm, str]] = {
     "text named .tif": (
         lambda project: (project / f"{RAW}/images/b.tif").write_text("a picture of a village\n"),
-        f"{RAW}/images/b.tif: cannot be read as an image ('{RAW}/images/b.tif' not recognized as being in a supported "
+        f"{RAW}/images/b.tif: cannot be opened as a raster ('{RAW}/images/b.tif' not recognized as being in a supported "
         "file format); replace or remove it",
     ),
     "empty file": (
         lambda project: (project / f"{RAW}/masks/e.png").write_bytes(b""),
-        f"{RAW}/masks/e.png: cannot be read as an image ('{RAW}/masks/e.png' not recognized as being in a supported "
+        f"{RAW}/masks/e.png: cannot be opened as a raster ('{RAW}/masks/e.png' not recognized as being in a supported "
         "file format); replace or remove it",
     ),
     "sizes that disagree": (
         lambda project: tif(project / f"{RAW}/masks/c.tif", land(64, 95)),
-        f"{RAW}/masks/c.tif: is 95x64 px and its image c.tif is 96x64 px; make them the same grid",
+        f"{RAW}/masks/c.tif: size 95x64 px differs from its image c.tif (96x64 px); align both to one grid",
     ),
     "smaller than a tile": (
         lambda project: project.change(tile={"size": 96}),
@@ -153,11 +153,11 @@ TILE: dict[str, tuple[Harm, str]] = {
     ),
     "without the stage before it": (
         lambda project: (project / "data/imagery/folder/imagery.csv").unlink(),
-        "data/imagery/folder/imagery.csv: not there; run `dvc repro`, or the stage that writes it, first",
+        "data/imagery/folder/imagery.csv: file not found; run `dvc repro` or the stage that writes it",
     ),
     "raster that vanished": (
         lambda project: (project / f"{RAW}/masks/d.png").unlink(),
-        f"{RAW}/masks/d.png: not there; put it back, or run the download stage again",
+        f"{RAW}/masks/d.png: file not found; restore it or re-run `download`",
     ),
 }  # fmt: skip
 
@@ -171,14 +171,14 @@ def test_tile(project: Project, harm: Harm, sentence: str) -> None:
 
 def test_no_room_for_the_plan(project: Project) -> None:
     (project / f"{TABLES}/plan.parquet").unlink()
-    assert project.fails("tile", limit=1024).startswith(f"error: {TABLES}/plan.parquet: the file grew over the size")
+    assert project.fails("tile", limit=1024).startswith(f"error: {TABLES}/plan.parquet: the file exceeds the size")
 
 
 @pytest.mark.parametrize("file", ["images/b.tif", "images/d.png", "images/e.jpg", "masks/c.tif", "masks/d.png"])
 def test_truncated(project: Project, file: str) -> None:
     truncate(project / RAW / file)
     message = project.fails("convert")
-    assert message.startswith(f"error: {RAW}/{file}: its pixels cannot be read, it is truncated or damaged (")
+    assert message.startswith(f"error: {RAW}/{file}: cannot read pixels, the file is truncated or damaged (")
     assert message.endswith("); replace it\n")
 
 
@@ -191,16 +191,16 @@ CONVERT: dict[str, tuple[Harm, str]] = {
     ),
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),
-        "params.yaml: convert.bands: there is no band 'nir'; choose from red, green, blue, or, where the data set has "
-        "more, name it in dataset.bands",
+        "params.yaml: convert.bands: 'nir' is not a band of this dataset; choose from red, green, blue, or add it to "
+        "dataset.bands",
     ),
     "file in the way": (
         lambda project: (project / "data/tiles").touch(),
-        "data/tiles: a file stands where a folder should be; remove or rename it",
+        "data/tiles: expected a folder, found a file; remove or rename it",
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/plan.parquet").unlink(),
-        f"{TABLES}/plan.parquet: not there; run `dvc repro`, or the stage that writes it, first",
+        f"{TABLES}/plan.parquet: file not found; run `dvc repro` or the stage that writes it",
     ),
 }  # fmt: skip
 
@@ -216,7 +216,7 @@ def test_no_room_for_tiles(project: Project, workers: int) -> None:
     project.change(compute={"workers": workers})
     message = project.fails("convert", limit=8192)
     assert message.startswith("error: data/tiles/folder/")
-    assert ".zip: the file grew over the size allowed here; " in message
+    assert ".zip: the file exceeds the size limit; " in message
     assert not (project / "data/tiles/folder").exists()
 
 
@@ -228,7 +228,7 @@ def test_no_room_for_the_tile_table(project: Project) -> None:
     for file in ("d.png", "e.jpg"):
         picture(project / f"{RAW}/images/{file}", np.zeros((64, 96, 3), np.uint8))
     message = project.fails("convert", limit=12288)
-    assert message.startswith(f"error: {TABLES}/tiles.parquet: the file grew over the size allowed here; ")
+    assert message.startswith(f"error: {TABLES}/tiles.parquet: the file exceeds the size limit; ")
     assert not (project / "data/tiles/folder").exists()
 
 
@@ -240,7 +240,7 @@ def test_ratios_that_do_not_sum_to_1(project: Project) -> None:
 
 def test_split_without_the_stage_before_it(project: Project) -> None:
     assert project.fails("split") == (
-        f"error: {TABLES}/tiles.parquet: not there; run `dvc repro`, or the stage that writes it, first\n"
+        f"error: {TABLES}/tiles.parquet: file not found; run `dvc repro` or the stage that writes it\n"
     )
 
 

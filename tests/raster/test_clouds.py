@@ -26,12 +26,12 @@ def by(method: CloudMethod, scl: tuple[int, ...] = (3, 8, 9, 10), cld: int = 50)
 
 
 def layer(*counts: tuple[float, int], dtype: str = "uint8") -> np.ndarray:
-    """A row of pixels: (value, how many) each."""
+    """Return a row of pixels from (value, count) pairs."""
     return np.concatenate([np.full(count, value, dtype) for value, count in counts])[None]
 
 
 def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8", **of_cld: Any) -> str:
-    """Write the two layers of Sentinel-2; return their path, as scene tables hold it."""
+    """Write the two layers of Sentinel-2; return their path, as in scene tables."""
     tif(folder / "s_SCL.tif", np.array(scl, dtype))
     tif(folder / "s_CLD.tif", np.array(cld, dtype), **of_cld)
     return "s_{layer}.tif"
@@ -56,7 +56,7 @@ def test_share_among_pixels_with_data(
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
 def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
-    """What is clear, and what is no data, is the card's to say."""
+    """The data card defines the values of clear pixels and nodata."""
     tif(tmp_path / "c.tif", layer((0, 10), (4, 30), (5, 30), (9, 40), dtype=dtype))
     rule = cloud_rule("mask", (), 50, CloudEncoding(clear=(4, 5), nodata=0))
     assert cloud_coverage(tmp_path, "c.tif", rule) == CloudCoverage(pixels=110, nodata=10, cloudy=40)
@@ -65,7 +65,7 @@ def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["mask", "scl", "cld", "both"])
-def test_bytes_are_judged_as_other_numbers_are(method: CloudMethod) -> None:
+def test_uint8_is_classified_like_other_dtypes(method: CloudMethod) -> None:
     rule = CloudRule(method, clear=(4, 5), nodata=0, scl=(3, 8, 9, 10), cld=50)
     values = [np.random.default_rng(seed).integers(0, 256, (40, 50)) for seed in range(len(rule.layers) or 1)]
     small, large = (rule.codes([of.astype(dtype) for of in values]) for dtype in ("uint8", "int16"))
@@ -73,7 +73,7 @@ def test_bytes_are_judged_as_other_numbers_are(method: CloudMethod) -> None:
     np.testing.assert_array_equal(small, large)
 
 
-def test_nan_is_no_data(tmp_path: Path) -> None:
+def test_nan_is_nodata(tmp_path: Path) -> None:
     tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
     assert cloud_coverage(tmp_path, "c.tif", MASK) == CloudCoverage(pixels=11, nodata=2, cloudy=3)
 
@@ -96,10 +96,10 @@ SCL, CLD = [[0, 4, 9, 5, 8, 3]], [[0, 255, 49, 50, 100, 10]]
 )
 def test_layers_of_sentinel_2(tmp_path: Path, dtype: str, rule: CloudRule, codes: list[int]) -> None:
     cloud = layers(tmp_path, SCL, CLD, dtype)
-    with open_cloud_layers(tmp_path, cloud, rule) as sky:
-        assert sky.shape == (1, 6)
-        assert sky.read(Window(0, 0, 6, 1)).tolist() == [codes]
-        assert sky.read(Window(1, 0, 3, 1)).tolist() == [codes[1:4]]
+    with open_cloud_layers(tmp_path, cloud, rule) as opened:
+        assert opened.shape == (1, 6)
+        assert opened.read(Window(0, 0, 6, 1)).tolist() == [codes]
+        assert opened.read(Window(1, 0, 3, 1)).tolist() == [codes[1:4]]
     found = cloud_coverage(tmp_path, cloud, rule)
     assert found == CloudCoverage(pixels=6, nodata=codes.count(2), cloudy=codes.count(1))
 
@@ -112,50 +112,55 @@ def test_layers_larger_than_a_block(tmp_path: Path) -> None:
         assert cloud_coverage(tmp_path, cloud, MASK) == CloudCoverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
 
 
-def test_bad_layers(tmp_path: Path) -> None:
+def test_unreadable_layers(tmp_path: Path) -> None:
     odd = tif(tmp_path / "odd.tif", layer((0, 3), (1.5, 2), dtype="float32"))
-    with pytest.raises(LandsegError, match=f"^{odd}: the pixel at row 0, column 3 has the value 1.5, .* convert it$"):
+    with pytest.raises(
+        LandsegError, match=f"^{odd}: the value 1.5 at row 0, column 3 is not an integer; convert the cloud"
+    ):
         cloud_coverage(tmp_path, "odd.tif", MASK)
     waves = tif(tmp_path / "waves.tif", np.zeros((4, 4), np.complex64))
-    with pytest.raises(LandsegError, match=f"^{waves}: a cloud layer holds whole numbers, this one complex64; convert"):
+    with pytest.raises(LandsegError, match=f"^{waves}: data type complex64 is not supported for cloud layers; convert"):
         cloud_coverage(tmp_path, "waves.tif", MASK)
     cut = truncate(tif(tmp_path / "t.tif", np.zeros((99, 99), np.uint8)))
-    with pytest.raises(LandsegError, match=f"^{cut}: .*truncated"):
+    with pytest.raises(LandsegError, match=f"^{cut}: cannot read pixels, the file is truncated"):
         cloud_coverage(tmp_path, "t.tif", MASK)
-    with pytest.raises(LandsegError, match=rf"^{tmp_path}/gone_SCL\.tif: not there"):
+    with pytest.raises(LandsegError, match=rf"^{tmp_path}/gone_SCL\.tif: file not found"):
         cloud_coverage(tmp_path, "gone_{layer}.tif", by("both"))
 
 
 def test_layers_of_different_sizes(tmp_path: Path) -> None:
     cloud = layers(tmp_path, SCL, [[0, 0, 0]])
     with pytest.raises(
-        LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: is 3x1 px and the layer s_SCL\.tif is 6x1 px; ma"
+        LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: size 3x1 px differs from the layer s_SCL\.tif \(6x1 px\); align"
     ):
         cloud_coverage(tmp_path, cloud, by("both"))
     assert cloud_coverage(tmp_path, cloud, by("cld")).pixels == 3
 
 
-# Beside PLACE in EPSG:2180: where else a raster may lie, and what is said of it.
-ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
-    "location": (
+# Grids that differ from TRANSFORM in EPSG:2180, and their error messages.
+DIFFERENT_GRIDS: dict[str, tuple[dict[str, Any], str]] = {
+    "offset": (
         {"transform": PLACE @ Affine.translation(64, 0)},
-        r"lies 64\.0 px off {}, by the coordinates of both; make them the same grid",
+        r"offset by 64\.0 px from {}; align both to one grid",
     ),
-    "zone": ({"crs": "EPSG:32634"}, r"is in EPSG:32634 and {} is in EPSG:2180; make them the same grid"),
+    "CRS": ({"crs": "EPSG:32634"}, r"CRS EPSG:32634 differs from {} \(EPSG:2180\); align both to one grid"),
 }
-NOWHERE: dict[str, dict[str, Any]] = {"no CRS": {"crs": None}, "no place": {"crs": None, "transform": None}}
+WITHOUT_POSITION: dict[str, dict[str, Any]] = {
+    "no CRS": {"crs": None},
+    "no transform": {"crs": None, "transform": None},
+}
 
 
-@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_layers_of_different_places(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+@pytest.mark.parametrize(("change", "fault"), DIFFERENT_GRIDS.values(), ids=DIFFERENT_GRIDS.keys())
+def test_layers_on_different_grids(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
     cloud = layers(tmp_path, SCL, CLD, **change)
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/s_CLD\.tif: {fault.format('the layer s_SCL.tif')}$"):
         cloud_coverage(tmp_path, cloud, by("both"))
     assert cloud_coverage(tmp_path, cloud, by("cld")).pixels == 6
 
 
-@pytest.mark.parametrize("change", NOWHERE.values(), ids=NOWHERE.keys())
-def test_a_layer_without_a_place(tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", WITHOUT_POSITION.values(), ids=WITHOUT_POSITION.keys())
+def test_layer_without_position(tmp_path: Path, change: dict[str, Any]) -> None:
     assert cloud_coverage(tmp_path, layers(tmp_path, SCL, CLD, **change), by("both")).pixels == 6
 
 
@@ -163,88 +168,94 @@ def test_a_layer_without_a_place(tmp_path: Path, change: dict[str, Any]) -> None
 PIXELS = np.full((3, 1, 10), 7, np.uint16)
 PIXELS[:, :, :3] = 0
 PIXELS[:2, :, 3] = 0
-# Its mask, which has no code for that: of the seven pixels with data, two are cloud.
-MUTE = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
-SKY = np.array([[0, 0, 1, 0, 0, 0, 0, 0, 1, 3]], np.uint8)
+# Its cloud mask has no nodata value; of the seven pixels with data, two are cloud.
+NO_NODATA_RULE = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
+CLOUDS = np.array([[0, 0, 1, 0, 0, 0, 0, 0, 1, 3]], np.uint8)
 
 
-def beside(folder: Path, nodata: float | None = 0) -> CloudCoverage:
-    """The coverage of i.tif under c.tif."""
+def coverage_with_image(folder: Path, nodata: float | None = 0) -> CloudCoverage:
+    """Return the cloud coverage of i.tif by c.tif."""
     of = card(nodata=nodata)
     with open_image(folder, "i.tif", of.bands, of) as image:
-        return cloud_coverage(folder, "c.tif", MUTE, image)
+        return cloud_coverage(folder, "c.tif", NO_NODATA_RULE, image)
 
 
-def test_an_image_without_data(tmp_path: Path) -> None:
+def test_image_with_nodata(tmp_path: Path) -> None:
     tif(tmp_path / "i.tif", PIXELS)
-    tif(tmp_path / "c.tif", SKY)
-    assert cloud_coverage(tmp_path, "c.tif", MUTE) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
-    assert beside(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
-    found = beside(tmp_path)
+    tif(tmp_path / "c.tif", CLOUDS)
+    assert cloud_coverage(tmp_path, "c.tif", NO_NODATA_RULE) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
+    assert coverage_with_image(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
+    found = coverage_with_image(tmp_path)
     assert found == CloudCoverage(pixels=10, nodata=3, cloudy=2)
     assert (found.cloud_share, found.nodata_share) == (2 / 7, 0.3)
-    tif(tmp_path / "i.tif", PIXELS, nodata=0)  # which says so itself
-    assert beside(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=3, cloudy=2)
+    tif(tmp_path / "i.tif", PIXELS, nodata=0)  # the file declares it
+    assert coverage_with_image(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=3, cloudy=2)
     tif(tmp_path / "i.tif", PIXELS * 0)
-    assert (beside(tmp_path).cloud_share, beside(tmp_path).nodata_share) == (None, 1)
+    assert (coverage_with_image(tmp_path).cloud_share, coverage_with_image(tmp_path).nodata_share) == (None, 1)
 
 
-def test_an_image_without_data_in_ghana(tmp_path: Path) -> None:
-    """Its files have no nodata value, no place on earth, and masks of 0 where images have no data."""
+def test_image_with_nodata_in_ghana(tmp_path: Path) -> None:
+    """Files without nodata value and CRS, and cloud masks that are 0 where images have no data."""
     days = (date(2016, 1, 1), date(2017, 12, 31))
     of = ghana.ghana_card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
     tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
-    tif(tmp_path / "c.tif", SKY, crs=None, transform=None)
+    tif(tmp_path / "c.tif", CLOUDS, crs=None, transform=None)
     rule = cloud_rule("mask", (), 50, of.clouds)
     with open_image(tmp_path, "i.tif", of.bands, of) as image:
         assert cloud_coverage(tmp_path, "c.tif", rule, image) == CloudCoverage(pixels=10, nodata=4, cloudy=2)
 
 
-def test_an_image_without_data_block_by_block(tmp_path: Path) -> None:
+def test_image_with_nodata_block_by_block(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cloudy, lacks = rng.random((600, 500)) < 0.3, rng.random((600, 500)) < 0.2
     tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
     tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
-    assert beside(tmp_path) == CloudCoverage(pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum())
+    assert coverage_with_image(tmp_path) == CloudCoverage(
+        pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum()
+    )
 
 
-@pytest.mark.parametrize(("change", "fault"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_a_layer_beside_its_image(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+@pytest.mark.parametrize(("change", "fault"), DIFFERENT_GRIDS.values(), ids=DIFFERENT_GRIDS.keys())
+def test_layer_on_another_grid_than_its_image(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
     tif(tmp_path / "i.tif", PIXELS)
-    path = tif(tmp_path / "c.tif", SKY, **change)
+    path = tif(tmp_path / "c.tif", CLOUDS, **change)
     with pytest.raises(LandsegError, match=rf"^{path}: {fault.format('its image i.tif')}$"):
-        beside(tmp_path)
-    for nowhere in NOWHERE.values():
-        tif(tmp_path / "c.tif", SKY, **nowhere)
-        assert beside(tmp_path).pixels == 10
+        coverage_with_image(tmp_path)
+    for change_ in WITHOUT_POSITION.values():
+        tif(tmp_path / "c.tif", CLOUDS, **change_)
+        assert coverage_with_image(tmp_path).pixels == 10
 
 
-def test_which_layers_know_what_has_no_data() -> None:
-    rules = (MASK, MUTE, by("scl"), by("cld"), by("both"))
+def test_knows_nodata() -> None:
+    rules = (MASK, NO_NODATA_RULE, by("scl"), by("cld"), by("both"))
     assert [rule.knows_nodata for rule in rules] == [True, False, True, True, True]
 
 
 @pytest.mark.parametrize(
-    ("method", "card", "sentence"),
+    ("method", "card", "message"),
     [
         (
             "mask",
             SENTINEL,
-            "filter.method = mask needs mask, and the cloud layers of this data set are scl, cld; choose",
+            r"filter.method = mask: this dataset has no cloud layer mask \(only scl, cld\); choose",
         ),
         (
             "scl",
             CloudEncoding(),
-            "filter.method = scl needs scl, and the cloud layers of this data set are mask; choose",
+            r"filter.method = scl: this dataset has no cloud layer scl \(only mask\); choose",
         ),
         (
             "both",
             CloudEncoding(layers=("cld",)),
-            "filter.method = both needs scl, and the cloud layers .* are cld; choose",
+            r"filter.method = both: this dataset has no cloud layer scl \(only cld\); choose",
         ),
-        ("cld", CloudEncoding(layers=()), "filter.method = cld needs cld, and the cloud layers .* are none; choose"),
+        (
+            "cld",
+            CloudEncoding(layers=()),
+            r"filter.method = cld: this dataset has no cloud layer cld \(only none\); choose",
+        ),
     ],
 )
-def test_layers_that_a_data_set_lacks(method: CloudMethod, card: CloudEncoding, sentence: str) -> None:
-    with pytest.raises(LandsegError, match=rf"^{sentence} another method$"):
+def test_missing_layers(method: CloudMethod, card: CloudEncoding, message: str) -> None:
+    with pytest.raises(LandsegError, match=rf"^{message} another method$"):
         cloud_rule(method, (3,), 50, card)

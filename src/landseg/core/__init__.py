@@ -1,1 +1,1 @@
-"""Shared by every stage: files, tables, parameters, classes."""
+"""Code shared by all stages: parameters, classes, tables, files, tile archives and errors."""

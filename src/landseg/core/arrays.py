@@ -1,18 +1,18 @@
-"""Type aliases of arrays, named by what they hold."""
+"""Type aliases for NumPy arrays."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-#: Pixel values of any dtype, (bands, H, W) or (H, W).
+#: Raster values of any dtype, (bands, H, W) or (H, W).
 Image = npt.NDArray[Any]
-#: 8-bit values: an image (H, W, 3), RGB, or class ids or channels (H, W).
+#: 8-bit values: an RGB image (H, W, 3), or class ids or channels (H, W).
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-#: Pixels that have data, (H, W); None: all have.
+#: Mask of pixels with data, (H, W); None if all pixels have data.
 ValidMask = Mask | None
-#: Counts of pixels, such as confusion matrices (..., K, K).
+#: Pixel counts, such as confusion matrices (..., K, K).
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""The class table: ids, names and colours, and what follows from them."""
+"""Class table: ids, names and colours of land-cover classes, and lookup tables between ids, channels and colours."""
 
 import re
 from collections import Counter
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-#: The id of pixels that count for nothing: neither in the loss nor in a score.
+#: Mask value of ignored pixels, which count neither in the loss nor in the scores.
 IGNORE = 255
 
 _HEX = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
@@ -22,16 +22,16 @@ def _colour(value: Any) -> Any:
 _Channel = Annotated[int, Field(ge=0, le=255)]
 _Channels = tuple[_Channel, _Channel, _Channel]
 _Hex = Annotated[str, Field(pattern=f"^{_HEX.pattern}$")]
-#: Red, green and blue, 0 to 255; "#rrggbb" is read too.
+#: Red, green and blue, 0 to 255; "#rrggbb" is accepted as well.
 Colour = Annotated[_Channels, BeforeValidator(_colour, json_schema_input_type=_Channels | _Hex)]
 
 
 class LandClass(BaseModel):
-    """One class of land cover: its id in masks, its name, its colour on maps."""
+    """A land-cover class: id in masks, name, and colour on maps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: int = Field(ge=0, lt=IGNORE, description="Pixel value in masks, 0 to 254; 255 is kept for ignored pixels.")
+    id: int = Field(ge=0, lt=IGNORE, description="Pixel value in masks, 0 to 254; 255 marks ignored pixels.")
     name: str = Field(min_length=1, description="Name on maps, in tables and in metrics.")
     color: Colour = Field(description="Red, green, blue, 0 to 255, or '#rrggbb'.")
 
@@ -41,16 +41,16 @@ def _distinct(classes: tuple[LandClass, ...]) -> tuple[LandClass, ...]:
         counts = Counter(getattr(land_class, field) for land_class in classes)
         value, count = counts.most_common(1)[0]
         if count > 1:
-            raise ValueError(f"{field} {value!r} occurs {count} times; every class needs its own")
+            raise ValueError(f"{field} {value!r} occurs {count} times; each class needs a unique {field}")
     return classes
 
 
-#: A class table: at least two classes, with ids, names and colours of their own.
+#: A class table: at least two classes with unique ids, names and colours.
 ClassTable = Annotated[tuple[LandClass, ...], Field(min_length=2), AfterValidator(_distinct)]
 
 
 def as_hex(colour: Colour) -> str:
-    """Return a colour as "#rrggbb"."""
+    """Format a colour as "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
@@ -60,7 +60,7 @@ def class_names(classes: ClassTable) -> list[str]:
 
 
 def palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Return the colour of every mask id: (256, 3) uint8, black where no class has the id."""
+    """Return the colour of each mask id: (256, 3) uint8, black for ids without a class."""
     table = np.zeros((256, 3), np.uint8)
     for land_class in classes:
         table[land_class.id] = land_class.color
@@ -68,9 +68,9 @@ def palette(classes: ClassTable) -> npt.NDArray[np.uint8]:
 
 
 def class_channels(classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Return the model channel of every mask id: (256,) uint8, IGNORE where no class has the id.
+    """Return the model channel of each mask id: (256,) uint8, IGNORE for ids without a class.
 
-    Ids may have gaps; channels are the positions in the class table.
+    A channel is the position of a class in the table; ids may have gaps.
     """
     table = np.full(256, IGNORE, np.uint8)
     table[[land_class.id for land_class in classes]] = np.arange(len(classes))
@@ -78,5 +78,5 @@ def class_channels(classes: ClassTable) -> npt.NDArray[np.uint8]:
 
 
 def class_ids(classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Return the mask id of every model channel: (K,) uint8."""
+    """Return the mask id of each model channel: (K,) uint8."""
     return np.array([land_class.id for land_class in classes], np.uint8)

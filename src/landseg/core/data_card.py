@@ -1,6 +1,6 @@
-"""The data card: what every later stage must know of a data set, in one JSON file.
+"""Data card: classes, bands and encodings of a dataset, in one JSON file.
 
-The download stage writes it, so that no later stage depends on the code of any one data set.
+The download stage writes it. Later stages read it instead of the dataset's code, so they do not depend on that code.
 """
 
 from pathlib import Path
@@ -12,42 +12,41 @@ from landseg.core.classes import ClassTable, Colour
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 
-#: The rasters that can say where clouds are.
+#: Kinds of cloud raster: a cloud mask, or Sentinel-2's scene classification (scl) and cloud probability (cld).
 CloudLayerKind = Literal["mask", "scl", "cld"]
 
 
 class MaskEncoding(BaseModel):
-    """How label rasters say which class a pixel has."""
+    """Encoding of classes in label rasters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: ids: the pixel value is the class id; palette: the value's colour in the file's own palette
-    #: is the class colour; rgb: three bands hold the class colour.
+    #: ids: pixel values are class ids; palette: pixel values index the file's palette, which has the class colours;
+    #: rgb: three bands with the class colours.
     values: Literal["ids", "palette", "rgb"] = "ids"
-    #: Ids or colours that count for nothing.
+    #: Ids or colours of ignored pixels.
     ignore: tuple[int | Colour, ...] = ()
-    #: What to do with an id or a colour that no class has.
+    #: How to treat ids or colours without a class: raise an error, or ignore the pixels.
     unlisted: Literal["error", "ignore"] = "error"
-    #: The band of label rasters that says how far annotators agreed, 0 to 100, if there is one.
+    #: Index of the band with annotator agreement, 0 to 100; None if label rasters have no such band.
     consensus_band: int | None = None
 
 
 class CloudEncoding(BaseModel):
-    """How cloud rasters say whether a pixel is clear."""
+    """Encoding of clouds in cloud rasters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: mask: one raster of its own coding, below; scl, cld: Sentinel-2's scene classification and cloud
-    #: probability, whose paths have SCL or CLD in the place of {layer}.
+    #: Available layers. The paths of scl and cld contain SCL or CLD in place of {layer}.
     layers: tuple[CloudLayerKind, ...] = ("mask",)
-    #: The values of clear pixels in a mask; any other value with data is cloud.
+    #: Values of clear pixels in a cloud mask; all other values with data are cloud.
     clear: tuple[int, ...] = (0,)
-    #: The value of pixels without data in a mask, if there is one.
+    #: Nodata value of a cloud mask; None if it has none.
     nodata: int | None = 255
 
 
 class DataCard(BaseModel):
-    """What a data set is: its classes, its bands, how its labels and clouds are coded, whose it is."""
+    """Description of a dataset: classes, bands, encodings, licence and citation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,17 +56,18 @@ class DataCard(BaseModel):
     citation: str = ""
     url: str = ""
     classes: ClassTable
-    #: The class that is all the rest, if there is one: some scores are given without it, too.
+    #: Name of the background class, if there is one: some scores are also given without it.
     background: str | None = None
-    #: Band names, in the order in which they lie in the image files.
+    #: Band names, in the order of the bands in image files.
     bands: tuple[str, ...]
-    #: Where every band is a file of its own, what stands for it in the place of {band} in an image's path.
+    #: For datasets with one file per band: the text that replaces {band} in image paths, by band name.
     band_files: dict[str, str] = {}
-    #: The value that all bands have where an image has no data, for files that do not say so themselves.
+    #: Nodata value of all bands, for image files that declare none themselves.
     nodata: float | None = None
     mask: MaskEncoding = MaskEncoding()
     clouds: CloudEncoding = CloudEncoding()
-    #: Metres by which the publisher moved scenes at random: where it is not 0, nobody knows who neighbours whom.
+    #: Distance in metres by which the publisher displaced scenes at random. If it is not 0, distances between scenes
+    #: are unknown.
     jitter: float = 0
 
 
@@ -81,13 +81,13 @@ def read_card(path: Path) -> DataCard:
     """Read a data card.
 
     Raises:
-        LandsegError: the file is missing or is no data card.
+        LandsegError: the file is missing or not a valid data card.
     """
     try:
         return DataCard.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise LandsegError(f"{path}: not there; run the download stage first") from None
+        raise LandsegError(f"{path}: file not found; run the download stage first") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise LandsegError(f"{path}: {where}{first['msg']}; run the download stage again") from None
+        where = "".join(f"{key}: " for key in first["loc"])
+        raise LandsegError(f"{path}: {where}{first['msg']}; re-run the download stage") from None

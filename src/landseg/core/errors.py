@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and the one place where they are shown."""
+"""Errors for the user, and their output on the command line."""
 
 import errno
 import sys
@@ -7,67 +7,62 @@ from contextlib import contextmanager
 
 
 class LandsegError(Exception):
-    """A mistake in the input, the parameters or the machine, that the user can mend.
+    """Error in the input, the parameters or the machine that the user can correct.
 
-    Its message is one sentence that names the file or key, says what is wrong and what to do.
+    The message is one sentence: where (file or key), what is wrong, what to do.
     """
 
 
 class ParamsError(LandsegError):
-    """A wrong parameter. The message starts with its key; the stage that read it names the file."""
+    """Invalid parameter. The message starts with its key; the stage that read it prepends the file name."""
 
 
-# What the operating system says of a machine's limits, in words that say what to do.
+# What is wrong and what to do, for system errors that the user can correct.
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again",
-    errno.EFBIG: "the file grew over the size allowed here; raise the limit or write elsewhere",
-    errno.EACCES: "permission denied; change its permissions, or choose another folder",
-    errno.EPERM: "not permitted; change its permissions, or choose another folder",
-    errno.EROFS: "the file system is read-only; choose another folder",
-    errno.EIO: "the disk or the network share fails; mend it, or choose another",
-    errno.ENOTDIR: "a file stands where a folder should be; remove or rename it",
-    errno.EEXIST: "a file stands where a folder should be; remove or rename it",
-    errno.EISDIR: "a folder stands where a file should be; remove or rename it",
-    errno.ENAMETOOLONG: "its name is too long for the file system; use shorter names",
-    errno.EMFILE: "too many files are open at once; raise the limit (ulimit -n)",
+    errno.EDQUOT: "the disk quota is exceeded; free some space and run again",
+    errno.EFBIG: "the file exceeds the size limit; raise the limit or choose another path",
+    errno.EACCES: "permission denied; change its permissions or choose another path",
+    errno.EPERM: "operation not permitted; change its permissions or choose another path",
+    errno.EROFS: "the file system is read-only; choose another path",
+    errno.EIO: "I/O error; check the disk or choose another path",
+    errno.ENOTDIR: "expected a folder, found a file; remove or rename it",
+    errno.EEXIST: "expected a folder, found a file; remove or rename it",
+    errno.EISDIR: "expected a file, found a folder; remove or rename it",
+    errno.ENAMETOOLONG: "file name too long for the file system; use shorter names",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
 
 
 def os_error_remedy(error: OSError) -> str | None:
-    """Say what an operating-system error means and what to do, or None where it is no user's matter."""
+    """Return what is wrong and what to do for a system error; None if it is a fault of the program."""
     return _REMEDIES.get(error.errno or 0)
 
 
 def os_error_message(error: OSError) -> str | None:
-    """Say the same in a whole sentence, with the name of the file."""
+    """Return `os_error_remedy` with the file name in front."""
     advice = os_error_remedy(error)
     return advice and f"{error.filename2 or error.filename or 'a file'}: {advice}"
 
 
 @contextmanager
 def reporting(params: str | None = None) -> Iterator[None]:
-    """Turn a user's mistake into one line on standard error and exit code 1, without a stack trace.
+    """Print errors for the user as one line on standard error and exit with code 1.
 
-    Anything else is a fault of the program and keeps its traceback.
+    All other exceptions are faults of the program and keep their traceback.
 
     Args:
-        params: the file that parameters were read from, which messages about a parameter begin with.
+        params: name of the params file, prepended to the message of a `ParamsError`.
     """
     try:
         yield
-    except ParamsError as error:
-        print(f"error: {f'{params}: ' if params else ''}{error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except LandsegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        sentence = os_error_message(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except (LandsegError, OSError) as error:
+        message = os_error_message(error) if isinstance(error, OSError) else str(error)
+        if message is None:
+            raise
+        prefix = f"{params}: " if params and isinstance(error, ParamsError) else ""
+        print(f"error: {prefix}{message}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,8 +1,11 @@
-"""Work over many scenes: one function, behind which a cluster could take the place of this machine."""
+"""Parallel execution: over items in processes or threads, and reading ahead in a thread."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import Any, Literal, TypeVar
 
 import joblib
@@ -15,41 +18,64 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
-    """Yield items, each made by another thread while the one before is worked with."""
-    end: Any = object()
-    with ThreadPoolExecutor(1) as pool:
-        iterator: Iterator[Any] = iter(items)
-        coming = pool.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)
-            yield item
 
 
 def parallel_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, prefer: Literal["processes", "threads"] = "processes"
 ) -> Iterator[R]:
-    """Apply a function to every item, side by side, and yield the results in the order of the items.
+    """Apply a function to items in parallel; yield the results in the order of the items.
 
     Args:
-        function: a function of one item; both travel between processes.
-        items: what to work on.
-        workers: processes or threads; with 1 everything runs in this one.
-        prefer: a process takes seconds to start; threads suit work that GDAL or OpenCV does, outside Python's lock.
+        function: function of one item. With processes, the function, the items and the results must be picklable.
+        items: the items.
+        workers: number of processes or threads; 1 runs everything in this process.
+        prefer: a process takes seconds to start; threads suit functions that spend their time in GDAL or OpenCV,
+            which release the GIL.
 
     Raises:
-        LandsegError: the system ended a process.
-        Exception: whatever the function raises, on the first item that fails.
+        LandsegError: the system killed a process.
+        Exception: raised by the function; the first in the order of the items.
     """
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)
     try:
         yield from pool(joblib.delayed(function)(item) for item in items)
     except TerminatedWorkerError:
         raise ParamsError(
-            f"compute.workers: one of {workers} processes was ended by the system, most likely for want "
-            "of memory; set a smaller number, or free some memory, and run again"
+            f"compute.workers: the system killed one of {workers} processes, probably because memory ran out; "
+            "lower the number, or free some memory and run again"
         ) from None
+
+
+def thread_map(function: Callable[[T], R], items: Iterable[T], threads: int, pending: int) -> Generator[R, None, None]:
+    """Apply a function to items in threads; yield the results in the order of the items.
+
+    Unlike `parallel_map`, it bounds memory: items are drawn, in the caller's thread, only as results are consumed.
+
+    Args:
+        function: function of one item.
+        items: the items.
+        threads: number of threads.
+        pending: number of items in flight: queued, running, or done but not yet consumed.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        futures: deque[Future[R]] = deque()
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > pending:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+
+
+def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
+    """Yield items from an iterable that runs in another thread, one item ahead of the consumer."""
+    end: Any = object()
+    with closing(
+        thread_map(lambda iterator: next(iterator, end), repeat(iter(items)), threads=1, pending=1)
+    ) as results:
+        for item in results:
+            if item is end:
+                return
+            yield item

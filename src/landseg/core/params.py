@@ -1,4 +1,4 @@
-"""Reading params.yaml: strictly, and with the nearest name where a key is unknown."""
+"""Reading and validation of params.yaml. Unknown keys are errors that suggest the nearest known key."""
 
 import difflib
 import re
@@ -17,41 +17,42 @@ PARAMS = Path("params.yaml")
 
 
 class Section(BaseModel):
-    """A section of params.yaml. Unknown keys are errors."""
+    """Base model of a section of params.yaml; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 S = TypeVar("S")
 
-_COPY_SECTION = "copy its section from one of presets/*.yaml"
+_COPY_SECTION = "copy the section from one of presets/*.yaml"
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
     """Read a params file (YAML 1.2, as DVC does).
 
     Raises:
-        LandsegError: the file is missing, is no YAML, or holds no mapping.
+        LandsegError: the file is missing, not valid YAML, or not a mapping of sections.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LandsegError(f"{path}: not there; copy one of presets/*.yaml to it") from None
+        raise LandsegError(f"{path}: file not found; copy one of presets/*.yaml to it") from None
     except IsADirectoryError:
-        raise LandsegError(f"{path}: is a folder; name a params file") from None
+        raise LandsegError(f"{path}: expected a file, found a folder; give the path of a params file") from None
     except UnicodeDecodeError:
-        raise LandsegError(f"{path}: is not text in UTF-8; save it as such, or copy one of presets/*.yaml") from None
+        raise LandsegError(f"{path}: not UTF-8 text; save it as UTF-8 or copy one of presets/*.yaml to it") from None
     except YAMLError as error:
-        raise LandsegError(f"{path}: {_problem(error)}; mend it, or copy one of presets/*.yaml") from None
+        raise LandsegError(f"{path}: {_problem(error)}; correct it or copy one of presets/*.yaml to it") from None
     if not isinstance(content, dict):
-        raise LandsegError(f"{path}: holds no sections; copy one of presets/*.yaml to it")
+        raise LandsegError(f"{path}: no sections found; copy one of presets/*.yaml to it")
     return content
 
 
 def _problem(error: YAMLError) -> str:
+    """Return the line and the problem of a YAML error."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    what = " ".join((problem or "not valid YAML").split())
-    return f"line {mark.line + 1}: {what}" if mark else what
+    text = " ".join((problem or "not valid YAML").split())
+    return f"line {mark.line + 1}: {text}" if mark else text
 
 
 @overload
@@ -62,16 +63,16 @@ def read_section(kind: Any, name: str, path: Path = PARAMS) -> Any:
     """Read one section of a params file.
 
     Args:
-        kind: the section's model, or a union of models.
-        name: the section's key.
-        path: the params file.
+        kind: model of the section, or a union of models.
+        name: key of the section.
+        path: params file.
 
     Raises:
-        LandsegError: the section is missing, or a key is unknown or has a wrong value.
+        LandsegError: the section is missing, a key is unknown, or a value is invalid.
     """
     content = read_params(path)
     if name not in content:
-        raise LandsegError(f"{path}: section {name} is missing; {_COPY_SECTION}")
+        raise LandsegError(f"{path}: {name}: missing section; copy it from one of presets/*.yaml")
     return validate(kind, content[name], name, path)
 
 
@@ -80,7 +81,7 @@ class _Name(Section, extra="ignore"):
 
 
 def dataset_name(path: Path = PARAMS) -> str:
-    """Read dataset.name alone: all that the stages after download need of that section.
+    """Read dataset.name, the only key of `dataset` that the stages after download use.
 
     Raises:
         LandsegError: it is missing.
@@ -89,82 +90,124 @@ def dataset_name(path: Path = PARAMS) -> str:
 
 
 def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:
-    """Check content against a model; `prefix` is the key under which it stands in `path`.
+    """Validate the content of a params file, or of a part of it.
+
+    Args:
+        kind: model, or union of models, to validate against.
+        content: parsed YAML.
+        prefix: key of the content in the file; '' for the whole file.
+        path: params file, for messages.
 
     Raises:
-        LandsegError: one sentence on the first fault, and how many more there are.
+        LandsegError: a key is unknown or missing, or a value is invalid. The message describes the first fault and
+            counts the others.
     """
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the spelling says more. Of the branches of a union, the one that
-        # was followed the furthest is the one that was meant.
+        # A misspelt key is unknown, and the correct key is missing: report the former. If no member of a union
+        # matches, report the one that validated the deepest.
         faults = sorted(error.errors(), key=lambda fault: (fault["type"] != "extra_forbidden", -len(fault["loc"])))
         more = f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else ""
-        raise LandsegError(f"{path}: {_sentence(faults[0], content, kind, prefix)}{more}") from None
+        raise LandsegError(f"{path}: {_message(faults[0], content, kind, prefix)}{more}") from None
 
 
-def _sentence(fault: Mapping[str, Any], content: Any, kind: Any, prefix: str) -> str:
+def _message(fault: Mapping[str, Any], content: Any, kind: Any, prefix: str) -> str:
+    """Return the message for a fault: key and value, what is wrong, what to do."""
     key = ".".join(filter(None, [prefix, *_location(fault["loc"], content)]))
-    if fault["type"] == "extra_forbidden":
-        near = _nearest(key, [".".join(filter(None, [prefix, path])) for path in _known(kind)])
-        hint = f"did you mean {near}?" if near else "remove it, or see params.schema.json for the known keys"
-        return f"{key} is not a known key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ").replace("Tuple", "list").replace("tuple", "list")
-    if fault["type"] == "value_error":  # one of this package's own validators: it names the key itself
-        return message if "." in message.split()[0] else f"{key}: {message}"
-    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
-        return f"{key.rpartition('.')[0]} has too few values; it needs at least {fault['loc'][-1] + 1}"
-    if fault["type"] == "missing":
-        return f"{key} is missing; add it, or {_COPY_SECTION}"
-    if fault["type"] == "union_tag_not_found":
-        return f"{key}.name is missing; add it, or {_COPY_SECTION}"
-    if fault["type"] == "union_tag_invalid":
-        tag, tags = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
-        return f"{key}.name = {tag!r}: must be one of {tags}{_meant(tag, tags)}"
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; {_spelling_hint(key, kind, prefix)}"
+        case "value_error":  # raised by a validator of this package, whose message may start with the key
+            message = fault["msg"].removeprefix("Value error, ")
+            return message if "." in message.split()[0] else f"{key}: {message}"
+        case "missing" if isinstance(fault["loc"][-1], int):
+            return f"{key.rpartition('.')[0]} = {fault['input']}: must have at least {fault['loc'][-1] + 1} value(s)"
+        case "missing":
+            return f"{key}: missing key; add it, or {_COPY_SECTION}"
+        case "union_tag_not_found":
+            return f"{key}.name: missing key; add it, or {_COPY_SECTION}"
+        case "union_tag_invalid":
+            tag, tags = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
+            return f"{key}.name = {tag!r}: must be one of {tags}{_did_you_mean(tag, tags)}"
+        case "model_type" | "model_attributes_type":
+            return f"{key} = {_as_yaml(fault['input'])}: must be a section with keys; {_COPY_SECTION}"
+    return f"{key} = {_as_yaml(fault['input'])}: {_requirement(fault)}"
+
+
+#: What a value must be, by pydantic's error type; filled in from the error's context.
+_REQUIREMENTS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be an integer"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "too_long": "must have at most {max_length} value(s)",
+    "too_short": "must have at least {min_length} value(s)",
+}
+
+
+def _requirement(fault: Mapping[str, Any]) -> str:
+    """Return what a value must be, such as 'must be at least 1'."""
     if fault["type"] == "literal_error":
         expected = fault["ctx"]["expected"]
-        return f"{key} = {fault['input']!r}: must be {expected}{_meant(fault['input'], expected)}"
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        return f"{key} = {fault['input']!r}: needs keys of its own; {_COPY_SECTION}"
-    return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"must be {expected}{_did_you_mean(fault['input'], expected)}"
+    if fault["type"] in _REQUIREMENTS:
+        return _REQUIREMENTS[fault["type"]].format(**fault.get("ctx", {}))
+    message: str = fault["msg"].replace("Input should be", "must be")
+    return f"{message[0].lower()}{message[1:]}"
 
 
-def _meant(value: object, expected: str) -> str:
-    """Return '; did you mean ...?' for the nearest of the quoted words of a message, or nothing."""
+def _as_yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else repr(value)
+
+
+def _did_you_mean(value: object, expected: str) -> str:
+    """Return '; did you mean ...?' for the nearest quoted word in `expected`, or ''."""
     near = difflib.get_close_matches(str(value), re.findall(r"'(.+?)'", expected), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def _spelling_hint(key: str, kind: Any, prefix: str) -> str:
+    near = _nearest(key, [".".join(filter(None, [prefix, known])) for known in _known(kind)])
+    return f"did you mean {near}?" if near else "remove it; params.schema.json lists the known keys"
+
+
 def _location(loc: Iterable[int | str], content: Any) -> list[str]:
-    """Return the keys that lead to a fault, without the tags that pydantic puts between them for unions."""
-    keys, parts = [], list(loc)
-    for position, part in enumerate(parts):
+    """Return the keys that lead to a fault, without the tags that pydantic inserts for unions."""
+    keys, steps = [], list(loc)
+    for position, step in enumerate(steps):
         if not isinstance(content, dict | list):
             break
         try:
-            content = content[part]  # type: ignore[index]  # an int for a list, a str for a mapping, else an error
-        except TypeError:  # no list has a key that is a name: a tag
+            content = content[step]  # type: ignore[index]  # int for a list, str for a mapping; else an error
+        except TypeError:  # a name for a list: a tag
             continue
-        except LookupError:  # a tag, or, at the end, the key that is missing
-            if position < len(parts) - 1:
+        except LookupError:  # a tag, or, in the last position, a missing key
+            if position < len(steps) - 1:
                 continue
-        keys.append(str(part))
+        keys.append(str(step))
     return keys
 
 
 def _nearest(key: str, known: list[str]) -> str | None:
-    """Return the known key that was probably meant: one of the same name elsewhere, or a neighbour spelt alike."""
-    key = re.sub(r"\.\d+\b", "", key)  # the items of a list all know the same keys
-    section, dot, leaf = key.rpartition(".")
-    same = [path for path in known if path.rpartition(".")[2] == leaf]
+    """Return the known key that was probably meant: the same name in another section, or a similar name in this one."""
+    key = re.sub(r"\.\d+\b", "", key)  # all items of a list have the same keys
+    section, dot, name = key.rpartition(".")
+    same = [path for path in known if path.rpartition(".")[2] == name]
     neighbours = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == section]
-    alike = difflib.get_close_matches(leaf, neighbours, n=1)
-    return next(iter(same + [f"{section}{dot}{name}" for name in alike]), None)
+    similar = difflib.get_close_matches(name, neighbours, n=1)
+    return next(iter(same + [f"{section}{dot}{neighbour}" for neighbour in similar]), None)
 
 
 def _known(kind: Any) -> list[str]:
-    """Return the dotted path of every key that a model, or a union of models, knows."""
+    """Return the dotted paths of all keys of a model or a union of models."""
     schema = TypeAdapter(kind).json_schema()
 
     def walk(node: Mapping[str, Any], prefix: str) -> Iterator[str]:

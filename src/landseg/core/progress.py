@@ -1,4 +1,4 @@
-"""Progress bars: what is done, how fast, and how long it will take."""
+"""Progress bars with rate and remaining time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class _Rate(ProgressColumn):
-    """Units a second, over the whole run."""
+    """Units per second, averaged over the run."""
 
     def render(self, task: Task) -> Text:
         rate = task.completed / task.elapsed if task.elapsed else 0.0

@@ -1,29 +1,36 @@
-"""The tables that stages hand to one another: which columns, how they are read and written.
+"""Tables that stages exchange: columns, reading and writing.
 
-Scenes are CSV, since people read them. Tiles are GeoParquet, which QGIS opens.
+Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS opens.
 
 | table | file | columns |
 |---|---|---|
-| scenes | scenes.csv | scene, place, group, date, archive, image, mask, cloud |
-| files | manifest.csv | file, url, bytes, sha256, etag |
-| verdicts on scenes | kept.csv | those of scenes, and cloud_share, nodata_share, kept, reason |
-| imagery | data/imagery/<name>/imagery.csv | scene, place, group, archive, image, mask |
-| official split | official.csv | tile or place, part |
-| plan | plan.parquet | tile, archive, scene, place, group, image, mask, row, col, height, width, gsd, dtype, geometry |
-| tiles | tiles.parquet | those, and pixels_<id> for every class, pixels_ignored |
-| split | split.parquet | those, and part |
+| scenes | scenes.csv | scene, location, group, date, archive, image, mask, cloud |
+| raw files | manifest.csv | file, url, bytes, sha256, etag |
+| official split | official.csv | tile or location, split |
+| filtered scenes | kept.csv | columns of scenes.csv; cloud_share, nodata_share, kept, reason |
+| imagery | imagery.csv | scene, location, group, archive, image, mask |
+| tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, geometry |
+| tiles | tiles.parquet | columns of plan.parquet; pixels_<id> for each class, pixels_ignored |
+| split | split.parquet | columns of tiles.parquet; split |
 
-A *place* is a piece of ground: its scenes are its dates, and share a label. A *group* is a set of places
-that lie together, such as a Sentinel-2 tile; '' where there are none. The imagery is what goes on to be
-tiled: the kept scenes, or one composite a place. An *archive* is the ZIP that a scene's tiles go into. The *gsd* is the
-ground sampling distance of its image, m, null where it has no place on earth; its *dtype* that of the image's values.
+Glossary:
 
-The metadata of tile tables hold `tile_size`, height and width of a tile in px, from the plan on, and `rendering` (see
-`core.rendering`) from the tiles on.
+- **Scene**: one image on one date, with its label raster and, optionally, its cloud raster.
+- **Location**: the ground that a scene covers. Scenes of one location differ in date and share a label raster.
+- **Group**: locations that lie close together, such as those of one Sentinel-2 tile; '' if there are no groups.
+- **Imagery**: the rasters that are tiled: the kept scenes, or one composite per location.
+- **Tile**: a window of a scene. `row` and `col` are its offsets and `height` and `width` its size, all in px;
+  `geometry` is its footprint, null if the scene has no CRS.
+- **Archive**: the ZIP that holds the tiles of a scene, or of several scenes; see `core.tile_archive`.
+- **Split**: the subset that a tile belongs to: train, val or test.
+- **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **dtype**: data type of its values.
 
-Paths in scenes.csv and manifest.csv are relative to the folder of raw files of the data set; from imagery.csv
-on, where composites come in, to data/. In the place of a band's file a path may hold {band}, in that of a cloud
-layer {layer}: see landseg.core.data_card.
+Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `rendering`, see
+`core.rendering`, from tiles.parquet on.
+
+Paths in scenes.csv and manifest.csv are relative to the dataset's raw folder. From imagery.csv on they are relative to
+data/, because composites lie outside the raw folder. Image paths may contain {band} and cloud paths {layer}; see
+`core.data_card`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,22 +48,22 @@ from landseg.core.files import atomic
 SCENE_COLUMNS = ("scene", "location", "group", "date", "archive", "image", "mask", "cloud")
 FILE_COLUMNS = ("file", "url", "bytes", "sha256", "etag")
 IMAGERY_COLUMNS = ("scene", "location", "group", "archive", "image", "mask")
-_METADATA = "landseg:"  # what keys of ours begin with in Parquet metadata
+_METADATA = "landseg:"  # prefix of landseg's keys in Parquet metadata
 SPLITS = ("train", "val", "test")
 _TEXT_COLUMNS = (*SCENE_COLUMNS, *FILE_COLUMNS, "tile", "split", "reason")
 _GAPS = {"cloud_share": [""], "nodata_share": [""]}
 
 
 def pixel_column(class_id: int) -> str:
-    """Return the name of the column that counts a class's pixels."""
+    """Return the name of the column with the pixel count of a class."""
     return f"pixels_{class_id}"
 
 
 def scene_table(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
-    """Return a table of scenes from the cells that differ; scenes without a place are places of their own.
+    """Build a scene table; columns that a row lacks get defaults.
 
     Args:
-        rows: scene and image at least; place and archive default to the scene, all else to ''.
+        rows: at least scene and image of each scene. Location and archive default to the scene, other columns to ''.
     """
     filled = (
         {**dict.fromkeys(SCENE_COLUMNS, ""), "location": row["scene"], "archive": row["scene"], **row} for row in rows
@@ -65,7 +72,7 @@ def scene_table(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of scenes, every column but the numeric ones as text, '' where a cell is empty.
+    """Read a CSV table. Numeric columns are numbers; all others are text, with '' for empty cells.
 
     Raises:
         LandsegError: the file is missing.
@@ -77,13 +84,13 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV, atomically."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read columns of a tile table; footprints come as WKB.
+    """Read columns of a tile table; footprints are WKB.
 
     Raises:
         LandsegError: the file is missing.
@@ -93,7 +100,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read columns of a tile table without pandas.
+    """Read columns of a tile table as an Arrow table, without importing pandas.
 
     Raises:
         LandsegError: the file is missing.
@@ -107,9 +114,9 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
 def extend_parquet(
     source: Path, path: Path, columns: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `source` with further columns and metadata to `path`; footprints, CRS and metadata are kept.
+    """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 
-    Rows pass batch by batch, so memory does not grow with the table.
+    Rows are copied in batches, so memory does not grow with the table.
     """
     arrays = {name: pa.array(values) for name, values in columns.items()}
     with pq.ParquetFile(source) as file, atomic(path) as temporary:
@@ -127,10 +134,10 @@ def extend_parquet(
 
 
 def read_metadata(path: Path, key: str) -> str:
-    """Read one value of the metadata that `extend_parquet` wrote into a tile table.
+    """Read a metadata value that `extend_parquet` wrote to a tile table.
 
     Raises:
-        LandsegError: the file is missing, or has no such value.
+        LandsegError: the file or the value is missing.
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
@@ -138,18 +145,18 @@ def read_metadata(path: Path, key: str) -> str:
     except FileNotFoundError:
         raise _missing(path) from None
     except KeyError:
-        raise LandsegError(f"{path}: its metadata have no {key}; re-run the stage that writes it") from None
+        raise LandsegError(f"{path}: metadata key {key!r} not found; re-run the stage that writes this file") from None
 
 
 def _missing(path: Path) -> LandsegError:
-    return LandsegError(f"{path}: not there; run `dvc repro`, or the stage that writes it, first")
+    return LandsegError(f"{path}: file not found; run `dvc repro` or the stage that writes it")
 
 
 def quarter(day: str) -> tuple[int, int]:
-    """Return the year and the quarter, from 0, of a date (YYYY-MM-DD).
+    """Return the year and the quarter (0 to 3) of a date (YYYY-MM-DD).
 
     Raises:
-        ValueError: it is no date.
+        ValueError: not a valid date.
     """
     found = date.fromisoformat(day[:10])
     return found.year, (found.month - 1) // 3

@@ -115,7 +115,7 @@ def _common_grid(grids: Sequence[Grid]) -> Grid:
     """
     chosen = max(grids, key=lambda grid: (bool(grid.crs), not grid.transform.is_identity))  # the first of equals
     for grid in grids:
-        grid.require(chosen, f"{chosen.name}, another date of the location,")
+        grid.require_same(chosen, f"{chosen.name}, another date of the location")
     return chosen
 
 

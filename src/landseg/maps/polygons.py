@@ -205,7 +205,7 @@ def _confidence(found: _Outlines, grid: Grid, path: Path | None) -> Floats:
     if path is None:
         return np.full(len(found.ids), np.nan)
     with open_raster(path) as source:
-        Grid.of(source).require(grid, f"the map {grid.name}")
+        Grid.of(source).require_same(grid, f"the map {grid.name}")
         total = _sums(found, grid, lambda rows: read_pixels(source, rows, 1))
     return total / MAX_CONFIDENCE / _sums(found, grid, lambda rows: np.ones((rows.height, rows.width), np.uint8))
 

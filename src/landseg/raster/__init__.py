@@ -1,1 +1,1 @@
-"""Reading and writing pixels."""
+"""Reading and writing raster files."""

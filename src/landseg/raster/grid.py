@@ -4,23 +4,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.warp import transform
 
+from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie: its size, px, and its place on earth."""
+    """Grid of a raster: size, CRS and transform."""
 
-    #: Path of the raster.
+    #: Path of the raster, for messages.
     name: str
+    #: Size in px.
     width: int
     height: int
-    #: As rasterio gives it, None where there is none.
+    #: rasterio's CRS, or None.
     crs: Any
-    #: Pixel to map coordinates, as rasterio gives it.
+    #: rasterio's affine transform from pixel to map coordinates.
     transform: Any
 
     @classmethod
@@ -28,63 +29,66 @@ class Grid:
         """Return the grid of an open raster."""
         return cls(source.name, source.width, source.height, source.crs, source.transform)
 
-    def require(self, other: "Grid", beside: str) -> None:
-        """Refuse to go on where another raster does not cover the same pixels, half a pixel allowed.
+    def corners(self) -> Floats:
+        """Return the corners in homogeneous pixel coordinates: columns, rows and ones, (3, 4)."""
+        return np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]], np.float64)
+
+    def require_same(self, other: "Grid", other_name: str) -> None:
+        """Check that another raster covers the same pixels, within half a pixel.
+
+        A CRS or transform that only one of the two has is not compared.
 
         Args:
-            other: the grid that this one is held against.
-            beside: what messages call that one.
+            other: grid to compare with.
+            other_name: name of the other raster in messages.
 
         Raises:
-            LandsegError: the sizes, the CRS or the places of the two disagree; a CRS that one lacks does not.
+            LandsegError: sizes, CRS or positions differ.
         """
         if (self.width, self.height) != (other.width, other.height):
-            self._refuse(f"is {self.width}x{self.height} px and {beside} is {other.width}x{other.height} px")
+            size, other_size = (f"{grid.width}x{grid.height} px" for grid in (self, other))
+            self._refuse(f"size {size} differs from {other_name} ({other_size})")
         if bool(self.crs) != bool(other.crs):
             return
-        if self.crs and not _one_crs(self, other):
-            self._refuse(f"is in {_called(self.crs)} and {beside} is in {_called(other.crs)}")
-        nowhere = not self.crs and (self.transform.is_identity or other.transform.is_identity)
-        if not nowhere and (shift := _shift(other, self)) > 0.5:
-            self._refuse(f"lies {shift:.1f} px off {beside}, by the coordinates of both")
+        if self.crs and not _same_crs(self, other):
+            self._refuse(f"CRS {_crs_name(self.crs)} differs from {other_name} ({_crs_name(other.crs)})")
+        no_position = not self.crs and (self.transform.is_identity or other.transform.is_identity)
+        if not no_position and (offset := _offset(other, self)) > 0.5:
+            self._refuse(f"offset by {offset:.1f} px from {other_name}")
 
-    def _refuse(self, fault: str) -> None:
-        raise LandsegError(f"{self.name}: {fault}; make them the same grid")
+    def _refuse(self, problem: str) -> None:
+        raise LandsegError(f"{self.name}: {problem}; align both to one grid")
 
 
-def _one_crs(one: Grid, other: Grid) -> bool:
-    """Say whether the CRS of two grids are one, whatever they call themselves.
+def _same_crs(one: Grid, other: Grid) -> bool:
+    """Return whether two grids have the same CRS, whatever its name and notation.
 
-    Programs write a CRS without an EPSG code in many ways, and equal definitions compare as different. So where a
-    code is missing, what counts is where on earth the corners of a grid lie by one and by the other.
+    A CRS without an EPSG code has many notations, and equal definitions may compare as different. If a code is missing,
+    compare the positions of the first grid's corners under both CRS.
     """
     if one.crs == other.crs:
         return True
     codes = one.crs.to_epsg(), other.crs.to_epsg()
     if None not in codes:
         return bool(codes[0] == codes[1])
-    x, y = (np.reshape(one.transform, (3, 3)) @ _corners(one))[:2]
+    x, y = (np.reshape(one.transform, (3, 3)) @ one.corners())[:2]
     try:
-        there = transform(one.crs, other.crs, x, y)
-    except Exception:  # where there is no way from one to the other, GDAL's own errors slip through
+        transformed = transform(one.crs, other.crs, x, y)
+    except Exception:  # without a transformation between the two, GDAL's own exceptions get through
         return False
-    moved = np.hypot(*np.subtract(there, (x, y)))
-    return bool((moved <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
+    distances = np.hypot(*np.subtract(transformed, (x, y)))
+    return bool((distances <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
 
 
-def _called(crs: Any) -> str:
+def _crs_name(crs: Any) -> str:
     code = crs.to_epsg()
-    return f"EPSG:{code}" if code else str(crs.to_wkt().split('"')[1])  # its name
+    return f"EPSG:{code}" if code else str(crs.to_wkt().split('"')[1])
 
 
-def _corners(grid: Grid) -> npt.NDArray[np.float64]:
-    """Return the corners of a grid in px, (3, 4): column, row and 1."""
-    return np.array([[0, grid.width, 0, grid.width], [0, 0, grid.height, grid.height], [1, 1, 1, 1]], np.float64)
-
-
-def _shift(one: Grid, other: Grid) -> float:
-    """Return how far the corners of one grid lie from those of another of the same size, px of the first."""
-    here, there = (np.reshape(grid.transform, (3, 3)) for grid in (one, other))
-    if not np.linalg.det(here):
+def _offset(one: Grid, other: Grid) -> float:
+    """Return the largest distance between corresponding corners of two grids of one size, in px of the first."""
+    to_map, other_to_map = (np.reshape(grid.transform, (3, 3)) for grid in (one, other))
+    if not np.linalg.det(to_map):
         return np.inf
-    return float(np.abs(np.linalg.inv(here) @ there @ _corners(one) - _corners(one)).max())
+    corners = one.corners()
+    return float(np.abs(np.linalg.inv(to_map) @ other_to_map @ corners - corners).max())

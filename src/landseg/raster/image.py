@@ -1,4 +1,4 @@
-"""Images as the rest of the house sees them: named bands on one grid, in one file or in a file a band."""
+"""Multi-band images on one grid, stored in one file or in one file per band."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,129 +22,132 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
-#: What stands in an image's path for the name of a band's file.
+#: Placeholder for the band in the image path of datasets with one file per band.
 BAND_PLACEHOLDER = "{band}"
 
 
 class MultibandImage:
-    """Bands of an open image; made by `opened_image`."""
+    """Selected bands of an open image; see `open_image`."""
 
     def __init__(
-        self, name: str, parts: Sequence[tuple[Any, list[int]]], nodata: float | None = None, bands: int = 1
+        self, name: str, rasters: Sequence[tuple[Any, list[int]]], nodata: float | None = None, bands: int = 1
     ) -> None:
-        """Describe the image by what is open.
+        """Create it from open rasters.
 
         Args:
-            name: its path.
-            parts: rasters, and which of their bands to read, from 1.
-            nodata: the value that all bands have where files that do not say so themselves have no data.
-            bands: how many bands of a file are meant by that, from the first.
+            name: path of the image, for messages.
+            rasters: open rasters, each with the indexes of the bands to read, from 1.
+            nodata: nodata value for files that declare none.
+            bands: number of bands of a file, from the first, that are compared with `nodata`.
         """
-        self._parts, self._blank, self._bands = parts, nodata, bands
-        self._sources = list({source.name: source for source, _ in parts}.values())
+        self._rasters, self._card_nodata, self._bands = rasters, nodata, bands
+        self._sources = list({source.name: source for source, _ in rasters}.values())
         first = self._sources[0]
-        #: The image's path, for messages.
+        #: Path of the image, for messages.
         self.name = name
         self.grid = Grid.of(first)
         self.nodata: float | None = nodata if first.nodata is None else first.nodata
-        self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in parts for index in indexes))
+        self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in rasters for index in indexes))
 
     def read(self, window: Window) -> tuple[Image, ValidMask]:
-        """Return the bands of a window, (bands, H, W), and where it has data.
+        """Read the bands of a window, (bands, H, W), and its mask of pixels with data, (H, W).
 
-        One file has data where its nodata value, mask or alpha band do not deny it of all its bands at once, the
-        wanted and the others: a wanted one alone may be dark. So it is with the data card's nodata value, which counts
-        where a file says nothing itself. Where every band is a file, a pixel has data where all of them have. No float
-        that is not finite is data.
+        A file lacks a pixel if all its bands, selected or not, have the nodata value: a single band may be dark. The
+        file's nodata value, mask or alpha band takes precedence over the nodata value of the data card. With one file
+        per band, a pixel has data if all files have it. NaN and infinity are never data.
 
         Raises:
             LandsegError: a file is truncated or damaged.
         """
-        pieces = [read_pixels(source, window, indexes) for source, indexes in self._parts]
+        pieces = [read_pixels(source, window, indexes) for source, indexes in self._rasters]
         pixels = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        verdicts = (valid_mask(source, window, self._blank, self._bands) for source in self._sources)
-        present = [found for found in verdicts if found is not None]
+        masks = (valid_mask(source, window, self._card_nodata, self._bands) for source in self._sources)
+        valid = [mask for mask in masks if mask is not None]
         if pixels.dtype.kind == "f":
-            present.append(np.asarray(np.isfinite(pixels).all(axis=0)))
-        return pixels, reduce(np.logical_and, present) if present else None
+            valid.append(np.asarray(np.isfinite(pixels).all(axis=0)))
+        return pixels, reduce(np.logical_and, valid) if valid else None
 
     @contextmanager
     def resampled(self, factor: float) -> Iterator["MultibandImage"]:
-        """Show the image on a grid of its own CRS and corner, whose pixels are so many times as wide and high.
+        """Resample the image to pixels that are `factor` times as large, in the same CRS and from the same corner.
 
-        Values are interpolated, or averaged where pixels grow: GDAL's bilinear kernel grows with them.
+        Resampling is bilinear. If pixels grow, GDAL's kernel grows with them, so values are averaged.
 
         Raises:
-            LandsegError: the image has no place on earth, or one that cannot be resampled.
+            LandsegError: the image has no CRS, or GDAL cannot resample it.
         """
         grid = self.grid
         if not grid.crs:
-            raise LandsegError(
-                f"{self.name}: has no CRS, so it cannot be resampled; give it one, or leave --resample out"
-            )
+            raise LandsegError(f"{self.name}: cannot be resampled without a CRS; assign one, or omit --resample")
         options = {
+            "crs": grid.crs,
             "transform": grid.transform @ Affine.scale(factor),
             "width": max(1, round(grid.width / factor)),
             "height": max(1, round(grid.height / factor)),
             "resampling": Resampling.bilinear,
         }
         with ExitStack() as stack:
-            shown = {}
+            warped = {}
             for source in self._sources:
-                bare = all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums)
-                missing: dict[str, Any] = {"src_nodata": self._blank, "nodata": self._blank}
-                if not bare:
-                    alone = source.nodata is None and ColorInterp.alpha not in source.colorinterp
-                    missing = {"add_alpha": True} if alone else {}
-                with _unfit(self.name):
-                    shown[source.name] = stack.enter_context(WarpedVRT(source, crs=grid.crs, **options, **missing))
-            parts = [(shown[source.name], indexes) for source, indexes in self._parts]
-            yield MultibandImage(self.name, parts, self._blank, self._bands)
+                with _resampling_errors(self.name):
+                    vrt = WarpedVRT(source, **options, **self._nodata_options(source))
+                    warped[source.name] = stack.enter_context(vrt)
+            rasters = [(warped[source.name], indexes) for source, indexes in self._rasters]
+            yield MultibandImage(self.name, rasters, self._card_nodata, self._bands)
+
+    def _nodata_options(self, source: Any) -> dict[str, Any]:
+        """Return the options that carry a raster's nodata value or mask over to a `WarpedVRT`."""
+        if all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
+            return {"src_nodata": self._card_nodata, "nodata": self._card_nodata}
+        has_mask_only = source.nodata is None and ColorInterp.alpha not in source.colorinterp
+        return {"add_alpha": True} if has_mask_only else {}
 
 
 @contextmanager
-def _unfit(name: str) -> Iterator[None]:
+def _resampling_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
-        raise LandsegError(f"{name}: cannot be resampled ({error}); warp it first, by gdalwarp") from None
+        raise LandsegError(f"{name}: cannot be resampled ({error}); reproject it with gdalwarp first") from None
 
 
 @contextmanager
 def open_image(root: Path, image: str, bands: Sequence[str], card: DataCard) -> Iterator[MultibandImage]:
-    """Open the files that hold some bands of an image.
+    """Open the files of an image that contain the given bands.
 
     Args:
-        root: the folder from which the image's path starts.
-        image: the path of one file that holds `card.bands` in order; or one with {band} in it, for which
-            `card.band_files` has what to put.
-        bands: the bands wanted, by name and in this order; a name may come again.
-        card: the data card.
+        root: root folder of the image's path.
+        image: path of one file with `card.bands` in order; or, for one file per band, a path with {band}, which
+            `card.band_files` replaces.
+        bands: names of the bands to read, in this order; a name may be repeated.
+        card: data card.
 
     Raises:
-        LandsegError: a file is missing, damaged or holds numbers of a palette, the data set has no band of that
-            name, the file has fewer bands than the card, or the bands' files do not cover the same pixels.
+        LandsegError: a band is unknown; or a file is missing, damaged, a palette image or has too few bands; or the
+            grids of the files differ.
     """
-    wanted = _files(root, image, bands, card)
+    selected = _files(root, image, bands, card)
     with ExitStack() as stack:
-        sources = {path: stack.enter_context(open_raster(path)) for path in dict.fromkeys(path for path, _ in wanted)}
-        for path, index in wanted:
+        sources = {path: stack.enter_context(open_raster(path)) for path in dict.fromkeys(path for path, _ in selected)}
+        for path, index in selected:
             _require_band(sources[path], index, card)
         first, *others = sources.values()
         for other in others:
-            Grid.of(other).require(Grid.of(first), f"the band {Path(first.name).name}")
-        groups = groupby(wanted, key=itemgetter(0))
-        parts = [(sources[path], [index for _, index in group]) for path, group in groups]
-        yield MultibandImage(str(root / image), parts, card.nodata, 1 if BAND_PLACEHOLDER in image else len(card.bands))
+            Grid.of(other).require_same(Grid.of(first), f"the band {Path(first.name).name}")
+        by_file = groupby(selected, key=itemgetter(0))
+        rasters = [(sources[path], [index for _, index in group]) for path, group in by_file]
+        yield MultibandImage(
+            str(root / image), rasters, card.nodata, 1 if BAND_PLACEHOLDER in image else len(card.bands)
+        )
 
 
 def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list[tuple[Path, int]]:
-    """Return in which file, and where in it, from 1, every band lies."""
+    """Return the file of each band and the band's index in it, from 1."""
     for name in bands:
         if name not in card.bands:
             raise ParamsError(
-                f"convert.bands: there is no band {name!r}; choose from {', '.join(card.bands)}, "
-                "or, where the data set has more, name it in dataset.bands"
+                f"convert.bands: {name!r} is not a band of this dataset; choose from {', '.join(card.bands)}, "
+                "or add it to dataset.bands"
             )
     if BAND_PLACEHOLDER in image:
         return [(root / image.replace(BAND_PLACEHOLDER, card.band_files[name]), 1) for name in bands]
@@ -154,8 +157,8 @@ def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list
 def _require_band(source: Any, index: int, card: DataCard) -> None:
     if source.count < index:
         raise LandsegError(
-            f"{source.name}: has {source.count} band(s), and the data card names {len(card.bands)}; "
-            "replace the image, or, where dataset.bands names bands of your own, correct it there"
+            f"{source.name}: has {source.count} band(s), but the data card lists {len(card.bands)}; replace the image, "
+            "or correct dataset.bands"
         )
     if source.colorinterp[0] == ColorInterp.palette:
-        raise LandsegError(f"{source.name}: holds numbers of a palette, not colours; convert it to RGB")
+        raise LandsegError(f"{source.name}: pixel values are palette indices, not colours; convert the image to RGB")

@@ -60,7 +60,7 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
     """
     with open_image(root, image, card.bands, card) as source, open_raster(root / mask) as labels:
         at = source.grid
-        Grid.of(labels).require(at, f"its image {Path(at.name).name}")
+        Grid.of(labels).require_same(at, f"its image {Path(at.name).name}")
         crs = _crs(at.crs.to_wkt()) if at.crs else None
         return SceneHeader(at.width, at.height, crs, at.transform, ground_sampling_distance(at), source.dtype.name)
 

@@ -94,7 +94,7 @@ def test_one_map_and_at_most_one_reference_are_required(tmp_path: Path) -> None:
         measure_areas([])
     with pytest.raises(LandsegError, match=r"p\.csv and main: two references"):
         measure_areas([tmp_path / "a.tif"], tmp_path / "p.csv", "main")
-    with pytest.raises(LandsegError, match=r"a\.tif: not there"):
+    with pytest.raises(LandsegError, match=r"a\.tif: file not found"):
         measure_areas([tmp_path / "a.tif"])
 
 

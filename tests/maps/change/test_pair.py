@@ -199,7 +199,7 @@ def test_maps_that_cannot_be_aligned_are_refused(tmp_path: Path) -> None:
         make_map(tmp_path / f"{n}.tif", AFTER, crs=None, transform=TEN_METRES @ Affine.translation(n, 0))
         for n in (0, 1)
     ]
-    with pytest.raises(LandsegError, match=re.escape("lies 1.0 px off")):
+    with pytest.raises(LandsegError, match=re.escape("offset by 1.0 px from")):
         change_of(*moved)
     make_map(after, AFTER, transform=Affine(10, 0, 500_040, 0, -10, 5_800_000))
     with pytest.raises(LandsegError, match=re.escape(f"{after}: does not overlap {before}; give two")):
@@ -214,7 +214,7 @@ def test_maps_that_cannot_be_aligned_are_refused(tmp_path: Path) -> None:
     make_map(after, np.full((3, 4), NODATA))
     with pytest.raises(LandsegError, match=r"no pixel has a class here and on .*give maps that overlap"):
         change_of(before, after)
-    with pytest.raises(LandsegError, match=r"none\.tif: not there"):
+    with pytest.raises(LandsegError, match=r"none\.tif: file not found"):
         change_of(before, tmp_path / "none.tif")
 
 

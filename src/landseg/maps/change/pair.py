@@ -105,7 +105,7 @@ def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
 
 def _one_grid(first: Grid, second: Grid) -> bool:
     try:
-        second.require(first, first.name)
+        second.require_same(first, first.name)
     except LandsegError:
         return False
     return True
@@ -121,7 +121,7 @@ def _unplaced(first: ClassMap, second: ClassMap) -> str | None:
     if sizes[0] != sizes[1]:
         listed = " and ".join(f"{width} x {height} px" for width, height in sizes)
         raise LandsegError(f"{fault}, and the sizes differ ({listed}); assign a CRS to both maps")
-    second.grid.require(first.grid, first.name)
+    second.grid.require_same(first.grid, first.name)
     return f"{fault}: pixels are matched by row and column, and areas are in pixels."
 
 
