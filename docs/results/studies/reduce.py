@@ -1,7 +1,6 @@
-"""Reduce pairs of pictures and masks to a quarter of their height and width: `python reduce.py FROM TO`.
+"""Reduce pairs of images and masks to a quarter of their height and width: `python reduce.py FROM TO`.
 
-Pictures are averaged over squares of 4 px; of a mask every fourth pixel of every fourth row is kept, so that no
-colour comes up that was not there.
+Images are averaged over squares of 4 px. Masks keep every fourth pixel of every fourth row, so no new colours appear.
 """
 
 import sys
@@ -13,14 +12,14 @@ FACTOR = 4
 
 
 def main(source: Path, target: Path) -> None:
-    """Reduce all pairs of a folder."""
+    """Reduce all pairs in a folder."""
     for folder in ("images", "masks"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("images/image*.jpg")):
-        with Image.open(path) as picture:
-            width, height = (side // FACTOR for side in picture.size)
+        with Image.open(path) as image:
+            width, height = (side // FACTOR for side in image.size)
             box = (0, 0, width * FACTOR, height * FACTOR)
-            smaller = picture.convert("RGB").resize((width, height), Image.Resampling.BOX, box)
+            smaller = image.convert("RGB").resize((width, height), Image.Resampling.BOX, box)
         smaller.save(target / "images" / f"{path.stem}.png")
         mask_path = source / "masks" / f"{path.stem.replace('image', 'mask')}.png"
         with Image.open(mask_path) as mask:
