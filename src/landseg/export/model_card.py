@@ -109,9 +109,10 @@ def _check(run: Run, info: ModelInfo) -> None:
             if key not in getattr(run, attribute):
                 raise LandsegError(f"{run.name}: {file} has no {key}; {RERUN}")
     if info.dataset != run.metrics["dataset"] or class_names(info.classes) != class_names(run.classes):
+        scored, trained = ", ".join(class_names(run.classes)), ", ".join(class_names(info.classes))
         raise LandsegError(
-            f"{run.name}: its results are of {run.metrics['dataset']} with {', '.join(class_names(run.classes))}, but the "
-            f"model was trained on {info.dataset} with {', '.join(class_names(info.classes))}; give the run that trained it"
+            f"{run.name}: its results are of {run.metrics['dataset']} with {scored}, but the model was trained on "
+            f"{info.dataset} with {trained}; give the run that trained it"
         )
 
 
