@@ -41,7 +41,8 @@ from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
 from landseg.train.losses import FocalLoss
-from landseg.train.module import ComputeOptions, OptimizerConfig, SegmentationModule, fit
+from landseg.train.micro_batch import ComputeOptions
+from landseg.train.module import OptimizerConfig, SegmentationModule, fit
 
 # What a step is made of, by the names that torch gives its operations; the first that fits.
 _PARTS = {
@@ -105,17 +106,17 @@ def trained(
 
     def report(scores: dict[str, float], fresh: bool) -> None:  # noqa: ARG001
         resident = rate_on_one_batch(run, train, batch, len(order), device)
-        if keeper.epoch == 1:  # it has warmed up both
+        if keeper.next_epoch == 1:  # it has warmed up both
             return
         for name, value in scores.items():
             if name.startswith("speed/"):
                 found[name.removeprefix("speed/")].append(value)
         found["resident"].append(resident)
-        if keeper.epoch == epochs + 1:  # not later, for Lightning then takes the network off the device
+        if keeper.next_epoch == epochs + 1:  # not later, for Lightning then takes the network off the device
             parts.update(profile(run, train, batch, device))
 
     keeper = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
-    order = TileBatchSampler(tiles, batch, 0, lambda: keeper.epoch)
+    order = TileBatchSampler(tiles, batch, 0, lambda: keeper.next_epoch)
     changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
     start = time.perf_counter()
     dealt = batch_loader(train, order, tier, device, cores(), changes)
@@ -137,7 +138,7 @@ def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: in
         for step in range(-1, steps):  # the first has the caches warm
             if step == 0:
                 start = synchronised(device)
-            run.gradients(resident)
+            run.runner.backward(resident)
             optimizer.step()
         return steps * batch / (synchronised(device) - start)
 

@@ -10,15 +10,15 @@ from landseg.core.errors import reporting
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
 from landseg.model.device import deterministic
-from landseg.train.setup import build_run, read_params, read_tiles, train, write_models
+from landseg.train.setup import build_run, read_training_params, read_training_tiles, train, write_models
 
 
 def main() -> None:
-    paths, params = Paths(dataset_name()), read_params()
+    paths, params = Paths(dataset_name()), read_training_params()
     card = read_card(paths.table("card.json"))
 
     with deterministic(params.train.deterministic):
-        tiles = read_tiles(paths, card)
+        tiles = read_training_tiles(paths, card)
         run = build_run(params, tiles, card)
         best = train(run, RESULTS / "train")
         write_models(best, run, paths)

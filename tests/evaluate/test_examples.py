@@ -1,4 +1,4 @@
-"""The tiles that are looked at: which ones, and the file that keeps them."""
+"""Example tiles: selection, and the ZIP file."""
 
 import zipfile
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from landseg.evaluate.examples import (
 class TestSpread:
     @staticmethod
     def tiles(*accuracies: float, classes: int = 3) -> Iterator[Counts]:
-        """Tiles of 1000 pixels, with so many classes and such accuracies."""
+        """Yield matrices with a number of classes and these accuracies."""
         for accuracy in accuracies:
             matrix = np.zeros((4, 4), np.int64)
             share = 900 // classes
@@ -32,7 +32,7 @@ class TestSpread:
                 matrix[k, (k + 1) % 4] = share - matrix[k, k]
             yield matrix
 
-    def test_from_the_worst_to_the_best(self) -> None:
+    def test_from_worst_to_best(self) -> None:
         matrices = np.stack([*self.tiles(0.5, 0.9, 0.1, 0.7, 0.3)])
         assert choose_spread(matrices, 5) == [2, 4, 0, 3, 1]
         assert choose_spread(matrices, 3) == [2, 0, 1]
@@ -49,8 +49,8 @@ class TestSpread:
         assert choose_spread(matrices, 5)[0] == 0
 
 
-def of_targets(*pixels: list[int]) -> Counts:
-    """Tiles with so many target pixels of each class, half of them right."""
+def with_targets(*pixels: list[int]) -> Counts:
+    """Return matrices with these target pixels per class, half of them correct."""
     matrices = np.zeros((len(pixels), 3, 3), np.int64)
     for n, counts in enumerate(pixels):
         for k, count in enumerate(counts):
@@ -59,26 +59,26 @@ def of_targets(*pixels: list[int]) -> Counts:
 
 
 class TestRich:
-    def test_the_most_classes_most_evenly_first(self) -> None:
-        matrices = of_targets([100, 0, 0], [34, 33, 33], [50, 50, 0], [90, 5, 5])
+    def test_highest_entropy_comes_first(self) -> None:
+        matrices = with_targets([100, 0, 0], [34, 33, 33], [50, 50, 0], [90, 5, 5])
         assert choose_rich(matrices, ["a", "b", "c", "d"], 4) == [1, 2, 3, 0]
 
-    def test_one_a_scene_before_a_second(self) -> None:
-        matrices = of_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
+    def test_every_scene_comes_once_before_any_comes_twice(self) -> None:
+        matrices = with_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
         assert choose_rich(matrices, ["a", "a", "b", "b"], 4) == [0, 2, 1, 3]
         assert choose_rich(matrices, ["a", "a", "b", "b"], 2) == [0, 2]
 
-    def test_tiles_that_are_mostly_ignored_come_last(self) -> None:
-        matrices = of_targets([3, 3, 3], [60, 40, 0], [80, 20, 0])
+    def test_mostly_ignored_tiles_come_last(self) -> None:
+        matrices = with_targets([3, 3, 3], [60, 40, 0], [80, 20, 0])
         assert choose_rich(matrices, ["a", "b", "c"], 3) == [1, 2, 0]
 
-    def test_predictions_make_no_difference(self) -> None:
-        matrices = of_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
+    def test_predictions_are_not_used(self) -> None:
+        matrices = with_targets([34, 33, 33], [35, 35, 30], [50, 50, 0], [90, 10, 0])
         shuffled = matrices[:, :, ::-1].copy()
         assert choose_rich(shuffled, ["a", "a", "b", "b"], 3) == choose_rich(matrices, ["a", "a", "b", "b"], 3)
 
 
-def test_every_kind_is_chosen_and_the_worst_come_first() -> None:
+def test_all_kinds_are_chosen_and_the_worst_tile_comes_first() -> None:
     generator = np.random.default_rng(0)
     matrices = generator.integers(1, 100, (40, 3, 3))
     scenes = [f"scene{n % 7}" for n in range(40)]
@@ -97,7 +97,7 @@ def test_every_kind_is_chosen_and_the_worst_come_first() -> None:
 
 
 @pytest.fixture
-def shown() -> list[ExampleTile]:
+def examples() -> list[ExampleTile]:
     generator = np.random.default_rng(0)
     ids = np.array([each.id for each in CLASSES] + [IGNORE], np.uint8)
     image = generator.integers(0, 256, (8, 8, 3), np.uint8)
@@ -105,28 +105,26 @@ def shown() -> list[ExampleTile]:
     return [ExampleTile("a_1", "a", "worst rich", 0.25, 1 / 3, image, target, prediction)]
 
 
-def test_tiles_are_read_as_they_were_written(tmp_path: Path, shown: list[ExampleTile]) -> None:
-    path = tmp_path / "shown.zip"
-    write_examples(path, shown, CLASSES)
+def test_examples_are_read_as_written(tmp_path: Path, examples: list[ExampleTile]) -> None:
+    path = tmp_path / "examples.zip"
+    write_examples(path, examples, CLASSES)
     (read,) = read_examples(path)
     assert (read.tile, read.scene, read.why, read.accuracy, read.miou) == ("a_1", "a", "worst rich", 0.25, 1 / 3)
     for name in ("image", "target", "prediction"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(shown[0], name))
+        np.testing.assert_array_equal(getattr(read, name), getattr(examples[0], name))
 
 
-def test_the_same_tiles_are_the_same_file_and_maps_have_the_class_palette(
-    tmp_path: Path, shown: list[ExampleTile]
-) -> None:
+def test_file_is_reproducible_and_maps_have_the_class_palette(tmp_path: Path, examples: list[ExampleTile]) -> None:
     from PIL import Image
 
     for name in ("one", "other"):
-        write_examples(tmp_path / name, shown, CLASSES)
+        write_examples(tmp_path / name, examples, CLASSES)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     with zipfile.ZipFile(tmp_path / "one") as archive, Image.open(archive.open("targets/a_1.png")) as picture:
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
         assert bytes(picture.getpalette() or ()) == palette(CLASSES).tobytes()
 
 
-def test_no_tiles_are_a_file_too(tmp_path: Path) -> None:
+def test_file_without_examples(tmp_path: Path) -> None:
     write_examples(tmp_path / "none.zip", [], CLASSES)
     assert read_examples(tmp_path / "none.zip") == []

@@ -1,10 +1,95 @@
-"""Tiny training runs."""
+"""Tiny training runs in this process."""
 
-from helpers.tiles import model_info
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-from landseg.train.module import OptimizerConfig
+import lightning
+import torch
+from helpers.tiles import model_info, tile_set
+
+from landseg.loader.batches import Batch, Tier, batch_loader
+from landseg.loader.sampler import TileBatchSampler
+from landseg.model.device import Accelerator
+from landseg.model.info import ModelInfo
+from landseg.model.segmenter import build_model
+from landseg.train.augmentation import Augmentation
+from landseg.train.callback import BestCheckpoint
+from landseg.train.checkpoints import Checkpoints
+from landseg.train.losses import FocalLoss, Loss
+from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
+from landseg.train.module import OptimizerConfig, SegmentationModule, fit
 
 INFO = model_info()
+OPTIMIZER = OptimizerConfig("adam", 1e-3, 0.0, step=2, factor=0.5)
 
 
-SCHEDULE = OptimizerConfig("adam", 1e-3, 0.0, step=2, factor=0.5)
+class InterruptedRunError(Exception):
+    """Interrupts a run."""
+
+
+def new_module(
+    kind: type[SegmentationModule] = SegmentationModule,
+    config: OptimizerConfig = OPTIMIZER,
+    loss: Loss | None = None,
+    options: ComputeOptions | None = None,
+) -> SegmentationModule:
+    """Return a module with the same initial weights every time."""
+    lightning.seed_everything(0, verbose=False)
+    return kind(build_model(INFO, None), loss or FocalLoss(2.0, None), config, 0, options)
+
+
+def new_runner(
+    options: ComputeOptions | None = None,
+    loss: Loss | None = None,
+    info: ModelInfo = INFO,
+    log: Callable[[str], None] = print,
+    device: str = "cpu",
+) -> MicroBatchRunner:
+    """Return a runner with the same initial weights every time."""
+    lightning.seed_everything(0, verbose=False)
+    model = build_model(info, None).to(device)
+    return MicroBatchRunner(model, loss or FocalLoss(2.0, None), options or ComputeOptions(), log)
+
+
+def train_module(
+    project: Path,
+    state: Path,
+    epochs: int,
+    *,
+    interrupt_after: int | None = None,
+    patience: int | None = None,
+    tier: Tier = "memory",
+    module: SegmentationModule | None = None,
+    device: Accelerator = "cpu",
+) -> tuple[SegmentationModule, BestCheckpoint]:
+    """Train or resume a tiny project, and interrupt it after an epoch if requested."""
+    module = module or new_module()
+
+    def report(_: dict[str, float], fresh: bool) -> None:
+        if fresh and best.next_epoch == interrupt_after:
+            raise InterruptedRunError
+
+    best = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report)
+    tiles, val, augmentation = tile_set(project, "train"), tile_set(project, "val"), Augmentation(True, 0.1, 0.1, 0)
+    shuffled = TileBatchSampler(len(tiles), 4, 0, lambda: best.next_epoch)
+    batches = batch_loader(tiles, shuffled, tier, device, 1, augmentation)
+    val_batches = batch_loader(val, TileBatchSampler(len(val), 4), tier, device, 1)
+    with suppress(InterruptedRunError):
+        fit(module, batches, val_batches, best, epochs, device)
+    return module, best
+
+
+def one_batch(project: Path, tiles: int = 8) -> Batch:
+    """Return the first training batch."""
+    return next(iter(batch_loader(tile_set(project, "train"), TileBatchSampler(8, tiles), "memory", "cpu", 1)))
+
+
+def state(module: SegmentationModule) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights."""
+    return {name: value.clone() for name, value in module.model.state_dict().items()}
+
+
+def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the scores of every epoch without speeds, which vary."""
+    return [{name: value for name, value in scores.items() if not name.startswith("speed/")} for scores in history]

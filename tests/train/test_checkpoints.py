@@ -11,8 +11,8 @@ from landseg.train.checkpoints import KEPT, Checkpoints, code_fingerprint
 INGREDIENTS = {"code": "0a1b", "model.encoder": "resnet18", "loss.class_weights": None, "train.epochs": 4}
 
 
-def written(text: str) -> Callable[[Path], None]:
-    """Return what writes a text to a path."""
+def writer(text: str) -> Callable[[Path], None]:
+    """Return a function that writes a text to a path."""
 
     def write(path: Path) -> None:
         path.write_text(text)
@@ -21,18 +21,18 @@ def written(text: str) -> Callable[[Path], None]:
 
 
 def interrupted(state: Path, at: float = 0, **changes: object) -> Checkpoints:
-    """Checkpoints of a run that broke off after its first epoch."""
+    """Return the checkpoints of a run interrupted after its first epoch."""
     checkpoints = Checkpoints(state, INGREDIENTS | changes)
     checkpoints.best(0).parent.mkdir(parents=True)
     checkpoints.best(0).write_text("weights")
-    checkpoints.keep(written("state"), best_epoch=0)
+    checkpoints.keep(writer("state"), best_epoch=0)
     os.utime(checkpoints.last, (at, at))
     return checkpoints
 
 
-def test_nothing_is_written_before_there_is_something_to_resume(tmp_path: Path) -> None:
+def test_nothing_is_written_before_the_first_epoch_ends(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "state", INGREDIENTS)
-    assert checkpoints.stale() == []
+    assert checkpoints.prune() == []
     assert not checkpoints.last.is_file()
     assert not (tmp_path / "state").exists()
 
@@ -42,7 +42,7 @@ def test_the_same_ingredients_find_their_checkpoint(tmp_path: Path) -> None:
     again = Checkpoints(tmp_path, dict(reversed(INGREDIENTS.items())))
     assert again.last == kept.last
     assert again.last.read_text() == "state"
-    assert again.stale() == []
+    assert again.prune() == []
     again.close()
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -57,59 +57,59 @@ def test_the_same_ingredients_find_their_checkpoint(tmp_path: Path) -> None:
         ({"train.epochs": 5, "code": "x"}, 'code was "0a1b", is "x", train.epochs was 4, is 5'),
     ],
 )
-def test_other_ingredients_are_not_resumed_and_named(
+def test_runs_with_other_ingredients_are_named_and_not_resumed(
     tmp_path: Path, changes: dict[str, object], difference: str
 ) -> None:
     old = interrupted(tmp_path)
     new = Checkpoints(tmp_path, INGREDIENTS | changes)
     assert not new.last.is_file()
-    assert new.stale() == [f"not resuming from {old.folder}: {difference}"]
-    assert old.last.is_file()  # should its parameters come back
+    assert new.prune() == [f"not resuming from {old.folder}: {difference}"]
+    assert old.last.is_file()  # resumed if its parameters are restored
 
 
-def test_the_newest_few_are_kept(tmp_path: Path) -> None:
+def test_latest_runs_are_kept(tmp_path: Path) -> None:
     runs = [
         interrupted(tmp_path, at, **{"train.epochs": epochs})
         for at, epochs in ((3, 10), (1, 11), (5, 12), (4, 13), (2, 14))
     ]
-    sentences = Checkpoints(tmp_path, INGREDIENTS).stale()
+    sentences = Checkpoints(tmp_path, INGREDIENTS).prune()
     assert KEPT == 3
     assert [sentence.partition("was ")[2] for sentence in sentences] == ["12, is 4", "13, is 4", "10, is 4"]
     assert [run.folder.exists() for run in runs] == [True, False, True, True, False]
 
 
-def test_a_run_that_never_finished_an_epoch_is_not_spoken_of(tmp_path: Path) -> None:
+def test_run_without_a_finished_epoch_is_not_mentioned(tmp_path: Path) -> None:
     other = Checkpoints(tmp_path, INGREDIENTS | {"train.epochs": 9})
     other.folder.mkdir(parents=True)
-    other.best(0).write_text("weights")  # killed between its weights and its state
-    assert Checkpoints(tmp_path, INGREDIENTS).stale() == []
+    other.best(0).write_text("weights")  # killed between writing weights and state
+    assert Checkpoints(tmp_path, INGREDIENTS).prune() == []
 
 
-def test_keeps_the_best_and_the_last_and_no_leftovers(tmp_path: Path) -> None:
+def test_only_the_best_weights_and_the_last_state_are_kept(tmp_path: Path) -> None:
     checkpoints = interrupted(tmp_path)
     (checkpoints.folder / ".last.ckpt.x7.ckpt").write_text("half")
     checkpoints.best(1).write_text("better")
-    checkpoints.keep(written("later"), best_epoch=1)
+    checkpoints.keep(writer("later"), best_epoch=1)
     names = {path.name for path in checkpoints.folder.iterdir()}
     assert names == {"ingredients.json", "last.ckpt", "best-1.safetensors"}
     assert checkpoints.last.read_text() == "later"
 
 
-def test_an_interruption_between_weights_and_state_harms_neither(tmp_path: Path) -> None:
+def test_interruption_between_weights_and_state_changes_neither(tmp_path: Path) -> None:
     checkpoints = interrupted(tmp_path)
 
     def killed(path: Path) -> None:
         path.write_text("half")
         raise KeyboardInterrupt
 
-    checkpoints.best(1).write_text("weights of an epoch that never was")
+    checkpoints.best(1).write_text("weights of an unfinished epoch")
     with pytest.raises(KeyboardInterrupt):
         checkpoints.keep(killed, best_epoch=1)
     assert checkpoints.last.read_text() == "state"
     assert checkpoints.best(0).read_text() == "weights"
 
 
-def test_code_follows_the_modules_that_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_code_fingerprint_depends_on_loaded_modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = code_fingerprint()
     assert before == code_fingerprint()
     module = types.ModuleType("landseg.new")

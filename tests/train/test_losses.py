@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch.nn import functional as F  # noqa: N812 - as all the world calls it
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
@@ -17,20 +17,20 @@ K = 3
 
 
 def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (2, 3, 8, 8) and targets (2, 8, 8), a quarter of them ignored."""
+    """Return logits (2, 3, 8, 8) and targets (2, 8, 8), a quarter of them ignored."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(K, (2, 8, 8), generator=generator)
     targets[:, ::2, ::2] = IGNORE
     return torch.randn(2, K, 8, 8, generator=generator), targets
 
 
-def every(function: Any) -> Any:
+def all_losses(function: Any) -> Any:
     named = pytest.mark.parametrize("name", NAMES)
     return pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])(named(function))
 
 
-@every
-def test_ignored_pixels_contribute_nothing(name: Name, weights: list[float] | None) -> None:
+@all_losses
+def test_ignored_pixels_do_not_contribute(name: Name, weights: list[float] | None) -> None:
     loss = loss_function(name, 2.0, weights)
     logits, targets = case()
     ignored = (targets == IGNORE)[:, None].expand_as(logits)
@@ -44,8 +44,8 @@ def test_ignored_pixels_contribute_nothing(name: Name, weights: list[float] | No
     assert logits.grad[~ignored].all()
 
 
-@every
-def test_batch_without_a_labelled_pixel_is_zero(name: Name, weights: list[float] | None) -> None:
+@all_losses
+def test_batch_without_labelled_pixels_has_no_loss(name: Name, weights: list[float] | None) -> None:
     logits, targets = case()
     logits.requires_grad_()
     value = loss_function(name, 2.0, weights)(logits, torch.full_like(targets, IGNORE))
@@ -55,8 +55,10 @@ def test_batch_without_a_labelled_pixel_is_zero(name: Name, weights: list[float]
     assert not logits.grad.any()
 
 
-@every
-def test_perfect_prediction_is_near_zero_and_a_wrong_one_is_not(name: Name, weights: list[float] | None) -> None:
+@all_losses
+def test_correct_predictions_have_a_small_loss_and_wrong_ones_a_large_one(
+    name: Name, weights: list[float] | None
+) -> None:
     loss = loss_function(name, 2.0, weights)
     _, targets = case()
     right = F.one_hot(targets.where(targets != IGNORE, 0), K).movedim(-1, 1) * 20.0 - 10
@@ -64,7 +66,7 @@ def test_perfect_prediction_is_near_zero_and_a_wrong_one_is_not(name: Name, weig
     assert float(loss(-right, targets)) > 0.5
 
 
-@every
+@all_losses
 def test_low_precision_and_missing_classes_are_finite(name: Name, weights: list[float] | None) -> None:
     logits, targets = case()
     targets[0] = IGNORE
@@ -82,8 +84,8 @@ def test_low_precision_and_missing_classes_are_finite(name: Name, weights: list[
     assert float(mixed) == pytest.approx(value.item(), rel=1e-5)
 
 
-def test_focal_is_that_of_its_paper() -> None:
-    """Lin et al., 2017, equation 4, one class against the rest."""
+def test_focal_loss_equals_the_paper() -> None:
+    """Lin et al., 2017, equation 4, one class against all others."""
     logits, targets = case()
     labelled = targets != IGNORE
     truth = F.one_hot(targets.where(labelled, 0), K).movedim(-1, 1)
@@ -91,14 +93,14 @@ def test_focal_is_that_of_its_paper() -> None:
     pt = torch.where(truth == 1, p, 1 - p)
     expected = (-((1 - pt) ** 2) * pt.log()).movedim(1, -1)[labelled].mean()
     assert float(loss_function("focal", 2.0, None)(logits, targets)) == pytest.approx(float(expected), rel=1e-5)
-    # Without focus it is binary cross entropy.
+    # gamma 0 is binary cross entropy.
     plain = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none").movedim(1, -1)[labelled].mean()
     assert float(loss_function("focal", 0.0, None)(logits, targets)) == pytest.approx(float(plain), rel=1e-5)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
-def test_focal_and_its_gradient_are_those_of_segmentation_models(gamma: float, weights: list[float] | None) -> None:
+def test_focal_loss_and_gradient_equal_segmentation_models(gamma: float, weights: list[float] | None) -> None:
     published = smp.losses.FocalLoss("multiclass", gamma=gamma, ignore_index=IGNORE, class_weights=weights)
     found = []
     for loss in (loss_function("focal", gamma, weights), published):
@@ -112,15 +114,15 @@ def test_focal_and_its_gradient_are_those_of_segmentation_models(gamma: float, w
 
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["plain", "weighted"])
-def test_cross_entropy_has_a_deterministic_form_that_is_the_same(weights: list[float] | None) -> None:
-    """CUDA has none of pictures; rows of pixels are the same mean."""
+def test_cross_entropy_equals_its_deterministic_form(weights: list[float] | None) -> None:
+    """On CUDA, pixels are passed as rows."""
     logits, targets = case()
     given = None if weights is None else torch.tensor(weights)
     rows = F.cross_entropy(logits.permute(0, 2, 3, 1).flatten(0, 2), targets.flatten(), given, ignore_index=IGNORE)
     torch.testing.assert_close(loss_function("cross_entropy", 2.0, weights)(logits, targets), rows)
 
 
-def test_dice_leaves_out_classes_that_are_absent() -> None:
+def test_dice_loss_of_absent_classes_is_zero() -> None:
     logits, targets = case()
     targets[targets == 2] = 1
     labelled = targets != IGNORE
@@ -132,19 +134,19 @@ def test_dice_leaves_out_classes_that_are_absent() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_heavy_class_pulls_harder(name: Name) -> None:
+def test_larger_class_weight_gives_a_larger_gradient(name: Name) -> None:
     logits, targets = case()
-    pull = []
+    shares = []
     for weight in (1.0, 10.0):
         given = logits.clone().requires_grad_()
         loss_function(name, 2.0, [1.0, 1.0, weight])(given, targets).backward()
         assert given.grad is not None
         of_class = given.grad[:, 2][targets == 2].abs().sum()
-        pull.append(float(of_class / given.grad.abs().sum()))
-    assert pull[1] > 1.3 * pull[0]
+        shares.append(float(of_class / given.grad.abs().sum()))
+    assert shares[1] > 1.3 * shares[0]
 
 
-def test_balanced_weights_by_hand() -> None:
+def test_balanced_weights() -> None:
     pixels = np.array([600, 300, 0, 100], np.int64)
     weights = class_weights("balanced", pixels)
     assert weights == pytest.approx([1000 / (3 * 600), 1000 / (3 * 300), 1.0, 1000 / (3 * 100)])
@@ -155,7 +157,7 @@ def test_balanced_weights_by_hand() -> None:
     assert torch.isfinite(loss_function("cross_entropy", 0.0, balanced)(logits, targets))
 
 
-@pytest.mark.parametrize("wanted", [(1.0, 2.0), (1.0, 2.0, 0.0), (1.0, -1.0, 2.0)])
-def test_weights_that_do_not_fit_are_refused(wanted: tuple[float, ...]) -> None:
-    with pytest.raises(LandsegError, match=r"loss.class_weights.*write 3 numbers above 0, one a class"):
-        class_weights(wanted, np.array([1, 2, 3], np.int64))
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, 2.0, 0.0), (1.0, -1.0, 2.0)])
+def test_wrong_weights_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(LandsegError, match=r"loss.class_weights = .*: expected 3 positive numbers, one per class"):
+        class_weights(weights, np.array([1, 2, 3], np.int64))

@@ -1,4 +1,4 @@
-"""Evaluation: one confusion matrix a tile; every score but the one-hot IoU of batches is a function of their sums."""
+"""Prediction of a split: a confusion matrix per tile, and predictions of example tiles."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,58 +27,59 @@ from landseg.model.segmenter import Segmenter, load_model
 
 @dataclass(frozen=True)
 class EvaluationCounts:
-    """What evaluation counts."""
+    """Confusion matrices of the tiles of a split, and its one-hot IoU."""
 
-    #: (N, K, K) int64, a confusion matrix per tile.
+    #: (N, K, K) int64, one per tile.
     matrices: Counts
     #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
     paper_iou: float
 
 
 def load_trained(path: Path, card: DataCard, device: Literal["auto", "cpu", "cuda", "mps"]) -> tuple[Segmenter, bool]:
-    """Load a model to be scored, on its device in evaluation mode; and whether to compute in bf16, as in training.
+    """Load a model onto its device, in evaluation mode; return it, and whether to compute in bf16, as in training.
 
     Raises:
-        LandsegError: the file is no model, was trained on other classes than the card's, or the device is not there.
+        LandsegError: the file is not a model, its classes differ from those of the data card, or the device is not
+            available.
     """
-    model, where = load_model(path), accelerator(device)
+    model, chosen = load_model(path), accelerator(device)
     if model.info.classes != card.classes:
-        raise LandsegError(f"{path}: was trained on other classes than those of the data card; re-run the train stage")
-    return model.to(where).eval(), use_bf16(model.info.params["train"]["precision"], where)
+        raise LandsegError(f"{path}: trained on other classes than those of the data card; re-run the train stage")
+    return model.to(chosen).eval(), use_bf16(model.info.params["train"]["precision"], chosen)
 
 
 def evaluate_tiles(
     model: Segmenter, bf16: bool, tiles: pd.DataFrame, folder: Path, batch_size: int, workers: int
 ) -> EvaluationCounts:
-    """Predict tiles and count their confusion matrices, and show progress.
+    """Predict tiles and count their confusion matrices; show progress.
 
     Args:
         model: the model, in evaluation mode on its device.
         bf16: whether to compute in bf16 mixed precision.
         tiles: columns archive, tile.
-        folder: the folder of the archives.
-        batch_size: tiles in a batch.
-        workers: processes that decode.
+        folder: the folder of the tile archives.
+        batch_size: tiles per batch.
+        workers: processes that decode tiles.
 
     Raises:
         TileError: a tile cannot be read.
         LandsegError: memory does not suffice for a batch.
     """
-    order = TileBatchSampler(len(tiles), batch_size)
-    # Every tile is read once, so keeping decoded tiles would gain nothing.
-    loader = batch_loader(TileSet(folder, tiles, model.info.classes), order, "stream", model.device, workers)
-    counted = evaluate_batches(model, loader, bf16)
-    matrices, ious = zip(*track(counted, len(tiles), "evaluate", "tiles", lambda batch: len(batch[0])), strict=True)
+    in_order = TileBatchSampler(len(tiles), batch_size)
+    # Every tile is read once, so caching has no benefit.
+    loader = batch_loader(TileSet(folder, tiles, model.info.classes), in_order, "stream", model.device, workers)
+    batches = evaluate_batches(model, loader, bf16)
+    matrices, ious = zip(*track(batches, len(tiles), "evaluate", "tiles", lambda batch: len(batch[0])), strict=True)
     return EvaluationCounts(np.concatenate(matrices), float(np.mean(ious)))
 
 
 def evaluate_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iterator[tuple[Counts, float]]:
-    """Predict a part; yield, of every batch, the matrices of its tiles, (N, K, K) int64, and its one-hot IoU.
+    """Predict batches; yield for each the matrices of its tiles, (N, K, K) int64, and its one-hot IoU.
 
     Args:
-        model: the model, in evaluation mode on the device.
+        model: the model, in evaluation mode on its device.
         loader: the batches, in the order of the tile table.
-        bf16: whether to compute in bf16 where that is safe, as in training.
+        bf16: whether to compute in bf16 mixed precision.
 
     Raises:
         TileError: a tile cannot be read.
@@ -86,41 +87,39 @@ def evaluate_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> I
     """
     for images, targets in loader:
         try:
-            counted = _counted(model, images, targets, bf16)
+            counts = _evaluate_batch(model, images, targets, bf16)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            raise _too_many(*images.shape[::2]) from None
-        yield counted
+            raise _memory_error(*images.shape[::2]) from None
+        yield counts
 
 
 @torch.inference_mode()
-def _counted(model: Segmenter, images: torch.Tensor, targets: torch.Tensor, bf16: bool) -> tuple[Counts, float]:
+def _evaluate_batch(model: Segmenter, images: torch.Tensor, targets: torch.Tensor, bf16: bool) -> tuple[Counts, float]:
     logits = model.logits(images, bf16).float()
     channels = targets.to(logits.device).long()
     matrices = confusion_matrices(logits.argmax(1), channels, len(model.info.classes))
     return matrices.cpu().numpy(), _one_hot_iou(logits, channels)
 
 
-def _too_many(tiles: int, size: int) -> LandsegError:
+def _memory_error(tiles: int, size: int) -> ParamsError:
     if tiles == 1:
-        return ParamsError(f"tile.size: memory does not suffice for a tile of {size} px; choose less")
-    return ParamsError(
-        f"evaluate.batch_size: memory does not suffice for {tiles} tiles at once; set it to {tiles // 2}"
-    )
+        return ParamsError(f"tile.size = {size}: out of memory with a single tile; choose a smaller size")
+    return ParamsError(f"evaluate.batch_size: out of memory with {tiles} tiles; set it to {tiles // 2}")
 
 
 def _one_hot_iou(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Return micro IoU over all one-hot channels where softmax > 0.5, ignored pixels left out."""
+    """Return the IoU over all one-hot channels where softmax > 0.5, without ignored pixels."""
     labelled = targets != IGNORE
-    confidence, channel = logits.softmax(1).max(1)  # at most one channel is over 0.5, and it is this one
+    confidence, channel = logits.softmax(1).max(1)  # only the maximum can exceed 0.5
     predicted = (confidence > 0.5) & labelled
     hits = (predicted & (channel == targets)).sum()
     return metrics.one_hot_iou(int(hits), int(predicted.sum() + labelled.sum() - hits))
 
 
 def sum_by_group(matrices: Counts, groups: Sequence[str]) -> tuple[list[str], Counts]:
-    """Sum tile matrices (n, K, K) by group; return the G group names in order, and (G, K, K)."""
+    """Sum tile matrices (N, K, K) by group; return the G sorted group names, and sums (G, K, K)."""
     names, positions = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), *matrices.shape[1:]), np.int64)
     np.add.at(sums, positions, matrices)
@@ -129,12 +128,9 @@ def sum_by_group(matrices: Counts, groups: Sequence[str]) -> tuple[list[str], Co
 
 @torch.inference_mode()
 def predict_ids(model: Segmenter, images: Pixels, bf16: bool) -> Pixels:
-    """Return the class ids that a model sees in images: (N, H, W, 3) uint8 to (N, H, W) uint8.
-
-    They pass one by one: tiles are chosen to be looked at, however large.
-    """
-    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
-    channels = [model.logits(picture[None], bf16).float()[0].argmax(0).cpu().numpy() for picture in pictures]
+    """Predict class ids of images, one image at a time: (N, H, W, 3) uint8 to (N, H, W) uint8."""
+    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
+    channels = [model.logits(image[None], bf16).float()[0].argmax(0).cpu().numpy() for image in channels_first]
     predicted: Pixels = class_ids(model.info.classes)[np.stack(channels)]
     return predicted
 
@@ -142,12 +138,12 @@ def predict_ids(model: Segmenter, images: Pixels, bf16: bool) -> Pixels:
 def predict_examples(
     model: Segmenter, bf16: bool, folder: Path, tiles: pd.DataFrame, matrices: Counts, chosen: Mapping[int, str]
 ) -> list[ExampleTile]:
-    """Read and predict chosen tiles.
+    """Read and predict the chosen example tiles.
 
     Args:
         model: the model, in evaluation mode on its device.
         bf16: whether to compute in bf16 mixed precision.
-        folder: the folder of the archives.
+        folder: the folder of the tile archives.
         tiles: columns archive, tile, scene.
         matrices: (N, K, K) int64, one per tile.
         chosen: reasons by position, as `choose_examples` returns them.

@@ -1,4 +1,4 @@
-"""Scores of a split as metrics.json, and the tables behind plots and comparisons."""
+"""Scores of a split: metrics.json, and the tables that plots and comparisons read."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,39 +19,39 @@ from landseg.metrics import Scores
 
 @dataclass(frozen=True)
 class SplitScores:
-    """The scores of a split, and what they were computed from."""
+    """The scores of a split, and the confusion matrices behind them."""
 
     scores: Scores
-    #: The paper's 'mean IoU': micro over one-hot channels at 0.5, averaged over batches.
+    #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
     paper_iou: float
     #: (K, K) int64, of the whole split.
     matrix: Counts
-    #: (S, K, K) int64 of every scene, in the order of their names.
+    #: (S, K, K) int64, one per scene.
     scene_matrices: Counts
-    #: The scenes, and the unit of the bootstrap to which each belongs.
+    #: Names of the scenes, and the bootstrap unit (location or group) of each.
     scenes: list[str]
     scene_units: list[str]
-    #: Counts of tiles, scenes and locations.
+    #: Numbers of tiles, scenes and locations.
     counts: dict[str, int]
-    #: What intervals are drawn over: locations, or groups.
+    #: Units of the bootstrap: locations or groups.
     interval_over: str
 
 
-def score_split(counted: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, params: EvaluateParams) -> SplitScores:
+def score_split(counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, params: EvaluateParams) -> SplitScores:
     """Score a split from the confusion matrices of its tiles.
 
     Args:
-        counted: the matrices, in the order of the tiles.
+        counts: matrices in the order of the tiles.
         tiles: columns tile, scene, location, group.
         card: the data card.
         params: the section `evaluate`.
     """
-    total = counted.matrices.sum(axis=0)
-    # Dates of a location show the same ground, and locations of a group share weather and light, so neither are
+    total = counts.matrices.sum(axis=0)
+    # Scenes of one location show the same ground, and locations of one group share weather and light, so they are not
     # independent.
     unit = "location" if (tiles["group"] == "").any() else "group"
-    _, unit_matrices = sum_by_group(counted.matrices, list(tiles[unit]))
-    scenes, scene_matrices = sum_by_group(counted.matrices, list(tiles["scene"]))
+    _, unit_matrices = sum_by_group(counts.matrices, list(tiles[unit]))
+    scenes, scene_matrices = sum_by_group(counts.matrices, list(tiles["scene"]))
     units = dict(zip(tiles["scene"], tiles[unit], strict=True))
     return SplitScores(
         scores=metrics.summary(
@@ -62,24 +62,24 @@ def score_split(counted: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, 
             resamples=params.bootstrap,
             seed=params.seed,
         ),
-        paper_iou=counted.paper_iou,
+        paper_iou=counts.paper_iou,
         matrix=total,
         scene_matrices=scene_matrices,
         scenes=scenes,
         scene_units=[units[scene] for scene in scenes],
-        counts={f"{each}s": tiles[each].nunique() for each in ("tile", "scene", "location")},
+        counts={f"{column}s": tiles[column].nunique() for column in ("tile", "scene", "location")},
         interval_over=f"{unit}s",
     )
 
 
 def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
-    """Write metrics.json, and the tables behind plots and comparisons: classes.csv, confusion.csv, scenes.csv."""
+    """Write metrics.json, classes.csv, confusion.csv and scenes.csv."""
     _write_metrics(scored, card, params, results)
     _write_tables(scored, card, results)
 
 
 def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
-    """Write metrics.json: the scores, the split and leakage they were scored under, and baselines."""
+    """Write metrics.json: the scores, their split and its leakage, and the majority-class baseline."""
     split = json.loads((results / "split.json").read_text())
     shares = split["splits"]["train"]["share"]
     majority = max(shares, key=lambda name: shares[name] or 0)
@@ -94,7 +94,7 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
         **asdict(scored.scores),
         "paper_iou": round(scored.paper_iou, 6),
         "paper_iou_batch_size": params.batch_size,
-        # The majority-class baseline: the commonest class of the training split, everywhere.
+        # The most frequent class of the training split.
         "majority": {
             "class": majority,
             "macro_miou": metrics.majority_miou(scored.matrix, class_names(card.classes).index(majority)),
@@ -107,7 +107,7 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
 
 
 def _write_tables(scored: SplitScores, card: DataCard, results: Path) -> None:
-    """Write the tables behind the plots: a row per class, and confusion matrices as rows."""
+    """Write scores per class, and confusion matrices of the split and of its scenes."""
     rows = zip(card.classes, scored.scores.per_class.values(), strict=True)
     classes = [
         {"class": each.name, "id": each.id, "color": as_hex(each.color), **asdict(values)} for each, values in rows
@@ -128,7 +128,7 @@ def print_scores(scored: SplitScores, split: str) -> None:
 
 
 def _long_form(matrices: Counts, scenes: list[str], card: DataCard) -> pd.DataFrame:
-    """Return matrices (S, K, K) as rows scene, actual, predicted, pixels."""
+    """Return matrices (S, K, K) as a table with columns scene, actual, predicted and pixels."""
     index = pd.MultiIndex.from_product(
         [scenes, class_names(card.classes), class_names(card.classes)], names=["scene", "actual", "predicted"]
     )

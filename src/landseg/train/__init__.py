@@ -1,1 +1,1 @@
-"""Training."""
+"""Training: losses, augmentation, the Lightning module, checkpoints."""

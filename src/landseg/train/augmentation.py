@@ -1,8 +1,8 @@
-"""Augmentation of training tiles: drawn once by seed and epoch, then done wherever the tiles are.
+"""Random augmentation of training tiles: D4 symmetries, brightness and contrast.
 
-What is done to a tile is numbers, which depend on the seed, the epoch and its position in the part alone.
-Pixels in main memory are changed by albumentations, tile by tile; tensors on a device by plain tensor code,
-a whole batch at a time, with the same result. The only module that knows albumentations.
+The random values of a tile depend on the seed, the epoch and its position in the split only. Tiles in RAM are augmented
+one by one with albumentations, tiles on a GPU as a batch with torch, with identical results. Only this module imports
+albumentations.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# Asked not to, it does not call the package index when imported.
+# Prevents a request to the package index on import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
@@ -22,51 +22,51 @@ import albumentations
 from landseg.core.arrays import Pixels
 from landseg.model.device import to_device
 
-#: The symmetries of a square, as albumentations calls them.
+#: The symmetries of a square (the dihedral group D4), by their names in albumentations.
 SYMMETRIES = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
 
 _D4 = albumentations.D4()
-_LIGHT = albumentations.RandomBrightnessContrast()
+_BRIGHTNESS_CONTRAST = albumentations.RandomBrightnessContrast()
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What is done to tiles, one entry each."""
+    """Random values of n tiles."""
 
-    #: Position in SYMMETRIES, (n,) int64.
+    #: (n,) int64, index into SYMMETRIES.
     symmetry: npt.NDArray[np.int64]
-    #: What a value is multiplied by, (n,) float32, ...
+    #: (n,) float32, factor of pixel values.
     contrast: npt.NDArray[np.float32]
-    #: ... and what is added to it then, (n,) float32.
+    #: (n,) float32, added after multiplication.
     brightness: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may be done to training tiles."""
+    """Random augmentation."""
 
-    #: Whether to turn and mirror (the dihedral group of the square; land has no up).
+    #: Whether to apply random D4 symmetries.
     d4: bool
-    #: Largest change of brightness, as a share of the whole range.
+    #: Maximum change of brightness, as a share of the value range.
     brightness: float
-    #: Largest change of contrast, as a share.
+    #: Maximum relative change of contrast.
     contrast: float
-    #: Seed of all that is drawn.
+    #: Random seed.
     seed: int
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is ever done."""
-        return not (self.d4 or self._lights)
+        """Whether tiles are never changed."""
+        return not (self.d4 or self._photometric)
 
     @property
-    def _lights(self) -> bool:
+    def _photometric(self) -> bool:
         return bool(self.brightness or self.contrast)
 
-    @lru_cache(maxsize=2)  # noqa: B019  # there is one augmentation a run
+    @lru_cache(maxsize=2)  # noqa: B019  # one augmentation per run
     def draws(self, epoch: int, tiles: int) -> Draws:
-        """Draw what an epoch does to each of so many tiles; turning one kind of change off leaves the others."""
-        rng = np.random.default_rng((self.seed, epoch, 1))  # 1: not that of the order
+        """Draw the random values of an epoch; disabling one augmentation does not change the draws of the others."""
+        rng = np.random.default_rng((self.seed, epoch, 1))  # 1: independent of the shuffling
         symmetry, contrast, brightness = (
             rng.integers(8, size=tiles),
             rng.uniform(-1, 1, tiles),
@@ -79,48 +79,49 @@ class Augmentation:
         )
 
     def augment_tile(self, image: Pixels, target: Pixels, draws: Draws, position: int) -> tuple[Pixels, Pixels]:
-        """Change one tile by its draw: image (H, W, 3) and target (H, W), uint8 both; may return views."""
+        """Augment one tile, image (H, W, 3) and target (H, W), both uint8, with its draw; may return views."""
         if self.d4:
             symmetry = SYMMETRIES[draws.symmetry[position]]
             image, target = _D4.apply(image, symmetry), _D4.apply(target, symmetry)
-        if self._lights:
-            light = float(draws.contrast[position]), float(draws.brightness[position])
-            image = _LIGHT.apply(image, *light)
+        if self._photometric:
+            image = _BRIGHTNESS_CONTRAST.apply(
+                image, float(draws.contrast[position]), float(draws.brightness[position])
+            )
         return image, target
 
     def augment_batch(
         self, images: torch.Tensor, targets: torch.Tensor, draws: Draws, positions: npt.NDArray[np.int64]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather tiles of a part on its device, and change each by its draw.
+        """Gather tiles on their device and augment each with its draw.
 
         Args:
-            images: the part, (n, H, W, 3) uint8.
-            targets: the part, (n, H, W) uint8.
-            draws: of the whole part.
-            positions: of the tiles wanted, (N,).
+            images: all tiles of the split, (n, H, W, 3) uint8.
+            targets: all tiles of the split, (n, H, W) uint8.
+            draws: random values of all tiles.
+            positions: positions of the tiles of the batch, (N,).
 
         Returns:
-            The images (N, H, W, 3) and the targets (N, H, W) of the batch.
+            Images (N, H, W, 3) and targets (N, H, W) of the batch.
         """
         symmetry = draws.symmetry[positions]
         order = np.argsort(symmetry, kind="stable")
-        # All indices travel at once, and nothing waits for the device.
+        # One copy for all indices, without synchronisation.
         rows, sources = to_device(np.stack([order, positions[order]]), images.device)
-        some, ids = (whole.new_empty((len(positions), *whole.shape[1:])) for whole in (images, targets))
+        batch, batch_targets = (tiles.new_empty((len(positions), *tiles.shape[1:])) for tiles in (images, targets))
         for element, (start, stop) in enumerate(pairwise(np.searchsorted(symmetry[order], np.arange(9)).tolist())):
             if start < stop:
-                into, source = rows[start:stop], sources[start:stop]
-                some.index_copy_(0, into, _turned(images[source], element))
-                ids.index_copy_(0, into, _turned(targets[source], element))
-        if self._lights:
-            light = np.stack([draws.contrast[positions], draws.brightness[positions]])
-            contrast, brightness = to_device(light, images.device).view(2, -1, 1, 1, 1)
-            some = (some * contrast).add_(brightness).clamp_(0, 255).to(torch.uint8)  # cut off, as albumentations does
-        return some, ids
+                row, source = rows[start:stop], sources[start:stop]
+                batch.index_copy_(0, row, _apply_symmetry(images[source], element))
+                batch_targets.index_copy_(0, row, _apply_symmetry(targets[source], element))
+        if self._photometric:
+            values = np.stack([draws.contrast[positions], draws.brightness[positions]])
+            contrast, brightness = to_device(values, images.device).view(2, -1, 1, 1, 1)
+            batch = (batch * contrast).add_(brightness).clamp_(0, 255).to(torch.uint8)  # truncates, as albumentations
+        return batch, batch_targets
 
 
-def _turned(tiles: torch.Tensor, element: int) -> torch.Tensor:
-    """Apply one of SYMMETRIES to tiles (n, H, W, ...)."""
+def _apply_symmetry(tiles: torch.Tensor, element: int) -> torch.Tensor:
+    """Apply an element of SYMMETRIES to tiles (n, H, W, ...)."""
     match SYMMETRIES[element]:
         case "e":
             return tiles

@@ -1,4 +1,4 @@
-"""What is kept of a training run: its history, the best and the last epoch."""
+"""Lightning callback that keeps the history, the best weights and the last state of a training run."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from landseg.model.segmenter import Segmenter, save_model
 from landseg.train.checkpoints import Checkpoints
 
 
-class Trained(Protocol):
-    """A run, as far as it matters here."""
+class ScoredModule(Protocol):
+    """The attributes of a Lightning module that the callback uses."""
 
     model: Segmenter
-    #: The scores of the last epoch.
+    #: Scores of the last epoch.
     scores: dict[str, float]
 
 
 class BestCheckpoint(lightning.Callback):
-    """Keeps the history, the best and the last epoch; stops early where that is asked for."""
+    """Keeps the history and the checkpoints of the best and the last epoch; stops early if configured."""
 
     def __init__(
         self,
@@ -28,57 +28,59 @@ class BestCheckpoint(lightning.Callback):
         patience: int | None,
         report: Callable[[dict[str, float], bool], None],
     ) -> None:
-        """Set what to watch.
+        """Set the checkpoints and how to compare epochs.
 
         Args:
-            checkpoints: where to keep.
-            monitor: the score by which epochs are compared; of a loss, less is better.
-            patience: epochs without a better one after which to stop; None: never.
-            report: called with the scores of every epoch, and whether it was trained now: those before an
-                interruption are reported again.
+            checkpoints: the checkpoints of this run.
+            monitor: the score that selects the best epoch: the lowest if it is a loss, else the highest.
+            patience: stop after this many epochs without improvement; None: never.
+            report: called after every epoch with its scores and True; when a run resumes, called with the scores of
+                the epochs before and False.
         """
         self.checkpoints, self.monitor, self.patience, self.report = checkpoints, monitor, patience, report
-        #: The scores of every finished epoch.
+        #: Scores of every finished epoch.
         self.history: list[dict[str, float]] = []
 
     @property
-    def epoch(self) -> int:
-        """The epoch to come, from 0."""
+    def next_epoch(self) -> int:
+        """The next epoch, from 0; equals the number of finished epochs."""
         return len(self.history)
 
     @property
     def best_epoch(self) -> int:
-        """The finished epoch, from 0, with the best score; the first of equals. One without a score is never better."""
+        """The finished epoch with the best score, from 0; the first of ties. NaN is worse than any score."""
         sign = -1 if self.monitor.endswith("loss") else 1
         scores = [sign * scores[self.monitor] for scores in self.history]
-        return max(range(self.epoch), key=lambda epoch: -math.inf if math.isnan(scores[epoch]) else scores[epoch])
+        return max(range(len(scores)), key=lambda epoch: -math.inf if math.isnan(scores[epoch]) else scores[epoch])
 
     @property
-    def patient(self) -> bool:
-        """Whether the best epoch is not yet too long ago."""
-        return not self.history or self.patience is None or self.epoch - 1 - self.best_epoch < self.patience
+    def stops_early(self) -> bool:
+        """Whether the best epoch is `patience` epochs ago."""
+        if not self.history or self.patience is None:
+            return False
+        return len(self.history) - 1 - self.best_epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold of this."""
+        """Return the state for a checkpoint."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the history of an interrupted run, and report it again: its curves were not kept."""
+        """Restore the history of an interrupted run, and report it again, because DVC has deleted its curves."""
         self.history = state_dict["history"]
         for scores in self.history:
             self.report(scores, False)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Go no further where the interrupted run had just stopped early."""
-        trainer.should_stop = not self.patient
+        """Stop if the interrupted run had already stopped early."""
+        trainer.should_stop = self.stops_early
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the best weights first, then the state that knows of them."""
-        run = cast(Trained, pl_module)
-        self.history.append(run.scores)
-        latest = self.epoch - 1
+        """Save the best weights, then the state that refers to them."""
+        module = cast(ScoredModule, pl_module)
+        self.history.append(module.scores)
+        latest = len(self.history) - 1
         if self.best_epoch == latest:
-            save_model(run.model, self.checkpoints.best(latest))
+            save_model(module.model, self.checkpoints.best(latest))
         self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch)
-        trainer.should_stop = not self.patient
-        self.report(run.scores, True)
+        trainer.should_stop = self.stops_early
+        self.report(module.scores, True)

@@ -1,7 +1,7 @@
-"""Checkpoints: an interrupted run goes on where it stood, and nothing stale is ever taken for new.
+"""Checkpoints of unfinished training runs.
 
-They lie outside DVC's outputs, which it deletes before a stage starts, in a folder named by a hash of
-all that the run depends on. A run that ends well deletes its own.
+They lie outside the outputs, which DVC deletes before a stage starts, in a folder named by a hash of everything the run
+depends on, so a run resumes from its own checkpoint only. A finished run deletes its checkpoints.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from typing import Any
 
 from landseg.core.files import atomic
 
-#: How many interrupted runs with other parameters, data or code to keep.
+#: How many interrupted runs with other ingredients to keep.
 KEPT = 3
 
 
 def code_fingerprint() -> str:
-    """Return a hash of the script that runs and of every module of this package that is loaded."""
+    """Return a hash of the running script and of all loaded modules of this package."""
     names = [name for name in sys.modules if name == "__main__" or name.partition(".")[0] == "landseg"]
     digest = hashlib.sha256()
     for name in sorted(names):
@@ -29,21 +29,21 @@ def code_fingerprint() -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of its own.
+    """The checkpoint folder of one run.
 
-    | file | |
+    | file | content |
     |---|---|
-    | ingredients.json | all that the run depends on, by name |
-    | last.ckpt | the whole state of the run after its last finished epoch |
-    | best-<epoch>.safetensors | the weights of the best epoch that the state knows of |
+    | ingredients.json | everything the run depends on, by name |
+    | last.ckpt | state of the run after its last finished epoch |
+    | best-<epoch>.safetensors | weights of the best epoch so far |
     """
 
     def __init__(self, state: Path, ingredients: Mapping[str, Any]) -> None:
-        """Name the folder; nothing is written.
+        """Set the folder; nothing is written.
 
         Args:
-            state: folder for the state of unfinished work.
-            ingredients: all that the run depends on, by name; flat, and fit for JSON.
+            state: folder for the state of unfinished runs.
+            ingredients: everything the run depends on, by name; flat, and serialisable as JSON.
         """
         self.ingredients = json.loads(json.dumps(ingredients))
         key = hashlib.sha256(json.dumps(self.ingredients, sort_keys=True).encode()).hexdigest()[:16]
@@ -51,22 +51,19 @@ class Checkpoints:
 
     @property
     def last(self) -> Path:
-        """The whole state of the run after its last finished epoch."""
+        """State of the run after its last finished epoch."""
         return self.folder / "last.ckpt"
 
     def best(self, epoch: int) -> Path:
-        """Return the place of an epoch's weights.
+        """Return the path of the weights of an epoch.
 
-        Each epoch has its own, so that weights are never taken for those of the epoch before when an
-        interruption falls between them and the state that says which epoch is the best.
+        The epoch is part of the name because an interruption between writing the weights and writing the state must
+        not change the best weights of the earlier state.
         """
         return self.folder / f"best-{epoch}.safetensors"
 
     def keep(self, save_state: Callable[[Path], None], best_epoch: int) -> None:
-        """Write the state after an epoch; the weights of the best one must be there.
-
-        Those of other epochs are dropped, and what interrupted writes have left.
-        """
+        """Write the state after an epoch, and delete all files but the state and the weights of the best epoch."""
         ingredients = self.folder / "ingredients.json"
         with atomic(ingredients) as temporary:
             temporary.write_text(json.dumps(self.ingredients, indent=2))
@@ -75,10 +72,11 @@ class Checkpoints:
         for file in set(self.folder.iterdir()) - {ingredients, self.last, self.best(best_epoch)}:
             file.unlink()
 
-    def stale(self) -> list[str]:
-        """Say of interrupted runs with other ingredients what differs, a sentence each, the newest first.
+    def prune(self) -> list[str]:
+        """Delete all but the latest interrupted runs with other ingredients.
 
-        None of them is resumed; the newest few are kept, should their parameters come back.
+        Returns:
+            A message per remaining run, the latest first: its folder, and which ingredients differ.
         """
         others = [last for last in self.folder.parent.glob("*/last.ckpt") if last != self.last]
         others.sort(key=lambda last: last.stat().st_mtime, reverse=True)
@@ -87,11 +85,10 @@ class Checkpoints:
         return [f"not resuming from {last.parent}: {self._differences(last.parent)}" for last in others[:KEPT]]
 
     def _differences(self, folder: Path) -> str:
-        theirs, ours = json.loads((folder / "ingredients.json").read_text()), self.ingredients
-        values = [(name, theirs.get(name), ours.get(name)) for name in sorted(set(theirs) | set(ours))]
-        differing = [(name, json.dumps(was), json.dumps(now)) for name, was, now in values if was != now]
-        return ", ".join(f"{name} was {was}, is {now}" for name, was, now in differing)
+        before, now = json.loads((folder / "ingredients.json").read_text()), self.ingredients
+        names = [name for name in sorted(set(before) | set(now)) if before.get(name) != now.get(name)]
+        return ", ".join(f"{name} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}" for name in names)
 
     def close(self) -> None:
-        """Delete the folder: the run has ended, and its outputs are written."""
+        """Delete the folder, after the run has finished and its outputs are written."""
         shutil.rmtree(self.folder)

@@ -1,4 +1,8 @@
-"""Losses of logits (N, K, H, W) against channel targets (N, H, W), ignored pixels left out."""
+"""Loss functions of logits (N, K, H, W) and target channels (N, H, W); ignored pixels are excluded.
+
+In the formulas, z are logits, y is 1 for the target class and 0 for others, w are class weights (1 by default), and
+sums and means are over labelled pixels.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,34 +19,38 @@ from landseg.core.errors import ParamsError
 
 
 class Loss(nn.Module):
-    """A loss in 32 bit, ignored pixels left out; 0 where a batch holds no labelled pixel at all, and not NaN.
+    """Base class: computes in 32 bit; 0, not NaN, for a batch without labelled pixels.
 
-    None of them waits for the device.
+    No loss synchronises with the device.
     """
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits (N, K, H, W), of any float dtype, and targets (N, H, W) int64."""
-        loss = self.of(logits.float(), targets)
+        loss = self.compute(logits.float(), targets)
         return torch.where((targets != IGNORE).any(), loss, 0.0)
 
-    def of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss; anything finite or NaN where no pixel is labelled."""
+    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss; any finite value or NaN without labelled pixels."""
         raise NotImplementedError
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """Return what the loss is a mean over: by it the losses of a batch's pieces make that of the batch.
+        """Return the total weight of the pixels that the loss is a mean over.
 
-        So it is exactly for focal loss and cross entropy. Dice is one number over a whole batch; the mean
-        over its pieces is another.
+        The mean of the losses of micro-batches, weighted by it, is the loss of the batch. This is exact for focal loss
+        and cross entropy; Dice is not a mean over pixels, so its mean over micro-batches differs.
         """
         return (targets != IGNORE).sum()
 
 
 class FocalLoss(Loss):
-    """One against the rest for every class (Lin et al., 2017, arXiv 1708.02002), the mean over pixels and classes.
+    """Focal loss, one class against all others (Lin et al., 2017, https://arxiv.org/abs/1708.02002).
 
-    The same as smp.losses.FocalLoss, which picks the labelled pixels of one class after the other, and
-    waits for the device to count them each time.
+    With p = sigmoid(z) for y = 1 and 1 - sigmoid(z) for y = 0, the loss of a class is
+
+        FL = mean(-(1 - p)^gamma log p),
+
+    and the loss is the mean over classes, Σ w FL / Σ w. Equal to smp.losses.FocalLoss, which synchronises with the
+    device for every class.
     """
 
     def __init__(self, gamma: float, weights: Sequence[float] | None) -> None:
@@ -51,49 +59,64 @@ class FocalLoss(Loss):
         self.weights: torch.Tensor | None
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
-    def of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
         classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-        this = targets.unsqueeze(1) == classes
-        log_p = F.binary_cross_entropy_with_logits(logits, this.to(logits.dtype), reduction="none")
-        loss = (1 - torch.exp(-log_p)) ** self.gamma * log_p
+        is_class = targets.unsqueeze(1) == classes
+        negative_log_p = F.binary_cross_entropy_with_logits(logits, is_class.to(logits.dtype), reduction="none")
+        loss = (1 - torch.exp(-negative_log_p)) ** self.gamma * negative_log_p
         labelled = (targets != IGNORE).unsqueeze(1)
-        by_class = (loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1)
+        per_class = (loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1)
         if self.weights is None:
-            return by_class.mean()
-        return (by_class * self.weights).sum() / self.weights.sum()
+            return per_class.mean()
+        return (per_class * self.weights).sum() / self.weights.sum()
 
 
 class DiceLoss(Loss):
-    """Soft Dice over the batch (Milletari et al., 2016, arXiv 1606.04797), classes absent from it left out."""
+    """Soft Dice loss over the batch (Milletari et al., 2016, https://arxiv.org/abs/1606.04797).
+
+    With p = softmax(z), the loss of a class is
+
+        D = 1 - 2 Σ p y / (Σ p + Σ y),  and 0 for a class without target pixels in the batch,
+
+    and the loss is the mean over classes, Σ w D / Σ w. This is smp.losses.DiceLoss; the paper squares the terms of the
+    denominator.
+    """
 
     def __init__(self, weights: Sequence[float] | None) -> None:
         super().__init__()
-        given = None if weights is None else list(weights)
-        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE, class_weights=given)
+        class_weights = None if weights is None else list(weights)
+        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE, class_weights=class_weights)
 
-    def of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
         loss: torch.Tensor = self.loss(logits, targets)
         return loss
 
 
 class CrossEntropyLoss(Loss):
-    """Cross entropy, the mean over pixels, each weighted by its class."""
+    """Cross entropy, weighted by class.
+
+    With p the softmax probability of the target class of a pixel and w the weight of this class, the loss is
+
+        CE = -Σ w log p / Σ w,
+
+    as in torch.nn.CrossEntropyLoss.
+    """
 
     def __init__(self, weights: Sequence[float] | None) -> None:
         super().__init__()
         self.weights: torch.Tensor | None
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
-    def of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
-        if torch.are_deterministic_algorithms_enabled() and logits.is_cuda:  # of pictures, CUDA has no such form
+        if torch.are_deterministic_algorithms_enabled() and logits.is_cuda:  # CUDA has no deterministic 2D kernel
             logits, targets = logits.permute(0, 2, 3, 1).flatten(0, 2), targets.flatten()
         return F.cross_entropy(logits, targets, self.weights, ignore_index=IGNORE)
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the pixels' weights."""
+        """Return the sum of the class weights of the labelled pixels."""
         if self.weights is None:
             return super().weight(targets)
         padded = F.pad(self.weights, (0, IGNORE + 1 - len(self.weights)))
@@ -103,12 +126,12 @@ class CrossEntropyLoss(Loss):
 def loss_function(
     name: Literal["focal", "dice", "cross_entropy"], gamma: float, weights: Sequence[float] | None
 ) -> Loss:
-    """Return a loss that takes logits and channel targets.
+    """Return a loss function.
 
     Args:
         name: focal, dice or cross_entropy.
-        gamma: focus of the focal loss on hard pixels.
-        weights: K class weights, or None for all 1.
+        gamma: focusing parameter of the focal loss.
+        weights: K class weights, or None for no weights.
     """
     match name:
         case "focal":
@@ -120,23 +143,25 @@ def loss_function(
 
 
 def class_weights(
-    wanted: Literal["balanced"] | Sequence[float] | None, pixels: npt.NDArray[np.int64]
+    weights: Literal["balanced"] | Sequence[float] | None, pixels: npt.NDArray[np.int64]
 ) -> list[float] | None:
-    """Return K class weights, or None for all 1.
+    """Return K class weights, or None for no weights.
 
     Args:
-        wanted: balanced: total / (P * pixels of the class), with P classes that have pixels, and 1
-            for a class that has none; or the weights.
-        pixels: (K,) pixels of every class in the training part.
+        weights: balanced: N / (P n) for a class with n of the N training pixels, with P the number of classes with
+            pixels, and 1 for a class without pixels; or the weights.
+        pixels: (K,) training pixels per class.
 
     Raises:
-        LandsegError: there are not K weights, or one is not above 0.
+        ParamsError: there are not K weights, or one is not positive.
     """
-    if wanted is None:
+    if weights is None:
         return None
-    if wanted == "balanced":
+    if weights == "balanced":
         mean = pixels.sum() / (pixels > 0).sum()
         return [float(mean / count) if count else 1.0 for count in pixels]
-    if len(wanted) != len(pixels) or min(wanted) <= 0:
-        raise ParamsError(f"loss.class_weights = {list(wanted)}: write {len(pixels)} numbers above 0, one a class")
-    return list(wanted)
+    if len(weights) != len(pixels) or min(weights) <= 0:
+        raise ParamsError(
+            f"loss.class_weights = {list(weights)}: expected {len(pixels)} positive numbers, one per class"
+        )
+    return list(weights)
