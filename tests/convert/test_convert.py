@@ -1,4 +1,4 @@
-"""Archives hold what their rasters hold, pixel for pixel, whatever the machine."""
+"""Converted tiles equal their windows of the rasters, with any number of cores."""
 
 import warnings
 import zipfile
@@ -9,22 +9,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import rasterio
-from helpers.converting import RGB, SIZE, convert, converted, kept_ids, members, planned, rows
-from helpers.rasters import CLASSES, card, land, noise, painted, picture, tif, truncate
+from helpers.converting import RGB, SIZE, convert, converted, converted_mask, members, planned, tile_rows
+from helpers.rasters import CLASSES, card, class_colours, random_image, random_labels, truncate, write_image, write_tif
 
-from landseg.convert import encode as archives
+from landseg.convert import encode
 from landseg.convert.convert import PLAN_COLUMNS, convert_plan
 from landseg.core.classes import IGNORE, palette
 from landseg.core.errors import LandsegError
 
-HEIGHT, WIDTH = 150, 200  # the lower and the right tiles are padded
+HEIGHT, WIDTH = 150, 200  # tiles at the bottom and right are padded
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = tmp_path_factory.mktemp("raw")
-    tif(raw / "i.tif", noise(HEIGHT, WIDTH), compress="deflate")
-    tif(raw / "m.tif", land(HEIGHT, WIDTH), compress="deflate")
+    write_tif(raw / "i.tif", random_image(HEIGHT, WIDTH), compress="deflate")
+    write_tif(raw / "m.tif", random_labels(HEIGHT, WIDTH), compress="deflate")
     return raw
 
 
@@ -38,34 +38,34 @@ def counts(raw: Path, tiles: pd.DataFrame) -> pd.DataFrame:
     return convert(tiles, raw, raw / "out")
 
 
-def test_every_tile_is_its_window(raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame) -> None:
+def test_tiles_equal_their_windows(raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame) -> None:
     found = members(raw / "out/s.zip")
     assert list(found) == [f"{kind}/{tile}.png" for tile in tiles["tile"] for kind in ("images", "masks", "masks_rgb")]
-    pixels, ids = noise(HEIGHT, WIDTH), land(HEIGHT, WIDTH)
-    for tile in rows(tiles):
+    pixels, ids = random_image(HEIGHT, WIDTH), random_labels(HEIGHT, WIDTH)
+    for tile in tile_rows(tiles):
         window = np.s_[tile.row : tile.row + tile.height, tile.col : tile.col + tile.width]
         inside = np.s_[: tile.height, : tile.width]
         image, mask, rgb = (np.asarray(found[f"{kind}/{tile.tile}.png"]) for kind in ("images", "masks", "masks_rgb"))
         assert image.shape == (SIZE, SIZE, 3)
         np.testing.assert_array_equal(image[inside], pixels[:, *window].transpose(1, 2, 0))
         np.testing.assert_array_equal(mask[inside], ids[window])
-        np.testing.assert_array_equal(rgb[inside], painted(ids)[window])
-        for part, padding in ((image, 0), (mask, IGNORE), (rgb, 0)):
-            assert (part[tile.height :] == padding).all()
-            assert (part[:, tile.width :] == padding).all()
+        np.testing.assert_array_equal(rgb[inside], class_colours(ids)[window])
+        for pixels_, padding in ((image, 0), (mask, IGNORE), (rgb, 0)):
+            assert (pixels_[tile.height :] == padding).all()
+            assert (pixels_[:, tile.width :] == padding).all()
 
 
-def test_masks_carry_the_class_colours(raw: Path, counts: pd.DataFrame) -> None:
+def test_masks_have_the_class_palette(raw: Path, counts: pd.DataFrame) -> None:
     mask = members(raw / "out/s.zip")["masks/s_0.png"]
     assert mask.mode == "P"
     np.testing.assert_array_equal(np.reshape(mask.getpalette() or [], (256, 3)), palette(CLASSES))
 
 
-def test_counts_leave_padding_out(tiles: pd.DataFrame, counts: pd.DataFrame) -> None:
+def test_counts_exclude_padding(tiles: pd.DataFrame, counts: pd.DataFrame) -> None:
     assert counts.columns.tolist() == ["pixels_0", "pixels_1", "pixels_2", "pixels_7", "pixels_ignored"]
     assert (counts.dtypes == np.int64).all()
-    ids = land(HEIGHT, WIDTH)
-    for tile in rows(tiles):
+    ids = random_labels(HEIGHT, WIDTH)
+    for tile in tile_rows(tiles):
         inside = ids[tile.row : tile.row + tile.height, tile.col : tile.col + tile.width]
         expected = np.bincount(inside.ravel(), minlength=256)[[0, 1, 2, 7, 255]]
         assert counts.loc[tile.Index].tolist() == expected.tolist()
@@ -80,9 +80,9 @@ def test_members_are_stored(raw: Path, counts: pd.DataFrame) -> None:
     assert {info.external_attr >> 16 for info in infos} == {0o644}
 
 
-def test_gdal_reads_inside(raw: Path, counts: pd.DataFrame) -> None:
+def test_gdal_reads_members(raw: Path, counts: pd.DataFrame) -> None:
     with warnings.catch_warnings(action="ignore"), rasterio.open(f"/vsizip/{raw}/out/s.zip/masks/s_0.png") as mask:
-        np.testing.assert_array_equal(mask.read(1), land(HEIGHT, WIDTH)[:SIZE, :SIZE])
+        np.testing.assert_array_equal(mask.read(1), random_labels(HEIGHT, WIDTH)[:SIZE, :SIZE])
         assert mask.colormap(1)[7][:3] == (0, 244, 244)
 
 
@@ -101,13 +101,13 @@ def test_rows_in_any_order(raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame,
     assert len(members(tmp_path / "some/s.zip")) == 21
 
 
-def test_spans_of_few_tiles(
+def test_reads_of_few_tiles(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pixels in (1, 2 * SIZE**2):
-        monkeypatch.setattr("landseg.convert.encode._SPAN", pixels)
-        convert(tiles, raw, tmp_path / "spans")
-        assert (tmp_path / "spans/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
+        monkeypatch.setattr("landseg.convert.encode._MAX_READ", pixels)
+        convert(tiles, raw, tmp_path / "reads")
+        assert (tmp_path / "reads/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
 
 
 def test_without_masks_rgb(raw: Path, tiles: pd.DataFrame, tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ def test_without_masks_rgb(raw: Path, tiles: pd.DataFrame, tmp_path: Path) -> No
 
 
 def arrow(*plans: pd.DataFrame) -> pa.Table:
-    """A tile plan as its file holds it, each part with an archive of its own, their rows in turn."""
-    parts = [plan.drop(columns="geometry").assign(archive=f"{n}.zip") for n, plan in enumerate(plans)]
-    return pa.Table.from_pandas(pd.concat(parts).sort_index(kind="stable"), preserve_index=False)
+    """Return tile plans as one Arrow table, with one archive per plan and interleaved rows."""
+    archives = [plan.drop(columns="geometry").assign(archive=f"{n}.zip") for n, plan in enumerate(plans)]
+    return pa.Table.from_pandas(pd.concat(archives).sort_index(kind="stable"), preserve_index=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_plan_over_many_cores(
+def test_several_archives(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("landseg.convert.convert._PIXELS_PER_PROCESS", 1)
@@ -138,63 +138,63 @@ def test_a_plan_over_many_cores(
     pd.testing.assert_frame_equal(pd.DataFrame(found), expected)
 
 
-def test_a_plan_names_what_convert_needs(tiles: pd.DataFrame) -> None:
+def test_plan_has_the_needed_columns(tiles: pd.DataFrame) -> None:
     assert set(PLAN_COLUMNS) < set(tiles.columns)
 
 
-def test_counts_of_more_pixels_than_a_float_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = land(90, 70)
+def test_counts_beyond_the_precision_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = random_labels(90, 70)
     expected = np.bincount(ids.ravel(), minlength=256)
-    for exact in (1 << 24, 1000, 70):
-        monkeypatch.setattr("landseg.convert.encode._EXACT", exact)
-        found = archives._counted(ids)
+    for max_count in (1 << 24, 1000, 70):
+        monkeypatch.setattr("landseg.convert.encode._MAX_COUNT", max_count)
+        found = encode._count_ids(ids)
         assert found.dtype == np.int64
         np.testing.assert_array_equal(found, expected)
 
 
-def without_data(kind: str, raw: Path) -> Path:
-    """An image whose first eight rows hold no data."""
-    pixels = noise(SIZE, SIZE).clip(1)
+def image_with_nodata(kind: str, raw: Path) -> Path:
+    """Write an image without data in its first eight rows."""
+    pixels = random_image(SIZE, SIZE).clip(1)
     if kind == "nodata":
         pixels[:, :8] = 0
-        pixels[0, 8] = 0  # one band alone may be dark
-        return tif(raw / "i.tif", pixels, nodata=0)
+        pixels[0, 8] = 0  # a single band may be dark
+        return write_tif(raw / "i.tif", pixels, nodata=0)
     if kind == "nan":
         values = pixels.astype(np.float32)
         values[:, :8] = np.nan
-        return tif(raw / "i.tif", values)
+        return write_tif(raw / "i.tif", values)
     alpha = np.full((SIZE, SIZE), 255, np.uint8)
     alpha[:8] = 0
-    return picture(raw / "i.png", np.dstack([*pixels, alpha]))
+    return write_image(raw / "i.png", np.dstack([*pixels, alpha]))
 
 
 @pytest.mark.parametrize("kind", ["nodata", "nan", "alpha"])
 def test_pixels_without_data_are_ignored(tmp_path: Path, kind: str) -> None:
-    converted(tmp_path, without_data(kind, tmp_path))
-    expected = land(SIZE, SIZE).copy()
+    converted(tmp_path, image_with_nodata(kind, tmp_path))
+    expected = random_labels(SIZE, SIZE).copy()
     expected[:8] = IGNORE
-    np.testing.assert_array_equal(kept_ids(tmp_path), expected)
+    np.testing.assert_array_equal(converted_mask(tmp_path), expected)
 
 
-def test_masks_as_colours(tmp_path: Path) -> None:
-    colours = painted(land(SIZE, SIZE))
+def test_rgb_masks(tmp_path: Path) -> None:
+    colours = class_colours(random_labels(SIZE, SIZE))
     colours[:4] = (155, 155, 155)
-    expected = land(SIZE, SIZE).copy()
+    expected = random_labels(SIZE, SIZE).copy()
     expected[:4] = IGNORE
     of = card(mask={"values": "rgb", "ignore": ["#9b9b9b"]})
-    converted(tmp_path, tif(tmp_path / "i.tif", noise(SIZE, SIZE)), of, picture(tmp_path / "m.png", colours))
-    np.testing.assert_array_equal(kept_ids(tmp_path), expected)
+    converted(
+        tmp_path, write_tif(tmp_path / "i.tif", random_image(SIZE, SIZE)), of, write_image(tmp_path / "m.png", colours)
+    )
+    np.testing.assert_array_equal(converted_mask(tmp_path), expected)
 
 
 @pytest.mark.parametrize("broken", ["image", "mask", "label", "disk"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_failure_half_way_leaves_nothing(
-    tmp_path: Path, broken: str, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = land(500, 500)
+def test_failure_leaves_no_archive(tmp_path: Path, broken: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = random_labels(500, 500)
     if broken == "label":
         ids[450, 460] = 99
-    image, mask = tif(tmp_path / "i.tif", noise(500, 500)), tif(tmp_path / "m.tif", ids)
+    image, mask = write_tif(tmp_path / "i.tif", random_image(500, 500)), write_tif(tmp_path / "m.tif", ids)
     tiles = planned(tmp_path, image, mask)
     if broken == "disk":
         monkeypatch.setattr(zipfile.ZipFile, "writestr", _full)
@@ -203,7 +203,7 @@ def test_a_failure_half_way_leaves_nothing(
     faults = {
         "image": "truncated",
         "mask": "truncated",
-        "label": "row 450, column 460 has the value 99",
+        "label": "value 99 at row 450, column 460 is not a class id",
         "disk": "disk is full",
     }
     with pytest.raises(LandsegError, match=faults[broken]):

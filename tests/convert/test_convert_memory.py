@@ -1,4 +1,4 @@
-"""A little memory is enough to convert, however large the scenes."""
+"""Memory use of conversion does not grow with the scenes."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 from helpers.converting import planned
-from helpers.rasters import PLACE, card, land, noise, painted, tif
+from helpers.rasters import TRANSFORM, card, class_colours, random_image, random_labels, write_tif
 from rasterio.windows import Window
 
 from landseg.convert.convert import PLAN_COLUMNS
@@ -18,11 +18,11 @@ from landseg.core.data_card import DataCard
 
 
 def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
-    """Write a scene strip by strip, as LandCover.ai lays its own out, with little to compress; return its plan."""
-    strip, ids = noise(1, width).repeat(64, axis=1) & 0xF0, land(64, width)
+    """Write a scene in strips, like those of LandCover.ai; return its tile plan."""
+    strip, ids = random_image(1, width).repeat(64, axis=1) & 0xF0, random_labels(64, width)
     common: dict[str, Any] = {
         "driver": "GTiff", "height": height, "width": width, "dtype": "uint8", "compress": "deflate", "zlevel": 1,
-        "crs": "EPSG:2180", "transform": PLACE,
+        "crs": "EPSG:2180", "transform": TRANSFORM,
     }  # fmt: skip
     for name, pixels in (("i", strip), ("m", ids[None])):
         with rasterio.open(raw / f"{name}.tif", "w", count=len(pixels), interleave="pixel", **common) as raster:
@@ -33,19 +33,19 @@ def big_scene(raw: Path, height: int, width: int) -> pd.DataFrame:
 
 
 def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: DataCard) -> float:
-    """Convert in a process of its own, with the four threads of a common machine; return its peak of memory."""
+    """Convert with four threads in a new process; return its peak memory use in MiB."""
     (raw / "plan.json").write_text(tiles[PLAN_COLUMNS].to_json(orient="values"))
     (raw / "card.json").write_text(of.model_dump_json())
-    # Not getrusage: what it says starts from the peak of the process that started this one.
+    # Not getrusage, which includes the peak of the parent process.
     script = f"""
 import json, re, sys
 from pathlib import Path
-from landseg.convert.tile_archive import Archive, PlannedTile, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, write_archive
 from landseg.core.data_card import read_card
-from landseg.raster.png import Rendering
+from landseg.core.rendering import Rendering
 raw = Path({str(raw)!r})
 tiles = [PlannedTile(*row) for row in json.loads((raw / "plan.json").read_text())]
-write_archive(Archive(raw / "s.zip", tiles), raw, read_card(raw / "card.json"),
+write_archive(ArchivePlan(raw / "s.zip", tiles), raw, read_card(raw / "card.json"),
               Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True, 4)
 assert not {{"pandas", "pyarrow", "geopandas"}} & set(sys.modules)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -57,10 +57,14 @@ print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_bounded_by_windows(tmp_path: Path) -> None:
-    """As wide as a real scene, in what takes most memory, and two rows of tiles: more rows take no more."""
+    """A scene of real width in the most demanding formats; two rows of tiles suffice, as more take no more memory."""
     tiles = big_scene(tmp_path, 1024, 9000)
-    tif(tmp_path / "m.tif", painted(land(1024, 9000)).transpose(2, 0, 1), compress="deflate", zlevel=1)
-    tif(tmp_path / "i.tif", noise(1, 9000).repeat(1024, axis=1).astype(np.uint16), compress="deflate", zlevel=1)
+    write_tif(
+        tmp_path / "m.tif", class_colours(random_labels(1024, 9000)).transpose(2, 0, 1), compress="deflate", zlevel=1
+    )
+    write_tif(
+        tmp_path / "i.tif", random_image(1, 9000).repeat(1024, axis=1).astype(np.uint16), compress="deflate", zlevel=1
+    )
     assert peak_megabytes(tmp_path, tiles, card(mask={"values": "rgb"})) < 340
 
 

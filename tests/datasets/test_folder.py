@@ -8,8 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from helpers.converting import counted
-from helpers.rasters import CLASSES, PLACE, Project, land, noise, painted, picture, tif
+from helpers.converting import convert_rows
+from helpers.rasters import (
+    CLASSES,
+    TRANSFORM,
+    Project,
+    class_colours,
+    random_image,
+    random_labels,
+    write_image,
+    write_tif,
+)
 from PIL import Image as PILImage
 
 from landseg.core.data_card import MaskEncoding
@@ -106,12 +115,12 @@ def test_sidecar_files_are_copied(tmp_path: Path) -> None:
 
 def test_a_world_file_georeferences_its_image(tmp_path: Path) -> None:
     local = tmp_path / "l"
-    picture(local / "images/a.jpg", noise(64, 64).transpose(1, 2, 0))
-    picture(local / "masks/a.png", land(64, 64))
+    write_image(local / "images/a.jpg", random_image(64, 64).transpose(1, 2, 0))
+    write_image(local / "masks/a.png", random_labels(64, 64))
     (local / "images/a.jgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n399999.75\n")
     fetch(local, tmp_path / "raw")
     with rasterio.open(tmp_path / "raw/images/a.jpg") as image:
-        assert image.transform == PLACE
+        assert image.transform == TRANSFORM
 
 
 def test_cloud_layers(tmp_path: Path) -> None:
@@ -208,15 +217,15 @@ def test_all_the_stages_before_training(tmp_path: Path) -> None:
         dataset={"clouds": "clouds/*", "mask_values": "rgb", "ignore": [[155, 155, 155]]},
         split={"strategy": "random", "ratios": [0.5, 0.25, 0.25]},
     )
-    ids, image = land(64, 96), noise(64, 96).clip(1)
-    colours = painted(ids)
+    ids, image = random_labels(64, 96), random_image(64, 96).clip(1)
+    colours = class_colours(ids)
     colours[:5] = (155, 155, 155)
     image[:, :, -7:] = 0
-    tif(project.local / "images/a.tif", image, nodata=0)
-    picture(project.local / "masks/a.png", colours)
-    picture(project.local / "images/b.png", noise(70, 50, 1).transpose(1, 2, 0))
-    picture(project.local / "masks/b.png", painted(land(70, 50, 1)))
-    project.add("c", mask=painted(ids).transpose(2, 0, 1), cloud=np.ones((64, 96), np.uint8))
+    write_tif(project.local / "images/a.tif", image, nodata=0)
+    write_image(project.local / "masks/a.png", colours)
+    write_image(project.local / "images/b.png", random_image(70, 50, 1).transpose(1, 2, 0))
+    write_image(project.local / "masks/b.png", class_colours(random_labels(70, 50, 1)))
+    project.add("c", mask=class_colours(ids).transpose(2, 0, 1), cloud=np.ones((64, 96), np.uint8))
 
     project.run("download", "filter", "tile", "convert", "split")
 
@@ -269,7 +278,7 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
     tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counts = counted(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
+        counts = convert_rows(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
         colours = np.asarray(PILImage.open(tmp_path / "raw" / str(rows["mask"].iloc[0])).convert("RGB")).reshape(-1, 3)
         expected = [int((colours == land_class.color).all(axis=1).sum()) for land_class in fetched.card.classes]
         assert counts.sum().tolist() == [*expected, len(colours) - sum(expected)]
@@ -282,4 +291,4 @@ def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counted(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
+        convert_rows(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)

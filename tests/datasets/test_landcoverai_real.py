@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from helpers.converting import counted
-from helpers.rasters import noise
+from helpers.converting import convert_rows
+from helpers.rasters import random_image
 from PIL import Image
 from rasterio.windows import Window
 
@@ -59,7 +59,7 @@ def generated(mask: Path, image: Path) -> Path:
     """Write an image on the grid of a mask, empty except for one block of noise."""
     with rasterio.open(mask) as source:
         profile = {key: source.profile[key] for key in ("height", "width", "crs", "transform")}
-    block = noise(512, 512)
+    block = random_image(512, 512)
     profile |= {"driver": "GTiff", "dtype": "uint8", "count": 3, "sparse_ok": True, "tiled": True}
     image.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(image, "w", blockxsize=512, blockysize=512, **profile) as raster:
@@ -79,7 +79,7 @@ def test_tiles_are_windows_of_their_masks(masks: Path, tiles: gpd.GeoDataFrame, 
         (tmp_path / f"masks/{scene}.tif").symlink_to(masks / f"masks/{scene}.tif")
         generated(masks / f"masks/{scene}.tif", tmp_path / f"images/{scene}.tif")
         some = tiles[tiles["scene"] == scene].sample(TILES, random_state=7).assign(image=f"images/{scene}.tif")
-        counts = counted(pd.DataFrame(some), tmp_path, tmp_path, CARD, rendering, 512, False, 2)
+        counts = convert_rows(pd.DataFrame(some), tmp_path, tmp_path, CARD, rendering, 512, False, 2)
         with (
             rasterio.open(masks / f"masks/{scene}.tif") as source,
             zipfile.ZipFile(tmp_path / f"{scene}.zip") as archive,

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from helpers.converting import counted
-from helpers.rasters import tif
+from helpers.converting import convert_rows
+from helpers.rasters import write_tif
 from PIL import Image
 
 from landseg.convert.labels import LabelDecoder
@@ -69,7 +69,7 @@ def chips(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copyfile(source / f"unnamed_36N/{words}.tif", raw / f"{CLEARER}/{CLEARER}_{code}_10m.tif")
     for scene in (CLOUDY, CLEARER):
         with open_raster(raw / f"{scene}/{scene}_B04_10m.tif") as band:
-            tif(raw / f"{scene}_label.tif", np.ones((256, 256), np.uint16), band.crs, band.transform)
+            write_tif(raw / f"{scene}_label.tif", np.ones((256, 256), np.uint16), band.crs, band.transform)
     return raw
 
 
@@ -136,7 +136,7 @@ def convert(
 ) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
     tiles = pd.DataFrame(plan_tiles(scenes, raw, of, size, "pad"))
-    return counted(tiles, raw, out, of, Rendering(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
+    return convert_rows(tiles, raw, out, of, Rendering(bands, "fixed", (0, 3000), 1.0), size, True, 1, **more)
 
 
 @pytest.mark.parametrize("bands", [("red", "green", "blue"), ("nir", "red", "green")])
@@ -215,7 +215,7 @@ def test_consensus(labels: list[Path], tmp_path: Path, least: int) -> None:
     shutil.copyfile(label, tmp_path / "label.tif")
     with rasterio.open(label) as source:
         classes, agreed = source.read()
-        tif(tmp_path / "i.tif", np.ones((4, 256, 256), np.uint16), source.crs, source.transform)
+        write_tif(tmp_path / "i.tif", np.ones((4, 256, 256), np.uint16), source.crs, source.transform)
     scenes = scene_table([{"scene": "s", "image": "i.tif", "mask": "label.tif"}])
     counts = convert(tmp_path, scenes, tmp_path / "out", CARD, ("red", "green", "blue"), 256, min_consensus=least)
     kept = (agreed >= least) & (classes != 0)
@@ -231,7 +231,7 @@ def test_a_label_of_ghana(real_data: Path, tmp_path: Path) -> None:
     if not source.is_file():
         pytest.skip("no label of Ghana")
     shutil.copyfile(source, tmp_path / "label.tif")
-    tif(tmp_path / "i.tif", np.ones((4, 64, 64), np.uint16), crs=None, transform=None)
+    write_tif(tmp_path / "i.tif", np.ones((4, 64, 64), np.uint16), crs=None, transform=None)
     crops = [LandClass(id=n, name=f"crop {n}", color=(n, n, n)) for n in range(25)]
     scenes = scene_table([{"scene": "s", "image": "i.tif", "mask": "label.tif"}])
     for classes, ignore in ((crops, ()), (crops[1:], (0,))):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.mlhub_catalog import DATASET, IMAGES, LABELS, catalog
 from helpers.mlhub_server import MLHubServer
-from helpers.rasters import tif
+from helpers.rasters import write_tif
 from helpers.servers import Status
 
 from landseg.core.errors import LandsegError
@@ -58,7 +58,7 @@ def parse(key: str) -> tuple[str, str | None, str] | None:
 )
 def test_two_copies_of_a_chip(tmp_path: Path, files: list[str], what: str) -> None:
     for name in (LABEL, *files):
-        tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
+        write_tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
     listed = FileInventory(str(tmp_path), LocalFiles(tmp_path).listing(), parse)
     with pytest.raises(LandsegError, match=rf"^chip {CHIP}: .*; remove one copy") as refused:
         listed.chip(CHIP)
@@ -69,7 +69,7 @@ def test_two_copies_of_a_chip(tmp_path: Path, files: list[str], what: str) -> No
 def test_two_chips_in_two_layouts(tmp_path: Path) -> None:
     other = TWO.format("B02").replace(CHIP, "37PCM_04")
     for name in (LABEL, ONE.format("B02"), ONE.format("B03"), other):
-        tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
+        write_tif(tmp_path / name, np.zeros((1, 8, 8), np.uint8))
     listed = FileInventory(str(tmp_path), LocalFiles(tmp_path).listing(), parse)
     assert {name: list(listed.chip(name).dates["2018-01-02"]) for name in listed.ids()} == {
         CHIP: ["B02", "B03"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.rasters import tif, truncate
+from helpers.rasters import truncate, write_tif
 
 from landseg.core.errors import LandsegError
 from landseg.download.local_files import LocalFiles
@@ -15,7 +15,7 @@ from landseg.download.remote_file import FileStore, RemoteFile
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    tif(tmp_path / "mine/s2/a.tif", np.zeros((3, 20, 30), np.uint8))
+    write_tif(tmp_path / "mine/s2/a.tif", np.zeros((3, 20, 30), np.uint8))
     (tmp_path / "mine/dates.csv").write_text("0,20180112\n")
     return tmp_path / "mine"
 

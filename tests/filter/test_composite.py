@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from helpers.rasters import PLACE, Project, card, noise, tif
+from helpers.rasters import TRANSFORM, Project, card, random_image, write_tif
 from rasterio import Affine
 
 from landseg.core.data_card import CloudEncoding, DataCard, read_card, write_card
@@ -60,8 +60,8 @@ def test_only_clear_pixels_count(tmp_path: Path) -> None:
     reds = [[10, 20, 30, 40], [11, 900, 0, 900], [19, 23, 900, 900]]
     nirs = [[5, 50, 1, 1], [1, 1, 7, 1], [9, 53, 1, 1]]
     for n in range(3):
-        tif(tmp_path / f"{n}.tif", np.array([[reds[n]], [nirs[n]]], np.uint16), nodata=0)
-        tif(tmp_path / f"c{n}.tif", np.array([clouds[n]], np.uint8))
+        write_tif(tmp_path / f"{n}.tif", np.array([[reds[n]], [nirs[n]]], np.uint16), nodata=0)
+        write_tif(tmp_path / f"c{n}.tif", np.array([clouds[n]], np.uint8))
     pixels = composed(tmp_path, ("0.tif", "c0.tif"), ("1.tif", "c1.tif"), ("2.tif", "c2.tif"))
     # Second pixel: medians of 20 and 23, and of 50 and 53. Third: a red of 0 alone is data, not nodata.
     assert pixels.tolist() == [[[11, 22, 0, 0]], [[5, 52, 7, 0]]]
@@ -69,8 +69,8 @@ def test_only_clear_pixels_count(tmp_path: Path) -> None:
 
 def test_a_date_without_a_layer_is_clear(tmp_path: Path) -> None:
     for n, value in enumerate((3, 8, 100)):
-        tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, np.uint16))
-    tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8))
+        write_tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, np.uint16))
+    write_tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8))
     pixels = composed(tmp_path, ("0.tif", ""), ("1.tif", ""), ("2.tif", "c.tif"))
     assert pixels.tolist() == [[[8, 6]]] * 2  # medians of 3, 8 and 100, and of 3 and 8 (5.5, half to even)
 
@@ -79,10 +79,10 @@ def test_one_file_per_band_and_two_cloud_layers(tmp_path: Path) -> None:
     rule = CloudRule(method="both", clear=(0,), nodata=255, scl=(9,), cld=50)
     skies = [([4, 4, 9, 4], [0, 0, 0, 0]), ([4, 4, 4, 0], [0, 60, 0, 0]), ([4, 9, 4, 4], [0, 0, 255, 0])]
     for n, (scl, cld) in enumerate(skies):
-        tif(tmp_path / f"{n}_SCL.tif", np.array([scl], np.uint8))
-        tif(tmp_path / f"{n}_CLD.tif", np.array([cld], np.uint8))
-        tif(tmp_path / f"{n}_B04.tif", np.array([[1, 2, 3, 4]], np.uint16) + 10 * n, nodata=0)
-        tif(tmp_path / f"{n}_B08.tif", np.array([[5, 6, 7, 8 * (n < 2)]], np.uint16) + 10 * n * (n < 2), nodata=0)
+        write_tif(tmp_path / f"{n}_SCL.tif", np.array([scl], np.uint8))
+        write_tif(tmp_path / f"{n}_CLD.tif", np.array([cld], np.uint8))
+        write_tif(tmp_path / f"{n}_B04.tif", np.array([[1, 2, 3, 4]], np.uint16) + 10 * n, nodata=0)
+        write_tif(tmp_path / f"{n}_B08.tif", np.array([[5, 6, 7, 8 * (n < 2)]], np.uint16) + 10 * n * (n < 2), nodata=0)
     rows = [(f"{n}_{{band}}.tif", f"{n}_{{layer}}.tif") for n in range(3)]
     # Clear dates: all; the first; the second; the first (the second has no data in SCL, the third none in B08).
     assert composed(tmp_path, *rows, rule=rule).tolist() == [[[11, 2, 13, 4]], [[5, 6, 17, 8]]]
@@ -91,12 +91,12 @@ def test_one_file_per_band_and_two_cloud_layers(tmp_path: Path) -> None:
 def test_metadata_of_the_file(tmp_path: Path) -> None:
     """The file has band names and the grid of its dates, and nodata where no date is clear."""
     for n in range(2):
-        tif(tmp_path / f"{n}.tif", noise(3, 5, n)[:2].astype(np.int16) + 1, nodata=-999)
-        tif(tmp_path / f"c{n}.tif", np.eye(3, 5, dtype=np.uint8))
+        write_tif(tmp_path / f"{n}.tif", random_image(3, 5, n)[:2].astype(np.int16) + 1, nodata=-999)
+        write_tif(tmp_path / f"c{n}.tif", np.eye(3, 5, dtype=np.uint8))
     pixels = composed(tmp_path, ("0.tif", "c0.tif"), ("1.tif", "c1.tif"))
     with rasterio.open(tmp_path / "out/p.tif") as source:
         assert source.descriptions == CARD.bands
-        assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), PLACE)
+        assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), TRANSFORM)
         assert (source.dtypes[0], source.nodata, source.compression.name) == ("int16", -999, "deflate")
         np.testing.assert_array_equal(source.dataset_mask() == 0, np.eye(3, 5, dtype=bool))
     assert (pixels[:, np.eye(3, 5, dtype=bool)] == -999).all()
@@ -109,21 +109,21 @@ def test_metadata_of_the_file(tmp_path: Path) -> None:
     ("dtype", "nodata", "gap"), [("uint16", None, 0), ("float32", np.nan, np.nan), ("float32", None, 0)]
 )
 def test_pixels_without_a_clear_date_are_nodata(tmp_path: Path, dtype: str, nodata: float | None, gap: float) -> None:
-    tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, dtype), nodata=nodata)
-    tif(tmp_path / "c.tif", np.array([[0, 1], [1, 0]], np.uint8))
+    write_tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, dtype), nodata=nodata)
+    write_tif(tmp_path / "c.tif", np.array([[0, 1], [1, 0]], np.uint8))
     np.testing.assert_array_equal(composed(tmp_path, ("0.tif", "c.tif")), [[[7, gap], [gap, 7]]] * 2)
 
 
 def test_dates_without_a_crs_and_transform(tmp_path: Path) -> None:
-    tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, np.uint16), crs=None, transform=None)
+    write_tif(tmp_path / "0.tif", np.full((2, 2, 2), 7, np.uint16), crs=None, transform=None)
     assert (composed(tmp_path, ("0.tif", "")) == 7).all()
 
 
 def test_nodata_of_the_card(tmp_path: Path) -> None:
     """Three pixels: the first lacks data on the first date, the last on the second and is cloud on the first."""
-    tif(tmp_path / "0.tif", np.array([[[0, 4, 8]], [[0, 6, 9]]], np.uint16))
-    tif(tmp_path / "1.tif", np.array([[[10, 0, 0]], [[9, 6, 0]]], np.uint16))  # a red of 0 alone is data
-    tif(tmp_path / "c.tif", np.array([[0, 0, 1]], np.uint8))
+    write_tif(tmp_path / "0.tif", np.array([[[0, 4, 8]], [[0, 6, 9]]], np.uint16))
+    write_tif(tmp_path / "1.tif", np.array([[[10, 0, 0]], [[9, 6, 0]]], np.uint16))  # a red of 0 alone is data
+    write_tif(tmp_path / "c.tif", np.array([[0, 0, 1]], np.uint8))
     no_nodata = CloudRule(method="mask", clear=(0,), nodata=None, scl=(), cld=1)
     rows = (("0.tif", "c.tif"), ("1.tif", ""))
     assert composed(tmp_path, *rows, rule=no_nodata).tolist() == [
@@ -139,7 +139,7 @@ def test_nodata_of_the_card(tmp_path: Path) -> None:
 def test_dates_of_different_dtypes(tmp_path: Path) -> None:
     """The composite has a dtype that holds the values of all dates."""
     for n, (dtype, value) in enumerate((("uint16", 65_000), ("int16", -3), ("int16", -1), ("float32", 0.5))):
-        tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, dtype))
+        write_tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), value, dtype))
     found = {}
     for pair in ("01", "12", "31"):
         pixels = composed(tmp_path, *[(f"{n}.tif", "") for n in pair])
@@ -157,26 +157,26 @@ UNREFERENCED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", UNREFERENCED.values(), ids=UNREFERENCED.keys())
 def test_only_some_dates_are_georeferenced(tmp_path: Path, change: dict[str, Any]) -> None:
     """The composite has the grid of the first georeferenced date, not of the first date."""
-    shifted = PLACE @ Affine.translation(0.2, 0)
+    shifted = TRANSFORM @ Affine.translation(0.2, 0)
     for n, options in enumerate((change, {"transform": shifted}, change, {})):
-        tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), n, np.uint16), **options)
+        write_tif(tmp_path / f"{n}.tif", np.full((2, 1, 2), n, np.uint16), **options)
     composed(tmp_path, *[(f"{n}.tif", "") for n in range(4)])
     with open_raster(tmp_path / "out/p.tif") as source:
         assert (source.crs, source.transform) == (rasterio.CRS.from_epsg(2180), shifted)
 
 
 def test_dates_with_a_transform_alone(tmp_path: Path) -> None:
-    for n, transform in enumerate((None, PLACE)):
-        tif(tmp_path / f"{n}.tif", np.ones((2, 1, 2), np.uint16), crs=None, transform=transform)
+    for n, transform in enumerate((None, TRANSFORM)):
+        write_tif(tmp_path / f"{n}.tif", np.ones((2, 1, 2), np.uint16), crs=None, transform=transform)
     composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
     with open_raster(tmp_path / "out/p.tif") as source:
-        assert (source.crs, source.transform) == (None, PLACE)
+        assert (source.crs, source.transform) == (None, TRANSFORM)
 
 
 def test_an_unreferenced_first_date_does_not_hide_a_mismatch(tmp_path: Path) -> None:
     """The first date matches both others, which differ from each other."""
     for n, crs in enumerate((None, "EPSG:32630", "EPSG:32631")):
-        tif(tmp_path / f"{n}.tif", np.ones((2, 4, 4), np.uint16), crs=crs)
+        write_tif(tmp_path / f"{n}.tif", np.ones((2, 4, 4), np.uint16), crs=crs)
     fault = (
         rf"2\.tif: CRS EPSG:32631 differs from {tmp_path}/1\.tif, another date of the location \(EPSG:32630\); align"
     )
@@ -192,10 +192,10 @@ def test_window_size_does_not_change_the_composite(
     monkeypatch.setattr("landseg.filter.composite._BLOCK", 16)
     images, clouds = [], []
     for n in range(3):
-        images.append(noise(24, 40, n)[:2].astype(np.float64))
-        clouds.append(noise(24, 40, 9 + n)[0] < 60)
-        tif(tmp_path / f"{n}.tif", images[-1].astype(np.uint16), blockysize=16)
-        tif(tmp_path / f"c{n}.tif", clouds[-1].astype(np.uint8))
+        images.append(random_image(24, 40, n)[:2].astype(np.float64))
+        clouds.append(random_image(24, 40, 9 + n)[0] < 60)
+        write_tif(tmp_path / f"{n}.tif", images[-1].astype(np.uint16), blockysize=16)
+        write_tif(tmp_path / f"c{n}.tif", clouds[-1].astype(np.uint8))
     seen = np.where(np.stack(clouds)[:, None], np.nan, np.stack(images))
     never = np.isnan(seen).all(axis=0)
     expected = np.rint(np.nanmedian(np.where(never, 0, seen), axis=0))
@@ -207,25 +207,25 @@ def test_window_size_does_not_change_the_composite(
 @pytest.mark.parametrize(
     ("shape", "transform", "fault"),
     [
-        ((2, 4, 5), PLACE, r"size 5x4 px differs from {0}/0\.tif, another date of the location \(4x4 px\)"),
+        ((2, 4, 5), TRANSFORM, r"size 5x4 px differs from {0}/0\.tif, another date of the location \(4x4 px\)"),
         (
             (2, 4, 4),
-            PLACE @ Affine.translation(1, 0),
+            TRANSFORM @ Affine.translation(1, 0),
             r"offset by 1\.0 px from {0}/0\.tif, another date of the location",
         ),
     ],
 )
 def test_dates_of_different_grids(tmp_path: Path, shape: tuple[int, ...], transform: Affine, fault: str) -> None:
-    tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
-    path = tif(tmp_path / "1.tif", np.ones(shape, np.uint16), transform=transform)
+    write_tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
+    path = write_tif(tmp_path / "1.tif", np.ones(shape, np.uint16), transform=transform)
     with pytest.raises(LandsegError, match=f"^{path}: {fault.format(tmp_path)}.*; align both to one grid"):
         composed(tmp_path, ("0.tif", ""), ("1.tif", ""))
     assert not (tmp_path / "out").exists()
 
 
 def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
-    tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
-    path = tif(tmp_path / "c.tif", np.zeros((2, 2), np.uint8))
+    write_tif(tmp_path / "0.tif", np.ones((2, 4, 4), np.uint16))
+    path = write_tif(tmp_path / "c.tif", np.zeros((2, 2), np.uint8))
     with pytest.raises(
         LandsegError, match=rf"^{path}: size 2x2 px differs from its image 0\.tif \(4x4 px\); align both"
     ):
@@ -236,7 +236,7 @@ def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
     ("change", "fault"),
     [
         (
-            {"transform": PLACE @ Affine.translation(0, 64)},
+            {"transform": TRANSFORM @ Affine.translation(0, 64)},
             r"offset by 64\.0 px from its image 0_B04\.tif",
         ),
         (
@@ -248,8 +248,8 @@ def test_cloud_layer_of_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layer", ["SCL", "CLD"])
 def test_cloud_layer_on_another_grid(tmp_path: Path, layer: str, change: dict[str, Any], fault: str) -> None:
     for name in ("B04", "B08", "SCL", "CLD"):
-        tif(tmp_path / f"0_{name}.tif", np.ones((4, 4), np.uint16))
-    path = tif(tmp_path / f"0_{layer}.tif", np.ones((4, 4), np.uint8), **change)
+        write_tif(tmp_path / f"0_{name}.tif", np.ones((4, 4), np.uint16))
+    path = write_tif(tmp_path / f"0_{layer}.tif", np.ones((4, 4), np.uint8), **change)
     row = ("0_{band}.tif", "0_{layer}.tif")
     scl, cld, both = (CloudRule(method, (0,), 255, (9,), 50) for method in ("scl", "cld", "both"))
     wrong, right = (scl, cld) if layer == "SCL" else (cld, scl)
@@ -259,15 +259,15 @@ def test_cloud_layer_on_another_grid(tmp_path: Path, layer: str, change: dict[st
         composed(tmp_path, row, rule=both)
     assert (composed(tmp_path, row, rule=right) == 1).all()
     other = "CLD" if layer == "SCL" else "SCL"
-    tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None)  # matches any grid
+    write_tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None)  # matches any grid
     with pytest.raises(LandsegError, match=rf"^{path}: {fault}"):
         composed(tmp_path, row, rule=both)
 
 
 @pytest.mark.parametrize("change", UNREFERENCED.values(), ids=UNREFERENCED.keys())
 def test_cloud_layers_without_a_crs(tmp_path: Path, change: dict[str, Any]) -> None:
-    tif(tmp_path / "0.tif", np.full((2, 1, 2), 7, np.uint16))
-    tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8), **change)
+    write_tif(tmp_path / "0.tif", np.full((2, 1, 2), 7, np.uint16))
+    write_tif(tmp_path / "c.tif", np.array([[0, 1]], np.uint8), **change)
     assert composed(tmp_path, ("0.tif", "c.tif")).tolist() == [[[7, 0]]] * 2
 
 
@@ -308,7 +308,7 @@ def project(tmp_path: Path) -> Project:
     for n in range(30):
         cloud = np.zeros((64, 96), np.uint8)
         cloud[: n % 3 * 20 + 6] = 1
-        project.add(f"s{n:02}", noise(64, 96, n), cloud=cloud)
+        project.add(f"s{n:02}", random_image(64, 96, n), cloud=cloud)
     project.run("download")
     path = project / "data/tables/folder/scenes.csv"
     scenes = pd.read_csv(path, keep_default_na=False)
@@ -346,7 +346,7 @@ def test_filter_stage_with_composites(project: Project, capsys: pytest.CaptureFi
     assert lines[21] == "  ... and 1 more, see data/tables/folder/kept.csv"
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["scene"].tolist() == ["s0", "s1", "s2"]
     assert pd.read_csv(project / "data/imagery/folder/imagery.csv")["archive"].tolist() == ["s00", "s12", "s21"]
-    first = [noise(64, 96, n) for n in (0, 3, 6)]
+    first = [random_image(64, 96, n) for n in (0, 3, 6)]
     with rasterio.open(project / "data/imagery/folder/s0.tif") as source:
         pixels = source.read()
     np.testing.assert_array_equal(pixels[:, 6:], np.median(first, axis=0)[:, 6:])
@@ -364,7 +364,7 @@ def test_filter_stage_if_cloud_layers_do_not_mark_nodata(tmp_path: Path) -> None
     # Rows without data and rows under cloud, from the top; cloud over rows without data does not count.
     rows = {"black": (64, 0), "clear": (0, 8), "half": (32, 32), "less": (32, 42), "more": (33, 33), "open": (40, 64)}
     for scene, (without, under) in rows.items():
-        image, cloud = noise(64, 96).clip(1), np.zeros((64, 96), np.uint8)
+        image, cloud = random_image(64, 96).clip(1), np.zeros((64, 96), np.uint8)
         image[:, :without], cloud[:under] = 0, 1
         project.add(scene, image, cloud=None if scene == "open" else cloud)
     project.run("download")

@@ -1,4 +1,4 @@
-"""Rasters planned and converted in one call, for the tests of what archives hold."""
+"""Plan and convert rasters in one call, for tests of tile archives."""
 
 import io
 import zipfile
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from helpers.rasters import card, land, scene_table, tif
+from helpers.rasters import card, random_labels, scene_table, write_tif
 from PIL import Image
 
 from landseg.convert.convert import PLAN_COLUMNS, convert_plan
@@ -23,41 +23,46 @@ RGB = Rendering(NAMES, "fixed", (0, 3000), 1.0)
 
 
 def planned(
-    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, of: DataCard | None = None
+    raw: Path, image: Path, mask: Path, edge: Edge = "pad", size: int = SIZE, data_card: DataCard | None = None
 ) -> pd.DataFrame:
     scenes = scene_table(("s", image.relative_to(raw).as_posix(), mask.relative_to(raw).as_posix()))
-    return pd.DataFrame(plan_tiles(scenes, raw, of or card(), size, edge))
+    return pd.DataFrame(plan_tiles(scenes, raw, data_card or card(), size, edge))
 
 
-def convert(tiles: pd.DataFrame, raw: Path, out: Path, of: DataCard | None = None, **changes: Any) -> pd.DataFrame:
+def convert(
+    tiles: pd.DataFrame, raw: Path, out: Path, data_card: DataCard | None = None, **changes: Any
+) -> pd.DataFrame:
     out.mkdir(exist_ok=True)
-    settings: dict[str, Any] = {"picture": RGB, "size": SIZE, "masks_rgb": True, "workers": 2}
-    return counted(tiles, raw, out, of or card(), **settings | changes)
+    settings: dict[str, Any] = {"rendering": RGB, "size": SIZE, "masks_rgb": True, "workers": 2}
+    return convert_rows(tiles, raw, out, data_card or card(), **settings | changes)
 
 
-def counted(tiles: pd.DataFrame, *where: Any, **settings: Any) -> pd.DataFrame:
-    """Convert rows of a tile plan as `convert_plan` does; return their pixel counts, indexed like them."""
+def convert_rows(tiles: pd.DataFrame, *where: Any, **settings: Any) -> pd.DataFrame:
+    """Convert rows of a tile plan with `convert_plan`; return their pixel counts with the same index."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     return tiles[[]].assign(**convert_plan(plan, *where, **settings))
 
 
-def rows(tiles: pd.DataFrame) -> Iterator[Any]:
+def tile_rows(tiles: pd.DataFrame) -> Iterator[Any]:
+    """Yield the rows of a tile table as named tuples of any type."""
     yield from tiles.itertuples()
 
 
 def members(archive: Path) -> dict[str, Image.Image]:
+    """Return the images in an archive by member name."""
     with zipfile.ZipFile(archive) as bundle:
         return {name: Image.open(io.BytesIO(bundle.read(name))) for name in bundle.namelist()}
 
 
 def converted(
-    raw: Path, image: Path, of: DataCard | None = None, mask: Path | None = None, **changes: Any
+    raw: Path, image: Path, data_card: DataCard | None = None, mask: Path | None = None, **changes: Any
 ) -> np.ndarray:
-    """The one tile of a 64 px image, as images/s_0.png holds it."""
-    tiles = planned(raw, image, mask or tif(raw / "m.tif", land(SIZE, SIZE)), of=of)
-    convert(tiles, raw, raw / "out", of, **changes)
+    """Convert an image of one tile; return its image."""
+    tiles = planned(raw, image, mask or write_tif(raw / "m.tif", random_labels(SIZE, SIZE)), data_card=data_card)
+    convert(tiles, raw, raw / "out", data_card, **changes)
     return np.asarray(members(raw / "out/s.zip")["images/s_0.png"])
 
 
-def kept_ids(raw: Path) -> np.ndarray:
+def converted_mask(raw: Path) -> np.ndarray:
+    """Return the mask that `converted` wrote."""
     return np.asarray(members(raw / "out/s.zip")["masks/s_0.png"])

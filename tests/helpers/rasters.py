@@ -1,4 +1,4 @@
-"""Small rasters, and a small project around them, for tests."""
+"""Small rasters, and a small project of them, for tests."""
 
 import copy
 import io
@@ -27,7 +27,7 @@ from landseg.core import tables
 from landseg.core.classes import LandClass
 from landseg.core.data_card import DataCard
 
-PLACE = Affine(0.5, 0, 500_000, 0, -0.5, 400_000)
+TRANSFORM = Affine(0.5, 0, 500_000, 0, -0.5, 400_000)
 CLASSES = (
     LandClass(id=0, name="background", color=(0, 0, 0)),
     LandClass(id=1, name="building", color=(80, 0, 165)),
@@ -47,31 +47,31 @@ def card(**changes: Any) -> DataCard:
     return DataCard(**plain | changes)
 
 
-def noise(height: int, width: int, seed: int = 0) -> Bytes:
-    """A picture (3, H, W) in which no two windows are alike."""
+def random_image(height: int, width: int, seed: int = 0) -> Bytes:
+    """Return random pixels, (3, H, W)."""
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
 
 
-def land(height: int, width: int, seed: int = 0, patch: int = 16) -> Bytes:
-    """Class ids (H, W) in square patches."""
+def random_labels(height: int, width: int, seed: int = 0, patch: int = 16) -> Bytes:
+    """Return random class ids in square patches, (H, W)."""
     rows, cols = -(-height // patch), -(-width // patch)
     chosen = np.random.default_rng(seed).choice(IDS, (rows, cols))
     return chosen.repeat(patch, axis=0).repeat(patch, axis=1)[:height, :width]
 
 
-def painted(ids: Bytes) -> Bytes:
-    """Class ids (H, W) in the class colours: (H, W, 3)."""
-    picture = np.zeros((*ids.shape, 3), np.uint8)
+def class_colours(ids: Bytes) -> Bytes:
+    """Convert class ids (H, W) to class colours, (H, W, 3)."""
+    colours = np.zeros((*ids.shape, 3), np.uint8)
     for each in CLASSES:
-        picture[ids == each.id] = each.color
-    return picture
+        colours[ids == each.id] = each.color
+    return colours
 
 
-def tif(
+def write_tif(
     path: Path,
     pixels: Array,
     crs: str | None = "EPSG:2180",
-    transform: Affine | None = PLACE,
+    transform: Affine | None = TRANSFORM,
     colormap: Mapping[int, tuple[int, ...]] | None = None,
     **options: Any,
 ) -> Path:
@@ -80,18 +80,18 @@ def tif(
     count, height, width = bands.shape
     shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = {"crs": crs, "transform": transform} if transform else {}
+    georeference = {"crs": crs, "transform": transform} if transform else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", **shape, **place, **options) as raster:
+        with rasterio.open(path, "w", driver="GTiff", **shape, **georeference, **options) as raster:
             raster.write(bands)
             if colormap:
                 raster.write_colormap(1, colormap)
     return path
 
 
-def picture(path: Path, pixels: Array, colours: Bytes | None = None) -> Path:
-    """Write (H, W) or (H, W, 3) as a PNG or JPEG, by the suffix; colours (256, 3) make a palette."""
+def write_image(path: Path, pixels: Array, colours: Bytes | None = None) -> Path:
+    """Write (H, W) or (H, W, 3) as PNG or JPEG, by the suffix, with an optional palette of colours (256, 3)."""
     image = Image.fromarray(pixels)
     if colours is not None:
         image.putpalette(colours.tobytes())
@@ -101,18 +101,19 @@ def picture(path: Path, pixels: Array, colours: Bytes | None = None) -> Path:
 
 
 def truncate(path: Path, share: float = 0.6) -> Path:
+    """Keep the first share of the bytes of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     return path
 
 
 def scene_table(*scenes: tuple[str, str, str]) -> pd.DataFrame:
-    """A scene table of (scene, image, mask)."""
+    """Return a scene table from (scene, image, mask) rows."""
     return tables.scene_table(dict(zip(("scene", "image", "mask"), scene, strict=True)) for scene in scenes)
 
 
 class Project:
-    """A folder with a params.yaml of its own, in which stages run as `dvc repro` would run them."""
+    """A project folder with a params.yaml, in which stages run as with `dvc repro`."""
 
     def __init__(self, folder: Path, preset: str = "folder") -> None:
         self.folder = folder
@@ -126,13 +127,13 @@ class Project:
         )
 
     def at(self, folder: Path) -> "Project":
-        """Return the same project, copied to another folder."""
+        """Return the same project in another folder, to which the caller copied its files."""
         other = copy.deepcopy(self)
         other.folder, other.local = folder, folder / "data/local"
         return other
 
     def only(self, scene: str) -> None:
-        """Leave one row of the scene table."""
+        """Keep one row of the scene table."""
         path = self.folder / f"data/tables/{self.params['dataset']['name']}/scenes.csv"
         head, *rows = path.read_text().splitlines()
         path.write_text("\n".join([head, *(row for row in rows if row.startswith(f"{scene},"))]) + "\n")
@@ -146,60 +147,60 @@ class Project:
     def add(
         self, scene: str, image: Array | None = None, mask: Array | None = None, cloud: Array | None = None
     ) -> None:
-        """Lay a scene of 64 × 96 px, or of the arrays given, into data/local."""
-        tif(self.local / f"images/{scene}.tif", noise(64, 96) if image is None else image)
-        tif(self.local / f"masks/{scene}.tif", land(64, 96) if mask is None else mask)
+        """Write a scene to data/local: the given arrays, or random ones of 64 x 96 px."""
+        write_tif(self.local / f"images/{scene}.tif", random_image(64, 96) if image is None else image)
+        write_tif(self.local / f"masks/{scene}.tif", random_labels(64, 96) if mask is None else mask)
         if cloud is not None:
-            tif(self.local / f"clouds/{scene}.tif", cloud)
+            write_tif(self.local / f"clouds/{scene}.tif", cloud)
 
     def __truediv__(self, path: str) -> Path:
         return self.folder / path
 
     def run(self, *stages: str) -> None:
-        """Run stages that are to succeed; in this process, since starting Python anew takes longer than they do."""
+        """Run stages that must succeed, in this process, because starting Python takes longer than the stages."""
         for stage in stages:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(self.folder)
                 runpy.run_path(str(ROOT / f"pipeline/{stage}.py"), run_name="__main__")
 
     def fails(self, stage: str, limit: int | None = None) -> str:
-        """Run a stage that is to fail, see that it leaves nothing behind, and return its one line on standard error.
+        """Run a stage that must fail without leaving files, and return its one line on standard error.
 
         Args:
-            stage: its name.
-            limit: size in bytes over which no file may grow: the nearest thing to a full disk.
+            stage: name of the stage.
+            limit: maximum file size in bytes, to simulate a full disk.
         """
         before = self.files()
-        with _no_file_over(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
+        with _max_file_size(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
             self.run(stage)
-        complaint = errors.getvalue()
-        assert ended.value.code == 1, complaint
-        self.has_one_line(complaint)
+        message = errors.getvalue()
+        assert ended.value.code == 1, message
+        self.has_one_line(message)
         assert self.files() == before
-        return complaint
+        return message
 
     @staticmethod
-    def has_one_line(complaint: str) -> None:
-        assert complaint.startswith("error: "), complaint
-        assert complaint.count("\n") == 1, complaint
+    def has_one_line(message: str) -> None:
+        assert message.startswith("error: "), message
+        assert message.count("\n") == 1, message
 
     def files(self) -> set[str]:
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
 
 
 @contextmanager
-def _no_file_over(size: int | None) -> Iterator[None]:
-    """Let no file of this process, or of those that it starts, grow over a size in bytes."""
+def _max_file_size(size: int | None) -> Iterator[None]:
+    """Limit the file size, in bytes, in this process and its child processes."""
     if size is None:
         yield
         return
-    import resource  # only where there are such limits
+    import resource  # not available on Windows
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    get_reusable_executor().shutdown()  # joblib keeps its processes: none is to come or to go with another limit
+    get_reusable_executor().shutdown()  # joblib reuses its processes, which keep the limit they started with
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        with redirect_stdout(io.StringIO()):  # pytest would catch it in a file
+        with redirect_stdout(io.StringIO()):  # pytest captures standard output in a file
             yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -208,7 +209,7 @@ def _no_file_over(size: int | None) -> Iterator[None]:
 
 @contextmanager
 def _standard_error() -> Iterator[io.StringIO]:
-    """Catch what Python writes to standard error, and then what libraries in C and other processes do."""
+    """Capture standard error of Python, and then of C libraries and child processes."""
     caught, kept = io.StringIO(), os.dup(2)
     with tempfile.TemporaryFile("w+") as errors:
         os.dup2(errors.fileno(), 2)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import rasterio
-from helpers.converting import counted
+from helpers.converting import convert_rows
 from helpers.root import ROOT
 from PIL import Image
 from rasterio import Affine
@@ -100,7 +100,7 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     write_plan(tiles, SIZE, tables / "plan.parquet")
     pixels = pd.concat(
         [
-            counted(of, raw, folder / PATHS.tiles, CARD, RENDERING, SIZE, masks_rgb=False, workers=1)
+            convert_rows(of, raw, folder / PATHS.tiles, CARD, RENDERING, SIZE, masks_rgb=False, workers=1)
             for _, of in tiles.groupby("archive", sort=False)
         ]
     )

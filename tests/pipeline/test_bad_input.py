@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.rasters import Project, land, noise, picture, tif, truncate
+from helpers.rasters import Project, random_image, random_labels, truncate, write_image, write_tif
 from helpers.root import ROOT
 
 RAW, TABLES = "data/raw/folder", "data/tables/folder"
@@ -24,8 +24,8 @@ def prototype(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.add("b")
     project.add("c", cloud=np.zeros((64, 96), np.uint8))
     for name, suffix in (("d", ".png"), ("e", ".jpg")):
-        picture(project.local / f"images/{name}{suffix}", noise(64, 96).transpose(1, 2, 0))
-        picture(project.local / f"masks/{name}.png", land(64, 96))
+        write_image(project.local / f"images/{name}{suffix}", random_image(64, 96).transpose(1, 2, 0))
+        write_image(project.local / f"masks/{name}.png", random_labels(64, 96))
     project.run("download", "filter", "tile")
     return project
 
@@ -53,7 +53,7 @@ def a_file_for_the_raw_folder(project: Project) -> None:
 
 
 def one_cloudy_scene(project: Project) -> None:
-    tif(project / f"{RAW}/clouds/c.tif", np.ones((9, 9), np.uint8))
+    write_tif(project / f"{RAW}/clouds/c.tif", np.ones((9, 9), np.uint8))
     project.only("c")
 
 
@@ -96,7 +96,9 @@ def test_download(project: Project, harm: Harm, sentence: str) -> None:
 def test_no_room_for_raw_files(project: Project) -> None:
     for written in (RAW, TABLES):
         shutil.rmtree(project / written)
-    assert project.fails("download", limit=4096).startswith(f"error: {RAW}/images/a.tif: the file exceeds the size limit")
+    assert project.fails("download", limit=4096).startswith(
+        f"error: {RAW}/images/a.tif: the file exceeds the size limit"
+    )
     assert not (project / RAW).exists()
 
 
@@ -134,21 +136,21 @@ def test_errors_of_worker_processes(project: Project) -> None:
 TILE: dict[str, tuple[Harm, str]] = {
     "text named .tif": (
         lambda project: (project / f"{RAW}/images/b.tif").write_text("a picture of a village\n"),
-        f"{RAW}/images/b.tif: cannot be opened as a raster ('{RAW}/images/b.tif' not recognized as being in a supported "
-        "file format); replace or remove it",
+        f"{RAW}/images/b.tif: cannot be opened as a raster ('{RAW}/images/b.tif' not recognized as being in a "
+        "supported file format); replace or remove it",
     ),
     "empty file": (
         lambda project: (project / f"{RAW}/masks/e.png").write_bytes(b""),
-        f"{RAW}/masks/e.png: cannot be opened as a raster ('{RAW}/masks/e.png' not recognized as being in a supported "
-        "file format); replace or remove it",
+        f"{RAW}/masks/e.png: cannot be opened as a raster ('{RAW}/masks/e.png' not recognized as being in a "
+        "supported file format); replace or remove it",
     ),
     "sizes that disagree": (
-        lambda project: tif(project / f"{RAW}/masks/c.tif", land(64, 95)),
+        lambda project: write_tif(project / f"{RAW}/masks/c.tif", random_labels(64, 95)),
         f"{RAW}/masks/c.tif: size 95x64 px differs from its image c.tif (96x64 px); align both to one grid",
     ),
     "smaller than a tile": (
         lambda project: project.change(tile={"size": 96}),
-        "scene a: is 96x64 px, smaller than a tile of 96 px; "
+        "scene a: size 96x64 px is smaller than a tile (96 px); "
         "lower tile.size, set tile.edge to pad, or remove the scene",
     ),
     "without the stage before it": (
@@ -184,10 +186,9 @@ def test_truncated(project: Project, file: str) -> None:
 
 CONVERT: dict[str, tuple[Harm, str]] = {
     "id that no class has": (
-        lambda project: tif(project / f"{RAW}/masks/b.tif", land(64, 96).clip(0, 6)),
-        f"{RAW}/masks/b.tif: the pixel at row 0, column 0 has the value 6, which no class has; "
-        "correct the label, or, where dataset.classes lists classes of your own, add it there or to dataset.ignore, or "
-        "set dataset.unlisted to ignore",
+        lambda project: write_tif(project / f"{RAW}/masks/b.tif", random_labels(64, 96).clip(0, 6)),
+        f"{RAW}/masks/b.tif: value 6 at row 0, column 0 is not a class id; correct the label or, if dataset.classes "
+        "defines the classes, add it there or to dataset.ignore or set dataset.unlisted to ignore",
     ),
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),
@@ -224,9 +225,9 @@ def test_no_room_for_the_tile_table(project: Project) -> None:
     """It is the larger one here; without it there are to be no archives either."""
     project.change(convert={"masks_rgb": False})
     for name in "abc":
-        tif(project / f"{RAW}/images/{name}.tif", np.zeros((3, 64, 96), np.uint8))
+        write_tif(project / f"{RAW}/images/{name}.tif", np.zeros((3, 64, 96), np.uint8))
     for file in ("d.png", "e.jpg"):
-        picture(project / f"{RAW}/images/{file}", np.zeros((64, 96, 3), np.uint8))
+        write_image(project / f"{RAW}/images/{file}", np.zeros((64, 96, 3), np.uint8))
     message = project.fails("convert", limit=12288)
     assert message.startswith(f"error: {TABLES}/tiles.parquet: the file exceeds the size limit; ")
     assert not (project / "data/tiles/folder").exists()

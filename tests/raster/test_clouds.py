@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.rasters import PLACE, card, picture, tif, truncate
+from helpers.rasters import TRANSFORM, card, truncate, write_image, write_tif
 from rasterio import Affine
 from rasterio.windows import Window
 
@@ -32,8 +32,8 @@ def layer(*counts: tuple[float, int], dtype: str = "uint8") -> np.ndarray:
 
 def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8", **of_cld: Any) -> str:
     """Write the two layers of Sentinel-2; return their path, as in scene tables."""
-    tif(folder / "s_SCL.tif", np.array(scl, dtype))
-    tif(folder / "s_CLD.tif", np.array(cld, dtype), **of_cld)
+    write_tif(folder / "s_SCL.tif", np.array(scl, dtype))
+    write_tif(folder / "s_CLD.tif", np.array(cld, dtype), **of_cld)
     return "s_{layer}.tif"
 
 
@@ -49,7 +49,7 @@ def layers(folder: Path, scl: Any, cld: Any, dtype: str = "uint8", **of_cld: Any
 def test_share_among_pixels_with_data(
     tmp_path: Path, counts: list[tuple[int, int]], share: float | None, nodata_share: float
 ) -> None:
-    tif(tmp_path / "c.tif", layer(*counts))
+    write_tif(tmp_path / "c.tif", layer(*counts))
     found = cloud_coverage(tmp_path, "c.tif", MASK)
     assert (found.cloud_share, found.nodata_share) == (share, nodata_share)
 
@@ -57,7 +57,7 @@ def test_share_among_pixels_with_data(
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
 def test_masks_of_any_dtype(tmp_path: Path, dtype: str) -> None:
     """The data card defines the values of clear pixels and nodata."""
-    tif(tmp_path / "c.tif", layer((0, 10), (4, 30), (5, 30), (9, 40), dtype=dtype))
+    write_tif(tmp_path / "c.tif", layer((0, 10), (4, 30), (5, 30), (9, 40), dtype=dtype))
     rule = cloud_rule("mask", (), 50, CloudEncoding(clear=(4, 5), nodata=0))
     assert cloud_coverage(tmp_path, "c.tif", rule) == CloudCoverage(pixels=110, nodata=10, cloudy=40)
     no_gap = cloud_rule("mask", (), 50, CloudEncoding(clear=(4, 5), nodata=None))
@@ -74,7 +74,7 @@ def test_uint8_is_classified_like_other_dtypes(method: CloudMethod) -> None:
 
 
 def test_nan_is_nodata(tmp_path: Path) -> None:
-    tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
+    write_tif(tmp_path / "c.tif", layer((0, 6), (1, 3), (np.nan, 2), dtype="float32"))
     assert cloud_coverage(tmp_path, "c.tif", MASK) == CloudCoverage(pixels=11, nodata=2, cloudy=3)
 
 
@@ -106,22 +106,22 @@ def test_layers_of_sentinel_2(tmp_path: Path, dtype: str, rule: CloudRule, codes
 
 def test_layers_larger_than_a_block(tmp_path: Path) -> None:
     pixels = (np.random.default_rng(0).random((600, 500)) < 0.3).astype(np.uint8)
-    tif(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=128, compress="deflate")
-    picture(tmp_path / "a.png", pixels)
+    write_tif(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=128, compress="deflate")
+    write_image(tmp_path / "a.png", pixels)
     for cloud in ("a.tif", "a.png"):
         assert cloud_coverage(tmp_path, cloud, MASK) == CloudCoverage(pixels=300_000, nodata=0, cloudy=pixels.sum())
 
 
 def test_unreadable_layers(tmp_path: Path) -> None:
-    odd = tif(tmp_path / "odd.tif", layer((0, 3), (1.5, 2), dtype="float32"))
+    odd = write_tif(tmp_path / "odd.tif", layer((0, 3), (1.5, 2), dtype="float32"))
     with pytest.raises(
         LandsegError, match=f"^{odd}: the value 1.5 at row 0, column 3 is not an integer; convert the cloud"
     ):
         cloud_coverage(tmp_path, "odd.tif", MASK)
-    waves = tif(tmp_path / "waves.tif", np.zeros((4, 4), np.complex64))
+    waves = write_tif(tmp_path / "waves.tif", np.zeros((4, 4), np.complex64))
     with pytest.raises(LandsegError, match=f"^{waves}: data type complex64 is not supported for cloud layers; convert"):
         cloud_coverage(tmp_path, "waves.tif", MASK)
-    cut = truncate(tif(tmp_path / "t.tif", np.zeros((99, 99), np.uint8)))
+    cut = truncate(write_tif(tmp_path / "t.tif", np.zeros((99, 99), np.uint8)))
     with pytest.raises(LandsegError, match=f"^{cut}: cannot read pixels, the file is truncated"):
         cloud_coverage(tmp_path, "t.tif", MASK)
     with pytest.raises(LandsegError, match=rf"^{tmp_path}/gone_SCL\.tif: file not found"):
@@ -137,10 +137,10 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
     assert cloud_coverage(tmp_path, cloud, by("cld")).pixels == 3
 
 
-# Grids that differ from TRANSFORM in EPSG:2180, and their error messages.
+# Grids that differ from the default in EPSG:2180, and their error messages.
 DIFFERENT_GRIDS: dict[str, tuple[dict[str, Any], str]] = {
     "offset": (
-        {"transform": PLACE @ Affine.translation(64, 0)},
+        {"transform": TRANSFORM @ Affine.translation(64, 0)},
         r"offset by 64\.0 px from {}; align both to one grid",
     ),
     "CRS": ({"crs": "EPSG:32634"}, r"CRS EPSG:32634 differs from {} \(EPSG:2180\); align both to one grid"),
@@ -181,16 +181,16 @@ def coverage_with_image(folder: Path, nodata: float | None = 0) -> CloudCoverage
 
 
 def test_image_with_nodata(tmp_path: Path) -> None:
-    tif(tmp_path / "i.tif", PIXELS)
-    tif(tmp_path / "c.tif", CLOUDS)
+    write_tif(tmp_path / "i.tif", PIXELS)
+    write_tif(tmp_path / "c.tif", CLOUDS)
     assert cloud_coverage(tmp_path, "c.tif", NO_NODATA_RULE) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
     assert coverage_with_image(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=0, cloudy=3)
     found = coverage_with_image(tmp_path)
     assert found == CloudCoverage(pixels=10, nodata=3, cloudy=2)
     assert (found.cloud_share, found.nodata_share) == (2 / 7, 0.3)
-    tif(tmp_path / "i.tif", PIXELS, nodata=0)  # the file declares it
+    write_tif(tmp_path / "i.tif", PIXELS, nodata=0)  # the file declares it
     assert coverage_with_image(tmp_path, nodata=None) == CloudCoverage(pixels=10, nodata=3, cloudy=2)
-    tif(tmp_path / "i.tif", PIXELS * 0)
+    write_tif(tmp_path / "i.tif", PIXELS * 0)
     assert (coverage_with_image(tmp_path).cloud_share, coverage_with_image(tmp_path).nodata_share) == (None, 1)
 
 
@@ -198,8 +198,8 @@ def test_image_with_nodata_in_ghana(tmp_path: Path) -> None:
     """Files without nodata value and CRS, and cloud masks that are 0 where images have no data."""
     days = (date(2016, 1, 1), date(2017, 12, 31))
     of = ghana.ghana_card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
-    tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
-    tif(tmp_path / "c.tif", CLOUDS, crs=None, transform=None)
+    write_tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
+    write_tif(tmp_path / "c.tif", CLOUDS, crs=None, transform=None)
     rule = cloud_rule("mask", (), 50, of.clouds)
     with open_image(tmp_path, "i.tif", of.bands, of) as image:
         assert cloud_coverage(tmp_path, "c.tif", rule, image) == CloudCoverage(pixels=10, nodata=4, cloudy=2)
@@ -208,8 +208,8 @@ def test_image_with_nodata_in_ghana(tmp_path: Path) -> None:
 def test_image_with_nodata_block_by_block(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cloudy, lacks = rng.random((600, 500)) < 0.3, rng.random((600, 500)) < 0.2
-    tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
-    tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
+    write_tif(tmp_path / "c.tif", cloudy.astype(np.uint8), tiled=True, blockxsize=64, blockysize=128)
+    write_tif(tmp_path / "i.tif", np.stack([np.where(lacks, 0, 9)] * 3).astype(np.uint16))
     assert coverage_with_image(tmp_path) == CloudCoverage(
         pixels=300_000, nodata=lacks.sum(), cloudy=(cloudy & ~lacks).sum()
     )
@@ -217,12 +217,12 @@ def test_image_with_nodata_block_by_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "fault"), DIFFERENT_GRIDS.values(), ids=DIFFERENT_GRIDS.keys())
 def test_layer_on_another_grid_than_its_image(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
-    tif(tmp_path / "i.tif", PIXELS)
-    path = tif(tmp_path / "c.tif", CLOUDS, **change)
+    write_tif(tmp_path / "i.tif", PIXELS)
+    path = write_tif(tmp_path / "c.tif", CLOUDS, **change)
     with pytest.raises(LandsegError, match=rf"^{path}: {fault.format('its image i.tif')}$"):
         coverage_with_image(tmp_path)
     for change_ in WITHOUT_POSITION.values():
-        tif(tmp_path / "c.tif", CLOUDS, **change_)
+        write_tif(tmp_path / "c.tif", CLOUDS, **change_)
         assert coverage_with_image(tmp_path).pixels == 10
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from helpers.rasters import PLACE, card, noise, picture, tif, truncate
+from helpers.rasters import TRANSFORM, card, random_image, truncate, write_image, write_tif
 from rasterio import Affine
 from rasterio.windows import Window
 
@@ -25,14 +25,14 @@ IMAGE = "s/s_{band}_10m.tif"
 PIXELS = dict(
     zip(
         FILES.bands,
-        np.concatenate([noise(HEIGHT, WIDTH), noise(HEIGHT, WIDTH, 1)]).astype(np.uint16) * 30,
+        np.concatenate([random_image(HEIGHT, WIDTH), random_image(HEIGHT, WIDTH, 1)]).astype(np.uint16) * 30,
         strict=False,
     )
 )
 
 
 def write_band(raw: Path, band: str, pixels: np.ndarray, **options: Any) -> Path:
-    return tif(raw / IMAGE.replace("{band}", FILES.band_files[band]), pixels, **options)
+    return write_tif(raw / IMAGE.replace("{band}", FILES.band_files[band]), pixels, **options)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_one_file_per_band(raw: Path, bands: tuple[str, ...], window: Window) ->
 @pytest.mark.parametrize("bands", SELECTIONS)
 def test_one_file(tmp_path: Path, bands: tuple[str, ...]) -> None:
     """Like a composite, even if the data card has one file per band."""
-    tif(tmp_path / "one.tif", np.stack(list(PIXELS.values())))
+    write_tif(tmp_path / "one.tif", np.stack(list(PIXELS.values())))
     pixels, valid = read(tmp_path, bands, "one.tif", window=Window(10, 20, 30, 15))
     assert valid is None
     np.testing.assert_array_equal(pixels, [PIXELS[band][20:35, 10:40] for band in bands])
@@ -93,7 +93,7 @@ def test_attributes(raw: Path) -> None:
     write_band(raw, "green", PIXELS["green"].astype(np.int32), nodata=-1)
     with open_image(raw, IMAGE, ("red", "green"), FILES) as source:
         assert source.name == str(raw / IMAGE)
-        assert (source.grid.width, source.grid.height, source.grid.transform) == (WIDTH, HEIGHT, PLACE)
+        assert (source.grid.width, source.grid.height, source.grid.transform) == (WIDTH, HEIGHT, TRANSFORM)
         assert source.grid.crs == rasterio.CRS.from_epsg(2180)
         assert source.dtype == np.int32
         assert source.nodata is None
@@ -118,7 +118,7 @@ def test_nodata_in_all_bands_of_one_file(tmp_path: Path) -> None:
     pixels = np.stack(list(PIXELS.values())).clip(1)
     pixels[:, :, 3] = 0
     pixels[0, :, 5] = 0  # a single band may be dark
-    tif(tmp_path / "one.tif", pixels, nodata=0)
+    write_tif(tmp_path / "one.tif", pixels, nodata=0)
     _, valid = read(tmp_path, ("blue", "green"), "one.tif")
     assert valid is not None
     assert np.flatnonzero(~valid.all(axis=0)).tolist() == [3]
@@ -142,11 +142,11 @@ def test_nodata_of_the_card(tmp_path: Path, dtype: str) -> None:
     pixels = np.stack(list(PIXELS.values())).clip(1, 200).astype(dtype)
     pixels[:, :, 3] = 0
     pixels[:3, :, 5] = 0  # dark in the selected bands, but not in nir
-    image = tif(tmp_path / "one.tif", pixels, photometric="minisblack")
+    image = write_tif(tmp_path / "one.tif", pixels, photometric="minisblack")
     assert nodata_columns(read(tmp_path, ("red", "green", "blue"), "one.tif", UNTAGGED)) == [3]
     assert nodata_columns(read(tmp_path, ("red",), "one.tif", UNTAGGED, Window(2, 10, 4, 20))) == [1]
     fifth = np.ones((1, HEIGHT, WIDTH), dtype)  # a band that is not in the data card does not count
-    tif(image, np.concatenate([pixels, fifth]), photometric="minisblack")
+    write_tif(image, np.concatenate([pixels, fifth]), photometric="minisblack")
     assert nodata_columns(read(tmp_path, ("red",), "one.tif", UNTAGGED)) == [3]
     with open_image(tmp_path, "one.tif", ("red",), UNTAGGED) as source:
         assert source.nodata == 0
@@ -164,11 +164,11 @@ def test_nodata_of_the_file_takes_precedence(tmp_path: Path) -> None:
     """The nodata value or alpha band of the file makes zeros data."""
     pixels = np.stack(list(PIXELS.values())).clip(1)
     pixels[:, :, 3], pixels[:, :, 5] = 0, 9
-    tif(tmp_path / "one.tif", pixels, nodata=9)
+    write_tif(tmp_path / "one.tif", pixels, nodata=9)
     assert nodata_columns(read(tmp_path, ("red", "nir"), "one.tif", UNTAGGED)) == [5]
     alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
     alpha[:, 7] = 0
-    picture(tmp_path / "one.png", np.dstack([*(pixels[:3] % 256).astype(np.uint8), alpha]))
+    write_image(tmp_path / "one.png", np.dstack([*(pixels[:3] % 256).astype(np.uint8), alpha]))
     assert nodata_columns(read(tmp_path, ("red", "green"), "one.png", card(nodata=0))) == [7]
 
 
@@ -179,7 +179,7 @@ def test_nan_and_infinity_are_nodata(tmp_path: Path, image: str, value: float) -
     bands["green"][:, 5] = value
     for band, pixels in bands.items():
         write_band(tmp_path, band, pixels)
-    tif(tmp_path / "one.tif", np.stack(list(bands.values())))
+    write_tif(tmp_path / "one.tif", np.stack(list(bands.values())))
     _, valid = read(tmp_path, ("red", "green"), image)
     assert valid is not None
     assert np.flatnonzero(~valid.all(axis=0)).tolist() == [5]
@@ -196,7 +196,7 @@ def test_no_such_band(raw: Path) -> None:
 
 
 def test_too_few_bands(tmp_path: Path) -> None:
-    grey = picture(tmp_path / "i.png", noise(HEIGHT, WIDTH)[0])
+    grey = write_image(tmp_path / "i.png", random_image(HEIGHT, WIDTH)[0])
     assert refused(tmp_path, ("green",), "i.png", card()) == (
         f"{grey}: has 1 band(s), but the data card lists 3; replace the image, or correct dataset.bands"
     )
@@ -214,15 +214,15 @@ DIFFERENT_GRIDS: dict[str, tuple[dict[str, Any], str]] = {
     "size": ({"pixels": PIXELS["nir"][:20, :25]}, "size 25x20 px differs from the band s_B04_10m.tif (50x40 px)"),
     "CRS": ({"crs": "EPSG:32633"}, "CRS EPSG:32633 differs from the band s_B04_10m.tif (EPSG:2180)"),
     "offset": (
-        {"transform": PLACE @ Affine.translation(0.6, 0)},
+        {"transform": TRANSFORM @ Affine.translation(0.6, 0)},
         "offset by 0.6 px from the band s_B04_10m.tif",
     ),
     "pixel size": (
-        {"transform": PLACE @ Affine.scale(2)},
+        {"transform": TRANSFORM @ Affine.scale(2)},
         "offset by 50.0 px from the band s_B04_10m.tif",
     ),
     "offset without a CRS": (
-        {"crs": None, "transform": PLACE @ Affine.translation(0, 3)},
+        {"crs": None, "transform": TRANSFORM @ Affine.translation(0, 3)},
         "offset by 3.0 px from the band s_B04_10m.tif",
     ),
 }
@@ -238,7 +238,7 @@ def test_files_on_different_grids(tmp_path: Path, change: dict[str, Any], fault:
 @pytest.mark.parametrize(
     "change",
     [
-        {"transform": PLACE @ Affine.translation(0.4, -0.4)},
+        {"transform": TRANSFORM @ Affine.translation(0.4, -0.4)},
         {"crs": None},
         {"crs": None, "transform": None},
     ],

@@ -1,3 +1,5 @@
+"""Ground area of pixels, compared with geodesic polygons."""
+
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ from rasterio.windows import Window
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import column_strips, ground_sampling_distance, row_areas
 
-#: As that of LandCover.ai: no EPSG code, and no name of its own either.
+#: The CRS of LandCover.ai, without EPSG code and proper name.
 CUSTOM = (
     'PROJCS["Projection: Transverse Mercator; Datum: WGS84; Ellipsoid: WGS84",GEOGCS["WGS 84",DATUM["WGS_1984",'
     'SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],'
@@ -27,13 +29,13 @@ def north_up(west: float, north: float, size: float) -> Affine:
     return Affine(size, 0, west, 0, -size, north)
 
 
-def grid(crs: str | None, transform: Affine, width: int = 2000, height: int = 2000) -> Grid:
+def make_grid(crs: str | None, transform: Affine, width: int = 2000, height: int = 2000) -> Grid:
     wkt = pyproj.CRS(crs).to_wkt() if crs and crs.startswith("+") else crs
     return Grid("map", width, height, CRS.from_user_input(wkt) if wkt else None, transform)
 
 
-def between_geodesics(of: Grid, window: Window, way_back: str) -> float:
-    """Area of a window, m², by another road: its outline as geodesics, and Karney's area of that polygon."""
+def between_geodesics(of: Grid, window: Window, base_crs: str) -> float:
+    """Return the area of a window, m², with another method: Karney's area of its outline of geodesics."""
     sides = np.linspace(0, 1, 200, endpoint=False)
     around = np.concatenate(
         [
@@ -49,7 +51,7 @@ def between_geodesics(of: Grid, window: Window, way_back: str) -> float:
     t = of.transform
     x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
     source = pyproj.CRS.from_wkt(of.crs.to_wkt())
-    base = pyproj.CRS(way_back)
+    base = pyproj.CRS(base_crs)
     longitude, latitude = pyproj.Transformer.from_crs(source, base, always_xy=True).transform(x, y)
     ellipsoid = base.get_geod()
     assert ellipsoid is not None
@@ -76,7 +78,7 @@ def between_geodesics(of: Grid, window: Window, way_back: str) -> float:
     ],
     ids=[
         "utm",
-        "rim of a zone",
+        "edge of a zone",
         "custom",
         "kilometres",
         "web mercator",
@@ -90,8 +92,8 @@ def between_geodesics(of: Grid, window: Window, way_back: str) -> float:
         "rotated",
     ],
 )
-def test_areas_are_those_between_geodesics(crs: str, transform: Affine, base: str) -> None:
-    of, window = grid(crs, transform), Window(256, 512, 512, 512)
+def test_areas_match_geodesic_polygons(crs: str, transform: Affine, base: str) -> None:
+    of, window = make_grid(crs, transform), Window(256, 512, 512, 512)
     areas = row_areas(of, window)
     assert areas is not None
     assert areas.shape == (512,)
@@ -109,8 +111,8 @@ def test_areas_are_those_between_geodesics(crs: str, transform: Affine, base: st
     ],
     ids=["polar", "over the pole", "utm", "rotated", "degrees"],
 )
-def test_areas_of_wide_rows_are_those_between_geodesics(crs: str, transform: Affine) -> None:
-    of, window = grid(crs, transform), Window(0, 0, 512, 512)
+def test_areas_of_wide_rows_match_geodesic_polygons(crs: str, transform: Affine) -> None:
+    of, window = make_grid(crs, transform), Window(0, 0, 512, 512)
     areas = row_areas(of, window)
     assert areas is not None
     assert areas.sum() * 512 == pytest.approx(between_geodesics(of, window, "EPSG:4326"), rel=1e-6)
@@ -122,9 +124,9 @@ def test_areas_of_wide_rows_are_those_between_geodesics(crs: str, transform: Aff
         assert strip.width * np.hypot(transform.a, transform.d) <= 100_000
 
 
-def test_a_class_at_the_rim_of_a_wide_window_has_its_own_area() -> None:
-    """Six kilometres a pixel, up to 4000 km off the pole: along a row areas differ by a fifth."""
-    of = grid("EPSG:3413", north_up(-3_850_000, 5_850_000, 6000))
+def test_first_strip_of_a_wide_window() -> None:
+    """Pixels of 6 km, up to 4000 km from the pole: areas differ by a fifth along a row."""
+    of = make_grid("EPSG:3413", north_up(-3_850_000, 5_850_000, 6000))
     true = between_geodesics(of, Window(0, 0, 1, 512), "EPSG:4326")
     whole, first = (
         row_areas(of, Window(0, 0, 512, 512)),
@@ -136,85 +138,87 @@ def test_a_class_at_the_rim_of_a_wide_window_has_its_own_area() -> None:
     assert first.sum() == pytest.approx(true, rel=5e-3)
 
 
-def test_an_ordinary_window_is_one_strip() -> None:
-    for of in (grid("EPSG:32633", north_up(300_000, 5_500_000, 10)), grid(None, Affine.identity())):
+def test_narrow_window_is_one_strip() -> None:
+    for of in (make_grid("EPSG:32633", north_up(300_000, 5_500_000, 10)), make_grid(None, Affine.identity())):
         window = Window(512, 0, 512, 300)
         assert list(column_strips(of, window)) == [(slice(0, 512), window)]
 
 
-def test_of_a_row_that_leaves_the_globe_the_area_is_that_of_the_rest() -> None:
-    areas = row_areas(grid("ESRI:54009", north_up(-18.2e6, 1e6, 10_000)), Window(0, 0, 512, 4))
+def test_row_partly_outside_the_globe() -> None:
+    areas = row_areas(make_grid("ESRI:54009", north_up(-18.2e6, 1e6, 10_000)), Window(0, 0, 512, 4))
     assert areas == pytest.approx(1e8, rel=1e-2)
 
 
-def test_web_mercator_at_60_degrees_shows_four_times_too_much() -> None:
+def test_web_mercator_at_60_degrees() -> None:
     y = pyproj.Transformer.from_crs(4326, 3857, always_xy=True).transform(0, 60)[1]
-    areas = row_areas(grid("EPSG:3857", north_up(0, y + 5, 10)), Window(0, 0, 1, 1))
+    areas = row_areas(make_grid("EPSG:3857", north_up(0, y + 5, 10)), Window(0, 0, 1, 1))
     assert areas is not None
     assert areas[0] / 100 == pytest.approx(0.25, rel=5e-3)
 
 
-def test_rows_of_degrees_shrink_to_the_pole() -> None:
-    areas = row_areas(grid("EPSG:4326", north_up(20, 90, 0.25)), Window(0, 0, 8, 360))
+def test_rows_of_degrees_shrink_towards_the_pole() -> None:
+    areas = row_areas(make_grid("EPSG:4326", north_up(20, 90, 0.25)), Window(0, 0, 8, 360))
     assert areas is not None
     assert (np.diff(areas) > 0).all()
     assert 1440 * areas.sum() == pytest.approx(510_065_622e6 / 2, rel=1e-6)  # the northern hemisphere
 
 
-def test_gsd_is_that_of_the_ground() -> None:
-    assert ground_sampling_distance(grid("EPSG:3035", north_up(4_321_000, 3_210_000, 10))) == pytest.approx(
+def test_ground_sampling_distance() -> None:
+    assert ground_sampling_distance(make_grid("EPSG:3035", north_up(4_321_000, 3_210_000, 10))) == pytest.approx(
         10, rel=1e-6
     )
-    assert ground_sampling_distance(grid(CUSTOM, north_up(500_000, 0, 0.5))) == pytest.approx(0.5 / 0.9993, rel=1e-5)
-    assert ground_sampling_distance(grid("EPSG:4326", north_up(20, 60.001, 1e-6))) == pytest.approx(
+    assert ground_sampling_distance(make_grid(CUSTOM, north_up(500_000, 0, 0.5))) == pytest.approx(
+        0.5 / 0.9993, rel=1e-5
+    )
+    assert ground_sampling_distance(make_grid("EPSG:4326", north_up(20, 60.001, 1e-6))) == pytest.approx(
         0.111 * np.sqrt(0.5), rel=5e-3
     )
 
 
-def test_a_plane_is_planar_where_its_units_are_known() -> None:
-    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["foot",0.3048]]', north_up(0, 0, 2))) == pytest.approx(
-        2 * 0.3048
-    )
-    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["degree",0.01745]]', north_up(0, 0, 2))) is None
-    assert ground_sampling_distance(grid('LOCAL_CS["site",UNIT["unknown",1]]', north_up(0, 0, 2))) is None
+def test_local_crs_with_known_and_unknown_units() -> None:
+    assert ground_sampling_distance(
+        make_grid('LOCAL_CS["site",UNIT["foot",0.3048]]', north_up(0, 0, 2))
+    ) == pytest.approx(2 * 0.3048)
+    assert ground_sampling_distance(make_grid('LOCAL_CS["site",UNIT["degree",0.01745]]', north_up(0, 0, 2))) is None
+    assert ground_sampling_distance(make_grid('LOCAL_CS["site",UNIT["unknown",1]]', north_up(0, 0, 2))) is None
 
 
-def test_nothing_is_known_without_a_crs() -> None:
-    of = grid(None, Affine.identity())
+def test_without_crs() -> None:
+    of = make_grid(None, Affine.identity())
     assert ground_sampling_distance(of) is None
     assert row_areas(of, Window(0, 0, 10, 10)) is None
 
 
-def test_what_lies_beside_the_globe_has_no_area() -> None:
-    areas = row_areas(grid("ESRI:54009", north_up(-17.9e6, 9e6, 10_000)), Window(0, 0, 2, 900))
+def test_rows_outside_the_globe_have_no_area() -> None:
+    areas = row_areas(make_grid("ESRI:54009", north_up(-17.9e6, 9e6, 10_000)), Window(0, 0, 2, 900))
     assert areas is not None
     assert np.isnan(areas[0])
-    assert areas[~np.isnan(areas)] == pytest.approx(1e8, rel=0.01)  # a sphere's equal areas
+    assert areas[~np.isnan(areas)] == pytest.approx(1e8, rel=0.01)  # equal-area projection of a sphere
     assert 0 < np.isnan(areas).mean() < 1
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32662"], ids=["degrees", "plate carrée"])
-def test_beyond_a_pole_there_is_no_ground(crs: str) -> None:
-    """Rows of a tenth of a degree, three on either side of a pole."""
+def test_rows_beyond_a_pole_have_no_area(crs: str) -> None:
+    """Rows of 0.1°, three on either side of a pole."""
     size = 0.1 * (1 if crs == "EPSG:4326" else np.pi / 180 * 6_378_137)
     for top, beyond in ((903, [True, False]), (-897, [False, True])):
-        areas = row_areas(grid(crs, north_up(0, top * size, size)), Window(0, 0, 2, 6))
+        areas = row_areas(make_grid(crs, north_up(0, top * size, size)), Window(0, 0, 2, 6))
         assert areas is not None
         assert np.isnan(areas).tolist() == np.repeat(beyond, 3).tolist()
 
 
-def test_at_a_pole_there_is() -> None:
-    """Pixels smaller than what their areas are drawn from, up to the pole; and a row whose centre is the pole."""
-    areas = row_areas(grid("EPSG:4326", north_up(20, 90, 1e-5)), Window(0, 0, 8, 8))
+def test_rows_at_a_pole_have_an_area() -> None:
+    """Pixels smaller than the difference step, up to the pole; and a row centred on the pole."""
+    areas = row_areas(make_grid("EPSG:4326", north_up(20, 90, 1e-5)), Window(0, 0, 8, 8))
     assert areas is not None
     assert (areas > 0).all()
-    middle = 90 - 1e-12  # as rounding has it
+    middle = 90 - 1e-12  # with a rounding error
     for pole in (middle, 180 - middle):
-        areas = row_areas(grid("EPSG:4326", north_up(0, pole + 0.125, 0.25)), Window(0, 0, 8, 1))
+        areas = row_areas(make_grid("EPSG:4326", north_up(0, pole + 0.125, 0.25)), Window(0, 0, 8, 1))
         assert areas is not None
         assert np.isfinite(areas).all()
 
 
-def test_it_is_imported_without_pyproj() -> None:
-    says = "import sys, landseg.raster.pixel_area; sys.exit('pyproj' in sys.modules or 'torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", says]).returncode == 0
+def test_import_without_pyproj() -> None:
+    code = "import sys, landseg.raster.pixel_area; sys.exit('pyproj' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,4 @@
-"""The tile plan: the official numbering, footprints where they belong, no pixel read."""
+"""Tile plan: numbering, footprints, and errors of grids that differ."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.rasters import PLACE, card, land, noise, picture, scene_table, tif
+from helpers.rasters import TRANSFORM, card, random_image, random_labels, scene_table, write_image, write_tif
 from pyproj import Transformer
 from rasterio import Affine
 
@@ -17,10 +17,10 @@ from landseg.tile.plan import Edge, plan_tiles, tile_grid, write_plan
 
 
 def make(
-    raw: Path, name: str, height: int, width: int, crs: str | None = "EPSG:2180", transform: Affine = PLACE
+    raw: Path, name: str, height: int, width: int, crs: str | None = "EPSG:2180", transform: Affine = TRANSFORM
 ) -> tuple[str, str, str]:
-    tif(raw / f"images/{name}.tif", noise(height, width), crs, transform)
-    tif(raw / f"masks/{name}.tif", land(height, width), crs, transform)
+    write_tif(raw / f"images/{name}.tif", random_image(height, width), crs, transform)
+    write_tif(raw / f"masks/{name}.tif", random_labels(height, width), crs, transform)
     return name, f"images/{name}.tif", f"masks/{name}.tif"
 
 
@@ -32,7 +32,7 @@ def corners(tiles: gpd.GeoDataFrame, tile: str) -> set[tuple[float, float]]:
 @pytest.mark.parametrize(
     ("edge", "expected"),
     [
-        # 3 rows of 3: the third of each row, and the third row, cross the edge; k counts them all the same.
+        # 3 rows of 3 cells; the last of each row and the last row cross the edge. k counts them, too.
         ("drop", [(0, 0, 0), (1, 0, 32), (3, 32, 0), (4, 32, 32)]),
         ("pad", [(3 * row + col, 32 * row, 32 * col) for row in range(3) for col in range(3)]),
     ],
@@ -41,12 +41,12 @@ def test_grid(edge: Edge, expected: list[tuple[int, int, int]]) -> None:
     assert list(tile_grid(95, 70, 32, edge)) == expected
 
 
-def test_grid_that_fits() -> None:
+def test_grid_without_partial_cells() -> None:
     assert list(tile_grid(64, 32, 32, "drop")) == list(tile_grid(64, 32, 32, "pad")) == [(0, 0, 0), (1, 0, 32)]
 
 
-def test_numbers_are_those_of_the_official_split_py() -> None:
-    """The published loop, as its paper describes it: k grows at every window, written or not."""
+def test_numbers_match_the_official_split_py() -> None:
+    """The published loop, as described in the paper: k counts all windows, written or not."""
     width, height, size = 1700, 1100, 512
     k, official = 0, []
     for y in range(0, height, size):
@@ -79,20 +79,20 @@ def test_padded_windows_end_at_the_edge(tmp_path: Path) -> None:
     assert (tiles["height"] * tiles["width"]).sum() == 40 * 70
 
 
-def test_footprints_by_hand(tmp_path: Path) -> None:
+def test_footprints(tmp_path: Path) -> None:
     tiles = plan_tiles(scene_table(make(tmp_path, "a", 64, 64)), tmp_path, card(), 32, "drop")
     assert tiles.crs == "EPSG:2180"
     # 32 px of 0.5 m are 16 m; the fourth tile starts 16 m east and 16 m south of the scene's corner.
     assert corners(tiles, "a_3") == {(500_016, 399_984), (500_032, 399_984), (500_032, 399_968), (500_016, 399_968)}
 
 
-def test_footprints_of_a_turned_scene(tmp_path: Path) -> None:
+def test_footprints_of_a_rotated_scene(tmp_path: Path) -> None:
     turned = Affine(0, 2, 1000, 3, 0, 2000)  # x grows with rows, y with columns
     tiles = plan_tiles(scene_table(make(tmp_path, "a", 32, 64, transform=turned)), tmp_path, card(), 32, "drop")
     assert corners(tiles, "a_1") == {(1000, 2096), (1000, 2192), (1064, 2192), (1064, 2096)}
 
 
-def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
+def test_several_crs(tmp_path: Path) -> None:
     scenes = scene_table(
         make(tmp_path, "a", 32, 32), make(tmp_path, "b", 32, 32, "EPSG:32634"), make(tmp_path, "c", 32, 32, None)
     )
@@ -103,9 +103,9 @@ def test_several_crs_meet_in_degrees(tmp_path: Path) -> None:
     assert tiles.loc[2, "geometry"] is None
 
 
-def test_no_place_on_earth(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg", noise(64, 32).transpose(1, 2, 0))
-    picture(tmp_path / "a.png", land(64, 32))
+def test_without_crs(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", random_image(64, 32).transpose(1, 2, 0))
+    write_image(tmp_path / "a.png", random_labels(64, 32))
     tiles = plan_tiles(scene_table(("a", "a.jpg", "a.png")), tmp_path, card(), 32, "drop")
     assert tiles.crs is None
     assert tiles["geometry"].isna().all()
@@ -114,7 +114,7 @@ def test_no_place_on_earth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:2180", "+proj=tmerc +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +datum=WGS84"])
-def test_the_file_opens_in_place(tmp_path: Path, crs: str) -> None:
+def test_written_plan_has_the_crs(tmp_path: Path, crs: str) -> None:
     tiles = plan_tiles(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, card(), 32, "drop")
     write_plan(tiles, 32, tmp_path / "plan.parquet")
     read = gpd.read_parquet(tmp_path / "plan.parquet")
@@ -137,63 +137,69 @@ def test_no_pixel_is_read(tmp_path: Path) -> None:
 def test_smaller_than_a_tile(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 31, 99))
     with pytest.raises(
-        LandsegError, match=r"^scene a: is 99x31 px, smaller than a tile of 32 px; lower tile\.size, set"
+        LandsegError, match=r"^scene a: size 99x31 px is smaller than a tile \(32 px\); lower tile\.size, set"
     ):
         plan_tiles(scenes, tmp_path, card(), 32, "drop")
     assert len(plan_tiles(scenes, tmp_path, card(), 32, "pad")) == 4
 
 
-def test_sizes_that_disagree(tmp_path: Path) -> None:
+def test_different_sizes(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 64, 64))
-    tif(tmp_path / "masks/a.tif", land(64, 63))
-    with pytest.raises(LandsegError, match=rf"^{tmp_path}/masks/a\.tif: is 63x64 px and its image a\.tif is 64x64 px"):
+    write_tif(tmp_path / "masks/a.tif", random_labels(64, 63))
+    with pytest.raises(
+        LandsegError, match=rf"^{tmp_path}/masks/a\.tif: size 63x64 px differs from its image a\.tif \(64x64 px\)"
+    ):
         plan_tiles(scenes, tmp_path, card(), 32, "drop")
 
 
 @pytest.mark.parametrize(("metres", "fits"), [(0.2, True), (-0.2, True), (0.5, False), (-16, False)])
-def test_places_that_disagree(tmp_path: Path, metres: float, fits: bool) -> None:
+def test_different_positions(tmp_path: Path, metres: float, fits: bool) -> None:
     scenes = scene_table(make(tmp_path, "a", 64, 64))
-    tif(tmp_path / "masks/a.tif", land(64, 64), transform=Affine(0.5, 0, 500_000 + metres, 0, -0.5, 400_000))
+    write_tif(
+        tmp_path / "masks/a.tif", random_labels(64, 64), transform=Affine(0.5, 0, 500_000 + metres, 0, -0.5, 400_000)
+    )
     if fits:
         plan_tiles(scenes, tmp_path, card(), 32, "drop")
     else:
-        with pytest.raises(LandsegError, match=rf"masks/a\.tif: lies {abs(metres) * 2:.1f} px off its image a\.tif"):
+        with pytest.raises(
+            LandsegError, match=rf"masks/a\.tif: offset by {abs(metres) * 2:.1f} px from its image a\.tif"
+        ):
             plan_tiles(scenes, tmp_path, card(), 32, "drop")
 
 
-def test_a_mask_without_a_place_lies_where_its_image_does(tmp_path: Path) -> None:
+def test_mask_without_georeference(tmp_path: Path) -> None:
     scenes = scene_table(make(tmp_path, "a", 32, 32))
-    tif(tmp_path / "masks/a.tif", land(32, 32), crs=None, transform=None)
+    write_tif(tmp_path / "masks/a.tif", random_labels(32, 32), crs=None, transform=None)
     assert plan_tiles(scenes, tmp_path, card(), 32, "drop").crs == "EPSG:2180"
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
-def test_crs_that_disagree(tmp_path: Path, crs: str) -> None:
-    """The same numbers on another map lie elsewhere."""
+def test_different_crs(tmp_path: Path, crs: str) -> None:
+    """Equal coordinates in another CRS are another position."""
     scenes = scene_table(make(tmp_path, "a", 64, 64, "EPSG:32634"))
-    tif(tmp_path / "masks/a.tif", land(64, 64), crs)
+    write_tif(tmp_path / "masks/a.tif", random_labels(64, 64), crs)
     with pytest.raises(LandsegError) as caught:
         plan_tiles(scenes, tmp_path, card(), 32, "drop")
     assert str(caught.value) == (
-        f"{tmp_path}/masks/a.tif: is in {crs} and its image a.tif is in EPSG:32634; make them the same grid"
+        f"{tmp_path}/masks/a.tif: CRS {crs} differs from its image a.tif (EPSG:32634); align both to one grid"
     )
 
 
 CHIPS = card(bands=("red", "nir"), band_files={"red": "B04", "nir": "B08"})
 
 
-def make_chip(raw: Path, scene: str, place: str, group: str) -> dict[str, str]:
-    """A row of the imagery table, and a file for each of two bands."""
+def make_chip(raw: Path, scene: str, location: str, group: str) -> dict[str, str]:
+    """Write two bands and a label; return the row of the imagery table."""
     for band in ("B04", "B08"):
-        tif(raw / f"s2/{scene}_{band}.tif", noise(64, 64)[0])
-    tif(raw / f"labels/{place}.tif", land(64, 64))
+        write_tif(raw / f"s2/{scene}_{band}.tif", random_image(64, 64)[0])
+    write_tif(raw / f"labels/{location}.tif", random_labels(64, 64))
     return {
-        "scene": scene, "location": place, "group": group, "archive": group, "image": f"s2/{scene}_{{band}}.tif",
-        "mask": f"labels/{place}.tif",
+        "scene": scene, "location": location, "group": group, "archive": group, "image": f"s2/{scene}_{{band}}.tif",
+        "mask": f"labels/{location}.tif",
     }  # fmt: skip
 
 
-def test_chips_of_several_places_in_one_archive(tmp_path: Path) -> None:
+def test_chips_of_several_locations_in_one_archive(tmp_path: Path) -> None:
     chips = [("36N_01_0105", "36N_01", "36N"), ("36N_02_0105", "36N_02", "36N"), ("36N_01_0209", "36N_01", "36N")]
     scenes = tables.scene_table(make_chip(tmp_path, *names) for names in [*chips, ("37N_00_0105", "37N_00", "37N")])
     tiles = plan_tiles(scenes[list(IMAGERY_COLUMNS)], tmp_path, CHIPS, 64, "drop")
@@ -207,19 +213,23 @@ def test_chips_of_several_places_in_one_archive(tmp_path: Path) -> None:
     assert tiles.geometry.bounds.iloc[3].tolist() == [500_000, 399_968, 500_032, 400_000]
 
 
-def test_every_band_is_held_against_the_others(tmp_path: Path) -> None:
-    """Also those that convert will not show."""
+def test_grids_of_all_bands_are_compared(tmp_path: Path) -> None:
+    """Including bands that conversion does not use."""
     scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
-    path = tif(tmp_path / "s2/a_B08.tif", noise(32, 32)[0])
-    with pytest.raises(LandsegError, match=rf"^{path}: is 32x32 px and the band a_B04\.tif is 64x64 px; make them the"):
+    path = write_tif(tmp_path / "s2/a_B08.tif", random_image(32, 32)[0])
+    with pytest.raises(
+        LandsegError, match=rf"^{path}: size 32x32 px differs from the band a_B04\.tif \(64x64 px\); align"
+    ):
         plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")
     path.unlink()
-    with pytest.raises(LandsegError, match=rf"^{path}: not there; "):
+    with pytest.raises(LandsegError, match=rf"^{path}: file not found; "):
         plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")
 
 
-def test_masks_of_chips_are_held_against_their_bands(tmp_path: Path) -> None:
+def test_grids_of_masks_and_bands_are_compared(tmp_path: Path) -> None:
     scenes = tables.scene_table([make_chip(tmp_path, "a", "a", "")])
-    path = tif(tmp_path / "labels/a.tif", land(64, 60))
-    with pytest.raises(LandsegError, match=rf"^{path}: is 60x64 px and its image a_B04\.tif is 64x64 px; make them"):
+    path = write_tif(tmp_path / "labels/a.tif", random_labels(64, 60))
+    with pytest.raises(
+        LandsegError, match=rf"^{path}: size 60x64 px differs from its image a_B04\.tif \(64x64 px\); align"
+    ):
         plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")

@@ -1,1 +1,1 @@
-"""Convert raster windows to PNG tiles."""
+"""Convert: encode tiles as PNG, one archive per scene; count the pixels of each class."""

@@ -1,4 +1,4 @@
-"""Convert the tile plan over all cores: its archives side by side, the pixels of every class in the plan's order."""
+"""Conversion of a tile plan on all cores, several archives at a time."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -6,26 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from landseg.convert.encode import ArchivePlan, PlannedTile, write_archive
-from landseg.core.arrays import Counts
+from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.core.rendering import Rendering
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
 
-#: What convert reads of the tile plan, in the order in which `landseg.convert.encode.PlannedTile` takes it.
+#: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
 PLAN_COLUMNS = ["tile", "image", "mask", "row", "col", "height", "width"]
 
-# A process takes seconds to start, in which a thread encodes a good part of this many pixels.
+# Pixels that justify a further process: starting one takes seconds.
 _PIXELS_PER_PROCESS = 1 << 27
 
 
 def read_plan(path: Path) -> tuple[pa.Table, int]:
-    """Read the tile plan: the columns that `convert_plan` takes, and the tile size, px.
+    """Read a tile plan: the columns that `convert_plan` needs, and the tile size in px.
 
     Raises:
         LandsegError: the file is missing.
@@ -44,27 +43,27 @@ def convert_plan(
     workers: int,
     min_consensus: int = 0,
 ) -> dict[str, Counts]:
-    """Write all archives of a tile plan, several at a time, and show progress.
+    """Write all archives of a tile plan, several at a time, with a progress bar.
 
     Args:
-        plan: PLAN_COLUMNS and archive of the tile plan.
-        root: as `landseg.convert.encode.write_archive` takes it, like all that is not named here.
-        folder: where the archives go.
-        card: the data card.
-        rendering: how pixels become 8-bit RGB.
-        size: height and width of a tile, px.
-        masks_rgb: whether to write masks as RGB pictures, too.
-        workers: cores to use.
-        min_consensus: labels that fewer annotators agreed on, %, are ignored.
+        plan: tile plan with PLAN_COLUMNS and archive.
+        root: root folder of the paths in the plan.
+        folder: folder of the archives.
+        card: data card.
+        rendering: rendering of the images.
+        size: height and width of a tile in px.
+        masks_rgb: whether to also write masks as RGB images.
+        workers: number of cores to use.
+        min_consensus: minimum annotator agreement in %; labels below it are ignored.
 
     Returns:
-        Pixels of every class, and those ignored, in every tile: columns as in `core.tables`, (tiles,) int64.
+        Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
 
     Raises:
-        LandsegError: a raster is damaged, a label is unknown, an archive cannot be written, or memory is short.
+        LandsegError: a raster is damaged, a label has no class, an archive cannot be written, or memory ran out.
     """
-    where = _rows_by_archive(plan["archive"])
-    processes, threads = _layout(workers, len(where), _pixels(plan))
+    rows_by_archive = _rows_by_archive(plan["archive"])
+    processes, threads = _processes_and_threads(workers, len(rows_by_archive), _pixels(plan))
     write = partial(
         write_archive,
         root=root,
@@ -76,17 +75,18 @@ def convert_plan(
         min_consensus=min_consensus,
     )
     archives = (
-        ArchivePlan(folder / name, _planned(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
-        for name, rows in where.items()
+        ArchivePlan(folder / name, _planned_tiles(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
+        for name, rows in rows_by_archive.items()
     )
-    counted = parallel_map(write, archives, processes)
-    found = np.zeros((len(plan), len(card.classes) + 1), np.int64)
-    for rows, counts in zip(where.values(), track(counted, len(plan), "convert", "tiles", len), strict=True):
-        found[rows] = counts
-    return _columns(found, card)
+    results = parallel_map(write, archives, processes)
+    counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
+    progress = track(results, len(plan), "convert", "tiles", size=len)
+    for rows, archive_counts in zip(rows_by_archive.values(), progress, strict=True):
+        counts[rows] = archive_counts
+    return _columns(counts, card)
 
 
-def _planned(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:
+def _planned_tiles(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:
     return [PlannedTile(*row) for row in zip(*(columns[key] for key in PLAN_COLUMNS), strict=True)]
 
 
@@ -95,24 +95,24 @@ def _columns(counts: Counts, card: DataCard) -> dict[str, Counts]:
     return dict(zip(names, counts.T, strict=True))
 
 
-def _rows_by_archive(archive: pa.ChunkedArray) -> dict[str, npt.NDArray[np.intp]]:
-    """Return which rows of the plan belong to each archive, archives in the order in which they first occur."""
+def _rows_by_archive(archive: pa.ChunkedArray) -> dict[str, Indices]:
+    """Return the rows of the plan for each archive, in order of first occurrence."""
     encoded = archive.combine_chunks().dictionary_encode()
     numbers = encoded.indices.to_numpy()
     starts = np.cumsum(np.bincount(numbers))[:-1]
-    parts = np.split(np.argsort(numbers, kind="stable"), starts)
-    return dict(zip(encoded.dictionary.to_pylist(), parts, strict=True))
+    rows = np.split(np.argsort(numbers, kind="stable"), starts)
+    return dict(zip(encoded.dictionary.to_pylist(), rows, strict=True))
 
 
 def _pixels(plan: pa.Table) -> int:
     return int(np.dot(plan["height"].to_numpy(), plan["width"].to_numpy()))
 
 
-def _layout(workers: int, archives: int, pixels: int) -> tuple[int, int]:
-    """Return how many processes convert, and how many threads encode in each.
+def _processes_and_threads(workers: int, archives: int, pixels: int) -> tuple[int, int]:
+    """Return the number of processes, and of encoding threads in each.
 
-    One thread more a process than there are cores for it: another takes its place while an archive goes to the disk,
-    and the last archives, when some processes have none left, have cores enough.
+    With several processes, each has one thread more than its share of cores: the cores stay busy while an archive is
+    written to disk, and near the end, when some processes have nothing left to do.
     """
     processes = min(workers, archives, 1 + pixels // _PIXELS_PER_PROCESS)
     return processes, -(-workers // processes) + (processes > 1)

@@ -1,12 +1,9 @@
-"""From raster windows to PNG: one pass over the pixels, one stored ZIP an archive of the tile plan.
+"""Encoding of raster windows as PNG tiles, one archive at a time, in one pass over the pixels.
 
-Many processes run this side by side, so it imports what it works with and no tables: pandas and pyarrow would take
-70 MiB in each.
+Many processes import this module, so it does not import pandas and pyarrow, which take 70 MiB in each process.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,33 +18,33 @@ from landseg.convert.labels import LabelDecoder
 from landseg.core.arrays import Counts, Pixels, ValidMask
 from landseg.core.classes import IGNORE, palette
 from landseg.core.data_card import DataCard
+from landseg.core.parallel import thread_map
 from landseg.core.rendering import Rendering
 from landseg.core.tile_archive import archive_writer
 from landseg.raster.image import MultibandImage, open_image
 from landseg.raster.io import open_raster, read_pixels
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask, pad
 
-T = TypeVar("T")
-R = TypeVar("R")
+Key = TypeVar("Key")
 
-# How many pixels are read in one go, at most: it bounds memory where scenes are very wide or tiles very large.
-_SPAN = 1 << 23
-# How many tiles wait for an encoder, at most, so that none idles while the next row of windows is read.
-_AHEAD = 16
-# How many pixels OpenCV counts without rounding: its histogram is of float32.
-_EXACT = 1 << 24
+# Maximum number of pixels per read; bounds memory for very wide scenes and very large tiles.
+_MAX_READ = 1 << 23
+# Tiles that wait for an encoder, so that no thread idles while the next row of windows is read.
+_QUEUED = 16
+# Maximum number of pixels that OpenCV counts exactly: its histogram is float32.
+_MAX_COUNT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTile:
-    """A row of the tile plan: what convert needs to know of a tile."""
+    """A tile to convert: the columns of the tile plan that conversion needs."""
 
     name: str
-    #: Path of the image, as `landseg.raster.image.open_image` takes it.
+    #: Path of the image; see `landseg.raster.image.open_image`.
     image: str
     #: Path of the label raster.
     mask: str
-    #: Offsets in the scene, and size of the window, px.
+    #: Offsets and size of the window in px.
     row: int
     col: int
     height: int
@@ -56,7 +53,7 @@ class PlannedTile:
 
 @dataclass(frozen=True)
 class ArchivePlan:
-    """A ZIP to write: where it goes, and the tiles that go into it."""
+    """A tile archive to write: its path and tiles."""
 
     path: Path
     tiles: Sequence[PlannedTile]
@@ -64,16 +61,16 @@ class ArchivePlan:
 
 @dataclass(frozen=True)
 class RawTile:
-    """A tile read, but neither decoded nor encoded."""
+    """Pixels of a tile as read, before labels are decoded."""
 
     plan: PlannedTile
-    #: (3, H, W), of the image's dtype.
+    #: Image, (3, H, W), with the dtype of the raster.
     image: npt.NDArray[Any]
-    #: (bands, H, W), of the label raster's dtype.
-    values: npt.NDArray[Any]
-    #: Where the image has data, (H, W); None is everywhere.
-    present: ValidMask
-    labels: LabelDecoder
+    #: Label raster, (bands, H, W), with the dtype of the raster.
+    labels: npt.NDArray[Any]
+    #: Mask of image pixels with data, (H, W); None if all have data.
+    valid: ValidMask
+    decoder: LabelDecoder
 
 
 def write_archive(
@@ -86,34 +83,33 @@ def write_archive(
     threads: int,
     min_consensus: int = 0,
 ) -> Counts:
-    """Write one archive: images/*.png, masks/*.png and, if asked for, masks_rgb/*.png.
+    """Write one tile archive and count the pixels of each class in its tiles.
 
-    Windows are read one after another, scene by scene, and encoded by threads; the few tiles in flight are all that
-    is held in memory.
+    Windows are read in sequence, scene by scene, and encoded by threads. Memory holds only the tiles in flight.
 
     Args:
-        archive: where to, and which tiles.
-        root: the folder from which the plan's paths start.
-        card: the data card.
-        rendering: how pixels become 8-bit RGB.
-        size: height and width of a tile, px; smaller windows are padded with ignored pixels.
-        masks_rgb: whether to write masks as RGB pictures, too.
-        threads: threads that encode.
-        min_consensus: labels that fewer annotators agreed on, %, are ignored.
+        archive: archive to write.
+        root: root folder of the paths in the plan.
+        card: data card.
+        rendering: rendering of the images.
+        size: height and width of a tile in px; smaller windows are padded with ignored pixels.
+        masks_rgb: whether to also write masks as RGB images.
+        threads: number of threads that encode.
+        min_consensus: minimum annotator agreement in %; labels below it are ignored.
 
     Returns:
-        Pixels of every tile, (tiles, classes + 1) int64: of every class in the order of the card, then those
-        ignored. The padding of a tile is not counted.
+        Pixel counts, (tiles, classes + 1) int64: of each class in the order of the data card, then of ignored pixels.
+        Padding is not counted.
 
     Raises:
-        LandsegError: a raster is damaged, a label is unknown, or the archive cannot be written.
+        LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
     encode = partial(_encode, rendering=rendering, colours=palette(card.classes), size=size, masks_rgb=masks_rgb)
     reading = _read_tiles(archive.tiles, root, card, rendering.bands, min_consensus)
     counts = {}
-    with archive_writer(archive.path) as bundle:
-        for name, encoded, count in _in_order(encode, reading, threads):
-            bundle.add(name, *encoded)
+    with archive_writer(archive.path) as writer:
+        for name, encoded, count in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
+            writer.add(name, *encoded)
             counts[name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
     return np.stack([counts[tile.name] for tile in archive.tiles])
 
@@ -123,80 +119,66 @@ def _read_tiles(
 ) -> Iterator[RawTile]:
     for (image, mask), members in _groups(tiles, lambda tile: (tile.image, tile.mask)):
         with open_image(root, image, bands, card) as source, open_raster(root / mask) as label_source:
-            labels = LabelDecoder(label_source, card.mask, card.classes, min_consensus)
-            for span, part in _spans(members):
-                yield from _read_span(source, label_source, labels, span, part)
+            decoder = LabelDecoder(label_source, card.mask, card.classes, min_consensus)
+            for window, neighbours in _wide_windows(members):
+                yield from _read_window(source, label_source, decoder, window, neighbours)
 
 
-def _read_span(
-    source: MultibandImage, label_source: Any, labels: LabelDecoder, span: Window, tiles: Iterable[PlannedTile]
+def _read_window(
+    source: MultibandImage, label_source: Any, decoder: LabelDecoder, window: Window, tiles: Iterable[PlannedTile]
 ) -> Iterator[RawTile]:
-    """Read a window and cut it into tiles, which are copies: views would keep the whole window in memory."""
-    pixels, present = source.read(span)
-    values = read_pixels(label_source, span, labels.bands)
+    """Read a window and cut it into tiles. Tiles are copies: views would keep the whole window in memory."""
+    pixels, valid = source.read(window)
+    labels = read_pixels(label_source, window, decoder.bands)
     for tile in tiles:
-        across = slice(tile.col - span.col_off, tile.col - span.col_off + tile.width)
+        columns = slice(tile.col - window.col_off, tile.col - window.col_off + tile.width)
         yield RawTile(
             plan=tile,
-            image=pixels[:, :, across].copy(),
-            values=values[:, :, across].copy(),
-            present=None if present is None else present[:, across].copy(),
-            labels=labels,
+            image=pixels[:, :, columns].copy(),
+            labels=labels[:, :, columns].copy(),
+            valid=None if valid is None else valid[:, columns].copy(),
+            decoder=decoder,
         )
 
 
-def _spans(tiles: Iterable[PlannedTile]) -> Iterator[tuple[Window, list[PlannedTile]]]:
-    """Group the tiles of a scene into windows that span neighbours in a row.
+def _wide_windows(tiles: Iterable[PlannedTile]) -> Iterator[tuple[Window, list[PlannedTile]]]:
+    """Group the tiles of a scene into windows that cover neighbours in a row.
 
-    Many GeoTIFFs are cut into strips as wide as the scene. Tile by tile, every strip would be decoded
-    once for every tile that it crosses: seventeen times the work on LandCover.ai.
+    Many GeoTIFFs are stored in strips as wide as the scene. Reading tile by tile would decode each strip once for each
+    tile that it crosses: seventeen times the work for LandCover.ai.
     """
     for (row, height), members in _groups(tiles, lambda tile: (tile.row, tile.height)):
-        abreast = max(1, _SPAN // (height * max(tile.width for tile in members)))
-        for start in range(0, len(members), abreast):
-            part = members[start : start + abreast]
-            left, right = min(tile.col for tile in part), max(tile.col + tile.width for tile in part)
-            yield Window(left, row, right - left, height), part
+        count = max(1, _MAX_READ // (height * max(tile.width for tile in members)))
+        for start in range(0, len(members), count):
+            neighbours = members[start : start + count]
+            left = min(tile.col for tile in neighbours)
+            right = max(tile.col + tile.width for tile in neighbours)
+            yield Window(left, row, right - left, height), neighbours
 
 
-def _groups(
-    tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], tuple[T, R]]
-) -> Iterable[tuple[tuple[T, R], list[PlannedTile]]]:
-    """Group tiles by what two of their columns say, in the order in which it first occurs."""
-    groups: dict[tuple[T, R], list[PlannedTile]] = {}
+def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> Iterable[tuple[Key, list[PlannedTile]]]:
+    """Group tiles by a key, in order of first occurrence."""
+    groups: dict[Key, list[PlannedTile]] = {}
     for tile in tiles:
         groups.setdefault(key(tile), []).append(tile)
     return groups.items()
 
 
-def _in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Apply a function in threads; results come in the order of the items, a few of which are in flight at a time."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads + _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def _encode(
     tile: RawTile, rendering: Rendering, colours: Pixels, size: int, masks_rgb: bool
 ) -> tuple[str, tuple[bytes, bytes, bytes | None], Counts]:
-    """Return a tile's name, its image, mask and RGB mask as PNG, and its pixels of every mask id, (256,) int64."""
-    ids = tile.labels(tile.values, tile.plan.row, tile.plan.col)
-    if tile.present is not None:
-        ids[~tile.present] = IGNORE
-    counts = _counted(ids)  # padding is not counted
-    image = pad(rendering(tile.image, tile.present), size, 0)
+    """Return a tile's name, its image, mask and RGB mask as PNG, and the pixel count of each id, (256,) int64."""
+    ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col)
+    if tile.valid is not None:
+        ids[~tile.valid] = IGNORE
+    counts = _count_ids(ids)  # before padding, which is not counted
+    image = pad(rendering(tile.image, tile.valid), size, 0)
     ids = pad(ids, size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if masks_rgb else None
     return tile.plan.name, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts
 
 
-def _counted(ids: Pixels) -> Counts:
-    """Count the pixels of every id, (256,) int64; three times as fast as NumPy, which widens ids to 64 bits first."""
-    parts = np.array_split(ids, -(-ids.size // _EXACT))
-    found = sum(cv2.calcHist([part], [0], None, [256], [0, 256]).astype(np.int64) for part in parts)
-    return np.ravel(found)
+def _count_ids(ids: Pixels) -> Counts:
+    """Count the pixels of each id, (256,) int64. Three times as fast as NumPy, which converts ids to 64 bits."""
+    chunks = np.array_split(ids, -(-ids.size // _MAX_COUNT))
+    return np.ravel(sum(cv2.calcHist([chunk], [0], None, [256], [0, 256]).astype(np.int64) for chunk in chunks))

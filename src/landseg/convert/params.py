@@ -1,4 +1,4 @@
-"""Section `convert`: conversion of raster windows to PNG."""
+"""Section `convert` of params.yaml: conversion of raster windows to PNG."""
 
 from typing import Literal
 
@@ -20,12 +20,11 @@ class ConvertParams(Section):
     """Gamma correction after scaling (exponent 1/gamma); 1: none."""
     masks_rgb: bool
     """Also write masks as RGB images in class colours."""
-
     min_consensus: int = Field(default=0, ge=0, le=100)
     """Minimum annotator agreement, %; labels below it are ignored (datasets with a consensus score only)."""
 
     @model_validator(mode="after")
-    def _rising(self) -> "ConvertParams":
+    def _check_range(self) -> "ConvertParams":
         if self.range[0] >= self.range[1]:
-            raise ValueError("convert.range must rise from its first to its second value")
+            raise ValueError("convert.range: the first value must be less than the second")
         return self

@@ -1,4 +1,4 @@
-"""Section `compute`: machine settings. No stage depends on them, so they never re-run a stage."""
+"""Section `compute` of params.yaml: machine settings. No stage depends on them, so they never re-run a stage."""
 
 import os
 from pathlib import Path
@@ -24,5 +24,5 @@ class ComputeParams(Section):
     @field_validator("state")
     @classmethod
     def _from_environment(cls, state: Path) -> Path:
-        """Apply LANDSEG_STATE; studies set it, so that cells in temporary checkouts can resume."""
+        """Apply LANDSEG_STATE. Studies set it so that runs in temporary checkouts can resume."""
         return Path(os.environ.get("LANDSEG_STATE") or state)

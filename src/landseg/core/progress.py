@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class _Rate(ProgressColumn):
@@ -19,8 +19,8 @@ class _Rate(ProgressColumn):
 
 
 def track(
-    results: Iterable[T], total: int, title: str, unit: str, size: Callable[[T], int] = lambda _: 1
-) -> Iterator[T]:
+    results: Iterable[_T], total: int, title: str, unit: str, size: Callable[[_T], int] = lambda _: 1
+) -> Iterator[_T]:
     """Yield results as they arrive and show a progress bar on a terminal.
 
     Args:

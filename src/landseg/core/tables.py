@@ -36,6 +36,7 @@ data/, because composites lie outside the raw folder. Image paths may contain {b
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy.typing as npt
 import pandas as pd
@@ -112,7 +113,7 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def extend_parquet(
-    source: Path, path: Path, columns: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None
+    source: Path | BinaryIO, path: Path, columns: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 

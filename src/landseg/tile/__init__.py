@@ -1,1 +1,1 @@
-"""Plan tiles from raster headers."""
+"""Tile: plan tiles from raster headers."""

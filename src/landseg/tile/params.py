@@ -1,4 +1,4 @@
-"""Section `tile`: tile grid."""
+"""Section `tile` of params.yaml: size of tiles and treatment of partial ones."""
 
 from typing import Literal
 

@@ -1,6 +1,6 @@
-"""Planning windows from headers: no pixel is read."""
+"""Tile plan: windows over all scenes, from raster headers alone."""
 
-import tempfile
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ import pandas as pd
 import shapely
 from pyproj import CRS
 
+from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.tables import extend_parquet
@@ -24,58 +25,60 @@ from landseg.raster.pixel_area import ground_sampling_distance
 
 Edge = Literal["drop", "pad"]
 
-#: The CRS of footprints where scenes lie in several.
+#: CRS of footprints if scenes have different CRS.
 COMMON_CRS = "EPSG:4326"
 
-_ORDER = ["tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width"]
-_ORDER += ["gsd", "dtype", "geometry"]
+_COLUMNS = ["tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width"]
+_COLUMNS += ["gsd", "dtype", "geometry"]
 
 
 @dataclass(frozen=True)
 class SceneHeader:
-    """What a scene's header says: its size in px and its place on earth."""
+    """Header of a scene's image: size, georeference and data type."""
 
+    #: Size in px.
     width: int
     height: int
     crs: CRS | None
-    #: Pixel to map coordinates, as rasterio gives it.
+    #: rasterio's affine transform from pixel to map coordinates.
     transform: Any
-    #: Ground sampling distance, m, or None.
-    ground_sampling_distance: float | None
-    #: Of its values, such as uint8.
+    #: Ground sampling distance in metres; None without a CRS.
+    gsd: float | None
+    #: Data type of the values, such as uint8.
     dtype: str
 
 
 def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeader:
-    """Read the header of an image, and check that all its bands and its mask cover the same pixels.
+    """Read the header of an image, and check that all its bands and its label raster have one grid.
 
     Args:
-        root: the folder from which the paths start.
-        image: as `landseg.raster.image.open_image` takes it.
-        mask: the path of its label raster.
-        card: the data card.
+        root: root folder of the paths.
+        image: path of the image; see `landseg.raster.image.open_image`.
+        mask: path of the label raster.
+        card: data card.
 
     Raises:
-        LandsegError: a file cannot be read or lacks bands, or the sizes, the CRS or the places of two disagree.
+        LandsegError: a file cannot be opened, the image lacks bands, or grids differ.
     """
     with open_image(root, image, card.bands, card) as source, open_raster(root / mask) as labels:
-        at = source.grid
-        Grid.of(labels).require_same(at, f"its image {Path(at.name).name}")
-        crs = _crs(at.crs.to_wkt()) if at.crs else None
-        return SceneHeader(at.width, at.height, crs, at.transform, ground_sampling_distance(at), source.dtype.name)
+        grid = source.grid
+        Grid.of(labels).require_same(grid, f"its image {Path(grid.name).name}")
+        crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None
+        gsd = ground_sampling_distance(grid)
+        return SceneHeader(grid.width, grid.height, crs, grid.transform, gsd, source.dtype.name)
 
 
 @cache
-def _crs(wkt: str) -> CRS:
-    """Read a CRS: one for all scenes that share it, since thousands of chips may."""
+def _parse_crs(wkt: str) -> CRS:
+    """Parse a CRS once for all scenes that share it, which may be thousands of chips."""
     return CRS.from_wkt(wkt)
 
 
 def tile_grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
-    """Walk a grid of windows row by row; yield (k, row, column), offsets in px.
+    """Yield the tiles of a scene row by row as (k, row, column), with offsets in px.
 
-    k counts every cell of the grid, also the partial ones that `drop` leaves out. So the tiles of
-    LandCover.ai v1 get the numbers that its split.py gives them (Boguszewski et al., 2021).
+    k numbers all cells of the grid, including partial ones that `drop` omits. So tiles of LandCover.ai v1 get the same
+    numbers as from the publisher's split.py (Boguszewski et al., 2021).
     """
     cells = ((row, col) for row in range(0, height, size) for col in range(0, width, size))
     for k, (row, col) in enumerate(cells):
@@ -83,72 +86,71 @@ def tile_grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[
             yield k, row, col
 
 
-def scene_cells(scene: str, of: SceneHeader, size: int, edge: Edge) -> npt.NDArray[np.int64]:
-    """Return the tiles of a scene: (n, 3), number, row and column.
+def scene_cells(scene: str, header: SceneHeader, size: int, edge: Edge) -> Ints:
+    """Return the tiles of a scene, (n, 3): number, row and column.
 
     Raises:
-        LandsegError: the scene is smaller than a tile, and partial windows are dropped.
+        LandsegError: the scene is smaller than a tile, and partial tiles are dropped.
     """
-    found = list(tile_grid(of.width, of.height, size, edge))
-    if not found:
+    cells = list(tile_grid(header.width, header.height, size, edge))
+    if not cells:
         raise LandsegError(
-            f"scene {scene}: is {of.width}x{of.height} px, smaller than a tile of {size} px; "
-            "lower tile.size, set tile.edge to pad, or remove the scene"
+            f"scene {scene}: size {header.width}x{header.height} px is smaller than a tile ({size} px); lower "
+            "tile.size, set tile.edge to pad, or remove the scene"
         )
-    return np.array(found, np.int64)
+    return np.array(cells, np.int64)
 
 
 def footprints(
-    tiles: pd.DataFrame, headers: Sequence[SceneHeader], which: npt.NDArray[np.int64], crs: CRS | None
+    tiles: pd.DataFrame, headers: Sequence[SceneHeader], scene_index: Ints, crs: CRS | None
 ) -> npt.NDArray[np.object_]:
-    """Return the outlines of tiles in one CRS, (n,) polygons; None where a scene has no place on earth.
+    """Return the footprints of tiles in one CRS, (n,) polygons; None for scenes without a CRS.
 
     Args:
         tiles: columns row, col, height, width.
-        headers: the headers of their scenes.
-        which: the position of each tile's scene among those, (n,).
-        crs: the CRS of the outlines.
+        headers: headers of the scenes.
+        scene_index: index into `headers` for each tile, (n,).
+        crs: CRS of the footprints.
     """
     top, left = tiles["row"].to_numpy(), tiles["col"].to_numpy()
     bottom, right = top + tiles["height"].to_numpy(), left + tiles["width"].to_numpy()
     col = np.stack([left, right, right, left])
     row = np.stack([top, top, bottom, bottom])
-    a, b, c, d, e, f = np.array([of.transform[:6] for of in headers])[which].T
+    a, b, c, d, e, f = np.array([header.transform[:6] for header in headers])[scene_index].T
     outlines = shapely.polygons(np.stack([a * col + b * row + c, d * col + e * row + f], axis=-1).swapaxes(0, 1))
-    found = np.full(len(tiles), None)
-    for one in {of.crs for of in headers if of.crs is not None}:
-        here = np.array([of.crs == one for of in headers])[which]
-        found[here] = gpd.GeoSeries(outlines[here], crs=one).to_crs(crs).to_numpy()
-    return found
+    result = np.full(len(tiles), None)
+    for scene_crs in {header.crs for header in headers if header.crs is not None}:
+        selected = np.array([header.crs == scene_crs for header in headers])[scene_index]
+        result[selected] = gpd.GeoSeries(outlines[selected], crs=scene_crs).to_crs(crs).to_numpy()
+    return result
 
 
 def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edge: Edge) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
-    Footprints are in the CRS of the scenes where all share one, else in EPSG:4326, and null for
-    scenes that have no place on earth.
+    Footprints are in the CRS of the scenes if all have the same one, else in EPSG:4326. They are null for scenes
+    without a CRS.
 
     Args:
-        imagery: the imagery table of landseg.core.tables.
-        root: the folder from which its paths start.
-        card: the data card.
-        size: height and width of a tile, px.
-        edge: what to do with windows over the right and lower edge.
+        imagery: imagery table, see `landseg.core.tables`.
+        root: root folder of its paths.
+        card: data card.
+        size: height and width of a tile in px.
+        edge: whether to drop or to pad tiles that cross the right or bottom edge.
 
     Returns:
-        The tile plan of landseg.core.tables, scenes in the order of the table.
+        Tile plan, see `landseg.core.tables`, with scenes in the order of the imagery table.
 
     Raises:
-        LandsegError: a file cannot be read, grids disagree, or a scene is smaller than a tile.
+        LandsegError: a file cannot be opened, grids differ, or a scene is smaller than a tile.
     """
-    scenes = imagery["scene"].tolist()
     files = zip(imagery["image"], imagery["mask"], strict=True)
     headers = [read_header(root, image, mask, card) for image, mask in files]
-    parts = [scene_cells(scene, of, size, edge) for scene, of in zip(scenes, headers, strict=True)]
-    which = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    number, row, col = np.concatenate(parts).T
-    height, width = np.array([(of.height, of.width) for of in headers])[which].T
-    tiles = imagery.iloc[which].reset_index(drop=True)
+    cells = [scene_cells(scene, header, size, edge) for scene, header in zip(imagery["scene"], headers, strict=True)]
+    scene_index = np.repeat(np.arange(len(cells)), [len(scene) for scene in cells])
+    number, row, col = np.concatenate(cells).T
+    height, width = np.array([(header.height, header.width) for header in headers])[scene_index].T
+    tiles = imagery.iloc[scene_index].reset_index(drop=True)
     tiles = tiles.assign(
         tile=[f"{scene}_{k}" for scene, k in zip(tiles["scene"], number, strict=True)],
         archive=tiles["archive"] + ".zip",
@@ -156,24 +158,23 @@ def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edg
         col=col,
         height=np.minimum(size, height - row),
         width=np.minimum(size, width - col),
-        gsd=np.array([of.ground_sampling_distance for of in headers], np.float64)[which],
-        dtype=np.array([of.dtype for of in headers])[which],
+        gsd=np.array([header.gsd for header in headers], np.float64)[scene_index],
+        dtype=np.array([header.dtype for header in headers])[scene_index],
     )
-    crs = common_crs([of.crs for of in headers if of.crs is not None])
-    tiles["geometry"] = footprints(tiles, headers, which, crs)
-    return gpd.GeoDataFrame(tiles[_ORDER], geometry="geometry", crs=crs)
+    crs = common_crs([header.crs for header in headers if header.crs is not None])
+    tiles["geometry"] = footprints(tiles, headers, scene_index, crs)
+    return gpd.GeoDataFrame(tiles[_COLUMNS], geometry="geometry", crs=crs)
 
 
-def common_crs(found: list[CRS]) -> CRS | None:
-    """Return the CRS that all scenes share, else EPSG:4326; None where no scene has a place on earth."""
-    if not found:
+def common_crs(scene_crs: list[CRS]) -> CRS | None:
+    """Return the CRS of the scenes if all have the same one, else EPSG:4326; None without any."""
+    if not scene_crs:
         return None
-    return found[0] if all(crs == found[0] for crs in found) else CRS.from_user_input(COMMON_CRS)
+    return scene_crs[0] if all(crs == scene_crs[0] for crs in scene_crs) else CRS.from_user_input(COMMON_CRS)
 
 
 def write_plan(tiles: gpd.GeoDataFrame, size: int, path: Path) -> None:
-    """Write a tile plan as GeoParquet, with the tile size, px, in its metadata."""
-    with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder) / "plan.parquet"
-        tiles.to_parquet(bare, index=False)
-        extend_parquet(bare, path, {}, {"tile_size": str(size)})
+    """Write a tile plan as GeoParquet, with the tile size in px in its metadata."""
+    plan = io.BytesIO()
+    tiles.to_parquet(plan, index=False)
+    extend_parquet(plan, path, {}, {"tile_size": str(size)})
