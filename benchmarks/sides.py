@@ -62,6 +62,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     none of which the official way does. One scene is not worth a second process: all is done in this one.
     """
     from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+    from landseg.convert.encode import TileOptions
     from landseg.core.data_card import read_card
     from landseg.core.parallel import cores
     from landseg.core.rendering import Rendering
@@ -71,8 +72,8 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     card = read_card(pair / "card.json")
     plan = read_arrow(pair / "plan.parquet", ["archive", *PLAN_COLUMNS])
     out.mkdir()
-    shown = Rendering(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
-    convert_plan(plan, pair, out, card, shown, 512, masks_rgb, cores())
+    rendering = Rendering(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
+    convert_plan(plan, pair, out, card, TileOptions(rendering, 512, masks_rgb), cores())
     return since(start)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
 from landseg.convert.convert import convert_plan, read_plan
+from landseg.convert.encode import TileOptions
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
@@ -24,11 +25,11 @@ def main() -> None:
     card = read_card(paths.table("card.json"))
     plan, size = read_plan(paths.table("plan.parquet"))
     rendering = Rendering(params.bands, params.stretch, params.range, params.gamma)
+    options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus)
 
     with atomic(paths.tiles) as folder:
         folder.mkdir()
-        options = (size, params.masks_rgb, workers, params.min_consensus)
-        pixels = convert_plan(plan, DATA, folder, card, rendering, *options)
+        pixels = convert_plan(plan, DATA, folder, card, options, workers)
         metadata = {"rendering": rendering.to_json()}
         extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), pixels, metadata)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")

@@ -40,13 +40,13 @@ def peak_megabytes(raw: Path, tiles: pd.DataFrame, of: DataCard) -> float:
     script = f"""
 import json, re, sys
 from pathlib import Path
-from landseg.convert.encode import ArchivePlan, PlannedTile, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, TileOptions, write_archive
 from landseg.core.data_card import read_card
 from landseg.core.rendering import Rendering
 raw = Path({str(raw)!r})
 tiles = [PlannedTile(*row) for row in json.loads((raw / "plan.json").read_text())]
 write_archive(ArchivePlan(raw / "s.zip", tiles), raw, read_card(raw / "card.json"),
-              Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True, 4)
+              TileOptions(Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0), 512, True), 4)
 assert not {{"pandas", "pyarrow", "geopandas"}} & set(sys.modules)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 """

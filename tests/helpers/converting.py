@@ -13,6 +13,7 @@ from helpers.rasters import card, random_labels, scene_table, write_tif
 from PIL import Image
 
 from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+from landseg.convert.encode import TileOptions
 from landseg.core.data_card import DataCard
 from landseg.core.rendering import Rendering
 from landseg.tile.plan import Edge, plan_tiles
@@ -37,10 +38,21 @@ def convert(
     return convert_rows(tiles, raw, out, data_card or card(), **settings | changes)
 
 
-def convert_rows(tiles: pd.DataFrame, *where: Any, **settings: Any) -> pd.DataFrame:
+def convert_rows(
+    tiles: pd.DataFrame,
+    raw: Path,
+    out: Path,
+    data_card: DataCard,
+    rendering: Rendering,
+    size: int,
+    masks_rgb: bool,
+    workers: int,
+    min_consensus: int = 0,
+) -> pd.DataFrame:
     """Convert rows of a tile plan with `convert_plan`; return their pixel counts with the same index."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
-    return tiles[[]].assign(**convert_plan(plan, *where, **settings))
+    options = TileOptions(rendering, size, masks_rgb, min_consensus)
+    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, workers))
 
 
 def tile_rows(tiles: pd.DataFrame) -> Iterator[Any]:

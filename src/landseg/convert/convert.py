@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from landseg.convert.encode import ArchivePlan, PlannedTile, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, TileOptions, write_archive
 from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
-from landseg.core.rendering import Rendering
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
@@ -33,15 +32,7 @@ def read_plan(path: Path) -> tuple[pa.Table, int]:
 
 
 def convert_plan(
-    plan: pa.Table,
-    root: Path,
-    folder: Path,
-    card: DataCard,
-    rendering: Rendering,
-    size: int,
-    masks_rgb: bool,
-    workers: int,
-    min_consensus: int = 0,
+    plan: pa.Table, root: Path, folder: Path, card: DataCard, options: TileOptions, workers: int
 ) -> dict[str, Counts]:
     """Write all archives of a tile plan, several at a time, with a progress bar.
 
@@ -50,11 +41,8 @@ def convert_plan(
         root: root folder of the paths in the plan.
         folder: folder of the archives.
         card: data card.
-        rendering: rendering of the images.
-        size: height and width of a tile in px.
-        masks_rgb: whether to also write masks as RGB images.
+        options: format of the tiles.
         workers: number of cores to use.
-        min_consensus: minimum annotator agreement in %; labels below it are ignored.
 
     Returns:
         Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
@@ -64,16 +52,7 @@ def convert_plan(
     """
     rows_by_archive = _rows_by_archive(plan["archive"])
     processes, threads = _processes_and_threads(workers, len(rows_by_archive), _pixels(plan))
-    write = partial(
-        write_archive,
-        root=root,
-        card=card,
-        rendering=rendering,
-        size=size,
-        masks_rgb=masks_rgb,
-        threads=threads,
-        min_consensus=min_consensus,
-    )
+    write = partial(write_archive, root=root, card=card, options=options, threads=threads)
     archives = (
         ArchivePlan(folder / name, _planned_tiles(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
         for name, rows in rows_by_archive.items()

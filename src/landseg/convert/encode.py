@@ -60,6 +60,19 @@ class ArchivePlan:
 
 
 @dataclass(frozen=True)
+class TileOptions:
+    """Format of converted tiles."""
+
+    rendering: Rendering
+    #: Height and width in px; smaller windows are padded with ignored pixels.
+    size: int
+    #: Whether to also write masks as RGB images.
+    masks_rgb: bool
+    #: Minimum annotator agreement in %; labels below it are ignored.
+    min_consensus: int = 0
+
+
+@dataclass(frozen=True)
 class RawTile:
     """Pixels of a tile as read, before labels are decoded."""
 
@@ -73,16 +86,7 @@ class RawTile:
     decoder: LabelDecoder
 
 
-def write_archive(
-    archive: ArchivePlan,
-    root: Path,
-    card: DataCard,
-    rendering: Rendering,
-    size: int,
-    masks_rgb: bool,
-    threads: int,
-    min_consensus: int = 0,
-) -> Counts:
+def write_archive(archive: ArchivePlan, root: Path, card: DataCard, options: TileOptions, threads: int) -> Counts:
     """Write one tile archive and count the pixels of each class in its tiles.
 
     Windows are read in sequence, scene by scene, and encoded by threads. Memory holds only the tiles in flight.
@@ -91,11 +95,8 @@ def write_archive(
         archive: archive to write.
         root: root folder of the paths in the plan.
         card: data card.
-        rendering: rendering of the images.
-        size: height and width of a tile in px; smaller windows are padded with ignored pixels.
-        masks_rgb: whether to also write masks as RGB images.
+        options: format of the tiles.
         threads: number of threads that encode.
-        min_consensus: minimum annotator agreement in %; labels below it are ignored.
 
     Returns:
         Pixel counts, (tiles, classes + 1) int64: of each class in the order of the data card, then of ignored pixels.
@@ -104,8 +105,8 @@ def write_archive(
     Raises:
         LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
-    encode = partial(_encode, rendering=rendering, colours=palette(card.classes), size=size, masks_rgb=masks_rgb)
-    reading = _read_tiles(archive.tiles, root, card, rendering.bands, min_consensus)
+    encode = partial(_encode, colours=palette(card.classes), options=options)
+    reading = _read_tiles(archive.tiles, root, card, options)
     counts = {}
     with archive_writer(archive.path) as writer:
         for name, encoded, count in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
@@ -114,12 +115,10 @@ def write_archive(
     return np.stack([counts[tile.name] for tile in archive.tiles])
 
 
-def _read_tiles(
-    tiles: Iterable[PlannedTile], root: Path, card: DataCard, bands: tuple[str, str, str], min_consensus: int
-) -> Iterator[RawTile]:
+def _read_tiles(tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions) -> Iterator[RawTile]:
     for (image, mask), members in _groups(tiles, lambda tile: (tile.image, tile.mask)):
-        with open_image(root, image, bands, card) as source, open_raster(root / mask) as label_source:
-            decoder = LabelDecoder(label_source, card.mask, card.classes, min_consensus)
+        with open_image(root, image, options.rendering.bands, card) as source, open_raster(root / mask) as label_source:
+            decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
             for window, neighbours in _wide_windows(members):
                 yield from _read_window(source, label_source, decoder, window, neighbours)
 
@@ -165,16 +164,16 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
 
 
 def _encode(
-    tile: RawTile, rendering: Rendering, colours: Pixels, size: int, masks_rgb: bool
+    tile: RawTile, colours: Pixels, options: TileOptions
 ) -> tuple[str, tuple[bytes, bytes, bytes | None], Counts]:
     """Return a tile's name, its image, mask and RGB mask as PNG, and the pixel count of each id, (256,) int64."""
     ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col)
     if tile.valid is not None:
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
-    image = pad(rendering(tile.image, tile.valid), size, 0)
-    ids = pad(ids, size, IGNORE)
-    rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if masks_rgb else None
+    image = pad(options.rendering(tile.image, tile.valid), options.size, 0)
+    ids = pad(ids, options.size, IGNORE)
+    rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
     return tile.plan.name, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts
 
 
