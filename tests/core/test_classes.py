@@ -1,15 +1,11 @@
-"""Class tables, palettes and data cards."""
-
-from pathlib import Path
+"""Class tables and palettes."""
 
 import numpy as np
 import pytest
-from helpers.rasters import CLASSES, card
+from helpers.rasters import CLASSES
 from pydantic import TypeAdapter, ValidationError
 
 from landseg.core.classes import IGNORE, ClassTable, Colour, class_channels, class_ids, class_names, palette
-from landseg.core.data_card import read_card, write_card
-from landseg.core.errors import LandsegError
 from landseg.datasets.ghana import fetch as ghana
 from landseg.datasets.landcovernet import fetch as landcovernet
 
@@ -45,24 +41,6 @@ def test_invalid_tables(rows: list[tuple[int, str, object]], fault: str) -> None
     table = [{"id": number, "name": name, "color": colour} for number, name, colour in rows]
     with pytest.raises(ValidationError, match=fault):
         TypeAdapter(ClassTable).validate_python(table)
-
-
-def test_card_round_trip(tmp_path: Path) -> None:
-    written = card(title="Łąki", mask={"values": "rgb", "ignore": (9, "#ff0000")}, background="background")
-    write_card(written, tmp_path / "card.json")
-    assert read_card(tmp_path / "card.json") == written
-
-
-def test_missing_or_invalid_card(tmp_path: Path) -> None:
-    path = tmp_path / "card.json"
-    with pytest.raises(LandsegError, match=f"^{path}: file not found; run the download stage first"):
-        read_card(path)
-    path.write_text('{"name": "x"')
-    with pytest.raises(LandsegError, match=f"^{path}: Invalid JSON.*re-run the download stage"):
-        read_card(path)
-    path.write_text(card().model_dump_json().replace('"bands"', '"band"'))
-    with pytest.raises(LandsegError, match=f"^{path}: bands: Field required; re-run the download stage"):
-        read_card(path)
 
 
 @pytest.mark.parametrize(

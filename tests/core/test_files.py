@@ -1,14 +1,13 @@
-"""Atomic writes, and messages for system errors."""
+"""Atomic writes, and the messages of their system errors."""
 
 import errno
 import os
-import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
-from landseg.core.errors import LandsegError, ParamsError, reporting
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 
 
@@ -129,40 +128,6 @@ def test_other_system_errors_are_not_changed(tmp_path: Path) -> None:
     assert contents(tmp_path) == []
 
 
-def test_errors_can_be_pickled() -> None:
-    error = pickle.loads(pickle.dumps(LandsegError("a.tif: is bad")))
-    assert (type(error), str(error)) == (LandsegError, "a.tif: is bad")
-
-
-def reported(error: BaseException, capsys: pytest.CaptureFixture[str], params: str | None = None) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as caught, reporting(params):
-        raise error
-    assert caught.value.__suppress_context__
-    assert isinstance(caught.value.code, int)
-    return caught.value.code, capsys.readouterr().err
-
-
-def test_reporting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert reported(LandsegError("a: b"), capsys) == (1, "error: a: b\n")
-    code, line = reported(OSError(errno.ENOSPC, "No space left", "a.csv"), capsys)
-    assert (code, line) == (1, "error: a.csv: the disk is full; free some space and run again\n")
-    assert reported(ParamsError("train.seed: b"), capsys) == (1, "error: train.seed: b\n")
-    assert reported(KeyboardInterrupt(), capsys) == (130, "interrupted\n")
-
-
-def test_params_errors_name_the_params_file(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "error: params.yaml: train.seed: b\n"
-    assert reported(ParamsError("train.seed: b"), capsys, "params.yaml") == (1, line)
-    assert reported(LandsegError("a: b"), capsys, "params.yaml") == (1, "error: a: b\n")
-
-
 def test_params_errors_stay_params_errors_in_an_atomic_write(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"^train\.seed: b$"), atomic(tmp_path / "a"):
         raise ParamsError("train.seed: b")
-
-
-def test_other_exceptions_keep_their_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), reporting():
-        _ = 1 / 0
-    with pytest.raises(OSError, match="odd"), reporting():
-        raise OSError(errno.EINVAL, "odd")
