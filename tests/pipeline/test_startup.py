@@ -35,7 +35,7 @@ def imported(project: Path, stage: str) -> set[str]:
     lines = done.stderr.splitlines()
     imports = [line for line in lines if line.startswith("import time:")]
     assert done.returncode == 1
-    assert re.fullmatch("error: .*data/.* not there; .*", next(line for line in lines if line not in imports))
+    assert re.fullmatch("error: .*data/.* not found; .*", next(line for line in lines if line not in imports))
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in imports}
 
 
