@@ -109,6 +109,7 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
         tables / "plan.parquet",
         tables / "split.parquet",
         {**{str(name): of for name, of in pixels.items()}, "split": splits},
+        {"rendering": RENDERING.to_json()},
     )
     shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), splits, CLASSES).items()}
     content = {"strategy": "scene", "splits": shares, "leakage": {"test": {"edge": 0.0}}, "warnings": []}

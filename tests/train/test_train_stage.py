@@ -1,6 +1,7 @@
-"""The train stage: in processes of its own, killed and resumed, and in this one."""
+"""The train stage: killed and resumed in separate processes, and run in this process."""
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -9,12 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
+from dvc.repo import Repo
 from helpers.root import ROOT
 from helpers.tiles import PATHS, change_pixel, equal, make_project, write_params
+from helpers.training import InterruptedRunError
 from safetensors.torch import load_file
 
 from landseg.loader.batches import Batch
@@ -24,61 +29,57 @@ CURVES = ["lr", "train/loss", "val/accuracy", "val/fscore", "val/loss", "val/mac
 SPEEDS = [f"speed/{name}" for name in ("data_wait", "images_per_second", "mfu", "peak_memory_gb", "seconds")]
 
 
-class BrokenOffError(Exception):
-    """A run that breaks off."""
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-#: An end in the middle of an epoch, by nothing that a process could answer.
+#: Kills the process in the middle of an epoch.
 KILLED = """
 import os, runpy, signal, sys
 from landseg.train.module import SegmentationModule
 
 step = SegmentationModule.training_step
 
-def killed(run, batch):
-    if (run.current_epoch + 1, len(run._losses) + 1) == ({epoch}, {batch}):
+def killed(module, batch):
+    if (module.current_epoch + 1, len(module._losses) + 1) == ({epoch}, {batch}):
         os.kill(os.getpid(), signal.SIGKILL)
-    step(run, batch)
+    step(module, batch)
 
 SegmentationModule.training_step = killed
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
-#: Ctrl-C while dvclive wakes its thread, but has not yet crossed it off those that sleep: it is never woken again.
+#: Interrupts the process while dvclive wakes its thread but still lists it as waiting: the thread is never woken again.
 INTERRUPTED = """
 import os, queue, runpy, signal, sys
 from collections import deque
 from types import SimpleNamespace
 from dvclive import live
 
-class Sleepers(deque):
+class Waiters(deque):
     interrupted = False
 
-    def remove(self, one):
+    def remove(self, waiter):
         if not self.interrupted:
             self.interrupted = True
             os.kill(os.getpid(), signal.SIGINT)
-        super().remove(one)
+        super().remove(waiter)
 
 class Interrupted(queue.Queue):
     def __init__(self):
         super().__init__()
-        self.not_empty._waiters = Sleepers()
+        self.not_empty._waiters = Waiters()
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background processes
 live.queue = SimpleNamespace(Queue=Interrupted)
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-def start(project: Path, threads: int = 1, code: str | None = None) -> "subprocess.Popen[str]":
+def start(project: Path, code: str | None = None) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
     return subprocess.Popen(
         [sys.executable, *([] if code is None else ["-c", code]), ROOT / "pipeline/train.py"],
         cwd=project,
-        env=environment | {"OMP_NUM_THREADS": str(threads)},
+        env=environment | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -86,7 +87,7 @@ def start(project: Path, threads: int = 1, code: str | None = None) -> "subproce
 
 
 def finish(process: "subprocess.Popen[str]") -> list[str]:
-    """Return the lines of a run that ends well and says nothing on standard error."""
+    """Return the printed lines of a run; assert that it succeeds without output on standard error."""
     with process:
         try:
             output, errors = process.communicate(timeout=300)
@@ -96,8 +97,8 @@ def finish(process: "subprocess.Popen[str]") -> list[str]:
     return output.splitlines()
 
 
-def killed_in(project: Path, epoch: int, batch: int) -> str:
-    """Start a run that is killed before a batch of an epoch, both from 1; return what it printed."""
+def run_killed(project: Path, epoch: int, batch: int) -> str:
+    """Run the stage, killed before a batch of an epoch, both from 1; return its output."""
     with start(project, code=KILLED.format(epoch=epoch, batch=batch)) as process:
         try:
             output, _ = process.communicate(timeout=120)
@@ -108,53 +109,60 @@ def killed_in(project: Path, epoch: int, batch: int) -> str:
 
 
 def delete_outputs(project: Path) -> None:
-    """As DVC does before it starts a stage."""
+    """Delete outputs, as DVC does before it starts a stage."""
     shutil.rmtree(project / "results/train", ignore_errors=True)
     shutil.rmtree(project / "models", ignore_errors=True)
 
 
+class Runs(NamedTuple):
+    """Two equal projects and the output of their runs."""
+
+    #: Trained without interruption, in this process.
+    whole: Path
+    whole_lines: list[str]
+    #: Killed twice, then trained to the end.
+    resumed: Path
+    resumed_lines: list[str]
+
+
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Path, list[str]]:
-    """Two equal projects and what their runs printed: one trained unbroken, the other killed twice."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     whole = tmp_path_factory.mktemp("whole")
     make_project(whole)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (
-        [*git, "init", "--quiet"],
-        [sys.executable, "-m", "dvc", "init", "--quiet"],
-        [*git, "commit", "--quiet", "-m", "DVC"],
-    ):
-        subprocess.run(command, cwd=whole, check=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=whole, check=True)
+    Repo.init(str(whole))
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "DVC"]
+    subprocess.run(commit, cwd=whole, check=True)
     (whole / "dvc.yaml").write_text("# A comment.\nstages: {}\n")
-    broken = tmp_path_factory.mktemp("broken") / "project"
-    shutil.copytree(whole, broken)
+    resumed = tmp_path_factory.mktemp("resumed") / "project"
+    shutil.copytree(whole, resumed)
 
-    killed_in(broken, epoch=3, batch=1)
-    delete_outputs(broken)
-    assert "epoch 3/4" in killed_in(broken, epoch=4, batch=2)
-    delete_outputs(broken)
-    resumed = finish(start(broken))
+    run_killed(resumed, epoch=3, batch=1)
+    delete_outputs(resumed)
+    assert "epoch 3/4" in run_killed(resumed, epoch=4, batch=2)
+    delete_outputs(resumed)
+    lines = finish(start(resumed))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(whole)
-        return whole, Stage(whole).run(), broken, resumed
+        return Runs(whole, Stage(whole).run(), resumed, lines)
 
 
 class TestStage:
-    def test_killed_twice_equals_unbroken(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
-        whole, _, broken, _ = killed
+    def test_resumed_run_equals_uninterrupted_run(self, runs: Runs) -> None:
+        folders = runs.whole, runs.resumed
         for name in ("best", "last"):
-            one, other = (load_file(folder / PATHS.model(name)) for folder in (whole, broken))
+            one, other = (load_file(folder / PATHS.model(name)) for folder in folders)
             assert equal(one, other)
-            assert (whole / PATHS.model(name)).read_bytes() == (broken / PATHS.model(name)).read_bytes()
+            assert (runs.whole / PATHS.model(name)).read_bytes() == (runs.resumed / PATHS.model(name)).read_bytes()
         for curve in CURVES:
             file = f"results/train/plots/metrics/{curve}.tsv"
-            assert (whole / file).read_text() == (broken / file).read_text()
-        one, other = (json.loads((folder / "results/train/metrics.json").read_text()) for folder in (whole, broken))
+            assert (runs.whole / file).read_text() == (runs.resumed / file).read_text()
+        one, other = (json.loads((folder / "results/train/metrics.json").read_text()) for folder in folders)
         assert one.pop("speed").keys() == other.pop("speed").keys()
         assert one == other
 
-    def test_curves(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
-        folder = killed[0] / "results/train/plots/metrics"
+    def test_learning_curves(self, runs: Runs) -> None:
+        folder = runs.whole / "results/train/plots/metrics"
         assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tsv")) == [
             f"{curve}.tsv" for curve in sorted(CURVES + SPEEDS)
         ]
@@ -164,21 +172,24 @@ class TestStage:
             assert [row[0] for row in rows] == ["0", "1", "2", "3"]
             assert all(math.isfinite(float(row[1])) for row in rows)
 
-    def test_output_is_a_line_an_epoch(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
-        _, lines, _, resumed = killed
+    def test_prints_one_line_per_epoch(self, runs: Runs) -> None:
+        lines, resumed = runs.whole_lines, runs.resumed_lines
         assert re.fullmatch(
-            r"training on cpu in 32 bit, without torch.compile \(computing on cpu\): 1.8 GFLOP a tile, "
-            r"[\d.]+ TFLOP/s in one wide convolution",
+            r"training on cpu in 32 bit, without torch.compile \(device is cpu\): 1.8 GFLOP per tile, "
+            r"measured peak [\d.]+ TFLOP/s",
             lines[0],
         )
         assert re.fullmatch(
-            r"8 tiles to train on, 4 to validate, 32 px: 0.00 GB decoded, train.cache memory \(computing on cpu, and "
-            r"main memory has [\d.]+ GB free\)",
+            r"8 training and 4 validation tiles of 32 px, 0.00 GB decoded, cache: memory \([\d.]+ GB of RAM free\)",
             lines[1],
         )
         for epoch, line in enumerate(lines[2:6], 1):
             assert line.startswith(f"epoch {epoch}/4  train/loss ")
-            assert re.search(r"  [\d.]+ images/s \([\d.]+% of the time waiting for data, \d+% of .* GB\)$", line)
+            assert re.search(
+                r"  [\d.]+ images/s \([\d.]+ % of the time waiting for data, \d+ % of this machine's measured peak, "
+                r"[\d.]+ GB peak memory\)$",
+                line,
+            )
         assert lines[6].startswith("best val/macro_miou: ")
         assert len(lines) == 7
         assert resumed[0].startswith("resuming from .landseg/checkpoints/")
@@ -186,24 +197,38 @@ class TestStage:
         assert [line.rpartition("  ")[0] for line in resumed[3:7]] == [line.rpartition("  ")[0] for line in lines[2:6]]
         assert resumed[7:] == lines[6:]
 
-    def test_speed_of_the_whole_run(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
-        speed = json.loads((killed[0] / "results/train/metrics.json").read_text())["speed"]
-        folder = killed[0] / "results/train/plots/metrics/speed"
+    def test_speed_of_the_whole_run(self, runs: Runs) -> None:
+        speed = json.loads((runs.whole / "results/train/metrics.json").read_text())["speed"]
+        folder = runs.whole / "results/train/plots/metrics/speed"
         seconds = [float(line.split("\t")[1]) for line in (folder / "seconds.tsv").read_text().splitlines()[1:]]
         rates = [float(line.split("\t")[1]) for line in (folder / "images_per_second.tsv").read_text().splitlines()[1:]]
         assert speed["seconds"] == pytest.approx(sum(seconds))
-        assert speed["images_per_second"] == pytest.approx(sorted(rates[1:])[1])  # the first warms up
+        assert speed["images_per_second"] == pytest.approx(sorted(rates[1:])[1])  # without the slow first epoch
 
-    def test_leaves_dvc_yaml_and_no_checkpoints(self, killed: tuple[Path, list[str], Path, list[str]]) -> None:
-        for folder in (killed[0], killed[2]):
+    def test_dvc_yaml_is_unchanged_and_no_checkpoints_are_left(self, runs: Runs) -> None:
+        for folder in (runs.whole, runs.resumed):
             assert (folder / "dvc.yaml").read_text() == "# A comment.\nstages: {}\n"
             assert list((folder / ".landseg/checkpoints").iterdir()) == []
             assert not list(folder.rglob("dvclive"))
             assert sorted(path.name for path in (folder / "results/train").iterdir()) == ["metrics.json", "plots"]
 
 
+class Lines(io.StringIO):
+    """Standard output that interrupts the run at a line."""
+
+    def __init__(self, interrupt_at: str | None) -> None:
+        super().__init__()
+        self.interrupt_at = interrupt_at
+
+    def write(self, text: str) -> int:
+        if self.interrupt_at and text.startswith(self.interrupt_at):
+            super().write(text)
+            raise InterruptedRunError
+        return super().write(text)
+
+
 class Stage:
-    """The train stage in this process, in a project of its own."""
+    """The train stage in this process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -213,19 +238,13 @@ class Stage:
         self.module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
 
-    def run(self, break_at: str | None = None) -> list[str]:
-        """Run it, or break it off where it prints a line that begins so; return the lines."""
-        lines: list[str] = []
-
-        def say(line: str) -> None:
-            lines.append(line)
-            if break_at and line.startswith(break_at):
-                raise BrokenOffError
-
-        self.module.say = say  # type: ignore[attr-defined]
-        with pytest.raises(BrokenOffError) if break_at else nullcontext():
+    def run(self, interrupt_at: str | None = None) -> list[str]:
+        """Run the stage, interrupted at the line that starts with a text if given; return the printed lines."""
+        lines = Lines(interrupt_at)
+        expected = pytest.raises(InterruptedRunError) if interrupt_at else nullcontext()
+        with expected, redirect_stdout(lines):
             self.module.main()
-        return lines
+        return lines.getvalue().splitlines()
 
 
 @pytest.fixture
@@ -237,15 +256,17 @@ def stage(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
 
 
 class TestStageInProcess:
-    def test_only_writes_outputs_where_every_epoch_is_done(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-        lines = stage.run(break_at="epoch 2/2")  # after the checkpoint of the last epoch, before any output
+    def test_writes_outputs_only_if_all_epochs_are_finished(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines = stage.run(interrupt_at="epoch 2/2")  # after the checkpoint of the last epoch, before any output
         assert not (stage.folder / "models").exists()
         delete_outputs(stage.folder)
 
-        def trains(*_: object) -> None:
-            raise AssertionError("nothing is left to train")
+        def fail(*_: object) -> None:
+            raise AssertionError("a training step")
 
-        monkeypatch.setattr(SegmentationModule, "training_step", trains)
+        monkeypatch.setattr(SegmentationModule, "training_step", fail)
         resumed = stage.run()
         assert [line for line in resumed if "images/s" in line] == []
         assert [line.rpartition("  ")[0] for line in resumed[3:5]] == [line.rpartition("  ")[0] for line in lines[2:4]]
@@ -254,49 +275,47 @@ class TestStageInProcess:
         assert (stage.folder / "results/train/metrics.json").is_file()
         assert list((stage.folder / ".landseg/checkpoints").iterdir()) == []
 
-    def test_nothing_else_is_resumed_and_what_differs_is_named(self, stage: Stage) -> None:
-        stage.run(break_at="epoch 1/2")
+    def test_other_runs_are_not_resumed_and_differences_are_named(self, stage: Stage) -> None:
+        stage.run(interrupt_at="epoch 1/2")
         write_params(stage.folder, {"train": {"epochs": 2}, "model": {"encoder": "resnet18"}})
-        first = stage.run(break_at="training on")[0]
+        first = stage.run(interrupt_at="training on")[0]
         assert first.startswith("not resuming from .landseg/checkpoints/")
         assert first.endswith(': model.encoder was "mit_b0", is "resnet18"')
 
         write_params(stage.folder, {"train": {"epochs": 2}})
-        assert stage.run(break_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
+        assert stage.run(interrupt_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
 
         card = stage.folder / PATHS.table("card.json")
-        whole = card.read_text()
-        card.write_text(whole.replace('"wood"', '"forest"'))
-        assert stage.run(break_at="training on")[0].endswith(
+        content = card.read_text()
+        card.write_text(content.replace('"wood"', '"forest"'))
+        assert stage.run(interrupt_at="training on")[0].endswith(
             ': class 1 was "3 wood (20, 80, 30)", is "3 forest (20, 80, 30)"'
         )
-        card.write_text(whole)
+        card.write_text(content)
 
         write_params(stage.folder, {"train": {"epochs": 2, "precision": "bf16"}})
-        assert stage.run(break_at="training on")[0].endswith(
+        assert stage.run(interrupt_at="training on")[0].endswith(
             ': bf16 was false, is true, train.precision was "32", is "bf16"'
         )
 
-        # Where tiles are, and how many are computed at once, is the machine's affair.
+        # Caching and the micro-batch size do not prevent resuming.
         write_params(stage.folder, {"train": {"epochs": 2, "cache": "stream"}, "compute": {"micro_batch": 2}})
-        assert stage.run(break_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
+        assert stage.run(interrupt_at="training on")[0].startswith("resuming from .landseg/checkpoints/")
 
         write_params(stage.folder, {"train": {"epochs": 2, "seed": 1}, "compute": {"workers": 1}})
-        assert stage.run(break_at="training on")[0].endswith(": train.seed was 0, is 1")
+        assert stage.run(interrupt_at="training on")[0].endswith(": train.seed was 0, is 1")
 
-    def test_other_pixels_are_not_resumed(self, stage: Stage) -> None:
-        stage.run(break_at="epoch 1/2")
+    def test_run_on_other_pixels_is_not_resumed(self, stage: Stage) -> None:
+        stage.run(interrupt_at="epoch 1/2")
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
-        assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(break_at="training on")[0])
+        assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(interrupt_at="training on")[0])
 
-    def test_asked_to_end_it_does_not_end_as_if_all_were_well(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_sigterm_ends_the_stage_with_an_error(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         step = SegmentationModule.training_step
 
-        def terminated(run: SegmentationModule, batch: Batch) -> None:
+        def terminated(module: SegmentationModule, batch: Batch) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
-            step(run, batch)
+            step(module, batch)
 
         monkeypatch.setattr(SegmentationModule, "training_step", terminated)
         with pytest.raises(SystemExit) as raised:
@@ -305,7 +324,7 @@ class TestStageInProcess:
         assert not (stage.folder / "models").exists()
 
 
-def test_interrupted_at_the_worst_moment_it_ends_and_goes_on(project: Path, tmp_path: Path) -> None:
+def test_interrupt_while_dvclive_wakes_its_thread(project: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(project, tmp_path / "project")
     write_params(folder, {"train": {"epochs": 3}})
     with start(folder, code=INTERRUPTED) as process:
@@ -318,12 +337,14 @@ def test_interrupted_at_the_worst_moment_it_ends_and_goes_on(project: Path, tmp_
     assert finish(start(folder))[0].startswith("resuming from")
 
 
-def test_deterministic_gives_the_same_bits_twice(project: Path, tmp_path: Path) -> None:
-    found = []
+def test_deterministic_runs_are_bit_identical(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    models = []
     for name in ("one", "other"):
         folder = shutil.copytree(project, tmp_path / name)
-        write_params(folder, {"train": {"epochs": 2, "deterministic": True}})
-        process = start(folder, threads=2)
-        assert "without torch.compile (as params.yaml says)" in finish(process)[0]
-        found.append((folder / PATHS.model("last")).read_bytes())
-    assert found[0] == found[1]
+        write_params(folder, {"train": {"epochs": 1, "deterministic": True}})
+        monkeypatch.chdir(folder)
+        assert "without torch.compile (train.deterministic = true)" in Stage(folder).run()[0]
+        models.append((folder / PATHS.model("last")).read_bytes())
+    torch.set_num_threads(1)
+    assert models[0] == models[1]
