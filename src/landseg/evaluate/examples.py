@@ -40,8 +40,8 @@ class ExampleTile:
     prediction: Pixels
 
 
-def choose_examples(matrices: Counts, scenes: Sequence[str], wanted: int) -> dict[int, str]:
-    """Choose example tiles: up to `wanted` of each of four kinds.
+def choose_examples(matrices: Counts, scenes: Sequence[str], count: int) -> dict[int, str]:
+    """Choose example tiles: up to `count` of each of four kinds.
 
     By pixel accuracy, among tiles with several classes (see `choose_spread`): the *worst*, the *best*, and a *spread*
     from worst to best. By targets only, and so the same for every model: *rich* tiles with many classes, from as many
@@ -50,26 +50,26 @@ def choose_examples(matrices: Counts, scenes: Sequence[str], wanted: int) -> dic
     Args:
         matrices: (N, K, K) int64, one per tile, none empty.
         scenes: scene of each tile.
-        wanted: number of tiles of each kind.
+        count: number of tiles of each kind.
 
     Returns:
         Kinds, separated by spaces, by position; the worst tile first.
     """
-    if not wanted:
+    if not count:
         return {}
-    ranked = _ranked(matrices, wanted)
+    ranked = _ranked(matrices, count)
     kinds = {
-        "worst": ranked[:wanted],
-        "best": ranked[-wanted:],
-        "spread": choose_spread(matrices, wanted),
-        "rich": choose_rich(matrices, scenes, wanted),
+        "worst": ranked[:count],
+        "best": ranked[-count:],
+        "spread": choose_spread(matrices, count),
+        "rich": choose_rich(matrices, scenes, count),
     }
     accuracy = _accuracy(matrices)
     chosen = sorted(set().union(*kinds.values()), key=lambda n: (accuracy[n], n))
     return {n: " ".join(kind for kind, positions in kinds.items() if n in positions) for n in chosen}
 
 
-def choose_spread(matrices: Counts, wanted: int) -> list[int]:
+def choose_spread(matrices: Counts, count: int) -> list[int]:
     """Choose tiles at even steps of the ranking by pixel accuracy, from worst to best.
 
     Tiles with one class are uninformative: only tiles with at least three classes are ranked, or two, or one if there
@@ -77,22 +77,22 @@ def choose_spread(matrices: Counts, wanted: int) -> list[int]:
 
     Args:
         matrices: (N, K, K) int64, one per tile, none empty.
-        wanted: number of tiles; all if there are fewer.
+        count: number of tiles; all if there are fewer.
 
     Returns:
         Positions, the worst first.
     """
-    ranked = _ranked(matrices, wanted)
-    return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, wanted).round().astype(int))]
+    ranked = _ranked(matrices, count)
+    return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))]
 
 
-def choose_rich(matrices: Counts, scenes: Sequence[str], wanted: int) -> list[int]:
+def choose_rich(matrices: Counts, scenes: Sequence[str], count: int) -> list[int]:
     """Choose the tiles with the highest entropy of target classes: one per scene, then a second, and so on.
 
     Args:
         matrices: (N, K, K) int64, one per tile, none empty; only target pixels are used.
         scenes: scene of each tile.
-        wanted: number of tiles; all if there are fewer.
+        count: number of tiles; all if there are fewer.
 
     Returns:
         Positions, the highest entropy first.
@@ -105,13 +105,13 @@ def choose_rich(matrices: Counts, scenes: Sequence[str], wanted: int) -> list[in
         ["mostly_labelled", "entropy", "scene"], ascending=[False, False, True], kind="stable"
     )
     rank_in_scene = table.groupby("scene", sort=False).cumcount().sort_values(kind="stable")
-    return [int(position) for position in rank_in_scene.index[:wanted]]
+    return [int(position) for position in rank_in_scene.index[:count]]
 
 
-def _ranked(matrices: Counts, wanted: int) -> list[int]:
-    """Return the tiles with the most classes by pixel accuracy, at least `wanted` if possible."""
+def _ranked(matrices: Counts, count: int) -> list[int]:
+    """Return the tiles with the most classes by pixel accuracy, at least `count` if possible."""
     classes = (matrices.sum(axis=2) > 0).sum(axis=1)
-    minimum = next(n for n in (3, 2, 1) if n == 1 or (classes >= n).sum() >= wanted)
+    minimum = next(n for n in (3, 2, 1) if n == 1 or (classes >= n).sum() >= count)
     eligible = np.flatnonzero(classes >= minimum)
     return [int(n) for n in eligible[np.argsort(_accuracy(matrices[eligible]), kind="stable")]]
 
