@@ -1,1 +1,1 @@
-"""How fast landseg is: each module measures one thing, beside another way of doing the same work."""
+"""Performance benchmarks: each module measures one task, beside another way of doing the same work."""

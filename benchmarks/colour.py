@@ -1,8 +1,8 @@
-"""What a pixel's colour alone tells: the score that a network, which sees context, must beat.
+"""Colour-only baseline: the score of a classifier that sees the colour of single pixels.
 
-A histogram Bayes classifier: for every colour, in 32 bins a channel, the commonest class among the
-training part's pixels. It is fitted and scored on the very parts that the network was trained and
-scored on, so run it after `dvc repro`. Colours never seen in training get the commonest class.
+A histogram Bayes classifier with 32 bins per channel: each colour gets its most common class among the pixels of the
+training split; colours that do not occur there get the most common class overall. It uses the splits of the current
+run, so run it after `dvc repro`.
 
     uv run python benchmarks/colour.py
 """
@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from landseg import metrics
+from landseg.core.arrays import Ints, Pixels
 from landseg.core.classes import IGNORE, ClassTable, class_channels
 from landseg.core.data_card import read_card
 from landseg.core.params import dataset_name
@@ -22,11 +22,10 @@ from landseg.core.tile_archive import read_image, read_mask
 from landseg.loader.tile_set import split_tiles
 
 BITS = 5
-Channels = npt.NDArray[np.uint8]
 
 
-def pixels(paths: Paths, classes: ClassTable, name: str) -> Iterator[tuple[npt.NDArray[np.int64], Channels]]:
-    """Yield, of every tile of a part, the colour bins (n,) and the channels (n,) of its labelled pixels."""
+def pixels(paths: Paths, classes: ClassTable, name: str) -> Iterator[tuple[Ints, Pixels]]:
+    """Yield the colour bins (n,) and the channels (n,) of the labelled pixels of every tile of a split."""
     to_channel = class_channels(classes)
     for row in split_tiles(paths.table("split.parquet"), name, classes).itertuples():
         member = paths.tiles / str(row.archive), str(row.tile)
@@ -37,7 +36,7 @@ def pixels(paths: Paths, classes: ClassTable, name: str) -> Iterator[tuple[npt.N
 
 
 def main() -> None:
-    """Fit, score, print."""
+    """Fit and score the classifier; print its score beside those of the model and of the majority class."""
     paths = Paths(dataset_name())
     classes = read_card(paths.table("card.json")).classes
     histogram = np.zeros((1 << 3 * BITS, len(classes)), np.int64)
@@ -49,9 +48,9 @@ def main() -> None:
     for colour, target in pixels(paths, classes, "test"):
         matrix += metrics.confusion(target, commonest[colour], len(classes))
     model = json.loads((RESULTS / "metrics.json").read_text())
-    print(f"majority:     macro mIoU {model['majority']['macro_miou']:.4f}")
-    print(f"colour alone: macro mIoU {np.nanmean(metrics.iou(matrix)):.4f}")
-    print(f"the model:    macro mIoU {model['macro_miou']:.4f}")
+    print(f"majority class: macro mIoU {model['majority']['macro_miou']:.4f}")
+    print(f"colour only:    macro mIoU {np.nanmean(metrics.iou(matrix)):.4f}")
+    print(f"model:          macro mIoU {model['macro_miou']:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: figures with their targets, the machine, the versions, and results as JSON."""
+"""Shared by the benchmarks: measurements with their targets, machine and versions, records as JSON."""
 
 import json
 import os
@@ -23,90 +23,93 @@ console = Console(width=None if Console().is_terminal else 120)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What was measured of landseg, beside the same of another way where there is one, and what was asked for."""
+class Measurement:
+    """Measurements of landseg, of a baseline if there is one, and the target. Records store the fields by name."""
 
+    #: Title of the row.
     what: str
     unit: str
-    #: One value a turn.
+    #: landseg, one value per turn.
     ours: Sequence[float]
-    #: One value a turn of the other side, measured in the same run; none where there is none.
+    #: The baseline, one value per turn of the same run; empty without a baseline.
     other: Sequence[float] = ()
-    #: What the other side is.
+    #: Name of the baseline.
     against: str = ""
-    #: How the two medians make the ratio; it is ours alone where there is no other side.
+    #: Which ratio of the medians to report.
     ratio: Literal["ours / other", "other / ours"] = "other / ours"
-    #: What the ratio, or ours where there is no other side, is to be.
+    #: Limits of the ratio or, without a baseline, of the median of landseg.
     at_least: float | None = None
     at_most: float | None = None
 
     @property
     def value(self) -> float:
-        """What the target is held against: the ratio of the medians, or the median of ours."""
+        """The value to compare with the target: the ratio of the medians or, without a baseline, the median."""
         if not self.other:
             return median(self.ours)
         ratio = median(self.ours) / median(self.other)
         return ratio if self.ratio == "ours / other" else 1 / ratio
 
     @property
-    def asked(self) -> str:
-        """The target, in words; '' where there is none."""
+    def target(self) -> str:
+        """The target as text; empty if there is none."""
         limits = (("≥", self.at_least), ("≤", self.at_most))
         return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
 
     @property
     def met(self) -> bool | None:
-        """Whether the target was met; None where there is none."""
-        if not self.asked:
+        """Whether the target was met; None if there is none."""
+        if not self.target:
             return None
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 
     @property
     def verdict(self) -> str:
-        """The target and whether it was met, for a table."""
-        return f"{self.asked}: {'met' if self.met else 'MISSED'}" if self.asked else ""
+        """The target and whether it was met, as text."""
+        return f"{self.target}: {'met' if self.met else 'MISSED'}" if self.target else ""
 
 
-def figure_table(figures: Iterable[Figure], title: str | None = None) -> Table:
-    """Return the one table that every benchmark prints: what, this project, the other side, ratio, target."""
-    table = Table("what", title=title, title_justify="left")
-    for column in ("landseg", "other side", "ratio"):
+def measurement_table(measurements: Iterable[Measurement], title: str | None = None) -> Table:
+    """Return the table that every benchmark prints: measurement, landseg, baseline, ratio, target."""
+    table = Table("measurement", title=title, title_justify="left")
+    for column in ("landseg", "baseline", "ratio"):
         table.add_column(column, justify="right")
-    table.add_column("asked")
-    add_figures(table, figures)
+    table.add_column("target")
+    add_rows(table, measurements)
     return table
 
 
-def add_figures(table: Table, figures: Iterable[Figure]) -> None:
-    """Add a row for every figure to the table."""
-    for figure in figures:
-        ours, other = (f"{spread(side)} {figure.unit}" if side else "" for side in (figure.ours, figure.other))
-        ratio = f"{figure.value:.3g}" if figure.other else ""
-        against = f"\n[dim]{figure.against}[/]" if figure.against else ""
-        table.add_row(figure.what + against, ours, other, ratio, figure.verdict)
+def add_rows(table: Table, measurements: Iterable[Measurement]) -> None:
+    """Add one row per measurement to the table."""
+    for one in measurements:
+        ours, other = (f"{spread(side)} {one.unit}" if side else "" for side in (one.ours, one.other))
+        ratio = f"{one.value:.3g}" if one.other else ""
+        baseline = f"\n[dim]{one.against}[/]" if one.against else ""
+        table.add_row(one.what + baseline, ours, other, ratio, one.verdict)
 
 
-def report(name: str, figures: Sequence[Figure], packages: Sequence[str], keep: bool = True, **details: Any) -> None:
-    """Print figures and what they depend on; keep them as benchmarks/results/<name>.json.
+def report(
+    name: str, measurements: Sequence[Measurement], packages: Sequence[str], keep: bool = True, **details: Any
+) -> None:
+    """Print measurements with the machine and the versions; write them to benchmarks/results/<name>.json.
 
     Args:
-        name: of the benchmark.
-        figures: what was measured.
-        packages: the packages that it depends on, besides Python and landseg.
-        keep: whether to write the file; no, where things were only tried out.
-        details: whatever else belongs to the record, fit for JSON.
+        name: name of the benchmark.
+        measurements: the measurements.
+        packages: packages that the measurements depend on, besides Python and landseg.
+        keep: whether to write the file; False for trial runs.
+        details: further content of the record, JSON-serialisable.
     """
     facts, used = machine(), versions(*packages)
-    console.print(figure_table(figures, name))
+    console.print(measurement_table(measurements, name))
     print_facts(facts, used)
     if keep:
-        records = [asdict(figure) | {"value": figure.value, "met": figure.met} for figure in figures]
+        records = [asdict(one) | {"value": one.value, "met": one.met} for one in measurements]
         save(name, {"machine": facts, "versions": used, "figures": records, **details})
 
 
 def machine() -> dict[str, str]:
-    """Describe the machine, and how busy it is with other things."""
+    """Describe the machine and its load."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
         "processor": _processor(),
@@ -119,7 +122,7 @@ def machine() -> dict[str, str]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python, of packages, and of this repository."""
+    """Return the versions of Python, of packages and of this repository."""
     return {
         "landseg": _revision() or version("landseg"),
         "python": platform.python_version(),
@@ -128,7 +131,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def spread(values: Iterable[float], digits: int = 2) -> str:
-    """Write numbers as their median and, where there are several, in brackets the least and the greatest."""
+    """Format numbers as their median and, if there are several, minimum and maximum in brackets."""
     numbers = list(values)
     if len(numbers) == 1:
         return f"{numbers[0]:.{digits}f}"
@@ -136,7 +139,7 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
 
 
 def save(name: str, content: Mapping[str, Any]) -> None:
-    """Write results to benchmarks/results/<name>.json."""
+    """Write a record to benchmarks/results/<name>.json."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -144,13 +147,13 @@ def save(name: str, content: Mapping[str, Any]) -> None:
 
 
 def print_facts(*groups: Mapping[str, str]) -> None:
-    """Print what the figures depend on, one line a group."""
+    """Print machine or versions, one line per group."""
     for group in groups:
         console.print(", ".join(f"{key} {value}" for key, value in group.items()), style="dim", highlight=False)
 
 
 def _revision() -> str:
-    """Return the revision of the repository, marked where something but results was changed since; '' outside one."""
+    """Return the git revision, with -dirty if tracked files except results have changed; '' outside a repository."""
 
     def git(*command: str) -> str:
         done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)

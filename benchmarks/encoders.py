@@ -1,8 +1,8 @@
-"""The PNG encoders of convert alone, over tiles in memory, on all cores: python -m benchmarks.encoders '<job as JSON>'.
+"""The PNG encoders of convert alone, on tiles in memory, on all cores: python -m benchmarks.encoders '<job as JSON>'.
 
-It is what convert could reach if reading, counting and writing cost nothing. Every core has a process of its own,
-started before the clock, whose tiles are decoded, coloured and in the order of bands that OpenCV encodes; what is
-encoded is thrown away. A pool of threads is tried, too, and the faster of the two counts.
+This is the rate that convert would reach if reading, counting and writing took no time. Each core has one process,
+started before the timer, with decoded and coloured tiles; the encoded bytes are discarded. A thread pool is measured as
+well, and the faster of the two counts.
 """
 
 import json
@@ -32,32 +32,32 @@ _COLOURS = palette(CARD.classes)
 
 
 def triples(raw: Path, kind: str, sample: int) -> list[Triple]:
-    """Read tiles that are spread over all scenes: pictures, ids and coloured ids."""
+    """Read tiles spread over all scenes: images (H, W, 3), class ids (H, W) and RGB masks (H, W, 3)."""
     paths = sorted((raw / kind).iterdir())
-    each = max(1, sample // len(paths))
-    return [triple for path in paths for triple in _of_scene(path, raw / "masks" / path.name, each)]
+    per_scene = max(1, sample // len(paths))
+    return [triple for path in paths for triple in _scene_triples(path, raw / "masks" / path.name, per_scene)]
 
 
-def _of_scene(image: Path, mask: Path, count: int) -> Iterator[Triple]:
+def _scene_triples(image: Path, mask: Path, count: int) -> Iterator[Triple]:
     with rasterio.open(image) as pixels, rasterio.open(mask) as labels:
         across = labels.width // _SIZE
         cells = across * (labels.height // _SIZE)
         for cell in range(cells // (2 * count), cells, -(-cells // count)):
             row, col = divmod(cell, across)
             window = Window(col * _SIZE, row * _SIZE, _SIZE, _SIZE)
-            picture = np.ascontiguousarray(pixels.read(window=window)[::-1].transpose(1, 2, 0))
+            rgb = np.ascontiguousarray(pixels.read(window=window).transpose(1, 2, 0))
             ids = labels.read(1, window=window)
-            yield picture, ids, colour_mask(ids, _COLOURS)
+            yield rgb, ids, colour_mask(ids, _COLOURS)
 
 
 def encode(triple: Triple) -> int:
-    """Encode a tile as convert does; return how many bytes it takes."""
-    picture, ids, shown = triple
-    return len(encode_image(picture)) + len(encode_mask(ids, _COLOURS)) + len(encode_rgb_mask(shown))
+    """Encode a tile as convert does; return the number of bytes."""
+    image, ids, rgb = triple
+    return len(encode_image(image)) + len(encode_mask(ids, _COLOURS)) + len(encode_rgb_mask(rgb))
 
 
 def by_threads(tiles: Sequence[Triple], turns: int) -> float:
-    """Return how many triples a second a thread a core encodes, each as long as by processes."""
+    """Return triples per second with one thread per core; each thread encodes as many as a process would."""
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(encode, tiles[: cores()]))
         start = time.perf_counter()
@@ -66,8 +66,8 @@ def by_threads(tiles: Sequence[Triple], turns: int) -> float:
 
 
 def by_processes(tiles: Sequence[Triple], turns: int) -> float:
-    """Return how many triples a second a process a core encodes."""
-    context = multiprocessing.get_context("fork")  # the tiles need not travel
+    """Return triples per second with one process per core."""
+    context = multiprocessing.get_context("fork")  # shares the tiles
     start = context.Barrier(cores() + 1)
     workers = [context.Process(target=_work, args=(tiles, turns, start)) for _ in range(cores())]
     for worker in workers:
@@ -89,7 +89,7 @@ def _work(tiles: Sequence[Triple], turns: int, start: Barrier) -> None:
 
 
 def main() -> None:
-    """Do the job named in the first argument; print the rates, tiles a second, as JSON."""
+    """Run the job in the first argument; print the rates, tiles per second, as JSON."""
     job = json.loads(sys.argv[1])
     cv2.setNumThreads(1)
     tiles = triples(Path(job["raw"]), job["kind"], job["sample"])

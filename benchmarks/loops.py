@@ -1,12 +1,12 @@
-"""The sides of the training benchmark, each to be run by itself: python -m benchmarks.loops '<job as JSON>'.
+"""The sides of the training benchmark, each run in a separate process: python -m benchmarks.loops '<job as JSON>'.
 
-- landseg: Lightning's loop and all that pipeline/train.py puts into it, over a tier; between its epochs the very same
-  step runs on one resident batch, so that what the rest costs shows, whatever else the machine does.
-- plain: the loop as the student paper's code has it, rid of its faults: loose PNG, a mask in colours that the loader
-  turns into one-hot planes, six worker processes, 32 bit, NCHW, loss and IoU of every batch fetched from the device.
+- landseg: Lightning's loop as pipeline/train.py sets it up, with one of the tiers. Between its epochs, the same step
+  runs on one resident batch. This baseline shows the cost of the rest of the loop, whatever else the machine does.
+- plain: the loop of the student paper's code, without its faults: loose PNG files, RGB masks that the loader converts
+  to one-hot planes, six worker processes, 32 bit, NCHW, loss and IoU of every batch fetched from the device.
 
-Both train the same network from the same weights on the same tiles with the same loss and batch size; a landseg side
-that is held against the plain one does not augment either, since the paper's code did that beforehand.
+Both train the same network from the same weights on the same tiles with the same loss and batch size. A landseg side
+that is compared with the plain one does not augment, because the paper's code augmented beforehand.
 """
 
 import json
@@ -36,7 +36,7 @@ from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import Accelerator, deterministic, use_bf16
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model
-from landseg.train import throughput as speed
+from landseg.train import throughput
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
@@ -44,12 +44,12 @@ from landseg.train.losses import FocalLoss
 from landseg.train.micro_batch import ComputeOptions
 from landseg.train.module import OptimizerConfig, SegmentationModule, fit
 
-# What a step is made of, by the names that torch gives its operations; the first that fits.
-_PARTS = {
+# Groups of operations by substrings of torch's names; the first match counts.
+_OPERATIONS = {
     "convolutions": ("convolution", "conv2d", "mkldnn", "cudnn", "_conv"),
     "normalisation": ("batch_norm", "native_batch_norm"),
     "optimizer": ("adam", "optimizer"),
-    "upsampling and joining": ("upsample", "cat", "interpolate"),
+    "upsampling and concatenation": ("upsample", "cat", "interpolate"),
     "pooling and activation": ("max_pool", "relu", "threshold", "clamp_min"),
     "copies and layout": ("copy", "to_copy", "contiguous", "clone", "permute"),
     "loss": ("binary_cross_entropy", "exp", "pow", "mul", "sum", "sub", "rsub", "neg", "div", "eq", "ne", "where"),
@@ -57,7 +57,7 @@ _PARTS = {
 
 
 def network(encoder: str) -> Segmenter:
-    """Build the network, from weights that depend on nothing."""
+    """Build a U-Net with fixed initial weights."""
     lightning.seed_everything(0, verbose=False)
     info = ModelInfo(
         architecture="Unet",
@@ -77,12 +77,12 @@ def network(encoder: str) -> Segmenter:
 
 
 def landseg(exact: bool, **job: Any) -> dict[str, Any]:
-    """Train for some epochs, with train.deterministic or without."""
+    """Train for some epochs, optionally with train.deterministic."""
     with deterministic(exact), tempfile.TemporaryDirectory() as state:
-        return trained(state=Path(state), **job)
+        return train_epochs(state=Path(state), **job)
 
 
-def trained(
+def train_epochs(
     state: Path,
     folder: Path,
     tiles: int,
@@ -95,47 +95,46 @@ def trained(
     compiled: bool,
     precision: Literal["auto", "32"],
 ) -> dict[str, Any]:
-    """Train for some epochs; return what each but the first came to, and the rate on one resident batch after each."""
+    """Train; return the speed of each epoch except the first, and the rate on one resident batch after each."""
     model, bf16 = network(encoder), use_bf16(precision, device)
     train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
-    rate = speed.convolution_rate(device, bf16)
-    arithmetic = ComputeOptions(bf16, compiled, None, speed.flops(model, train.size), rate)
-    run = SegmentationModule(model, FocalLoss(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, arithmetic)
-    found = defaultdict[str, list[float]](list)
-    parts: dict[str, float] = {}
+    rate = throughput.convolution_rate(device, bf16)
+    options = ComputeOptions(bf16, compiled, None, throughput.flops(model, train.size), rate)
+    run = SegmentationModule(model, FocalLoss(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, options)
+    speeds = defaultdict[str, list[float]](list)
+    shares: dict[str, float] = {}
 
     def report(scores: dict[str, float], fresh: bool) -> None:  # noqa: ARG001
         resident = rate_on_one_batch(run, train, batch, len(order), device)
-        if keeper.next_epoch == 1:  # it has warmed up both
+        if callback.next_epoch == 1:  # warm-up of both sides
             return
         for name, value in scores.items():
             if name.startswith("speed/"):
-                found[name.removeprefix("speed/")].append(value)
-        found["resident"].append(resident)
-        if keeper.next_epoch == epochs + 1:  # not later, for Lightning then takes the network off the device
-            parts.update(profile(run, train, batch, device))
+                speeds[name.removeprefix("speed/")].append(value)
+        speeds["resident"].append(resident)
+        if callback.next_epoch == epochs + 1:  # not later: Lightning then moves the network off the device
+            shares.update(profile(run, train, batch, device))
 
-    keeper = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
-    order = TileBatchSampler(tiles, batch, 0, lambda: keeper.next_epoch)
-    changes = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
+    callback = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
+    order = TileBatchSampler(tiles, batch, 0, lambda: callback.next_epoch)
+    augmentation = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
     start = time.perf_counter()
-    dealt = batch_loader(train, order, tier, device, cores(), changes)
+    train_loader = batch_loader(train, order, tier, device, cores(), augmentation)
     decoding = time.perf_counter() - start
-    fit(
-        run, dealt, batch_loader(val, TileBatchSampler(batch, batch), tier, device, cores()), keeper, epochs + 1, device
-    )
-    told = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": arithmetic.tile_flops / 1e9, "tflops": rate / 1e12}
-    return {**found, "told": told, "profile": parts}
+    val_loader = batch_loader(val, TileBatchSampler(batch, batch), tier, device, cores())
+    fit(run, train_loader, val_loader, callback, epochs + 1, device)
+    setup = {"bf16": bf16, "decode_seconds": decoding, "tile_gflop": options.tile_flops / 1e9, "tflops": rate / 1e12}
+    return {**speeds, "setup": setup, "profile": shares}
 
 
 def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: int, device: Accelerator) -> float:
-    """Take steps on a batch that lies on the device already; return images/s."""
+    """Train on a batch that is already on the device; return images/s."""
     one = next(iter(batch_loader(tiles, TileBatchSampler(batch, batch), "stream", "cpu", 1)))
     resident = one[0].to(device), one[1].to(device)
     optimizer: Any = run.trainer.optimizers[0]
     run.train()
     with torch.enable_grad():
-        for step in range(-1, steps):  # the first has the caches warm
+        for step in range(-1, steps):  # the first warms up
             if step == 0:
                 start = synchronised(device)
             run.runner.backward(resident)
@@ -144,14 +143,14 @@ def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: in
 
 
 def synchronised(device: str) -> float:
-    """Return the time, once the device has done all that it was asked for."""
+    """Wait until the device has finished; return the time, s."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def profile(run: SegmentationModule, tiles: Any, batch: int, device: Accelerator) -> dict[str, float]:
-    """Return what share of a step's time each part takes, on the device."""
+    """Return the share of a step's time on the device by group of operations."""
     activity = torch.profiler.ProfilerActivity
     kinds = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]
     with torch.profiler.profile(activities=kinds) as profiled:
@@ -159,16 +158,17 @@ def profile(run: SegmentationModule, tiles: Any, batch: int, device: Accelerator
     spent = defaultdict[str, float](float)
     for event in profiled.key_averages():
         if event.device_type.name != "CPU":
-            continue  # a kernel, whose time the operation has that started it
+            continue  # a kernel: its time counts for the operation that started it
         seconds = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
         name = event.key.lower()
-        spent[next((part for part, words in _PARTS.items() if any(word in name for word in words)), "rest")] += seconds
+        matches = (group for group, words in _OPERATIONS.items() if any(word in name for word in words))
+        spent[next(matches, "other")] += seconds
     total = sum(spent.values())
-    return {part: value / total for part, value in sorted(spent.items(), key=lambda item: -item[1])}
+    return {group: value / total for group, value in sorted(spent.items(), key=lambda item: -item[1])}
 
 
-class Loose(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Loose PNG: image planes from 0 to 1, and a one-hot plane for each class, made of the colours of the mask."""
+class LooseTiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Loose PNG files: a normalised image (3, H, W) and one-hot planes (K, H, W) from the colours of the mask."""
 
     def __init__(self, folder: Path, tiles: int) -> None:
         self.folder, self.tiles = folder / "loose", tiles
@@ -186,16 +186,16 @@ class Loose(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         )
 
     def _read(self, name: str) -> Any:
-        picture = cv2.imread(str(self.folder / name))
-        assert picture is not None  # noqa: S101
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        image = cv2.imread(str(self.folder / name))
+        assert image is not None  # noqa: S101
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def plain(folder: Path, tiles: int, batch: int, encoder: str, device: str, epochs: int) -> dict[str, Any]:
-    """Train in the plain way; return images/s of every epoch but the first."""
+    """Train with the plain loop; return images/s of each epoch except the first."""
     model = network(encoder).network.to(memory_format=torch.contiguous_format).to(device)
-    # The workers stay: to start them anew for each of so short epochs would tell of these, not of the loop.
-    loader = DataLoader(Loose(folder, tiles), batch, shuffle=True, num_workers=6, persistent_workers=True)
+    # Persistent workers: restarting them would dominate such short epochs.
+    loader = DataLoader(LooseTiles(folder, tiles), batch, shuffle=True, num_workers=6, persistent_workers=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     loss_of = smp.losses.FocalLoss("multilabel", gamma=2.0)
     rates = []
@@ -208,27 +208,27 @@ def plain(folder: Path, tiles: int, batch: int, encoder: str, device: str, epoch
             loss = loss_of(logits, planes)
             loss.backward()
             optimizer.step()
-            told(logits.detach(), planes, loss.detach())
+            fetch_scores(logits.detach(), planes, loss.detach())
         if epoch:
             rates.append(tiles / (synchronised(device) - start))
     return {"images_per_second": rates}
 
 
-def told(logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor) -> tuple[float, float]:
-    """Fetch the loss and the IoU of a batch, micro over all planes, as that code shows them after every step."""
+def fetch_scores(logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor) -> tuple[float, float]:
+    """Fetch loss and micro IoU of a batch from the device, as the paper's code does after every step."""
     predicted = logits.softmax(1) > 0.5
     both = (predicted * targets).sum()
     return loss.item(), (both / (predicted.sum() + targets.sum() - both)).item()
 
 
 def main() -> None:
-    """Do the job named in the first argument; print its result as JSON."""
+    """Run the job in the first argument; print its result as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     sides: dict[str, Callable[..., dict[str, Any]]] = {"landseg": landseg, "plain": plain}
     result = sides[job.pop("side")](folder=Path(job.pop("folder")), **job)
-    print(json.dumps({**result, "peak_gb": speed.peak_memory(job["device"]) / 1e9}))
+    print(json.dumps({**result, "peak_gb": throughput.peak_memory(job["device"]) / 1e9}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Maps of a run's test scenes, held against its tiles: what blending is worth, and what the rim of a scene.
+"""Scores of maps of a run's test scenes against those of its tiles: the effect of overlap, and of the scene's edge.
 
-    uv run python -m benchmarks.maps                                  # where `dvc repro` has run
-    uv run python -m benchmarks.maps --panel panel.jpg --scene 0019   # and a picture of some of them
+    uv run python -m benchmarks.maps                                  # after `dvc repro`
+    uv run python -m benchmarks.maps --panel panel.jpg --scene 0019   # also draws some of the scenes
 
-Every side is the same model on the same pixels of the test part. 'Tiles' are looked at one by one, as evaluation does;
-the others are what `landseg predict` writes, cut where the tiles are. Rims are all pixels that lie within 16 px of an
-edge of their scene.
+All variants use the same model and the same pixels of the test split. 'Tiles' are predicted one by one, as in
+evaluation; the others are maps of `landseg predict`, cut at the tiles. Edge pixels lie within 16 px of an edge of their
+scene.
 """
 
 import tempfile
@@ -39,13 +39,13 @@ from landseg.predict.command import PredictOptions, predict_scenes
 from landseg.predict.outputs import OutputOptions
 from landseg.predict.windows import place_windows
 
-_RIM = 16
-# What a picture of scenes looks like: inches, and height as a share of width of one.
-_WIDE, _GAP, _HEAD, _TALL = 9.0, 0.06, 0.27, 0.9
+_EDGE = 16  # px
+# The panel: width, gap and header height in inches, and the height of an image as a share of its width.
+_WIDTH, _GAP, _HEADER, _ASPECT = 9.0, 0.06, 0.27, 0.9
 
 
 class Tile(NamedTuple):
-    """A tile of the test part, as the split's table has it."""
+    """A row of the split table."""
 
     archive: str
     tile: str
@@ -57,25 +57,26 @@ class Tile(NamedTuple):
 
     @property
     def area(self) -> tuple[slice, slice]:
-        """Where in its scene it lies."""
+        """Rows and columns of the scene that the tile covers."""
         return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What became of the test part, (S, K, K) pixels a scene each."""
+class SceneMatrices:
+    """Confusion matrices per test scene, (S, K, K)."""
 
-    whole: Counts
-    rim: Counts
+    #: All pixels.
+    total: Counts
+    #: Edge pixels.
+    edge: Counts
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The test part of a run, and the model that it made."""
+class TestSplit:
+    """The test split of a run, and its model."""
 
     paths: Paths
     model: Segmenter
-    #: The tiles of the test part.
     tiles: list[Tile]
     device: Accelerator
 
@@ -83,160 +84,172 @@ class Bench:
         """Return the names of the scenes."""
         return sorted({tile.scene for tile in self.tiles})
 
-    def score(self, found: Callable[[Tile], Pixels], sides: Mapping[str, tuple[int, int]]) -> Scored:
-        """Count the test part by what a side says of each tile (ids, (H, W)), and by height and width of scenes."""
-        count, lookup = len(self.model.info.classes), class_channels(self.model.info.classes)
-        whole = {scene: np.zeros((count, count), np.int64) for scene in self.scenes()}
-        rim = {scene: np.zeros((count, count), np.int64) for scene in self.scenes()}
+    def count(self, predict: Callable[[Tile], Pixels], shapes: Mapping[str, tuple[int, int]]) -> SceneMatrices:
+        """Count confusion matrices.
+
+        Args:
+            predict: returns the predicted class ids of a tile, (H, W).
+            shapes: height and width of each scene.
+        """
+        k, lookup = len(self.model.info.classes), class_channels(self.model.info.classes)
+        total = {scene: np.zeros((k, k), np.int64) for scene in self.scenes()}
+        edge = {scene: np.zeros((k, k), np.int64) for scene in self.scenes()}
         for tile in self.tiles:
             target = lookup[self.target(tile)]
-            ids = lookup[found(tile)]
-            whole[tile.scene] += metrics.confusion(target, ids, count)
-            near = _near_edge(tile, *sides[tile.scene])
+            ids = lookup[predict(tile)]
+            total[tile.scene] += metrics.confusion(target, ids, k)
+            near = _near_edge(tile, *shapes[tile.scene])
             if near.any():
-                rim[tile.scene] += metrics.confusion(target[near][None], ids[near][None], count)
-        return Scored(np.stack([*whole.values()]), np.stack([*rim.values()]))
+                edge[tile.scene] += metrics.confusion(target[near][None], ids[near][None], k)
+        return SceneMatrices(np.stack([*total.values()]), np.stack([*edge.values()]))
 
     def target(self, tile: Tile) -> Pixels:
-        """Return the ids of a tile's mask, (H, W), without what it was filled up with."""
+        """Return the class ids of a tile's mask, (H, W), without padding."""
         return read_mask(self.paths.tiles / tile.archive, tile.tile)[: tile.height, : tile.width]
 
-    def by_tile(self, tile: Tile) -> Pixels:
-        """Return what evaluation sees in a tile."""
+    def predict_tile(self, tile: Tile) -> Pixels:
+        """Return the class ids that evaluation predicts for a tile, (H, W), without padding."""
         image = read_image(self.paths.tiles / tile.archive, tile.tile)
-        [found] = predict_ids(self.model, image[None], bf16=use_bf16("auto", self.device))
-        seen: Pixels = found[: tile.height, : tile.width]
-        return seen
+        [ids] = predict_ids(self.model, image[None], bf16=use_bf16("auto", self.device))
+        unpadded: Pixels = ids[: tile.height, : tile.width]
+        return unpadded
 
 
 def _near_edge(tile: Tile, height: int, width: int) -> npt.NDArray[np.bool_]:
     rows, columns = tile.row + np.arange(tile.height), tile.col + np.arange(tile.width)
     row, column = np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns)
-    near: npt.NDArray[np.bool_] = np.minimum(row[:, None], column) < _RIM
+    near: npt.NDArray[np.bool_] = np.minimum(row[:, None], column) < _EDGE
     return near
 
 
-def mapped(bench: Bench, out: Path, window: int, overlap: float, confidence: bool = False) -> dict[str, Pixels]:
-    """Map all scenes by `landseg predict`; return their maps, ids (H, W)."""
-    look = PredictOptions(str(bench.paths.model("best")), window=window, overlap=overlap, device=bench.device)
-    for _ in predict_scenes(
-        bench.scenes(), bench.paths.dataset, look, OutputOptions(out, True, confidence), lambda _: None
-    ):
+def map_scenes(test: TestSplit, out: Path, window: int, overlap: float, confidence: bool = False) -> dict[str, Pixels]:
+    """Map all scenes with `landseg predict`; return the class ids of their maps, (H, W)."""
+    options = PredictOptions(str(test.paths.model("best")), window=window, overlap=overlap, device=test.device)
+    outputs = OutputOptions(out, True, confidence)
+    for _ in predict_scenes(test.scenes(), test.paths.dataset, options, outputs, lambda _: None):
         pass
     maps = {}
-    for scene in bench.scenes():
+    for scene in test.scenes():
         with open_class_map(out / f"{scene}.tif") as class_map:
             maps[scene] = class_map.read(Window(0, 0, class_map.grid.width, class_map.grid.height))
     return maps
 
 
-def alone(length: int, size: int, stride: int) -> npt.NDArray[np.bool_]:
-    """Say which pixels along a side of a scene one window alone sees, where windows do not overlap."""
-    seen = np.zeros(max(length, size), np.intp)
+def covered_once(length: int, size: int, stride: int) -> npt.NDArray[np.bool_]:
+    """Return which pixels along one axis of a scene are in one window only, for windows without overlap."""
+    windows = np.zeros(max(length, size), np.intp)
     for start in place_windows(length, size, 0, stride).starts:
-        seen[start : start + size] += 1
-    found: npt.NDArray[np.bool_] = seen[:length] == 1
-    return found
+        windows[start : start + size] += 1
+    once: npt.NDArray[np.bool_] = windows[:length] == 1
+    return once
 
 
-def equal(bench: Bench, maps: Mapping[str, Pixels], size: int) -> tuple[int, int]:
-    """Count pixels of full tiles that one window alone sees, and those that map and evaluation call the same."""
+def count_equal(test: TestSplit, maps: Mapping[str, Pixels], size: int) -> tuple[int, int]:
+    """Compare a map without overlap with evaluation.
+
+    Returns:
+        The number of pixels with the same class in both, and the number of pixels compared: those in full tiles that
+        only one window covers.
+    """
     same = total = 0
-    for tile in bench.tiles:
+    for tile in test.tiles:
         if (tile.height, tile.width) != (size, size):
             continue
-        by_map = maps[tile.scene]
-        once = np.outer(*(alone(length, size, bench.model.info.stride) for length in by_map.shape))[tile.area]
-        same += int((by_map[tile.area] == bench.by_tile(tile))[once].sum())
+        class_map = maps[tile.scene]
+        once = np.outer(*(covered_once(length, size, test.model.info.stride) for length in class_map.shape))[tile.area]
+        same += int((class_map[tile.area] == test.predict_tile(tile))[once].sum())
         total += int(once.sum())
     return same, total
 
 
-def panel(bench: Bench, maps: Mapping[str, Pixels], out: Path, scenes: list[str], path: Path) -> None:
-    """Draw scenes, their labels, maps and confidence side by side."""
-    classes = bench.model.info.classes
-    placed = flow_legend([*((each.name, each.color) for each in classes), ("unlabelled", None)], _WIDE)
-    wide = (_WIDE - 3 * _GAP) / 4
-    tall = wide * _TALL
-    figure = Figure((_WIDE, _HEAD + len(scenes) * (tall + _GAP) + legend_height(placed) + 0.12), dpi=DPI)
+def draw_panel(test: TestSplit, maps: Mapping[str, Pixels], out: Path, scenes: list[str], path: Path) -> None:
+    """Draw image, label, map and confidence of scenes, one row per scene."""
+    classes = test.model.info.classes
+    entries = [(land_class.name, land_class.color) for land_class in classes]
+    placed = flow_legend([*entries, ("unlabelled", None)], _WIDTH)
+    width = (_WIDTH - 3 * _GAP) / 4
+    height = width * _ASPECT
+    figure = Figure((_WIDTH, _HEADER + len(scenes) * (height + _GAP) + legend_height(placed) + 0.12), dpi=DPI)
     page = page_axes(figure)
     for column, title in enumerate(("image", "label", "map", "confidence")):
-        page.text(column * (wide + _GAP) + wide / 2, _HEAD - 0.07, title, fontsize=10, ha="center", color=INK)
+        page.text(column * (width + _GAP) + width / 2, _HEADER - 0.07, title, fontsize=10, ha="center", color=INK)
     for row, scene in enumerate(scenes):
-        top = _HEAD + row * (tall + _GAP)
-        for column, (pixels, smooth) in enumerate(_pictures(bench, maps[scene], out, scene)):
-            fitted = _fitted(pixels, round(wide * DPI), round(tall * DPI), smooth)
-            draw_image(page, fitted, column * (wide + _GAP), top, wide, tall)
-    draw_legend(page, placed, 0, _HEAD + len(scenes) * (tall + _GAP) + 0.05)
-    with tempfile.NamedTemporaryFile(suffix=".png") as drawn:
-        figure.savefig(drawn.name, facecolor="white")
-        Image.open(drawn.name).convert("RGB").save(path, quality=88)
+        top = _HEADER + row * (height + _GAP)
+        for column, (pixels, smooth) in enumerate(_images(test, maps[scene], out, scene)):
+            cropped = _crop(pixels, round(width * DPI), round(height * DPI), smooth)
+            draw_image(page, cropped, column * (width + _GAP), top, width, height)
+    draw_legend(page, placed, 0, _HEADER + len(scenes) * (height + _GAP) + 0.05)
+    with tempfile.NamedTemporaryFile(suffix=".png") as drawing:
+        figure.savefig(drawing.name, facecolor="white")
+        Image.open(drawing.name).convert("RGB").save(path, quality=88)
 
 
-def _pictures(bench: Bench, class_map: Pixels, out: Path, scene: str) -> list[tuple[Pixels, bool]]:
-    """Return image, label, map and confidence of a scene, (H, W, 3), and whether each may be smoothed."""
-    classes = bench.model.info.classes
+def _images(test: TestSplit, class_map: Pixels, out: Path, scene: str) -> list[tuple[Pixels, bool]]:
+    """Return image, label, map and confidence of a scene, (H, W, 3), and whether to interpolate each."""
+    classes = test.model.info.classes
     image, label = np.zeros((*class_map.shape, 3), np.uint8), np.full(class_map.shape, IGNORE, np.uint8)
-    for tile in bench.tiles:
+    for tile in test.tiles:
         if tile.scene == scene:
-            pixels = read_image(bench.paths.tiles / tile.archive, tile.tile)
+            pixels = read_image(test.paths.tiles / tile.archive, tile.tile)
             image[tile.area] = pixels[: tile.height, : tile.width]
-            label[tile.area] = bench.target(tile)
+            label[tile.area] = test.target(tile)
     height, width = class_map.shape
-    coloured, none = palette(classes)[label], label == IGNORE
-    coloured[none] = hatching(height, width)[none]
+    coloured, ignored = palette(classes)[label], label == IGNORE
+    coloured[ignored] = hatching(height, width)[ignored]
     with rasterio.open(out / f"{scene}_confidence.tif") as source:
-        sure = np.clip(source.read(1) / MAX_CONFIDENCE * 255, 0, 255).astype(np.uint8)
-    return [(image, True), (coloured, False), (palette(classes)[class_map], False), (np.dstack([sure] * 3), True)]
+        confidence = np.clip(source.read(1) / MAX_CONFIDENCE * 255, 0, 255).astype(np.uint8)
+    return [(image, True), (coloured, False), (palette(classes)[class_map], False), (np.dstack([confidence] * 3), True)]
 
 
-def _fitted(pixels: Pixels, width: int, height: int, smooth: bool) -> Pixels:
-    """Cut the middle out of a picture, and bring it to a size."""
-    high = min(pixels.shape[0], int(pixels.shape[1] * _TALL))
-    wide = min(pixels.shape[1], int(high / _TALL))
-    top, left = (pixels.shape[0] - high) // 2, (pixels.shape[1] - wide) // 2
-    cut = Image.fromarray(np.ascontiguousarray(pixels[top : top + high, left : left + wide]))
-    return np.asarray(cut.resize((width, height), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST))
+def _crop(pixels: Pixels, width: int, height: int, smooth: bool) -> Pixels:
+    """Crop the centre of an image to the aspect ratio of the panel and resize it."""
+    rows = min(pixels.shape[0], int(pixels.shape[1] * _ASPECT))
+    columns = min(pixels.shape[1], int(rows / _ASPECT))
+    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + rows, left : left + columns]))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST))
 
 
 def main(
-    panel_path: Annotated[Path | None, typer.Option("--panel", help="Draw scenes into this file.")] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="A scene to draw; all, where none is named.")] = None,
+    panel: Annotated[Path | None, typer.Option(help="Draw scenes into this file.")] = None,
+    scene: Annotated[list[str] | None, typer.Option(help="Scenes to draw. Default: all.")] = None,
 ) -> None:
-    """Print what each way of looking at the test scenes scores."""
+    """Print the scores of tiles and of maps of the test scenes."""
     paths = Paths(dataset_name())
     table = read_parquet(paths.table("split.parquet"))
     rows = table.loc[table["split"] == "test", list(Tile._fields)].itertuples(index=False)
     tiles = [Tile(*row) for row in rows]
-    bench = Bench(paths, load_model(paths.model("best")).eval(), tiles, accelerator("auto", "--device"))
-    size = bench.model.info.tile
+    device = accelerator("auto", "--device")
+    test = TestSplit(paths, load_model(paths.model("best")).to(device).eval(), tiles, device)
+    size = test.model.info.tile
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        maps = mapped(bench, out / "none", size, 0)
-        sides = {place: (of.shape[0], of.shape[1]) for place, of in maps.items()}
-        tell(bench, "tiles", bench.score(bench.by_tile, sides))
-        tell(bench, f"windows of {size} px, no overlap", bench.score(_cut(maps), sides))
-        same, total = equal(bench, maps, size)
-        console.print(f"{same:,} of {total:,} pixels that one window alone sees are as in tiles")
+        maps = map_scenes(test, out / "none", size, 0)
+        shapes = {mapped: (ids.shape[0], ids.shape[1]) for mapped, ids in maps.items()}
+        print_scores(test, "tiles", test.count(test.predict_tile, shapes))
+        print_scores(test, f"windows of {size} px, no overlap", test.count(_cut_at(maps), shapes))
+        same, total = count_equal(test, maps, size)
+        console.print(f"{same:,} of {total:,} pixels that only one window covers have the same class as in tiles")
         for window in (2 * size, size):
-            maps = mapped(bench, out / str(window), window, 0.25, confidence=True)
-            tell(bench, f"windows of {window} px, overlap 25 %", bench.score(_cut(maps), sides))
-        if panel_path:
-            panel(bench, maps, out / str(size), scene or bench.scenes(), panel_path)
+            maps = map_scenes(test, out / str(window), window, 0.25, confidence=True)
+            print_scores(test, f"windows of {window} px, overlap 25 %", test.count(_cut_at(maps), shapes))
+        if panel:
+            draw_panel(test, maps, out / str(size), scene or test.scenes(), panel)
 
 
-def _cut(maps: Mapping[str, Pixels]) -> Callable[[Tile], Pixels]:
+def _cut_at(maps: Mapping[str, Pixels]) -> Callable[[Tile], Pixels]:
     return lambda tile: maps[tile.scene][tile.area]
 
 
-def tell(bench: Bench, side: str, scored: Scored) -> None:
-    """Print what a side scores."""
-    whole, rim = scored.whole.sum(axis=0), scored.rim.sum(axis=0)
-    found = metrics.summary(whole, scored.whole, class_names(bench.model.info.classes), None, resamples=1000, seed=0)
-    ends = f"{found['macro_miou_low']:.3f}–{found['macro_miou_high']:.3f}"
+def print_scores(test: TestSplit, title: str, matrices: SceneMatrices) -> None:
+    """Print the scores of all pixels and of the edge pixels."""
+    total, edge = matrices.total.sum(axis=0), matrices.edge.sum(axis=0)
+    names = class_names(test.model.info.classes)
+    scores = metrics.summary(total, matrices.total, names, None, resamples=1000, seed=0)
     console.print(
-        f"{side}: macro mIoU {found['macro_miou']:.3f} ({ends}), pixel accuracy {found['pixel_accuracy']:.3f}; "
-        f"within {_RIM} px of an edge {np.nanmean(metrics.iou(rim)):.3f} and {metrics.pixel_accuracy(rim):.3f}"
+        f"{title}: macro mIoU {scores.macro_miou:.3f} ({scores.macro_miou_low:.3f}–{scores.macro_miou_high:.3f}), "
+        f"pixel accuracy {scores.pixel_accuracy:.3f}; "
+        f"within {_EDGE} px of an edge {np.nanmean(metrics.iou(edge)):.3f} and {metrics.pixel_accuracy(edge):.3f}"
     )
 
 

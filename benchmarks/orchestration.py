@@ -1,22 +1,22 @@
-"""What DVC itself costs at LandCover.ai's size, where its time goes, and whether it keeps outputs twice.
+"""Overhead of DVC at the size of LandCover.ai, where its time goes, and whether it stores outputs twice.
 
     uv run python -m benchmarks.orchestration            # 2 minutes
-    uv run python -m benchmarks.orchestration --loose    # 10,674 tiles as 32,022 loose files beside 41 ZIPs, too
+    uv run python -m benchmarks.orchestration --loose    # also 10,674 tiles as 32,022 loose files instead of 41 ZIPs
 
-A temporary git and DVC project gets this repository's dvc.yaml, params.yaml, DVC settings and code, so every stage
-has its real dependencies, outputs and parameters. Only its commands are replaced (stand_in.py): they write their
-outputs and log the time that it took them, which is subtracted. What remains is DVC: reading the graph, checking what
-changed, caching and linking outputs, and keeping the experiment. The start of the stand-in's interpreter, some 20 ms a
+A temporary git and DVC project contains this repository's dvc.yaml, params.yaml, DVC settings and code, so every stage
+has its real dependencies, outputs and parameters. Only the commands are replaced (stand_in.py): they write their
+outputs and log their own time, which is subtracted. What remains is DVC: reading the graph, checking for changes,
+caching and linking outputs, and storing the experiment. The start of the stand-in's interpreter, about 20 ms per
 stage, counts as DVC's.
 
-The other side of the no-op is an empty pipeline: the same project, its dvc.yaml `stages: {}`. What an experiment costs
-is counted from nothing: DVC's own start is in it.
+The baseline of the no-op is an empty pipeline: the same project with `stages: {}`. The time of an experiment includes
+the start of DVC.
 
-The loose side holds the same bytes, and few (2 kB a file), so what grows with bytes and not with files, mainly the one
-hashing of new data, hardly counts in the first repro; it plays no part in the other two figures.
+Files are small (2 kB), so costs that grow with bytes rather than files, mainly the first hashing of new data, hardly
+count in the first repro; they do not affect the other two measurements.
 
-Python caches its byte code, as in any ordinary installation: without (PYTHONDONTWRITEBYTECODE=1, and packages installed
-without `uv sync --compile-bytecode`), every call of DVC compiles 900 modules anew, which doubles a no-op.
+Python caches its byte code, as in any ordinary installation. Without it (PYTHONDONTWRITEBYTECODE=1, and packages
+installed without `uv sync --compile-bytecode`), every call of DVC compiles 900 modules again, which doubles a no-op.
 """
 
 import json
@@ -35,35 +35,38 @@ from typing import Annotated, Any, Literal
 import typer
 from ruamel.yaml import YAML
 
-from benchmarks.common import ROOT, Figure, console, report
+from benchmarks.common import ROOT, Measurement, console, report
 
 Layout = Literal["zip", "loose", "empty"]
-_COPIED = ("src", "pipeline", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore")
+_COPIED = ("src", "pipeline", "params.yaml", "results/dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
 _HERE = Path(__file__).parent
-_STAGES = {"first repro": 7, "no-op repro": 0, "exp run": 2}
+# Number of stages that each command runs; a changed encoder re-runs train, evaluate and report.
+_STAGES = {"first repro": 8, "no-op repro": 0, "exp run": 3}
 _ENCODER = "model.encoder"
 
 
 @dataclass
 class Project:
-    """A temporary project in one layout, and what its DVC commands took."""
+    """A temporary project in one layout, and the time of its DVC commands."""
 
     root: Path
     layout: Layout
-    #: DVC's own share of the commands' time, s.
-    shares: dict[str, list[float]] = field(default_factory=dict)
-    #: Processor time of the commands, stand-ins included, s; a busy machine blurs it less.
-    processor: dict[str, list[float]] = field(default_factory=dict)
+    #: Overhead of DVC by command, s.
+    overhead: dict[str, list[float]] = field(default_factory=dict)
+    #: CPU time by command, including the stand-ins, s; less affected by other work on the machine.
+    cpu: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
-        """Where the stand-ins write how long they took."""
+        """File to which the stand-ins write their times."""
         return self.root.with_suffix(".log")
 
     def create(self, tiles: int, size: int) -> None:
-        """Lay out the project, and commit it."""
+        """Write the project and commit it."""
         self.root.mkdir()
         for name in _COPIED:
+            if self.layout == "empty" and name.endswith("dvc.yaml"):
+                continue
             source, target = ROOT / name, self.root / name
             target.parent.mkdir(exist_ok=True)
             if source.is_dir():
@@ -71,7 +74,7 @@ class Project:
             else:
                 shutil.copy(source, target)
         (self.root / "data/local").mkdir(parents=True)
-        (self.root / "data/local/readme.txt").write_text("a local folder, as download.folder names it\n")
+        (self.root / "data/local/readme.txt").write_text("the local folder of download.folder\n")
         yaml = YAML()
         graph = {"stages": {}} if self.layout == "empty" else self._graph(yaml.load(ROOT / "dvc.yaml"), tiles, size)
         yaml.dump(graph, self.root / "dvc.yaml")
@@ -88,7 +91,7 @@ class Project:
         return graph
 
     def commit(self) -> None:
-        """Commit everything that git does not ignore."""
+        """Commit all files that git does not ignore."""
         self.call("git", "add", "--all")
         self.call("git", "commit", "--quiet", "--message", "benchmark")
 
@@ -96,7 +99,7 @@ class Project:
         """Run a command in the project.
 
         Raises:
-            SystemExit: it failed.
+            SystemExit: the command failed.
         """
         own = {
             "DVC_SITE_CACHE_DIR": self.root.with_suffix(".site"),
@@ -109,10 +112,10 @@ class Project:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
 
     def time(self, title: str, *arguments: str) -> None:
-        """Run a DVC command; record the wall time less what the stand-ins took.
+        """Run a DVC command; record its wall time minus that of the stand-ins.
 
         Raises:
-            SystemExit: other stages ran than the title promises.
+            SystemExit: the number of stages that ran is not the expected one.
         """
         self.log.write_text("")
         os.sync()
@@ -121,31 +124,33 @@ class Project:
         wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         stages = [line.split() for line in self.log.read_text().splitlines()]
         if len(stages) != _STAGES[title]:
-            raise SystemExit(f"{title}: ran {[stage for stage, _ in stages]}, which is not what is to be measured")
-        share = wall - sum(float(seconds) for _, seconds in stages)
+            raise SystemExit(
+                f"{title}: {_STAGES[title]} stages should run, but these ran: {[stage for stage, _ in stages]}"
+            )
+        overhead = wall - sum(float(seconds) for _, seconds in stages)
         busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        self.shares.setdefault(title, []).append(share)
-        self.processor.setdefault(title, []).append(busy)
-        line = f"{self.layout}: {title}: {share:.2f} s, processor {busy:.2f} s, {len(stages)} stages ran"
+        self.overhead.setdefault(title, []).append(overhead)
+        self.cpu.setdefault(title, []).append(busy)
+        line = f"{self.layout}: {title}: overhead {overhead:.2f} s, CPU {busy:.2f} s, {len(stages)} stages ran"
         console.print(line, style="dim", highlight=False)
 
-    def sampled(self, *arguments: str) -> dict[str, float]:
-        """Run a DVC command; return where its processor time went, s by part."""
+    def sample(self, *arguments: str) -> dict[str, float]:
+        """Run a DVC command; return its CPU time by component, s."""
         result = self.root.with_suffix(".json")
-        # -P: the modules here are not to be taken for others of their names.
+        # -P: the modules of this folder must not shadow others.
         self.call(sys.executable, "-P", str(_HERE / "sampler.py"), str(result), *arguments)
-        parts: dict[str, float] = json.loads(result.read_text())
-        return parts
+        components: dict[str, float] = json.loads(result.read_text())
+        return components
 
 
 def outputs(definition: Mapping[str, Any]) -> list[str]:
-    """Return the paths of all outputs, metrics and plots of a stage of dvc.yaml."""
+    """Return the paths of all outputs, metrics and plots of a stage in dvc.yaml."""
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in definition.get(kind, ())]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def start(project: Project, tiles: int, size: int) -> None:
-    """Create a project, run it for the first time and commit; then try an experiment, unmeasured."""
+    """Create a project, run it for the first time and commit; then run one experiment without measuring."""
     project.create(tiles, size)
     if project.layout == "empty":
         project.call(sys.executable, "-m", "dvc", "repro")
@@ -156,20 +161,19 @@ def start(project: Project, tiles: int, size: int) -> None:
 
 
 def measure(projects: Mapping[Layout, Project], turns: int) -> None:
-    """Run the no-op and the experiment in every project, in turn."""
+    """Run the no-op and the experiment in all projects, alternately."""
     for turn in range(turns):
         for project in projects.values():
             project.time("no-op repro", "repro")
             if project.layout != "empty":
-                # An encoder never seen before, so that the run-cache cannot answer; the stand-ins do not read it.
+                # A new encoder each time, so that the run-cache does not apply; the stand-ins do not read it.
                 project.time("exp run", "exp", "run", "--set-param", f"{_ENCODER}=encoder{turn}")
 
 
-def room(root: Path) -> tuple[int, int]:
-    """Return the bytes that a project's data and cache take on the disk, and those of its data alone.
+def disk_usage(root: Path) -> tuple[int, int]:
+    """Return the disk usage of a project's data and cache, and the size of its data, bytes.
 
-    A file under two names (a hard link) takes its room once. Of files that share extents (a reflink) the file system
-    counts each in full, so there the former is too much.
+    Hard-linked files count once. Files that share extents (reflinks) count in full, so the usage is too high.
     """
     data, cache = (list(_files(root / name)) for name in ("data", ".dvc/cache"))
     blocks = {(file.st_dev, file.st_ino): 512 * file.st_blocks for file in data + cache}
@@ -180,61 +184,54 @@ def _files(folder: Path) -> Iterator[os.stat_result]:
     return (path.lstat() for path in folder.rglob("*") if path.is_file())
 
 
-def figures(projects: Mapping[Layout, Project], disk: tuple[int, int]) -> list[Figure]:
-    """Return what was asked for, and what is good to know beside it."""
-    ours, empty, loose = projects["zip"].shares, projects["empty"].shares, projects.get("loose")
+def measurements(projects: Mapping[Layout, Project], disk: tuple[int, int]) -> list[Measurement]:
+    """Return the measurements with targets, then others."""
+    ours, empty, loose = projects["zip"].overhead, projects["empty"].overhead, projects.get("loose")
     above = [full - bare for full, bare in zip(ours["no-op repro"], empty["no-op repro"], strict=True)]
-    found = [
-        Figure("no-op repro, above an empty pipeline's", "s", above, at_most=1),
-        Figure("exp run, above the training and evaluation it runs", "s", ours["exp run"], at_most=2),
-        Figure(
-            "first repro: data and cache on the disk",
-            "MB",
-            [disk[0] / 1e6],
-            [disk[1] / 1e6],
-            "the data alone",
-            "ours / other",
-            at_most=1.1,
-        ),
-        Figure("no-op repro", "s", ours["no-op repro"], empty["no-op repro"], "an empty pipeline", "ours / other"),
+    on_disk, data = [disk[0] / 1e6], [disk[1] / 1e6]
+    rows = [
+        Measurement("no-op repro, above an empty pipeline", "s", above, at_most=1),
+        Measurement("exp run, above the stages it runs", "s", ours["exp run"], at_most=2),
+        Measurement("data and cache on disk", "MB", on_disk, data, "data alone", "ours / other", at_most=1.1),
+        Measurement("no-op repro", "s", ours["no-op repro"], empty["no-op repro"], "empty pipeline", "ours / other"),
     ]
     if loose is None:
-        return [*found, Figure("first repro, above its stages", "s", ours["first repro"])]
-    against = "loose files in the place of ZIPs"
-    return found + [Figure(command, "s", ours[command], loose.shares[command], against) for command in _STAGES]
+        return [*rows, Measurement("first repro, above its stages", "s", ours["first repro"])]
+    against = "loose files instead of ZIPs"
+    return rows + [Measurement(command, "s", ours[command], loose.overhead[command], against) for command in _STAGES]
 
 
 def main(
-    turns: Annotated[int, typer.Option(help="How often the no-op and the experiment run.", min=1)] = 7,
-    tiles: Annotated[int, typer.Option(help="Tiles in the data set.", min=41)] = 10_674,
-    size: Annotated[int, typer.Option(help="Bytes a file.", min=1)] = 2000,
-    loose: Annotated[bool, typer.Option("--loose", help="Measure loose files, too; takes 10 minutes more.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where to work.")] = None,
+    turns: Annotated[int, typer.Option(help="Runs of the no-op and of the experiment.", min=1)] = 7,
+    tiles: Annotated[int, typer.Option(help="Number of tiles.", min=41)] = 10_674,
+    size: Annotated[int, typer.Option(help="Bytes per file.", min=1)] = 2000,
+    loose: Annotated[bool, typer.Option("--loose", help="Also measure loose files; takes 10 minutes more.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary files.")] = None,
 ) -> None:
-    """Measure, print, and write benchmarks/results/orchestration.json (at the full number of tiles)."""
+    """Measure, print, and, with the full number of tiles, write benchmarks/results/orchestration.json."""
     layouts: list[Layout] = ["zip", "empty", *(["loose"] if loose else [])]  # type: ignore[list-item]
     with tempfile.TemporaryDirectory(prefix="landseg-orchestration-", dir=folder) as temporary:
         start(Project(Path(temporary, "warm-up"), "zip"), 41, size)
         projects = {layout: Project(Path(temporary, layout), layout) for layout in layouts}
         for project in projects.values():
             start(project, tiles, size)
-        disk = room(projects["zip"].root)
+        disk = disk_usage(projects["zip"].root)
         measure(projects, turns)
-        parts = {
-            "no-op repro": projects["zip"].sampled("repro"),
-            "exp run": projects["zip"].sampled("exp", "run", "--set-param", f"{_ENCODER}=sampled"),
+        components = {
+            "no-op repro": projects["zip"].sample("repro"),
+            "exp run": projects["zip"].sample("exp", "run", "--set-param", f"{_ENCODER}=sampled"),
         }
-    for command, spent in parts.items():
-        listed = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items())
-        console.print(f"{command}, processor time, s: {listed}", style="dim", highlight=False)
+    for command, spent in components.items():
+        listed = ", ".join(f"{component} {seconds:.2f}" for component, seconds in spent.items())
+        console.print(f"{command}, CPU time, s: {listed}", style="dim", highlight=False)
     details = {
         "tiles": tiles,
-        "bytes a file": size,
-        "processor time, s": {layout: of.processor for layout, of in projects.items()},
-        "where the processor time goes, s": parts,
+        "bytes per file": size,
+        "CPU time, s": {layout: project.cpu for layout, project in projects.items()},
+        "CPU time by component, s": components,
     }
     packages = ("dvc", "ruamel.yaml", "ruamel.yaml.clib")
-    report("orchestration", figures(projects, disk), packages, keep=tiles == 10_674, **details)
+    report("orchestration", measurements(projects, disk), packages, keep=tiles == 10_674, **details)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""PNG encoders and their settings: processor time and size, on tiles of 512 px.
+"""PNG encoders and their options: CPU time and size of tiles of 512 px.
 
     uv run python -m benchmarks.png
-    uv run --with imagecodecs --with isal python -m benchmarks.png  # two libraries that landseg does without
+    uv run --with imagecodecs --with isal python -m benchmarks.png  # two libraries that landseg does not use
 
-Every encoder gets the same tiles: generated orthophoto (scene.py), its masks as ids and as RGB, and, where there is
-real test data, 8 real pictures. What it writes is decoded by OpenCV, timed, and must equal what went in. Times are
-processor time of one thread, the least of several turns, since a busy machine only ever adds.
+All encoders get the same tiles: a generated orthophoto (scene.py), its masks as ids and as RGB, and, if test data are
+present, 8 real images. OpenCV decodes the result, which is timed and must equal the input. Times are CPU time of one
+thread, the minimum of several runs, because a busy machine only adds time.
 """
 
 import importlib.util
@@ -15,6 +15,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import islice
 from statistics import mean
 from typing import Annotated, Any, cast
 
@@ -25,48 +26,49 @@ from PIL import Image
 from rich.table import Table
 
 from benchmarks.common import console, machine, print_facts, save, versions
-from benchmarks.scene import Pixels, mask_like, orthophoto, test_data
+from benchmarks.scene import mask_like, orthophoto, test_data
+from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
 from landseg.datasets.landcoverai.fetch import CLASSES
 
 Encoder = Callable[[Pixels], bytes]
 
 _TILES = 8
-_STRATEGIES = {"default": 0, "Huffman only": 2, "runs": 3, "fixed codes": 4}  # as zlib numbers them
-_FILTERS = {"None": 8, "Sub": 16, "Up": 32, "Average": 64, "Paeth": 128}  # as libpng numbers them
+_STRATEGIES = {"default": 0, "Huffman only": 2, "runs": 3, "fixed codes": 4}  # zlib's numbers
+_FILTERS = {"None": 8, "Sub": 16, "Up": 32, "Average": 64, "Paeth": 128}  # libpng's numbers
 _COLOURS = palette(CLASSES)
 
 
 def opencv(level: int, strategy: str, line_filter: str) -> Encoder:
-    """Return OpenCV's encoder with a setting; it is what landseg writes images with."""
-    setting = [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, _STRATEGIES[strategy]]
-    setting += [cv2.IMWRITE_PNG_FILTER, _FILTERS[line_filter]]
-    return lambda pixels: cv2.imencode(".png", pixels, setting)[1].tobytes()
+    """Return OpenCV's encoder with options; landseg writes images with it."""
+    options = [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, _STRATEGIES[strategy]]
+    options += [cv2.IMWRITE_PNG_FILTER, _FILTERS[line_filter]]
+    return lambda pixels: cv2.imencode(".png", pixels, options)[1].tobytes()
 
 
 def pillow(level: int, colours: Pixels | None = None) -> Encoder:
-    """Return Pillow's encoder, which chooses a filter line by line unless the picture has a palette."""
+    """Return Pillow's encoder, which chooses a filter per line unless the image has a palette."""
 
     def encode(pixels: Pixels) -> bytes:
-        picture, buffer = Image.fromarray(pixels), io.BytesIO()
+        image, buffer = Image.fromarray(pixels), io.BytesIO()
         if colours is not None:
-            picture.putpalette(colours.tobytes())
-        picture.save(buffer, "PNG", compress_level=level, bits=8)
+            image.putpalette(colours.tobytes())
+        image.save(buffer, "PNG", compress_level=level, bits=8)
         return buffer.getvalue()
 
     return encode
 
 
 def imagecodecs(level: int, strategy: str, line_filter: str) -> Encoder:
-    """Return the encoder of imagecodecs."""
+    """Return the encoder of imagecodecs with options."""
     from imagecodecs import png_encode  # type: ignore[import-not-found]
 
-    setting = {"level": level, "strategy": _STRATEGIES[strategy], "filter": _FILTERS[line_filter]}
-    return lambda pixels: cast(bytes, png_encode(pixels, **setting))
+    options = {"level": level, "strategy": _STRATEGIES[strategy], "filter": _FILTERS[line_filter]}
+    return lambda pixels: cast(bytes, png_encode(pixels, **options))
 
 
 def isal(level: int, up: bool) -> Encoder:
-    """Return a PNG writer of a dozen lines around ISA-L's deflate, with filter Up or none."""
+    """Return a small PNG writer around ISA-L's deflate, with filter Up or none."""
     from isal import isal_zlib  # type: ignore[import-not-found]
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -88,12 +90,12 @@ def isal(level: int, up: bool) -> Encoder:
 
 
 def jpeg(pixels: Pixels) -> bytes:
-    """Encode as JPEG 95, for comparison: it loses what it leaves out."""
+    """Encode as JPEG 95, for comparison; lossy."""
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
 def encoders() -> dict[str, dict[str, Encoder]]:
-    """Return what to try, by kind of tile, then by name; libraries that are not installed are left out."""
+    """Return the encoders by kind of tile and by name; libraries that are not installed are left out."""
     image = {
         f"OpenCV, {strategy}, {line_filter}": opencv(1, strategy, line_filter)
         for strategy in ("runs", "Huffman only", "default")
@@ -121,82 +123,82 @@ def encoders() -> dict[str, dict[str, Encoder]]:
 
 def tiles() -> dict[str, list[Pixels]]:
     """Return tiles of 512 px by kind."""
-    picture = next(iter(orthophoto(512, 512 * _TILES, seed=0)))[1]
+    image = next(iter(orthophoto(512, 512 * _TILES, seed=0)))[1]
     mask = mask_like(512 * _TILES, 512 * _TILES, seed=0)
     offsets = range(0, 512 * _TILES, 512)
     ids = [np.ascontiguousarray(mask[offset : offset + 512, offset : offset + 512]) for offset in offsets]
     kinds = {
-        "image": [np.ascontiguousarray(picture[:, offset : offset + 512]) for offset in offsets],
+        "image": [np.ascontiguousarray(image[:, offset : offset + 512]) for offset in offsets],
         "real image": real_tiles(),
         "mask as RGB": [_COLOURS[tile] for tile in ids],
         "mask": ids,
     }
-    return {kind: found for kind, found in kinds.items() if found}
+    return {kind: images for kind, images in kinds.items() if images}
 
 
 def real_tiles() -> list[Pixels]:
-    """Return the upper left corners of some real pictures, where there is test data."""
+    """Return the upper left corners of 8 real images; an empty list without test data."""
     data = test_data()
     paths = sorted((data / "multisource/images").glob("*.jpg")) if data else []
-    pictures = (np.asarray(Image.open(path)) for path in paths[::4])
-    large = (picture for picture in pictures if min(picture.shape[:2]) >= 512)
-    return [np.ascontiguousarray(picture[:512, :512]) for picture, _ in zip(large, range(_TILES), strict=False)]
+    images = (np.asarray(Image.open(path)) for path in paths[::4])
+    large = (image for image in images if min(image.shape[:2]) >= 512)
+    return [np.ascontiguousarray(image[:512, :512]) for image in islice(large, _TILES)]
 
 
-def measure(encoders: Mapping[str, Encoder], pictures: list[Pixels], turns: int) -> dict[str, dict[str, float]]:
-    """Return, by encoder, processor time to encode and to decode a tile, ms, and its size, KiB.
+def measure(encoders: Mapping[str, Encoder], images: list[Pixels], turns: int) -> dict[str, dict[str, float]]:
+    """Return, by encoder, the CPU time to encode and to decode a tile, ms, and its size, KiB.
 
-    The encoders take turns, so that a slow moment of the machine meets them all.
+    The encoders alternate, so that a slow moment of the machine affects all of them.
     """
-    encoded = {name: [encode(picture) for picture in pictures] for name, encode in encoders.items()}
+    encoded = {name: [encode(image) for image in images] for name, encode in encoders.items()}
     for name, contents in encoded.items():
-        check(name, pictures[0], contents[0])
+        check(name, images[0], contents[0])
     buffers = {name: [np.frombuffer(content, np.uint8) for content in contents] for name, contents in encoded.items()}
-    found = {name: {"kib": mean(map(len, contents)) / 1024} for name, contents in encoded.items()}
+    results = {name: {"kib": mean(map(len, contents)) / 1024} for name, contents in encoded.items()}
     for _ in range(turns):
         for name, encode in encoders.items():
-            for what, function, items in (("encode_ms", encode, pictures), ("decode_ms", decode, buffers[name])):
-                found[name][what] = min(found[name].get(what, math.inf), milliseconds(function, items))
-    return found
+            for key, function, items in (("encode_ms", encode, images), ("decode_ms", decode, buffers[name])):
+                results[name][key] = min(results[name].get(key, math.inf), milliseconds(function, items))
+    return results
 
 
 def decode(buffer: Pixels) -> Any:
-    """Decode as landseg does when it trains."""
+    """Decode with OpenCV, as training does."""
     return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
 
 
-def check(name: str, picture: Pixels, content: bytes) -> None:
-    """Check that a PNG holds the picture; OpenCV takes the bands for blue, green, red.
+def check(name: str, image: Pixels, content: bytes) -> None:
+    """Check that a PNG decodes to the image, up to the order of the bands: OpenCV assumes BGR.
 
     Raises:
-        SystemExit: it does not.
+        SystemExit: the pixels differ.
     """
     decoded = np.asarray(Image.open(io.BytesIO(content)))
-    same = np.array_equal(decoded, picture) or np.array_equal(decoded[..., ::-1], picture)
+    same = np.array_equal(decoded, image) or np.array_equal(decoded[..., ::-1], image)
     if content.startswith(b"\x89PNG") and not same:
-        raise SystemExit(f"{name}: a decoded tile is not what was encoded")
+        raise SystemExit(f"{name}: the decoded tile differs from the input")
 
 
 def milliseconds(function: Callable[[Any], Any], items: list[Any]) -> float:
-    """Return the processor time of one call, ms, as the mean over the items."""
+    """Return the mean CPU time of one call, ms."""
     start = time.thread_time()
     for item in items:
         function(item)
     return (time.thread_time() - start) / len(items) * 1e3
 
 
-def main(turns: Annotated[int, typer.Option(help="Passes over the tiles.", min=1)] = 9) -> None:
+def main(turns: Annotated[int, typer.Option(help="Runs over all tiles.", min=1)] = 9) -> None:
     """Measure, print, and write benchmarks/results/png.json."""
     facts, packages = machine(), versions("opencv-python-headless", "pillow", "numpy")
     cv2.setNumThreads(1)
     results: dict[str, dict[str, dict[str, float]]] = {}
-    for kind, pictures in tiles().items():
-        table = Table(kind, title=f"{len(pictures)} tiles of 512 px")
+    for kind, images in tiles().items():
+        table = Table(kind, title=f"{len(images)} tiles of 512 px")
         for column in ("encode, ms", "decode, ms", "KiB"):
             table.add_column(column, justify="right")
-        results[kind] = measure(encoders()[kind], pictures, turns)
-        for name, found in results[kind].items():
-            table.add_row(name, f"{found['encode_ms']:.1f}", f"{found['decode_ms']:.1f}", f"{found['kib']:.0f}")
+        results[kind] = measure(encoders()[kind], images, turns)
+        for name, one in results[kind].items():
+            table.add_row(name, f"{one['encode_ms']:.1f}", f"{one['decode_ms']:.1f}", f"{one['kib']:.0f}")
         console.print(table)
     print_facts(facts, packages)
     save("png", {"machine": facts, "versions": packages, "tiles": results})

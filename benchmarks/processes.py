@@ -1,4 +1,4 @@
-"""A command with all its processes: the time it took, and the memory that they held. Linux only, for it reads /proc."""
+"""Time and peak memory of a command with all its child processes. Linux only: it reads /proc."""
 
 import re
 import resource
@@ -9,23 +9,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _PEAK = re.compile(r"VmHWM:\s*(\d+)")
-_EVERY = 0.2  # s
+_INTERVAL = 0.2  # s
 
 
 def run_measured(command: Sequence[str], folder: Path) -> dict[str, float]:
-    """Run a command in a folder; return its time, its processor time, and the sum of its processes' peaks of memory.
+    """Run a command in a folder; return its time, its CPU time, and the sum of the peak memory of its processes.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the command failed.
     """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     peaks: dict[int, int] = {}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         while process.poll() is None:
-            # A peak never falls, so the last look at a process is all that is needed; it ends a moment later.
+            # Peaks never fall, so the last sample of a process is enough; it ends shortly after.
             peaks |= {pid: peak for pid in _tree(process.pid) if (peak := _peak(pid))}
-            time.sleep(_EVERY)
+            time.sleep(_INTERVAL)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{(folder / 'log').read_text()}")
@@ -38,12 +38,12 @@ def run_measured(command: Sequence[str], folder: Path) -> dict[str, float]:
 
 
 def _tree(root: int) -> Iterator[int]:
-    """Yield a process and all that descend from it."""
+    """Yield the ids of a process and of all its descendants."""
     children = defaultdict(list)
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:  # it ended
+        except OSError:  # the process has ended
             continue
         children[int(parent)].append(int(folder.name))
     waiting = [root]
@@ -54,9 +54,9 @@ def _tree(root: int) -> Iterator[int]:
 
 
 def _peak(pid: int) -> int:
-    """Return the peak of memory of a process, KiB; 0 where it ended."""
+    """Return the peak memory of a process, KiB; 0 if it has ended."""
     try:
-        found = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
+        peak = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
     except OSError:
         return 0
-    return int(found[1]) if found else 0
+    return int(peak[1]) if peak else 0

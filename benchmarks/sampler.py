@@ -1,7 +1,7 @@
-"""Where the processor time of a DVC command goes: python -P benchmarks/sampler.py <result> <argument of dvc>...
+"""Sample the CPU time of a DVC command by component: python -P benchmarks/sampler.py <result> <argument of dvc>...
 
-Every millisecond of processor time the stack is looked at, and counts for the innermost part that a name in it
-belongs to. Writes a JSON of seconds by part. See orchestration.py.
+The stack is sampled at every millisecond of CPU time; a sample counts for the component of the innermost frame that
+belongs to one. Writes seconds by component as JSON. See orchestration.py.
 """
 
 import json
@@ -13,14 +13,14 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-#: What of a file's path says to which part it belongs.
-SPLITS = {
-    "starting: imports": ("<frozen importlib",),
+#: Components by substrings of file paths.
+COMPONENTS = {
+    "start: imports": ("<frozen importlib",),
     "reading and writing YAML": ("/ruamel/yaml/", "/dvc/utils/serialize/", "/dvc/utils/strictyaml"),
     "${...} in dvc.yaml": ("/dvc/parsing/", "/pyparsing/"),
     "git": ("/scmrepo/", "/dulwich/", "/pygit2/", "/dvc/scm"),
     "hashes, cache and state": ("/dvc_data/", "/dvc_objects/", "/sqltrie/", "/diskcache/", "/dvc/fs/", "/dvc/ignore"),
-    "the graph": ("/networkx/", "/dvc/repo/graph", "/dvc/repo/index", "/dvc/repo/trie", "/pygtrie"),
+    "graph": ("/networkx/", "/dvc/repo/graph", "/dvc/repo/index", "/dvc/repo/trie", "/pygtrie"),
     "stages, dependencies and outputs": (
         "/dvc/stage/",
         "/dvc/dependency/",
@@ -32,29 +32,29 @@ SPLITS = {
 _STEP = 0.001
 
 
-def part(frame: FrameType | None) -> str:
-    """Return the part that the innermost known frame of a stack belongs to."""
+def component(frame: FrameType | None) -> str:
+    """Return the component of the innermost known frame of a stack."""
     while frame is not None:
         path = frame.f_code.co_filename
-        for name, marks in SPLITS.items():
+        for name, marks in COMPONENTS.items():
             if any(mark in path for mark in marks):
                 return name
         frame = frame.f_back
-    return "all the rest"
+    return "other"
 
 
 def main() -> None:
-    """Run DVC with the given arguments, and write where its time went."""
+    """Run DVC with the given arguments; write its CPU time by component."""
     result, *arguments = sys.argv[1:]
     counted: Counter[str] = Counter()
-    signal.signal(signal.SIGPROF, lambda _, frame: counted.update([part(frame)]))
+    signal.signal(signal.SIGPROF, lambda _, frame: counted.update([component(frame)]))
     signal.setitimer(signal.ITIMER_PROF, _STEP, _STEP)
     sys.argv = ["dvc", *arguments]
     try:
         runpy.run_module("dvc", run_name="__main__", alter_sys=True)
-    finally:  # DVC ends in SystemExit
+    finally:  # DVC raises SystemExit
         signal.setitimer(signal.ITIMER_PROF, 0)
-        # The kernel's tick may be longer than the step: shares are sampled, the sum is measured.
+        # The kernel's tick may be longer than the step: shares are sampled, the total is measured.
         unit = time.process_time() / max(1, sum(counted.values()))
         Path(result).write_text(json.dumps({name: round(count * unit, 3) for name, count in counted.most_common()}))
 

@@ -1,10 +1,10 @@
-"""A project with scenes like those of LandCover.ai v1, as the download and filter stages leave it; for preparation.py.
+"""A project with scenes like those of LandCover.ai v1, in the state after the filter stage; for preparation.py.
 
-Masks are the real ones where the test data are, else generated in the sizes of 33 scenes of 0.25 m and 8 of 0.5 m.
-Images are crops of one generated orthophoto (scene.py). The publisher's archive holds 41 images of 2.97 gigapixels in
-all, which is 8.9 GB, in 1.5 GB: half a byte a pixel, where nothing that keeps every bit comes below two. So they are
-JPEG inside, and these are, too: blocks of 256 px, YCbCr, quality 90, 0.4 bytes a pixel. Deflated strips, as the masks
-have them, are the other kind that is measured: they are larger, and quicker to read with rasterio's wheels.
+Masks are the real ones if test data are present, otherwise generated in the sizes of 33 scenes of 0.25 m and 8 of 0.5
+m. Images are crops of one generated orthophoto (scene.py). The publisher's archive holds 41 images of 2.97 gigapixels,
+8.9 GB, in 1.5 GB: half a byte per pixel, where no lossless format gets below two. Its images are therefore JPEG
+inside, and so are these: blocks of 256 px, YCbCr, quality 90, 0.4 bytes per pixel. Deflate-compressed strips, as in
+the masks, are measured as well: they are larger, and faster to read with rasterio's wheels.
 """
 
 import shutil
@@ -18,7 +18,8 @@ import rasterio
 from rasterio.crs import CRS
 
 from benchmarks.common import ROOT
-from benchmarks.scene import CRS_TEXT, Pixels, mask_like, orthophoto, test_data
+from benchmarks.scene import CRS_TEXT, mask_like, orthophoto, test_data
+from landseg.core.arrays import Pixels
 from landseg.core.data_card import write_card
 from landseg.core.parallel import cores
 from landseg.core.paths import Paths
@@ -35,21 +36,20 @@ KINDS: Mapping[Kind, Mapping[str, Any]] = {
     },
     "deflate": {"compress": "deflate"},
 }  # fmt: skip
-# Height and width, px, where there are no real masks.
+# Height and width without real masks, px.
 _SIZES = ((9500, 9000),) * 4 + ((4700, 4200),)
 _TOTAL = 41
-# How far apart the upper left corners of crops are, px, so that no two scenes are alike.
+# Distance between the upper left corners of crops, px, so that all scenes differ.
 _STEP = 11
 
 
 def write_masks(folder: Path, count: int) -> list[str]:
-    """Write the masks of so many scenes, spread over the 41, to raw/masks; return their names."""
+    """Write the masks of `count` scenes, spread over the 41, to raw/masks; return their names."""
     target = folder / "data" / "raw" / "masks"
     target.mkdir(parents=True)
     data = test_data()
     real = sorted((data / "landcoverai/masks").glob("*.tif")) if data else []
-    which = [k * _TOTAL // count for k in range(count)]
-    for k in which:
+    for k in (number * _TOTAL // count for number in range(count)):
         if real:
             shutil.copyfile(real[k], target / real[k].name)
         else:
@@ -59,27 +59,27 @@ def write_masks(folder: Path, count: int) -> list[str]:
 
 def _write_mask(path: Path, height: int, width: int, seed: int) -> None:
     profile = {"height": height, "width": width, "crs": CRS.from_string(CRS_TEXT), "compress": "deflate"}
-    place = rasterio.transform.from_origin(250_000, 500_000, 0.25, 0.25)
-    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=1, transform=place, **profile) as target:
+    transform = rasterio.transform.from_origin(250_000, 500_000, 0.25, 0.25)
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=1, transform=transform, **profile) as target:
         target.write(mask_like(height, width, seed), 1)
 
 
 def write_images(folder: Path, names: Sequence[str], kind: Kind) -> None:
-    """Write an image over every mask to raw/<kind>, several at a time."""
+    """Write an image for every mask to raw/<kind>, in parallel."""
     raw = folder / "data" / "raw"
     (raw / kind).mkdir()
     shapes = {}
     for name in names:
         with rasterio.open(raw / "masks" / f"{name}.tif") as mask:
             shapes[name] = (mask.shape, {"crs": mask.crs, "transform": mask.transform})
-    spare = _STEP * len(names)
-    height, width = (max(shape[axis] for shape, _ in shapes.values()) + spare for axis in (0, 1))
-    ground = np.concatenate([rows for _, rows in orthophoto(height, width, seed=0)])
+    margin = _STEP * len(names)
+    height, width = (max(shape[axis] for shape, _ in shapes.values()) + margin for axis in (0, 1))
+    mosaic = np.concatenate([rows for _, rows in orthophoto(height, width, seed=0)])
 
     def write(k: int) -> None:
-        (height, width), place = shapes[names[k]]
-        crop = ground[k * _STEP :, k * _STEP :][:height, :width]
-        _write_image(raw / kind / f"{names[k]}.tif", crop, {**place, **KINDS[kind]})
+        (height, width), georeference = shapes[names[k]]
+        crop = mosaic[k * _STEP :, k * _STEP :][:height, :width]
+        _write_image(raw / kind / f"{names[k]}.tif", crop, {**georeference, **KINDS[kind]})
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(write, range(len(names))))
@@ -89,15 +89,15 @@ def _write_image(path: Path, pixels: Pixels, profile: Mapping[str, Any]) -> None
     height, width, bands = pixels.shape
     common = {"driver": "GTiff", "dtype": "uint8", "interleave": "pixel", "count": bands}
     with rasterio.open(path, "w", height=height, width=width, **common, **profile) as target:
-        for row in range(0, height, 1024):  # all at once would be a copy of 250 MB
+        for row in range(0, height, 1024):  # a copy of the whole image takes 250 MB
             rows = pixels[row : row + 1024]
             target.write(rows.transpose(2, 0, 1), window=rasterio.windows.Window(0, row, width, len(rows)))
 
 
-def choose(folder: Path, names: Sequence[str], kind: Kind) -> None:
-    """Lay out a project of some of the scenes: parameters, data card and table of imagery, and nothing after them."""
-    for left in ("tiles", "tables", "imagery"):
-        shutil.rmtree(folder / "data" / left, ignore_errors=True)
+def write_project(folder: Path, names: Sequence[str], kind: Kind) -> None:
+    """Write parameters, data card and imagery table for some of the scenes; delete the outputs of later stages."""
+    for outputs in ("tiles", "tables", "imagery"):
+        shutil.rmtree(folder / "data" / outputs, ignore_errors=True)
     shutil.copyfile(ROOT / "presets/landcoverai.yaml", folder / "params.yaml")
     (folder / PATHS.table("card.json")).parent.mkdir(parents=True)
     write_card(CARD, folder / PATHS.table("card.json"))

@@ -1,7 +1,7 @@
-"""The two sides of the tiling benchmark, each to be run by itself: python -m benchmarks.sides '<job as JSON>'.
+"""The two sides of the tiling benchmark, each run in a separate process: python -m benchmarks.sides '<job as JSON>'.
 
-The landseg side imports what its convert stage imports, the official one OpenCV alone; so peak memory is that of
-the work, not of the benchmark. Imports are not timed.
+The landseg side imports what the convert stage imports, the official side only OpenCV, so peak memory is that of the
+work, not of the benchmark. Imports are not timed.
 """
 
 import json
@@ -15,34 +15,34 @@ from typing import Any
 
 
 def clock() -> tuple[float, float]:
-    """Return the time on the wall, and the processor time of all threads of this process, s."""
+    """Return wall time and CPU time of this process, s."""
     return time.perf_counter(), time.process_time()
 
 
 def since(start: tuple[float, float]) -> dict[str, float]:
-    """Return what has passed since `start`."""
+    """Return wall time and CPU time since `start`, s."""
     return {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
 
 
 def official(pair: Path, out: Path, image: str, mask_bands: int) -> dict[str, float]:
-    """Tile a scene in the official way of LandCover.ai v1; return the time it took.
+    """Tile a scene by the official method of LandCover.ai v1; return the time.
 
-    Read the whole image and the whole mask, walk a grid of 512 px row by row, write every full tile with imwrite
-    and its defaults, one after another.
+    Reads the whole image and the whole mask, iterates over a grid of 512 px row by row, and writes every full tile with
+    imwrite and its defaults.
 
     Args:
-        pair: folder of image.tif and mask.tif.
-        out: where the tiles go.
+        pair: folder with image.tif and mask.tif.
+        out: folder for the tiles.
         image: jpg (quality 95, as published) or png.
-        mask_bands: 3 as published, which is what imread makes of any file unless told otherwise; 1 is less work.
+        mask_bands: 3 as published, the default of imread; 1 is less work.
     """
     import cv2
 
     start = clock()
     out.mkdir()
-    how = cv2.IMREAD_COLOR if mask_bands == 3 else cv2.IMREAD_UNCHANGED
-    pixels, labels = cv2.imread(str(pair / "image.tif")), cv2.imread(str(pair / "mask.tif"), how)
-    assert pixels is not None and labels is not None  # noqa: PT018, S101  # imread says so little of failures
+    flag = cv2.IMREAD_COLOR if mask_bands == 3 else cv2.IMREAD_UNCHANGED
+    pixels, labels = cv2.imread(str(pair / "image.tif")), cv2.imread(str(pair / "mask.tif"), flag)
+    assert pixels is not None and labels is not None  # noqa: PT018, S101  # imread returns None on failure
     k = 0
     for row in range(0, pixels.shape[0], 512):
         for col in range(0, pixels.shape[1], 512):
@@ -55,11 +55,11 @@ def official(pair: Path, out: Path, image: str, mask_bands: int) -> dict[str, fl
 
 
 def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
-    """Tile a scene as pipeline/convert.py does, from a plan written by `prepare`; return the time it took.
+    """Tile a scene as pipeline/convert.py does, from a plan written by `prepare`; return the time.
 
-    Writes one stored ZIP of PNG images and palette PNG masks of one band and, if asked for, RGB PNG masks. It also
-    counts the pixels of every class, checks that every id has a class, and waits until the archive is on the disk,
-    none of which the official way does. One scene is not worth a second process: all is done in this one.
+    Writes one stored ZIP of PNG images, palette PNG masks and, optionally, RGB PNG masks. It also counts the pixels of
+    every class, checks that every id has a class, and waits until the archive is on disk; the official method does none
+    of this. A single scene is converted in this process, without workers.
     """
     from landseg.convert.convert import PLAN_COLUMNS, convert_plan
     from landseg.convert.encode import TileOptions
@@ -78,7 +78,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
 
 
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
-    """Write the scene pair, its card and its tile plan; return what they are, and the seconds that planning took."""
+    """Write image, mask, data card and tile plan; return facts about them and the planning time."""
     from benchmarks.scene import write_pair
     from landseg.core.data_card import write_card
     from landseg.core.tables import scene_table
@@ -97,10 +97,10 @@ def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
 
 
 def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
-    """Compare what both sides wrote, PNG both; return how many tiles there are, and how many were decoded.
+    """Compare the PNG tiles of both sides; return the numbers of tiles and of compared tiles.
 
     Raises:
-        SystemExit: a tile is missing on one side, or its pixels differ.
+        SystemExit: a tile is missing on one side, or pixels differ.
     """
     import io
     import zipfile
@@ -111,7 +111,7 @@ def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
     with zipfile.ZipFile(landseg / "scene.zip") as archive:
         names = sorted(Path(name).stem for name in archive.namelist() if name.startswith("images/"))
         if names != sorted(path.stem for path in official.glob("*.png") if not path.stem.endswith("_m")):
-            raise SystemExit("the two sides wrote other tiles")
+            raise SystemExit("the two sides wrote different tiles")
         chosen = names[:: max(1, len(names) // sample)]
         for name in chosen:
             pixels = np.asarray(Image.open(io.BytesIO(archive.read(f"images/{name}.png"))))
@@ -123,17 +123,17 @@ def check(official: Path, landseg: Path, sample: int) -> dict[str, int]:
 
 
 def measured(side: Callable[..., dict[str, float]], job: dict[str, Any]) -> dict[str, float]:
-    """Run a side; return the time it took, its peak memory, and how much it wrote."""
+    """Run a side; return its time, its peak memory and the size of its output."""
     out = Path(job.pop("out"))
     spent = side(Path(job.pop("pair")), out, **job)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     written = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     return {**spent, "peak_mib": peak, "written_mb": written}
 
 
 def main() -> None:
-    """Do the job named in the first argument; print its result as JSON."""
+    """Run the job in the first argument; print its result as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     do, cores = job.pop("do"), job.pop("cores")
     if hasattr(os, "sched_setaffinity"):

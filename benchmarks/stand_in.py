@@ -1,9 +1,9 @@
-"""A stage that does next to nothing: writes its outputs and logs how long it took. See orchestration.py.
+"""Stand-in for a stage: writes its outputs and logs its time. See orchestration.py.
 
     python stand_in.py <log> <layout> <tiles> <bytes> <stage> <output>...
 
-Only the convert stage's data/tiles gets real numbers of files. Other outputs are one small file each, or a folder with
-one. They hold params.yaml as it stood, so that what a stage makes differs when parameters do.
+Only data/tiles of the convert stage gets a realistic number of files. Other outputs are one small file, or a folder
+with one. They contain the current params.yaml, so that outputs change with parameters.
 """
 
 import random
@@ -19,16 +19,16 @@ _KINDS = ("images", "masks", "masks_rgb")
 
 
 def members(tiles: int, size: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield scene, path and content of every file of a tile set: three a tile, the same bytes at every call."""
-    chance = random.Random(0)  # noqa: S311
+    """Yield scene, path and content of every file of a tile set: three per tile, the same bytes in every call."""
+    rng = random.Random(0)  # noqa: S311
     for number in range(tiles):
         scene = f"scene_{number * _SCENES // tiles:02d}"
         for kind in _KINDS:
-            yield scene, f"{kind}/{scene}_{number}.png", chance.randbytes(size)
+            yield scene, f"{kind}/{scene}_{number}.png", rng.randbytes(size)
 
 
 def write_tiles(folder: Path, layout: str, tiles: int, size: int) -> None:
-    """Write the tile set as loose files, or as one stored ZIP a scene."""
+    """Write the tile set as loose files, or as one stored ZIP per scene."""
     if layout == "loose":
         for kind in _KINDS:
             (folder / kind).mkdir()
@@ -42,7 +42,7 @@ def write_tiles(folder: Path, layout: str, tiles: int, size: int) -> None:
 
 
 def main() -> None:
-    """Write the outputs of a stage, and a line `stage seconds` to the log."""
+    """Write the outputs of a stage, and the line `stage seconds` to the log."""
     start = time.perf_counter()
     log, layout, tiles, size, stage, *outputs = sys.argv[1:]
     for output in map(Path, outputs):

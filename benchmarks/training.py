@@ -1,11 +1,11 @@
-"""How near training comes to what the device can do, and to what a plain loop does.
+"""Training speed relative to the hardware and to a plain loop.
 
-    uv run python -m benchmarks.training                 # this machine's GPU, else its CPU
+    uv run python -m benchmarks.training                 # this machine's GPU, otherwise its CPU
     uv run python -m benchmarks.training --device cpu
 
-On a GPU: U-Net ResNet34 on generated tiles of 512 px, batches of 32, the paper's setting. On a CPU: U-Net ResNet18,
-256 px, batches of 8, which takes a quarter of an hour on two cores. Sides as loops.py has them; each in a process of
-its own, in turn; the first epoch of each warms up and is not counted; the device is waited for inside the timer.
+On a GPU: U-Net ResNet34 on generated tiles of 512 px, batches of 32, as in the paper. On a CPU: U-Net ResNet18, 256
+px, batches of 8, which takes a quarter of an hour on two cores. The sides (see loops.py) run alternately, each in a
+separate process. The first epoch of each warms up and does not count; the timer stops after the device has finished.
 """
 
 import json
@@ -20,46 +20,46 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.common import ROOT, Figure, console, report
-from benchmarks.tile_set import write
+from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.tile_set import write_tiles
 from landseg.model.device import accelerator
 
-#: What is measured on a kind of device: (encoder, tile size px, batch size, tiles, epochs a turn).
+#: Settings by kind of device: encoder, tile size in px, batch size, number of tiles, epochs per turn.
 SETTINGS = {"cuda": ("resnet34", 512, 32, 1024, 4), "cpu": ("resnet18", 256, 8, 64, 2)}
-#: LandCover.ai v1 at 80:10:10: tiles to train on and to validate, and the epochs of the paper.
+#: LandCover.ai v1 split 80:10:10: training tiles, validation tiles, and the epochs of the paper.
 TRAIN, VAL, EPOCHS = 8539, 1067, 40
 Results = dict[str, list[dict[str, Any]]]
 
 
-def picked(device: str) -> str:
-    """Return the tier that auto picks for so few tiles."""
+def auto_tier(device: str) -> str:
+    """Return the tier that auto picks for this number of tiles."""
     return "device" if device == "cuda" else "memory"
 
 
 def sides(device: str) -> dict[str, dict[str, Any]]:
-    """Return the jobs that take turns."""
-    whole = {"side": "landseg", "augmented": True, "compiled": False, "exact": False, "precision": "auto"}
-    tier = picked(device)
-    found: dict[str, dict[str, Any]] = {
-        "memory": {**whole, "tier": "memory"},
+    """Return the jobs by side, in the order in which they alternate."""
+    default = {"side": "landseg", "augmented": True, "compiled": False, "exact": False, "precision": "auto"}
+    tier = auto_tier(device)
+    jobs: dict[str, dict[str, Any]] = {
+        "memory": {**default, "tier": "memory"},
         "plain": {"side": "plain"},
-        "unaugmented": {**whole, "tier": tier, "augmented": False},
-        "unaugmented, 32 bit": {**whole, "tier": tier, "augmented": False, "precision": "32"},
-        "stream": {**whole, "tier": "stream"},
-        "device": {**whole, "tier": "device"},
-        "deterministic": {**whole, "tier": tier, "exact": True},
+        "unaugmented": {**default, "tier": tier, "augmented": False},
+        "unaugmented, 32 bit": {**default, "tier": tier, "augmented": False, "precision": "32"},
+        "stream": {**default, "tier": "stream"},
+        "device": {**default, "tier": "device"},
+        "deterministic": {**default, "tier": tier, "exact": True},
     }
     if device == "cuda":
-        found["compiled"] = {**whole, "tier": "device", "compiled": True}
-        found["unaugmented, compiled"] = {**found["compiled"], "augmented": False}
-    return found
+        jobs["compiled"] = {**default, "tier": "device", "compiled": True}
+        jobs["unaugmented, compiled"] = {**jobs["compiled"], "augmented": False}
+    return jobs
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Run a job of loops.py in a process of its own.
+    """Run a job of loops.py in a separate process.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the job failed.
     """
     command = [sys.executable, "-m", "benchmarks.loops", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -69,67 +69,74 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def every(results: Results, side: str, name: str) -> list[float]:
-    """Return a number of all turns of a side, epoch by epoch."""
+def values(results: Results, side: str, name: str) -> list[float]:
+    """Return a value of a side for all epochs of all turns."""
     return [value for turn in results[side] for value in turn[name]]
 
 
-def figures(results: Results, device: str, auto: str, tiles: int) -> list[Figure]:
-    """Return what was found, with the targets."""
-    found = []
-    for side in [name for name in ("device", "memory", "stream", "compiled") if name in results]:
-        usual = device == "cuda" or side != "device"  # on a CPU, auto never picks it
-        rate, resident = every(results, side, "images_per_second"), every(results, side, "resident")
-        wait = [100 * share for share in every(results, side, "data_wait")]
-        step = "the same step on one resident batch"
-        least = 0.97 if usual else None
-        what = f"{side}: end to end" if side == "compiled" else f"tier {side}: end to end"
-        found.append(Figure(what, "images/s", rate, resident, step, "ours / other", at_least=least))
-        found.append(Figure(f"{side}: waiting for data", "%", wait, at_most=3 if usual else None))
-        found.append(Figure(f"{side}: utilisation", "%", [100 * mfu for mfu in every(results, side, "mfu")]))
-    least = 4.0 if device == "cuda" else 1.8
-    plain, best = every(results, "plain", "images_per_second"), "unaugmented"
-    if "unaugmented, compiled" in results:
-        best = max((best, "unaugmented, compiled"), key=lambda side: median(every(results, side, "images_per_second")))
-    ours = every(results, best, "images_per_second")
-    found.append(Figure(f"{best}: end to end", "images/s", ours, plain, "a plain loop", "ours / other", least))
-    alike = every(results, "unaugmented, 32 bit", "images_per_second")
-    found.append(Figure("unaugmented, 32 bit: end to end", "images/s", alike, plain, "a plain loop", "ours / other"))
-    exact, inexact = (every(results, side, "images_per_second") for side in ("deterministic", auto))
-    found.append(Figure("train.deterministic", "images/s", exact, inexact, "without", "ours / other"))
+def tier_measurements(results: Results, side: str, device: str) -> list[Measurement]:
+    """Return speed, waiting time and utilisation of one tier; with targets if auto can pick it on the device."""
+    has_target = device == "cuda" or side != "device"
+    rate, resident = values(results, side, "images_per_second"), values(results, side, "resident")
+    wait = [100 * share for share in values(results, side, "data_wait")]
+    title, baseline = "compiled" if side == "compiled" else f"tier {side}", "the same step on one resident batch"
+    at_least, at_most = (0.97, 3) if has_target else (None, None)
+    return [
+        Measurement(f"{title}: training loop", "images/s", rate, resident, baseline, "ours / other", at_least),
+        Measurement(f"{side}: waiting for data", "%", wait, at_most=at_most),
+        Measurement(f"{side}: utilisation", "%", [100 * mfu for mfu in values(results, side, "mfu")]),
+    ]
+
+
+def measurements(results: Results, device: str, auto: str, tiles: int) -> list[Measurement]:
+    """Return the measurements with their targets."""
+    tiers = [name for name in ("device", "memory", "stream", "compiled") if name in results]
+    rows = [row for side in tiers for row in tier_measurements(results, side, device)]
+
+    def compare(title: str, side: str, other: str, baseline: str, at_least: float | None = None) -> Measurement:
+        ours, theirs = (values(results, name, "images_per_second") for name in (side, other))
+        return Measurement(title, "images/s", ours, theirs, baseline, "ours / other", at_least)
+
+    candidates = [side for side in ("unaugmented", "unaugmented, compiled") if side in results]
+    best = max(candidates, key=lambda side: median(values(results, side, "images_per_second")))
+    target = 4.0 if device == "cuda" else 1.8
+    rows += [
+        compare(f"{best}: training loop", best, "plain", "plain loop", target),
+        compare("unaugmented, 32 bit: training loop", "unaugmented, 32 bit", "plain", "plain loop"),
+        compare("with train.deterministic", "deterministic", auto, "without"),
+    ]
     if device == "cuda":
-        found.append(
-            Figure("40 epochs of LandCover.ai, computed", "min", [whole_run(results, auto, tiles)], at_most=10)
-        )
-    return found
+        minutes = [whole_run(results, auto, tiles)]
+        rows.append(Measurement("40 epochs of LandCover.ai, computed", "min", minutes, at_most=10))
+    return rows
 
 
 def whole_run(results: Results, side: str, tiles: int) -> float:
-    """Return the minutes that 40 epochs on 8,539 tiles take at the rates measured, 1,067 validated after each.
+    """Return the minutes of 40 epochs with 8,539 training and 1,067 validation tiles, from the measured rates.
 
-    Validation runs forward alone, a third of a step's arithmetic; it is taken for that. Decoding is in it, at the rate
-    measured, and start-up, checkpoints and saving are not.
+    A validation tile counts as a third of a training tile, because it needs the forward pass only. Decoding is
+    included; start-up, checkpoints and saving are not.
     """
-    rate = median(every(results, side, "images_per_second"))
-    decoding = median(turn["told"]["decode_seconds"] for turn in results[side]) * (TRAIN + VAL) / tiles
+    rate = median(values(results, side, "images_per_second"))
+    decoding = median(turn["setup"]["decode_seconds"] for turn in results[side]) * (TRAIN + VAL) / tiles
     return float(EPOCHS * (TRAIN + VAL / 3) / rate + decoding) / 60
 
 
 def main(
     device: Annotated[str, typer.Option(help="cuda, cpu or auto.")] = "auto",
-    turns: Annotated[int, typer.Option(help="How often every side runs.", min=1)] = 3,
-    tiles: Annotated[int | None, typer.Option(help="Other than the usual number, to try things out.")] = None,
-    only: Annotated[str | None, typer.Option(help="One side alone, to try things out.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where to work.")] = None,
+    turns: Annotated[int, typer.Option(help="Runs of each side.", min=1)] = 3,
+    tiles: Annotated[int | None, typer.Option(help="Number of tiles, for a trial.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run one side only, for a trial.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary files.")] = None,
 ) -> None:
-    """Measure, print, and write benchmarks/results/training.json, or training_cuda.json."""
+    """Measure, print, and, in full, write benchmarks/results/training.json (training_cuda.json on a GPU)."""
     used = accelerator(device)  # type: ignore[arg-type]
-    encoder, size, batch, usual, epochs = SETTINGS["cuda" if used == "cuda" else "cpu"]
-    count = tiles or usual
+    encoder, size, batch, default_tiles, epochs = SETTINGS["cuda" if used == "cuda" else "cpu"]
+    count = tiles or default_tiles
     jobs = {name: job for name, job in sides(used).items() if only in (None, name)}
     results: Results = {name: [] for name in jobs}
     with tempfile.TemporaryDirectory(prefix="landseg-training-", dir=folder) as temporary:
-        write(Path(temporary), count + batch, size)
+        write_tiles(Path(temporary), count + batch, size)
         common = {"folder": temporary, "tiles": count, "batch": batch, "encoder": encoder, "device": used}
         for turn in range(turns):
             for name, job in jobs.items():
@@ -143,19 +150,20 @@ def main(
     if only:
         console.print(results)
         return
-    auto = picked(used)
+    auto = auto_tier(used)
     print_profile(results[auto][-1]["profile"])
     packages = ("torch", "lightning", "segmentation-models-pytorch", "albumentations")
     keep = tiles is None and turns > 1
-    shown = figures(results, used, auto, count)
-    report("training" if used == "cpu" else f"training_{used}", shown, packages, keep, setting=setting, turns=results)
+    name = "training" if used == "cpu" else f"training_{used}"
+    rows = measurements(results, used, auto, count)
+    report(name, rows, packages, keep, setting=setting, turns=results)
 
 
-def print_profile(parts: dict[str, float]) -> None:
-    """Print what a step is made of."""
-    table = Table("a step is made of", "share")
-    for part, share in parts.items():
-        table.add_row(part, f"{share:.1%}")
+def print_profile(shares: dict[str, float]) -> None:
+    """Print the share of a step's time by group of operations."""
+    table = Table("operation", "share of a step")
+    for operation, share in shares.items():
+        table.add_row(operation, f"{share:.1%}")
     console.print(table)
 
 
