@@ -1,7 +1,7 @@
 """Temporary projects with large tables, in which the stages split and filter run unchanged; for tables.py.
 
 Tables are written with landseg's own writers, so they have the types, metadata and row groups that stages expect. The
-content is generated; names, sizes, overlaps and dates are like those of the data sets they imitate.
+content is generated; names, sizes, overlaps and dates are like those of the datasets they imitate.
 """
 
 from collections.abc import Callable

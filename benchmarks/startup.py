@@ -35,10 +35,10 @@ _IMPORT = re.compile(r"import time:\s*(\d+) \|\s*\d+ \|\s*(\w+)")
 
 
 def prepare(folder: Path) -> None:
-    """Write a project without data: the stage scripts, and parameters of a data set in a local folder."""
+    """Write a project without data: the stage scripts, and parameters of a dataset in a local folder."""
     (folder / "pipeline").symlink_to(ROOT / "pipeline")
     yaml = YAML()
-    params = yaml.load(ROOT / "presets/landcovernet.yaml")  # the data set with the most imports
+    params = yaml.load(ROOT / "presets/landcovernet.yaml")  # the dataset with the most imports
     params["download"]["source"] = "local"
     yaml.dump(params, folder / "params.yaml")
 

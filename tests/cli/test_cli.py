@@ -46,9 +46,7 @@ def test_check(tmp_path: Path) -> None:
     path.write_text(preset.read_text().replace("masks_rgb", "mask_rgb"))
     failed = landseg("check", path)
     assert failed.exit_code == 1
-    assert failed.stderr.startswith(
-        f"error: {path}: convert.mask_rgb: unknown key; did you mean convert.masks_rgb?"
-    )
+    assert failed.stderr.startswith(f"error: {path}: convert.mask_rgb: unknown key; did you mean convert.masks_rgb?")
     assert failed.stderr.count("\n") == 1
 
 

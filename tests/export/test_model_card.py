@@ -88,7 +88,7 @@ class TestLeakage:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({}, "No scored location is in the training split: the scores hold for new locations in this data set."),
+            ({}, "No scored location is in the training split: the scores hold for new locations in this dataset."),
             (
                 {"leakage": {"edge_or_corner": 0.9, "same_location": 1.0}},
                 "Neighbouring tiles are similar, so leakage inflates the scores:",
@@ -243,7 +243,7 @@ class TestModel:
     def test_without_a_data_card(self) -> None:
         kept = {name: content for name, content in run_files().items() if "card.json" not in name}
         text = card_text(run("a run", kept), licence="CC-BY-4.0")
-        assert table_row(text, "data set", 2)[1] == "sample (data card not found)"
+        assert table_row(text, "dataset", 2)[1] == "sample (data card not found)"
         assert table_row(text, "licence", 2)[1] == "CC-BY-4.0"
         assert "Attribution for maps" not in text
 

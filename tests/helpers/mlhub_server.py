@@ -48,7 +48,7 @@ NONE = Flaws()
 
 
 class MLHubServer(FileServer):
-    """Serve one data set: API below `/mlhub/v1/`; catalog and assets below `/blobs/`, without a key.
+    """Serve one dataset: API below `/mlhub/v1/`; catalog and assets below `/blobs/`, without a key.
 
     >>> items = [StacItem("labels", "labels_1", "2018-07-01", {"labels.tif": b"..."}, [("source", "source_1")]),
     ...          StacItem("source", "source_1", "2018-01-02", {"B02.tif": b"..."})]
@@ -69,7 +69,7 @@ class MLHubServer(FileServer):
         """Build the catalog.
 
         Args:
-            dataset: id of the data set.
+            dataset: id of the dataset.
             items: items of the catalog.
             flaws: deviations of the catalog.
             key: the valid API key.

@@ -64,7 +64,7 @@ def results(
     Args:
         units: (S, K, K) int64 confusion matrices, one per location.
         classes: the K names.
-        dataset: name of the data set.
+        dataset: name of the dataset.
         scored_split: evaluate.split.
         seed: train.seed.
         split: overrides for the section split of params.yaml (default: strategy scene, seed 0).

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 
 def listed(stage: str) -> list[str]:
-    """The code that dvc.yaml lists for a stage, data sets by their template."""
+    """The code that dvc.yaml lists for a stage, datasets by their template."""
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     return [path for path in stages[stage]["deps"] if path.startswith(("src/", "pipeline/"))]
 

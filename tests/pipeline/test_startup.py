@@ -16,7 +16,7 @@ HEAVY = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "al
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A project without data, whose data set is to come from a local folder that is not there."""
+    """A project without data, whose dataset is to come from a local folder that is not there."""
     shutil.copytree(ROOT / "presets", tmp_path / "presets")
     (tmp_path / "params.yaml").touch()
     set_params(tmp_path, {"download.source": "local"}, "landcovernet")

@@ -241,7 +241,7 @@ class TestServer:
 class TestSceneTable:
     @pytest.fixture
     def table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A data set with one file per band."""
+        """A dataset with one file per band."""
         monkeypatch.chdir(tmp_path)
         bands = {"band_files": {"red": "B04", "green": "B03", "blue": "B02"}}
         write_card(CARD.model_copy(update=bands), PATHS.table("card.json"))
@@ -275,7 +275,7 @@ class TestSceneTable:
         with pytest.raises(LandsegError) as error:
             open_scene(scene, model_info(classes=CLASSES[:2], dataset="elsewhere")).__enter__()
         assert str(error.value) == (
-            "one_2018: data set tiny has the classes field, wood, water, but the model was trained on field, wood "
+            "one_2018: dataset tiny has the classes field, wood, water, but the model was trained on field, wood "
             "(elsewhere); choose a model with the same classes"
         )
 

@@ -28,7 +28,7 @@ A = of("A", matrices([0.5, 0.6, 0.7]))
             "A and B have different classes, 0 background, 1 woodland, 2 water and 0 background, 1 forest, "
             "2 water; run both with the same",
         ),
-        ({"dataset": "folder"}, "A and B use different data sets, sample and folder; compare runs of one data set"),
+        ({"dataset": "folder"}, "A and B use different datasets, sample and folder; compare runs of one dataset"),
         (
             {"scored_split": "val"},
             "A and B were scored on different splits, test and val; set evaluate.split to the same value",
@@ -52,7 +52,7 @@ A = of("A", matrices([0.5, 0.6, 0.7]))
         ),
         (
             {"params": {"dataset": {"name": "folder"}}},
-            "B: its results are for data set sample, but params.yaml sets dataset.name to folder; run `dvc repro`",
+            "B: its results are for dataset sample, but params.yaml sets dataset.name to folder; run `dvc repro`",
         ),
         (
             {"scenes": ["x", "y", "z"]},

@@ -15,6 +15,8 @@ import pytest
 from helpers.clones import clone, commit, dvc, set_params, stages_run
 from ruamel.yaml import YAML
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "dataset.scenes": 8,
     "dataset.size": 256,
@@ -260,7 +262,6 @@ def test_only_earlier_reports_are_overwritten(project: Path, reports: Mapping[st
     shutil.rmtree(mine)
 
 
-@pytest.mark.slow  # runs two more cells
 def test_edits_during_a_study_stop_it(project: Path) -> None:
     write_study(project, "edited", set={"train.epochs": 2}, seeds=[7, 8])
     code = project / "src/landseg/train/losses.py"

@@ -197,7 +197,7 @@ def _training_shares(run: Run) -> Mapping[str, float]:
 
 
 def _data(run: Run, info: ModelInfo, card: DataCard | None) -> Iterator[tuple[str, str]]:
-    yield "data set", f"{card.title} ({card.name})" if card else f"{run.metrics['dataset']} (data card not found)"
+    yield "dataset", f"{card.title} ({card.name})" if card else f"{run.metrics['dataset']} (data card not found)"
     yield "licence", info.licence
     if card and card.citation:
         yield "citation", card.citation
@@ -232,7 +232,7 @@ def _leakage_effect(run: Run) -> str:
         )
     if touching is None:
         return f"{selected}The distance of scored tiles from training tiles is unknown: leakage may inflate the scores."
-    return f"{selected}No scored location is in the training split: the scores hold for new locations in this data set."
+    return f"{selected}No scored location is in the training split: the scores hold for new locations in this dataset."
 
 
 def _scores(run: Run) -> Iterator[dict[str, str]]:

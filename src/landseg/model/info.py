@@ -29,7 +29,7 @@ class ModelInfo(BaseModel):
     classes: ClassTable
     #: How scenes were rendered as 8-bit images for training, and from which bands.
     rendering: Rendering
-    #: Bands of the images of the data set, in file order; also those of scenes without band names.
+    #: Bands of the images of the dataset, in file order; also those of scenes without band names.
     image_bands: tuple[str, ...]
     #: dtypes of the training scenes, such as uint8.
     dtypes: tuple[str, ...]

@@ -126,7 +126,8 @@ def _decoder_options(architecture: str, depth: int) -> dict[str, Any]:
     """Return the decoder options that depend on the encoder depth, so that input and output have the same size."""
     match architecture.lower():
         case "unet" | "unetplusplus" | "manet":
-            return {"decoder_channels": (256, 128, 64, 32, 16)[:depth]}
+            # Widths by resolution: a shallower encoder gets a smaller decoder, not one that is wide at full resolution.
+            return {"decoder_channels": (256, 128, 64, 32, 16)[5 - depth :]}
         case "fpn":
             return {"upsampling": 2 ** (depth - 3)}
         case "pspnet":

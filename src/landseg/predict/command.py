@@ -52,8 +52,8 @@ def predict_scenes(
     """Map scenes, and yield a sentence for each.
 
     Args:
-        locations: paths or addresses, or names in the scene table of a data set.
-        dataset: that data set, or None.
+        locations: paths or addresses, or names in the scene table of a dataset.
+        dataset: that dataset, or None.
         options: the model and how to run it.
         outputs: what to write.
         notify: called with each notice to the user, one sentence.
@@ -82,7 +82,7 @@ def map_pair(
 
     Args:
         locations: the two scenes (see `predict_scenes`).
-        dataset: a data set, or None.
+        dataset: a dataset, or None.
         options: the model and how to run it.
         folder: the parent of both folders.
         overwrite: whether to replace existing maps.

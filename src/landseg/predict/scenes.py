@@ -1,4 +1,4 @@
-"""Scenes to map: any raster that GDAL reads, or a scene of a data set's scene table, with the bands of the model."""
+"""Scenes to map: any raster that GDAL reads, or a scene of a dataset's scene table, with the bands of the model."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -33,9 +33,9 @@ class InputScene:
 
     #: Name of its map.
     name: str
-    #: A path, or anything else that GDAL opens; for a data set, the path of the image, which may contain {band}.
+    #: A path, or anything else that GDAL opens; for a dataset, the path of the image, which may contain {band}.
     location: Path | str
-    #: The data card; None if the scene is not from a data set.
+    #: The data card; None if the scene is not from a dataset.
     card: DataCard | None = None
 
     @property
@@ -52,7 +52,7 @@ class InputScene:
 
 
 def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScene]:
-    """Find scenes by path or address or, for a data set, by their names in its scene table.
+    """Find scenes by path or address or, for a dataset, by their names in its scene table.
 
     Raises:
         LandsegError: a scene does not exist, or is given twice.
@@ -100,7 +100,7 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
         info: metadata of the model.
         bands: the bands of the file for the model's red, green and blue, by number from 1 or by name. If empty, they
             are found by name or by colour interpretation, or by number if the file has exactly the bands of the
-            data set that the model was trained on.
+            dataset that the model was trained on.
 
     Raises:
         LandsegError: the scene cannot be read, lacks bands, or has another data type or other classes than the model.
@@ -126,7 +126,7 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
 
 
 def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:
-    """Return the bands for the model's red, green and blue: names for a scene of a data set, numbers for a file.
+    """Return the bands for the model's red, green and blue: names for a scene of a dataset, numbers for a file.
 
     Raises:
         LandsegError: the scene cannot be read, or lacks bands.
@@ -140,7 +140,7 @@ def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()
 def _require_classes(scene: InputScene, card: DataCard, info: ModelInfo) -> None:
     if card.classes != info.classes:
         raise LandsegError(
-            f"{scene.name}: data set {card.name} has the classes {_listed(card.classes)}, but the model was trained on "
+            f"{scene.name}: dataset {card.name} has the classes {_listed(card.classes)}, but the model was trained on "
             f"{_listed(info.classes)} ({info.dataset}); choose a model with the same classes"
         )
 

@@ -84,7 +84,7 @@ def run_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
 def _facts(run: Run) -> dict[str, str]:
     metrics, params = run.metrics, run.params
     return {
-        "Data set": str(metrics["dataset"]),
+        "Dataset": str(metrics["dataset"]),
         "Scored on": f"the {metrics['split']} split: {_counts(run)}",
         "Split": describe_strategy(run.split["strategy"]),
         "Leakage": leakage_sentence(metrics["leakage"] or {}, metrics["split"]),

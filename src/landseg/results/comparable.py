@@ -1,4 +1,4 @@
-"""Check that two runs can be compared: same data set, classes, split, scored units and labels."""
+"""Check that two runs can be compared: same dataset, classes, split, scored units and labels."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def check_comparable(a: Run, b: Run) -> None:
     both = f"{a.name} and {b.name}"
     if a.metrics["dataset"] != b.metrics["dataset"]:
         datasets = f"{a.metrics['dataset']} and {b.metrics['dataset']}"
-        raise LandsegError(f"{both} use different data sets, {datasets}; compare runs of one data set")
+        raise LandsegError(f"{both} use different datasets, {datasets}; compare runs of one dataset")
     tables = [[(each.id, each.name) for each in run.classes] for run in (a, b)]
     if tables[0] != tables[1]:
         listed = [", ".join(f"{number} {name}" for number, name in table) for table in tables]
@@ -42,7 +42,7 @@ def _check_complete(run: Run) -> None:
     dataset = run.params.get("dataset", {}).get("name")
     if run.metrics["dataset"] != dataset:
         raise LandsegError(
-            f"{run.name}: its results are for data set {run.metrics['dataset']}, but params.yaml sets dataset.name to "
+            f"{run.name}: its results are for dataset {run.metrics['dataset']}, but params.yaml sets dataset.name to "
             f"{dataset}; {RERUN}"
         )
     if "digest" not in run.split:

@@ -102,7 +102,7 @@ def _stages(run: Run) -> list[Mapping[str, Any]]:
 
 
 def _hashes(run: Run, stages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return hashes of the dependencies and outputs of stages by path, data paths without the name of the data set."""
+    """Return hashes of the dependencies and outputs of stages by path, data paths without the name of the dataset."""
     dataset = str(run.params["dataset"]["name"])
     hashes = {}
     for stage in stages:
