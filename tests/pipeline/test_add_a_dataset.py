@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs/add-a-dataset.md").read_text()
 FILE = re.compile(r"<!-- (src/\S+) -->\n```python\n(.*?)```", re.DOTALL)
 TINY = {
     "tile.size": 64,
-    "model.encoder_depth": 3,
+    "loss.class_weights": None,
     "train.epochs": 1,
     "evaluate.bootstrap": 100,
     "evaluate.n_examples": 1,

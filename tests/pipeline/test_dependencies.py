@@ -45,7 +45,7 @@ NAMED = [
     ("optimizer.lr=0.003", ["train"]),
     ("scheduler.factor=0.5", ["train"]),
     ("augment.d4=false", ["train"]),
-    ("train.batch_size=4", ["train"]),
+    ("train.batch_size=2", ["train"]),
     ("train.precision=bf16", ["train"]),
     ("evaluate.bootstrap=101", ["evaluate"]),
 ]
