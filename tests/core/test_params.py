@@ -311,10 +311,6 @@ def test_presets_are_valid(path: Path) -> None:
     assert check_params(path).dataset.name == path.stem
 
 
-def test_default_params_are_the_sample_preset() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "presets/sample.yaml").read_bytes()
-
-
 def test_hex_colours(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         FOLDER.replace("[80, 0, 165]", "'#5000A5'")

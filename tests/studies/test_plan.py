@@ -18,7 +18,7 @@ SHIPPED = {"encoders": 4, "losses": 3, "losses-skewed": 18, "leakage": 9, "seeds
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and the shipped studies."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "presets/sample.yaml", tmp_path / "params.yaml")
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     monkeypatch.chdir(tmp_path)
     return tmp_path
