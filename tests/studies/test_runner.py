@@ -46,8 +46,8 @@ def test_dvc_reads_overrides_unchanged(tmp_path: Path, value: Any) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    shutil.copy(ROOT / "presets/sample.yaml", tmp_path / "params.yaml")
     for name in ("src", "pipeline"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "data/local").mkdir(parents=True)
@@ -115,7 +115,8 @@ def test_unreadable_files_are_one_sentence(project: Path) -> None:
         (project / name).write_text("<<<<<<< ours\nstages: 1\n=======")
         with pytest.raises(LandsegError, match=rf"^{name}: cannot be parsed, possibly merge conflict markers"):
             input_digest()
-        shutil.copy(ROOT / name, project)
+        (project / name).unlink()
+        shutil.copy(ROOT / "dvc.yaml", project)
     (project / "dvc.yaml").unlink()
     with pytest.raises(LandsegError, match=r"^dvc\.yaml: file not found; run landseg in"):
         input_digest()
