@@ -28,9 +28,8 @@ class SplitScores:
     matrix: Counts
     #: (S, K, K) int64, one per scene.
     scene_matrices: Counts
-    #: Names of the scenes, and the bootstrap unit (location or group) of each.
-    scenes: list[str]
-    scene_units: list[str]
+    #: Bootstrap unit (location or group) of each scene, in the order of the matrices.
+    scene_units: dict[str, str]
     #: Numbers of tiles, scenes and locations.
     counts: dict[str, int]
     #: Units of the bootstrap: locations or groups.
@@ -65,8 +64,7 @@ def score_split(counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, p
         paper_iou=counts.paper_iou,
         matrix=total,
         scene_matrices=scene_matrices,
-        scenes=scenes,
-        scene_units=[units[scene] for scene in scenes],
+        scene_units={scene: units[scene] for scene in scenes},
         counts={f"{column}s": tiles[column].nunique() for column in ("tile", "scene", "location")},
         interval_over=f"{unit}s",
     )
@@ -114,8 +112,8 @@ def _write_tables(scored: SplitScores, card: DataCard, results: Path) -> None:
     ]
     write_csv(pd.DataFrame(classes), results / "classes.csv")
     write_csv(_long_form(scored.matrix[None], [""], card).drop(columns="scene"), results / "confusion.csv")
-    scenes = _long_form(scored.scene_matrices, scored.scenes, card)
-    scenes.insert(1, "unit", scenes["scene"].map(dict(zip(scored.scenes, scored.scene_units, strict=True))))
+    scenes = _long_form(scored.scene_matrices, list(scored.scene_units), card)
+    scenes.insert(1, "unit", scenes["scene"].map(scored.scene_units))
     write_csv(scenes[scenes["pixels"] > 0], results / "scenes.csv")
 
 
