@@ -202,10 +202,8 @@ def _run_command(
 
 def _environment(state: Path, jobs: int) -> dict[str, str]:
     """Return the environment variables of a cell."""
-    # A relative `src`: stages import the checkout's code, not the workspace's, which may change meanwhile.
-    path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
-    return {**threads, **os.environ, "LANDSEG_STATE": str(state), "PYTHONPATH": path}
+    return {**threads, **os.environ, "LANDSEG_STATE": str(state)}
 
 
 def _failure(lines: Sequence[str]) -> str:
