@@ -1,4 +1,4 @@
-"""Evaluate: score a split; write scores, confusion matrices, tables and example tiles."""
+"""Evaluate: calibrate the model and score a split; write the model, scores, tables and example tiles."""
 
 import sys
 from pathlib import Path
@@ -15,17 +15,19 @@ from landseg.evaluate.examples import choose_examples, write_examples
 from landseg.evaluate.params import EvaluateParams
 from landseg.evaluate.predict import evaluate_tiles, load_trained, predict_examples
 from landseg.evaluate.tables import print_scores, score_split, write_results
+from landseg.evaluate.temperature import calibrate
 from landseg.loader.tile_set import split_tiles
 
 
 def main() -> None:
     paths, params = Paths(dataset_name()), read_section(EvaluateParams, "evaluate")
     compute, card = read_section(ComputeParams, "compute"), read_card(paths.table("card.json"))
-    tiles = split_tiles(paths.table("split.parquet"), params.split, card.classes)
+    tiles, workers = split_tiles(paths.table("split.parquet"), params.split, card.classes), compute.workers or cores()
     model, bf16 = load_trained(paths.model(params.weights), card, compute.device)
 
-    counted = evaluate_tiles(model, bf16, tiles, paths.tiles, params.batch_size, compute.workers or cores())
-    scored = score_split(counted, tiles, card, params)
+    fitted = calibrate(model, bf16, paths, params, workers)
+    counted = evaluate_tiles(model, bf16, tiles, paths.tiles, params.batch_size, workers)
+    scored = score_split(counted, tiles, card, params, fitted)
     write_results(scored, card, params, RESULTS)
     chosen = choose_examples(counted.matrices, list(tiles["scene"]), params.n_examples)
     examples = predict_examples(model, bf16, paths.tiles, tiles, counted.matrices, chosen)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import IGNORE
@@ -161,6 +162,35 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+#: Below this many units there is no interval.
+MIN_UNITS = 5
+
+
+def leave_one_out(counts: Counts) -> Counts:
+    """Return the sums without each unit: (S, ...) to (S, ...)."""
+    left: Counts = counts.sum(axis=0) - counts
+    return left
+
+
+def jackknife(value: npt.ArrayLike, replicates: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return standard errors and 95 % intervals by the delete-one jackknife, with Student's t of S - 1 degrees.
+
+    Args:
+        value: (...), of all units.
+        replicates: (S, ...), without each unit.
+
+    Returns:
+        Standard errors, lower and upper ends, (...) each; NaN below MIN_UNITS.
+    """
+    estimate, units = np.asarray(value, np.float64), len(replicates)
+    if units < MIN_UNITS:
+        unknown = np.full(estimate.shape, np.nan)
+        return unknown, unknown, unknown
+    error = np.sqrt((units - 1) * replicates.var(axis=0))
+    margin = stdtrit(units - 1, 0.975) * error
+    return error, estimate - margin, estimate + margin
 
 
 @dataclass(frozen=True)

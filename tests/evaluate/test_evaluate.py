@@ -68,7 +68,7 @@ def model(project: Path) -> Segmenter:
 class TestBatches:
     def test_matrices_equal_those_of_single_tiles(self, project: Path, model: Segmenter) -> None:
         tiles = tile_set(project, "test")
-        counts = [matrices for matrices, _ in evaluate_batches(model, loader(tiles, 3), bf16=False)]
+        counts = [batch.matrices for batch in evaluate_batches(model, loader(tiles, 3), bf16=False)]
         assert [len(matrices) for matrices in counts] == [3, 3, 2]
         matrices = np.concatenate(counts)
         assert matrices.shape == (8, K, K)
@@ -81,7 +81,7 @@ class TestBatches:
     def test_one_hot_iou_equals_segmentation_models(self, project: Path, model: Segmenter) -> None:
         published = published_iou()
         batches = list(loader(tile_set(project, "train"), 3))
-        ious = [iou for _, iou in evaluate_batches(model, batches, bf16=False)]
+        ious = [batch.paper_iou for batch in evaluate_batches(model, batches, bf16=False)]
         undecided = 0
         for (images, targets), iou in zip(batches, ious, strict=True):
             probabilities = model.logits(images, bf16=False).float().softmax(dim=1)
@@ -107,7 +107,7 @@ class TestBatches:
         assert predicted.shape == (3, SIZE, SIZE)
         assert predicted.dtype == np.uint8
         assert set(np.unique(predicted)) <= {land_class.id for land_class in CLASSES}
-        counted = next(evaluate_batches(model, loader(tiles, 3), bf16=False))[0]
+        counted = next(evaluate_batches(model, loader(tiles, 3), bf16=False)).matrices
         for n in range(3):
             target = tiles.read(n)[1]
             np.testing.assert_array_equal(
@@ -236,7 +236,7 @@ class TestStage:
         }
         assert {key: scores[key] for key in expected} == expected
         batches = loader(tile_set(project, "test"), 3)
-        ious = [iou for _, iou in evaluate_batches(model, batches, bf16=False)]
+        ious = [batch.paper_iou for batch in evaluate_batches(model, batches, bf16=False)]
         assert scores["paper_iou"] == pytest.approx(np.mean(ious), abs=1e-5)
         assert scores["paper_iou_batch_size"] == 3
         shares = json.loads((project / "results/split.json").read_text())["splits"]["train"]["share"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from helpers.calibration import calibration_files
 from helpers.root import ROOT
 from helpers.runs import CLASSES, matrices, results
 from ruamel.yaml import YAML
@@ -33,6 +34,7 @@ def run_files(
     *,
     leakage: Mapping[str, float | None] | None = None,
     scores: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     **others: Any,
@@ -43,6 +45,7 @@ def run_files(
     files = results(units, params=changed, **others)
     metrics, summary = json.loads(files["results/metrics.json"]), json.loads(files["results/split.json"])
     metrics |= {"weights": "best", "majority": {"class": "background", "macro_miou": 0.09}, "warnings": []}
+    metrics["calibration"], _ = calibration_files(others.get("classes", CLASSES), **(calibration or {}))
     metrics["leakage"] |= leakage or {}
     summary["splits"]["train"]["share"] = SHARES
     fields = {

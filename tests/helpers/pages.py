@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from helpers.calibration import calibration_files
 from helpers.root import ROOT
 from PIL import Image
 from playwright.sync_api import Page
@@ -64,6 +65,7 @@ def write_run(
         "leakage": {"test": leak},
         "warnings": list(warnings),
     }
+    calibration, bins = calibration_files(class_names(classes))
     scored = {
         "dataset": "tiny",
         "split": "test",
@@ -77,6 +79,7 @@ def write_run(
         **scores,
         "paper_iou": 0.654321,
         "majority": {"class": classes[0].name, "macro_miou": 0.123456},
+        "calibration": calibration,
         "warnings": list(warnings),
     }
     speed = {"images_per_second": 27.437, "peak_memory_gb": 1.634, "seconds": 109.955}
@@ -85,6 +88,7 @@ def write_run(
     (curves / "val").mkdir(parents=True)
     (curves / "train").mkdir()
     (results / "metrics.json").write_text(json.dumps(scored))
+    (results / "calibration.csv").write_text(bins)
     (results / "split.json").write_text(json.dumps(split))
     (results / "train" / "metrics.json").write_text(json.dumps(training))
     for name in ("train/loss", "val/loss", "val/macro_miou", "val/micro_iou", "val/fscore", "val/accuracy"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from helpers.calibration import calibration_files
 from helpers.root import ROOT
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,6 +66,7 @@ def study_run(
     """Write the result files of a run as the pipeline does, and return the run."""
     matrices = unit_matrices() if matrices is None else matrices
     labels = class_names(classes)
+    calibration, bins = calibration_files(labels, temperature=1)
     scores = {
         "dataset": "tiny",
         "split": "test",
@@ -77,6 +79,7 @@ def study_run(
         **asdict(metrics.summary(matrices.sum(axis=0), matrices, labels, None, resamples=200, seed=0)),
         "paper_iou": 0.5,
         "majority": {"class": labels[0], "macro_miou": 0.1},
+        "calibration": calibration,
         "warnings": [],
     }
     split = {
@@ -104,6 +107,7 @@ def study_run(
     write_rows(results / "scenes.csv", rows)
     write_rows(results / "confusion.csv", totals)
     write_rows(results / "classes.csv", [{"class": c.name, "id": c.id, "color": as_hex(c.color)} for c in classes])
+    (results / "calibration.csv").write_text(bins)
     for path, content in {
         "params.yaml": params,  # JSON is valid YAML
         "results/metrics.json": scores,

@@ -50,10 +50,11 @@ def predict_command(
     out: OutputFolder,
     confidence: Annotated[
         bool,
-        typer.Option("--confidence", help="Also write the probability of the mapped class.", rich_help_panel=OUTPUT),
+        typer.Option("--confidence", help="Also write the softmax value of the mapped class.", rich_help_panel=OUTPUT),
     ] = False,
     probability: Annotated[
-        bool, typer.Option("--probability", help="Also write the probability of every class.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--probability", help="Also write the softmax values of all classes.", rich_help_panel=OUTPUT),
     ] = False,
     vector: Annotated[
         Literal["gpkg", "parquet"] | None,

@@ -35,6 +35,11 @@ class Paths:
         return Path("models", self.dataset, f"{which}.safetensors")
 
     @property
+    def scored_model(self) -> Path:
+        """Model file of the scored epoch with its temperature, written by the evaluate stage."""
+        return Path("models", self.dataset, "model.safetensors")
+
+    @property
     def examples(self) -> Path:
         """ZIP of example tiles: images, targets and predictions."""
         return Path("data/examples", f"{self.dataset}.zip")

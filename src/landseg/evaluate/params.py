@@ -20,5 +20,7 @@ class EvaluateParams(Section):
     """Bootstrap resamples for the 95 % confidence intervals."""
     seed: int = Field(ge=0)
     """Random seed of the bootstrap."""
+    calibrate: Literal["temperature", "none"]
+    """Calibration of confidences: temperature (fitted on the validation split) | none."""
     n_examples: int = Field(ge=0, le=50)
     """Number of example tiles of each kind: worst, best, evenly spaced by accuracy, most classes."""

@@ -12,8 +12,10 @@ from landseg.core.classes import as_hex, class_names
 from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import write_csv
+from landseg.evaluate.calibration import Calibration, reliability_table, score_calibration
 from landseg.evaluate.params import EvaluateParams
 from landseg.evaluate.predict import EvaluationCounts, sum_by_group
+from landseg.evaluate.temperature import FittedTemperature
 from landseg.metrics import Scores
 
 
@@ -22,10 +24,13 @@ class SplitScores:
     """The scores of a split, and the confusion matrices behind them."""
 
     scores: Scores
+    calibration: Calibration
     #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
     paper_iou: float
     #: (K, K) int64, of the whole split.
     matrix: Counts
+    #: (2, K, BINS, 3) int64, of the whole split (see `EvaluationCounts`).
+    histograms: Counts
     #: (S, K, K) int64, one per scene.
     scene_matrices: Counts
     #: Bootstrap unit (location or group) of each scene, in the order of the matrices.
@@ -34,16 +39,21 @@ class SplitScores:
     counts: dict[str, int]
     #: Units of the bootstrap: locations or groups.
     interval_over: str
+    #: Sentences about the calibration.
+    warnings: tuple[str, ...]
 
 
-def score_split(counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, params: EvaluateParams) -> SplitScores:
-    """Score a split from the confusion matrices of its tiles.
+def score_split(
+    counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, params: EvaluateParams, fitted: FittedTemperature
+) -> SplitScores:
+    """Score a split from the counts of its tiles and scenes.
 
     Args:
-        counts: matrices in the order of the tiles.
+        counts: matrices in the order of the tiles, and histograms in the order of the scenes.
         tiles: columns tile, scene, location, group.
         card: the data card.
         params: the section `evaluate`.
+        fitted: the temperature of the confidences.
     """
     total = counts.matrices.sum(axis=0)
     # Scenes of one location show the same ground, and locations of one group share weather and light, so they are not
@@ -52,6 +62,7 @@ def score_split(counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, p
     _, unit_matrices = sum_by_group(counts.matrices, list(tiles[unit]))
     scenes, scene_matrices = sum_by_group(counts.matrices, list(tiles["scene"]))
     units = dict(zip(tiles["scene"], tiles[unit], strict=True))
+    _, unit_histograms = sum_by_group(counts.histograms, [units[scene] for scene in scenes])
     return SplitScores(
         scores=metrics.summary(
             total,
@@ -61,17 +72,26 @@ def score_split(counts: EvaluationCounts, tiles: pd.DataFrame, card: DataCard, p
             resamples=params.bootstrap,
             seed=params.seed,
         ),
+        calibration=score_calibration(
+            unit_histograms,
+            class_names(card.classes),
+            method=params.calibrate,
+            temperature=fitted.temperature,
+            fitted_pixels=fitted.pixels,
+        ),
+        histograms=counts.histograms.sum(axis=0),
         paper_iou=counts.paper_iou,
         matrix=total,
         scene_matrices=scene_matrices,
         scene_units={scene: units[scene] for scene in scenes},
         counts={f"{column}s": tiles[column].nunique() for column in ("tile", "scene", "location")},
         interval_over=f"{unit}s",
+        warnings=fitted.warnings,
     )
 
 
 def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
-    """Write metrics.json, classes.csv, confusion.csv and scenes.csv."""
+    """Write metrics.json, classes.csv, confusion.csv, scenes.csv and calibration.csv."""
     _write_metrics(scored, card, params, results)
     _write_tables(scored, card, results)
 
@@ -90,6 +110,7 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
         "strategy": split["strategy"],
         "leakage": split["leakage"].get(params.split),
         **asdict(scored.scores),
+        "calibration": asdict(scored.calibration),
         "paper_iou": round(scored.paper_iou, 6),
         "paper_iou_batch_size": params.batch_size,
         # The most frequent class of the training split.
@@ -97,7 +118,7 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
             "class": majority,
             "macro_miou": metrics.majority_miou(scored.matrix, class_names(card.classes).index(majority)),
         },
-        "warnings": split["warnings"],
+        "warnings": [*split["warnings"], *scored.warnings],
     }
     with atomic(results / "metrics.json") as temporary:
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
@@ -115,6 +136,7 @@ def _write_tables(scored: SplitScores, card: DataCard, results: Path) -> None:
     scenes = _long_form(scored.scene_matrices, list(scored.scene_units), card)
     scenes.insert(1, "unit", scenes["scene"].map(scored.scene_units))
     write_csv(scenes[scenes["pixels"] > 0], results / "scenes.csv")
+    write_csv(reliability_table(scored.histograms, class_names(card.classes)), results / "calibration.csv")
 
 
 def print_scores(scored: SplitScores, split: str) -> None:

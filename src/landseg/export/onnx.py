@@ -103,7 +103,10 @@ def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]
         part.doc_string = ""
     model.graph.name = "landseg"
     model.graph.input[0].doc_string = f"RGB, 0 to 255; height and width are multiples of {info.stride}"
-    model.graph.output[0].doc_string = "one channel per class, in the order of the classes; argmax is the map"
+    model.graph.output[0].doc_string = (
+        "one channel per class, in the order of the classes; argmax is the map, softmax(logits / temperature) the "
+        "confidences"
+    )
     model.doc_string = f"Land-cover segmentation: {info.architecture} with {info.encoder}, trained on {info.dataset}"
     onnx.helper.set_model_props(model, {KEY: info.model_dump_json(), **_properties(info), **origin})
 
@@ -120,6 +123,9 @@ def _properties(info: ModelInfo) -> Mapping[str, str]:
         "stretch": stretch,
         "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of values from 0 to 1; applied in the graph",
         "std": f"{', '.join(f'{value:g}' for value in info.std)} of values from 0 to 1; applied in the graph",
+        "temperature": f"{info.temperature:g}; divide the logits by it before softmax"
+        if info.temperature != 1
+        else "1; confidences are not calibrated",
         "gsd": "unknown" if info.gsd is None else f"{info.gsd:g} m",
         "dataset": info.dataset,
         "licence": f"{info.licence} (of the training data)",

@@ -18,10 +18,25 @@ def confusion_matrices(predictions: torch.Tensor, targets: torch.Tensor, classes
     Returns:
         (N, K, K) int64; rows: target, columns: prediction.
     """
-    tiles, cells = len(targets), classes**2 + 1  # one more for ignored pixels
-    # Neighbouring pixels add to different copies of the matrix: on a GPU, additions to one address are serialised.
-    lane = torch.arange(targets[0].numel(), device=targets.device) % _LANES * cells
-    cell = torch.where(targets == IGNORE, classes**2, targets * classes + predictions).flatten(1) + lane
-    counts = torch.zeros((tiles, _LANES * cells), dtype=torch.int64, device=targets.device)
-    counts.scatter_add_(1, cell, torch.ones((), dtype=torch.int64, device=targets.device).expand_as(cell))
-    return counts.view(tiles, _LANES, cells).sum(1)[:, :-1].view(tiles, classes, classes)
+    cell = torch.where(targets == IGNORE, classes**2, targets * classes + predictions)
+    ones = torch.ones((), dtype=torch.int64, device=targets.device)
+    return sums_by_cell(cell, classes**2, ones).view(len(targets), classes, classes)
+
+
+def sums_by_cell(cell: torch.Tensor, cells: int, values: torch.Tensor) -> torch.Tensor:
+    """Sum values over the pixels of each cell of a tile.
+
+    Args:
+        cell: (N, H, W) int64, from 0 to `cells` - 1, or `cells` for pixels to leave out.
+        cells: number of cells.
+        values: int64, (N, H, W) or broadcast to it.
+
+    Returns:
+        (N, cells) int64.
+    """
+    tiles, size = len(cell), cells + 1
+    # Neighbouring pixels add to different copies of the sums: on a GPU, additions to one address are serialised.
+    lane = torch.arange(cell[0].numel(), device=cell.device) % _LANES * size
+    sums = torch.zeros((tiles, _LANES * size), dtype=torch.int64, device=cell.device)
+    sums.scatter_add_(1, cell.flatten(1) + lane, values.expand_as(cell).flatten(1))
+    return sums.view(tiles, _LANES, size).sum(1)[:, :-1]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from landseg.core.classes import ClassTable
@@ -42,6 +42,8 @@ class ModelInfo(BaseModel):
     #: Mean and standard deviation of the three rendered bands, for values from 0 to 1.
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    #: Confidences are softmax(logits / temperature); fitted by the evaluate stage. 1: not calibrated.
+    temperature: float = Field(default=1.0, gt=0)
     dataset: str
     licence: str
     #: Sections of params.yaml that the model depends on.

@@ -22,7 +22,7 @@ class Backend(Protocol):
     batch_size: int
 
     def probabilities(self, images: Pixels) -> Array:
-        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32.
+        """Return softmax(logits / temperature): (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32.
 
         Raises:
             LandsegError: out of memory.

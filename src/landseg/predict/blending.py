@@ -24,11 +24,11 @@ class MapStrip(NamedTuple):
     row: int
     #: Number of windows processed since the previous strip, for progress.
     windows: int
-    #: The most probable channel of each pixel, (H, W); NODATA where the scene has no data.
+    #: The channel with the largest value of each pixel, (H, W); NODATA where the scene has no data.
     channels: Pixels
-    #: Its probability, (H, W), from 0 to MAX_CONFIDENCE; NODATA where the scene has no data.
+    #: Its softmax value, (H, W), from 0 to MAX_CONFIDENCE; NODATA where the scene has no data.
     confidence: Pixels
-    #: The probability of each channel, (K, H, W), scaled likewise; None if not requested.
+    #: The softmax value of each channel, (K, H, W), scaled likewise; None if not requested.
     probabilities: Pixels | None
 
 

@@ -50,31 +50,40 @@ def find_model(name: str) -> Iterator[ModelFile]:
         yield _local_file(path)
         return
     run = load_run(name)
-    model_path = _scored_model(run)
     if name == WORKSPACE:
-        yield replace(_local_file(model_path), run=WORKSPACE)
+        existing = [path for path in _scored_models(run) if path.is_file()]
+        yield replace(_local_file((existing or _scored_models(run))[0]), run=WORKSPACE)
         return
-    try:
-        content = run.read(model_path.as_posix())
-    except FileNotFoundError:
-        raise LandsegError(
-            f"{name}: {model_path} not found in this revision; run `dvc repro` there, or give the path of a model file"
-        ) from None
+    model_path, content = _read_scored(run)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, model_path.name)
         copy.write_bytes(content)
         yield ModelFile(copy, name, resolve_revision(name), name, hash_file(copy))
 
 
-def _scored_model(run: Run) -> Path:
-    """Return the path of the model that a run scored."""
+def _scored_models(run: Run) -> list[Path]:
+    """Return the paths of the model that a run scored: with its temperature, or in older runs without."""
     try:
-        return Paths(run.params["dataset"]["name"]).model(run.params["evaluate"]["weights"])
+        paths = Paths(run.params["dataset"]["name"])
+        return [paths.scored_model, paths.model(run.params["evaluate"]["weights"])]
     except (KeyError, TypeError):
         raise LandsegError(
             f"{run.name}: params.yaml has no dataset.name or no evaluate.weights; choose a later revision, or give the "
             "path of a model file"
         ) from None
+
+
+def _read_scored(run: Run) -> tuple[Path, bytes]:
+    """Return the path and the content of the model that a run scored."""
+    paths = _scored_models(run)
+    for path in paths:
+        try:
+            return path, run.read(path.as_posix())
+        except FileNotFoundError:
+            continue
+    raise LandsegError(
+        f"{run.name}: {paths[0]} not found in this revision; run `dvc repro` there, or give the path of a model file"
+    )
 
 
 def _local_file(path: Path) -> ModelFile:
@@ -130,11 +139,11 @@ def _scored_in(revision: str, md5: str) -> bool:
     """Return whether the results of a commit are of this file: only one of best and last weights is scored."""
     run = load_run(revision)
     try:
-        model_path = _scored_model(run).as_posix()
-        outs = run.lock["stages"]["train"]["outs"]
-    except (LandsegError, KeyError, TypeError):
+        scored = {path.as_posix() for path in _scored_models(run)}
+        outs = [out for stage in run.lock["stages"].values() for out in stage.get("outs", [])]
+    except (LandsegError, KeyError, TypeError, AttributeError):
         return False
-    return any((out["path"], out.get("md5")) == (model_path, md5) for out in outs)
+    return any(out["path"] in scored and out.get("md5") == md5 for out in outs)
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:

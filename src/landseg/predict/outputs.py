@@ -40,9 +40,9 @@ class OutputOptions:
 
     folder: Path
     overwrite: bool = False
-    #: Write a raster of the probability of the mapped class.
+    #: Write a raster of the confidence: the softmax value of the mapped class.
     confidence: bool = False
-    #: Write a raster of the probability of every class.
+    #: Write a raster of the softmax values of all classes.
     probability: bool = False
     #: Write polygons: gpkg or parquet.
     vector: str | None = None
@@ -159,7 +159,7 @@ def map_scene(
                 "confidence": confidence if options.confidence or options.vector else None,
                 "probability": options.path(scene, "_probability") if options.probability else None,
             }
-            with _map_writer(path, image.grid, info.classes, tags, rasters) as write:
+            with _map_writer(path, image.grid, info, tags, rasters) as write:
                 for strip in _strips_with_progress(blender, image, scene.name, options.probability):
                     write(strip)
         if options.vector:
@@ -196,12 +196,20 @@ def provenance_tags(
         "LANDSEG_PREDICT": json.dumps(settings),
         "LANDSEG_SCENE": scene.name,
         "LANDSEG_MODEL": model.digest,
+        "LANDSEG_TEMPERATURE": f"{info.temperature:g}",
         **({"LANDSEG_SOURCE": model.source} if model.source else {}),
         **({"LANDSEG_REVISION": model.revision} if model.revision else {}),
         "LANDSEG_DATASET": info.dataset,
         "LANDSEG_LICENCE": info.licence,
         "LANDSEG_PARAMS": json.dumps(info.params, ensure_ascii=False),
     }
+
+
+def describe_confidence(temperature: float) -> str:
+    """Return what the confidences of a model are, for a tag."""
+    if temperature == 1:
+        return "softmax of the logits, not calibrated: not a probability of being correct"
+    return f"softmax of the logits divided by {temperature:g}, a temperature fitted on validation tiles"
 
 
 @contextmanager
@@ -231,12 +239,13 @@ def _at_model_gsd(
 
 @contextmanager
 def _map_writer(
-    path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str], rasters: Mapping[str, Path | None]
+    path: Path, grid: Grid, info: ModelInfo, tags: Mapping[str, str], rasters: Mapping[str, Path | None]
 ) -> Iterator[Callable[[MapStrip], None]]:
     """Yield a function that writes strips. When the block ends without error, all files are renamed, the map last."""
+    classes = info.classes
     id_of_channel = np.full(256, NODATA, np.uint8)
     id_of_channel[: len(classes)] = class_ids(classes)
-    scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means certain"}
+    scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means 1; {describe_confidence(info.temperature)}"}
     create = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average")
     writers: dict[str, CogWriter] = {}
     with ExitStack() as stack:

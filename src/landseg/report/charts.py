@@ -9,6 +9,9 @@ from html import escape
 _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 34
 
+# Side of a reliability diagram, and height of the shares of pixels below it, px.
+_SIDE, _SHARES = 230, 40
+
 #: Number of run colours in the style sheet.
 N_RUN_COLOURS = 8
 
@@ -73,6 +76,66 @@ def interval_chart(title: str, scores: Sequence[ScoreInterval]) -> str:
     return (
         f'<svg class="interval" height="{height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(scale + drawn)}</svg>"
+    )
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Confidence and accuracy by bin of confidence; NaN in bins without pixels."""
+
+    #: Index of the run, which sets the colour.
+    run: int
+    label: str
+    confidence: Sequence[float]
+    accuracy: Sequence[float]
+    #: Share of the pixels in each bin.
+    share: Sequence[float]
+    dotted: bool = False
+
+
+def reliability_chart(title: str, curves: Sequence[ReliabilityCurve]) -> str:
+    """Draw accuracy over confidence, with the diagonal of perfect calibration and bars of the pixels in each bin.
+
+    Bins with less than a thousandth of the pixels are left out. Bars are drawn for curves that are not dotted.
+    """
+    width, height = _LEFT + _SIDE + _RIGHT, _TOP + _SIDE + _SHARES + _BOTTOM
+    bottom, right = _TOP + _SIDE, _LEFT + _SIDE
+    parts = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        x, y = _LEFT + tick * _SIDE, bottom - tick * _SIDE
+        parts.append(f'<path class="grid" d="M{_LEFT} {y}H{right}M{x} {_TOP}V{bottom}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text x="{x}" y="{height - _BOTTOM + 16}" text-anchor="middle">{tick:g}</text>')
+    middle = _LEFT + _SIDE / 2
+    parts.append(f'<path class="mark" d="M{_LEFT} {bottom}L{right} {_TOP}"/>')
+    parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}M{_LEFT} {height - _BOTTOM}H{right}"/>')
+    parts.append(f'<text class="unit" x="{middle}" y="{height - 3}" text-anchor="middle">confidence</text>')
+    parts += [_reliability(curve, bottom) for curve in curves]
+    return (
+        f'<svg class="chart square" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )
+
+
+def _reliability(curve: ReliabilityCurve, bottom: float) -> str:
+    points = [
+        (round(_LEFT + confidence * _SIDE, 1), round(bottom - accuracy * _SIDE, 1), share)
+        for confidence, accuracy, share in zip(curve.confidence, curve.accuracy, curve.share, strict=True)
+        if share >= 0.001
+    ]
+    line = "M" + "L".join(f"{x} {y}" for x, y, _ in points) if points else ""
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.5"/>' for x, y, _ in points)
+    width = _SIDE / len(curve.share)
+    bars = "".join(
+        f'<rect x="{_LEFT + n * width + 1:.1f}" y="{bottom + _SHARES * (1 - share):.1f}" width="{width - 2:.1f}" '
+        f'height="{_SHARES * share:.1f}"/>'
+        for n, share in enumerate(curve.share)
+        if share > 0 and not curve.dotted
+    )
+    dotted = " dotted" if curve.dotted else ""
+    return (
+        f'<g class="line run-{curve.run % N_RUN_COLOURS}{dotted}" data-run="{curve.run}">'
+        f'<title>{escape(curve.label)}</title>{bars}<path d="{line}"/>{dots}</g>'
     )
 
 

@@ -8,10 +8,18 @@ from markupsafe import Markup
 
 from landseg.core.classes import as_hex
 from landseg.metrics import ClassScores
-from landseg.report.charts import Curve, ScoreInterval, format_score, interval_chart, line_chart
+from landseg.report.charts import (
+    Curve,
+    ReliabilityCurve,
+    ScoreInterval,
+    format_score,
+    interval_chart,
+    line_chart,
+    reliability_chart,
+)
 from landseg.results.run import Run
 from landseg.results.score_table import CellValue, ScoreColumn, format_value, score_columns, score_values
-from landseg.results.wording import describe_strategy, leakage_sentence
+from landseg.results.wording import confidence_sentence, describe_strategy, leakage_sentence, unit_noun
 
 #: Charts of learning curves: heading, curves, and the upper limit of the vertical axis.
 _CURVES: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
@@ -181,3 +189,48 @@ def _confusion_rows(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:
         (each.name, [(float(share), int(count)) for share, count in zip(*row, strict=True)])
         for each, *row in zip(run.classes, shares, matrix, strict=True)
     ]
+
+
+def confidence_notes(runs: Sequence[Run]) -> list[str]:
+    """Return what the confidences of each run mean, with names if there are several runs."""
+    return [confidence_sentence(run) if len(runs) == 1 else f"{run.name}: {confidence_sentence(run)}" for run in runs]
+
+
+def reliability_diagrams(runs: Sequence[Run]) -> list[tuple[str, str, Markup]]:
+    """Return reliability diagrams: headings, calibration errors and SVGs; of one run also one for every class."""
+    names = ["", *(each.name for each in runs[0].classes)] if len(runs) == 1 else [""]
+    charts = []
+    for name in names:
+        title = name or "all classes"
+        curves = [
+            curve for n, run in enumerate(runs) for curve in _reliability_curves(n, run, name, both=len(runs) == 1)
+        ]
+        svg = Markup(reliability_chart(f"Accuracy over confidence, {title}", curves))  # noqa: S704 - escaped there
+        charts.append((title, _error_note(runs[0], name) if len(runs) == 1 else "", svg))
+    return charts
+
+
+def _reliability_curves(position: int, run: Run, name: str, both: bool) -> list[ReliabilityCurve]:
+    bins, curves = run.reliability[name], []
+    for suffix in ("_before", "") if both and run.calibration.temperature != 1 else ("",):
+        pixels = [each[f"pixels{suffix}"] for each in bins]
+        curve = ReliabilityCurve(
+            position,
+            f"{run.name}, {'temperature 1' if suffix else f'temperature {run.calibration.temperature:.3g}'}",
+            [each[f"confidence{suffix}"] for each in bins],
+            [each[f"accuracy{suffix}"] for each in bins],
+            [count / max(sum(pixels), 1) for count in pixels],
+            dotted=bool(suffix),
+        )
+        curves.append(curve)
+    return curves
+
+
+def _error_note(run: Run, name: str) -> str:
+    """Return the calibration error of a class, or of all pixels for '', with its interval and units."""
+    found = run.calibration.per_class[name] if name else run.calibration
+    if found.ece is None or found.ece_before is None:
+        return "no pixels"
+    ends = "no interval" if found.ece_low is None else f"{found.ece_low:.3f} to {found.ece_high:.3f}"
+    before = "" if run.calibration.temperature == 1 else f", {format_score(found.ece_before)} before"
+    return f"ECE {format_score(found.ece)}{before}; {ends}, {found.units:,} {unit_noun(run)}"

@@ -74,6 +74,8 @@ def render_page(
         has_tiles=bool(viewer["tiles"]),
         curves=content.learning_curves(runs),
         classes=content.class_rows(runs),
+        confidence_notes=content.confidence_notes(runs),
+        diagrams=content.reliability_diagrams(runs),
         confusions=content.confusion_tables(runs),
         figures=[(figure, _data_url(figure.svg)) for figure in figures],
     )

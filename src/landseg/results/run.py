@@ -20,6 +20,7 @@ from landseg.core.arrays import Counts
 from landseg.core.classes import ClassTable, LandClass
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
+from landseg.evaluate.calibration import Calibration
 from landseg.evaluate.examples import ExampleTile, read_examples
 from landseg.metrics import Scores
 
@@ -79,6 +80,30 @@ class Run:
             return Scores.from_mapping(self.metrics)
         except KeyError as error:
             raise LandsegError(f"{self.name}: results/metrics.json has no {error.args[0]}; {RERUN}") from None
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration of the confidences, in results/metrics.json.
+
+        Raises:
+            LandsegError: a value is missing.
+        """
+        try:
+            return Calibration.from_mapping(self.metrics["calibration"])
+        except KeyError as error:
+            raise LandsegError(f"{self.name}: results/metrics.json has no {error.args[0]}; {RERUN}") from None
+
+    @cached_property
+    def reliability(self) -> dict[str, list[dict[str, float]]]:
+        """results/calibration.csv: the bins of the reliability diagrams by class name; '' for all classes together.
+
+        Keys of a bin are the columns of `landseg.evaluate.calibration.reliability_table`; NaN in bins without pixels.
+        """
+        found: dict[str, list[dict[str, float]]] = {}
+        for row in self._rows("results/calibration.csv"):
+            name = row.pop("class")
+            found.setdefault(name, []).append({key: float(value or "nan") for key, value in row.items()})
+        return found
 
     @cached_property
     def split(self) -> dict[str, Any]:

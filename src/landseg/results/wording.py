@@ -19,6 +19,9 @@ LEAKAGE_TERMS = {
     "same_group": "a group",
 }
 
+# Largest upper end of the interval of the calibration error with which confidences are called calibrated.
+_SMALL_ERROR = 0.05
+
 _STRATEGIES = {
     "random": "random tiles, so neighbours of training tiles may be scored",
     "official": "the publisher's lists",
@@ -59,3 +62,33 @@ def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
     (first, share), *others = found.items()
     rest = "".join(f", {100 * other:.1f} % {term}" for term, other in others)
     return f"{100 * share:.1f} % of {split} tiles share {first} with a training tile{rest}"
+
+
+def confidence_sentence(run: Run) -> str:
+    """Say whether confidences tell how likely the mapped class is, and the evidence; two or three sentences.
+
+    They do if a temperature was fitted, and on the test split the calibration error is small with its whole interval.
+    """
+    found, split = run.calibration, run.metrics["split"]
+    evidence = f"On the {SPLIT_NAMES[split]}, confidence and share of correct pixels differ by {error_phrase(run)}."
+    if found.temperature == 1:
+        return f"Confidence is not calibrated: it ranks pixels, but is not a probability of being correct. {evidence}"
+    fitted = f"Logits are divided by a temperature of {found.temperature:.3g}, fitted on the validation split."
+    if split != "test":
+        return f"{fitted} {evidence} This split is not the test split, so it does not show how likely the class is."
+    if found.ece_high is None:
+        return f"{fitted} {evidence} Without an interval, confidence is not a probability of being correct."
+    if found.ece_high > _SMALL_ERROR:
+        return f"{fitted} {evidence} This may exceed {_SMALL_ERROR:g}, so it is not a probability of being correct."
+    return f"{fitted} {evidence} In scenes like these, confidence tells how likely the mapped class is."
+
+
+def error_phrase(run: Run) -> str:
+    """Return the calibration error and its interval, like "0.021 (ECE; 95 % interval 0.011 to 0.032 over 6 scenes)"."""
+    found = run.calibration
+    if found.ece is None:
+        return "an unknown amount"
+    if found.ece_low is None:
+        return f"{found.ece:.3f} (ECE; no interval: too few {unit_noun(run)})"
+    interval = f"95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over {found.units:,} {unit_noun(run)}"
+    return f"{found.ece:.3f} (ECE; {interval})"

@@ -1,0 +1,164 @@
+"""Calibration: how far confidences are from the share of correct pixels, with intervals over locations or groups.
+
+The confidence of a pixel is the softmax value of its predicted class. It is calibrated if, of all pixels with a
+confidence of 0.8, 80 % are correct. The expected calibration error (ECE) is the mean over bins of confidence, weighted
+by their pixels, of the difference between the mean confidence and the share of correct pixels (Guo et al., "On
+Calibration of Modern Neural Networks", ICML 2017, https://proceedings.mlr.press/v70/guo17a.html). The ECE of a class is
+that of the pixels predicted as this class (Gupta and Ramdas, "Top-label calibration and multiclass-to-binary
+reductions", ICLR 2022, https://openreview.net/forum?id=WqoBaaPHS-).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from landseg import metrics
+from landseg.core.arrays import Counts, Floats
+
+#: Number of bins of equal width between 0 and 1. Bin b holds the confidences in (b / BINS, (b + 1) / BINS].
+BINS = 15
+#: Confidences are summed as integers, in units of 1 / UNIT.
+UNIT = 2**24
+
+
+@dataclass(frozen=True)
+class ConfidenceScores:
+    """ECE of the pixels of a split, or of those predicted as one class, rounded to six digits; None without pixels."""
+
+    ece: float | None
+    #: Ends of the 95 % interval; None with fewer than `metrics.MIN_UNITS` units.
+    ece_low: float | None
+    ece_high: float | None
+    #: The same with temperature 1.
+    ece_before: float | None
+    ece_before_low: float | None
+    ece_before_high: float | None
+    #: Mean confidence, with the temperature and with temperature 1.
+    confidence: float | None
+    confidence_before: float | None
+    #: Share of correct pixels.
+    accuracy: float | None
+    #: Labelled pixels, and number of units (locations or groups) that contain them.
+    pixels: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Calibration(ConfidenceScores):
+    """Calibration of the confidences of a split."""
+
+    #: evaluate.calibrate: temperature, or none.
+    method: str
+    #: Confidences are softmax(logits / temperature); 1: not calibrated.
+    temperature: float
+    #: Labelled pixels of the validation split that the temperature was fitted to; 0: not fitted.
+    fitted_pixels: int
+    #: By class name, in channel order: of the pixels predicted as the class.
+    per_class: dict[str, ConfidenceScores]
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> "Calibration":
+        """Read the calibration from metrics.json.
+
+        Raises:
+            KeyError: a value is missing.
+        """
+        names = [field.name for field in fields(ConfidenceScores)]
+        per_class = {
+            name: ConfidenceScores(**{key: values[key] for key in names})
+            for name, values in content["per_class"].items()
+        }
+        values = {field.name: content[field.name] for field in fields(cls) if field.name != "per_class"}
+        return cls(**values, per_class=per_class)
+
+
+def score_calibration(
+    histograms: Counts, names: Sequence[str], *, method: str, temperature: float, fitted_pixels: int
+) -> Calibration:
+    """Compute the expected calibration errors of a split.
+
+    Args:
+        histograms: (S, 2, K, BINS, 3) int64, one per location or group: with the temperature, and with temperature 1;
+            pixels, correct pixels and sum of confidences by predicted class and bin.
+        names: the K class names, in channel order.
+        method: evaluate.calibrate.
+        temperature: of the confidences.
+        fitted_pixels: pixels that the temperature was fitted to.
+    """
+    overall = _errors(histograms.sum(axis=2))
+    per_class = {name: ConfidenceScores(**_errors(histograms[:, :, channel])) for channel, name in enumerate(names)}
+    return Calibration(
+        **overall, method=method, temperature=temperature, fitted_pixels=fitted_pixels, per_class=per_class
+    )
+
+
+def expected_calibration_error(histogram: Counts) -> Floats:
+    """Return the ECE: (..., BINS, 3) int64 (see `score_calibration`) to (...); NaN without pixels."""
+    pixels, correct, confidences = np.moveaxis(histogram, -1, 0)
+    return _ratio(np.abs(correct - confidences / UNIT).sum(axis=-1), pixels.sum(axis=-1))
+
+
+def reliability_table(histograms: Counts, names: Sequence[str]) -> pd.DataFrame:
+    """Return the bins of the reliability diagrams.
+
+    Args:
+        histograms: (2, K, BINS, 3) int64 of the whole split (see `score_calibration`).
+        names: the K class names, in channel order.
+
+    Returns:
+        Columns class (empty: all classes), low and high (ends of the bin), then for the confidences with the
+        temperature: pixels, confidence (mean) and accuracy (share of correct pixels), and the same with temperature 1:
+        pixels_before, confidence_before, accuracy_before. NaN in bins without pixels.
+    """
+    edges = np.linspace(0, 1, BINS + 1).round(6)
+    tables = []
+    for name, (after, before) in [
+        ("", histograms.sum(axis=1)),
+        *zip(names, np.moveaxis(histograms, 1, 0), strict=True),
+    ]:
+        bins = {"class": name, "low": edges[:-1], "high": edges[1:]}
+        for suffix, (pixels, correct, confidences) in (("", after.T), ("_before", before.T)):
+            bins[f"pixels{suffix}"] = pixels
+            bins[f"confidence{suffix}"] = _ratio(confidences / UNIT, pixels).round(6)
+            bins[f"accuracy{suffix}"] = _ratio(correct, pixels).round(6)
+        tables.append(pd.DataFrame(bins))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _errors(histograms: Counts) -> dict[str, Any]:
+    """Return the values of a ConfidenceScores by name: (S, 2, BINS, 3) int64, one per unit."""
+    filled = histograms[histograms[:, 0, :, 0].any(axis=1)]
+    total = filled.sum(axis=0)
+    ece = expected_calibration_error(total)
+    _, low, high = metrics.jackknife(ece, expected_calibration_error(metrics.leave_one_out(filled)))
+    low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+    pixels, correct, confidences = total.sum(axis=1).T
+    confidence = _ratio(confidences / UNIT, pixels)
+    return {
+        "ece": _number(ece[0]),
+        "ece_low": _number(low[0]),
+        "ece_high": _number(high[0]),
+        "ece_before": _number(ece[1]),
+        "ece_before_low": _number(low[1]),
+        "ece_before_high": _number(high[1]),
+        "confidence": _number(confidence[0]),
+        "confidence_before": _number(confidence[1]),
+        "accuracy": _number(_ratio(correct[0], pixels[0])),
+        "pixels": int(pixels[0]),
+        "units": len(filled),
+    }
+
+
+def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
+    """Divide, with NaN for x / 0."""
+    divisor = np.asarray(denominator, np.float64)
+    quotient: Floats = np.divide(numerator, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
+    return quotient
+
+
+def _number(value: npt.ArrayLike) -> float | None:
+    return None if np.isnan(value) else round(float(np.asarray(value)), 6)
