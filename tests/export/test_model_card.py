@@ -168,6 +168,27 @@ class TestLimitations:
         assert "Synthetic" not in card_text(run("a run", other))
 
 
+class TestConfidence:
+    def test_equals_the_results(self) -> None:
+        of = example_run()
+        text, found = card_text(of), of.calibration
+        assert "In scenes like these, it says how likely the mapped class is." in text
+        for name, scores in (("all classes", found), ("woodland", found.per_class["woodland"])):
+            assert table_row(text, name, 7)[1:] == [
+                f"{scores.ece:.3f}",
+                f"{scores.ece_low:.3f} to {scores.ece_high:.3f}",
+                str(scores.units),
+                f"{scores.ece_before:.3f}",
+                f"{scores.confidence:.3f}",
+                f"{scores.accuracy:.3f}",
+            ]
+
+    def test_without_a_temperature(self) -> None:
+        text = card_text(example_run(calibration={"temperature": 1}))
+        assert "Confidence is not calibrated: it ranks pixels, but is not a probability of being correct." in text
+        assert "how likely" not in text
+
+
 class TestLicence:
     @pytest.mark.parametrize(
         ("licence", "present", "absent"),

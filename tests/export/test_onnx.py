@@ -31,6 +31,7 @@ from landseg.loader.sampler import TileBatchSampler
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model, load_model
 from landseg.predict.onnx_backend import OnnxBackend
+from landseg.predict.torch_backend import TorchBackend
 from landseg.train.losses import loss_function
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,7 +63,7 @@ def briefly_trained(project: Path, **changes: Any) -> Segmenter:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("export")
     make_project(folder)
-    model = briefly_trained(folder, encoder="resnet18")
+    model = briefly_trained(folder, encoder="resnet18", temperature=1.5)
     with pytest.MonkeyPatch.context() as patch:
         output = folder / "output"
         with output.open("w") as stream:
@@ -147,10 +148,21 @@ class TestOnnx:
             "stretch": "map values that are not uint8 from 0 to 1 to 0 to 255, gamma 1, before inference",
             "mean": "0.485, 0.456, 0.406 of values from 0 to 1; applied in the graph",
             "std": "0.229, 0.224, 0.225 of values from 0 to 1; applied in the graph",
+            "temperature": "1.5; divide the logits by it before softmax",
             "gsd": "0.5 m",
             "dataset": "tiny",
             "licence": "CC0-1.0 (of the training data)",
         }
+
+    def test_confidences_equal_those_of_torch(self, exported: Exported, backend: OnnxBackend) -> None:
+        images = noise(2, 64, 64)
+        found = backend.probabilities(images)
+        np.testing.assert_allclose(
+            found, TorchBackend(exported.model, "cpu", bf16=False).probabilities(images), atol=1e-5
+        )
+        logits = torch.from_numpy(torch_logits(exported.model, images))
+        np.testing.assert_allclose(found, (logits / 1.5).softmax(1), atol=1e-5)
+        assert np.abs(found - logits.softmax(1).numpy()).max() > 0.01
 
     def test_names_of_dimensions(self, exported: Exported) -> None:
         graph = onnx.load(exported.onnx).graph
@@ -231,7 +243,7 @@ def test_predicts_without_torch(exported: Exported, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, str(exported.onnx)]
     subprocess.run([*command, str(tmp_path / "images.npy"), str(tmp_path / "found.npz")], check=True, cwd=tmp_path)
     found = np.load(tmp_path / "found.npz")
-    expected = torch.from_numpy(torch_logits(exported.model, images)).softmax(1).numpy()
+    expected = (torch.from_numpy(torch_logits(exported.model, images)) / 1.5).softmax(1).numpy()
     np.testing.assert_allclose(found["plain"], expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found["tta"].sum(axis=1), 1, atol=1e-5)
     assert np.abs(found["tta"] - expected).max() > 1e-3

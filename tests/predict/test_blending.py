@@ -185,6 +185,21 @@ class TestManyWindows:
         np.testing.assert_array_equal(channels, forward_pass(model, pixels).argmax(0))
 
 
+class TestTemperature:
+    def test_divides_the_logits_of_each_window(self, tmp_path: Path) -> None:
+        image = synthetic_image(64, 64)
+        path = write_image(tmp_path / "a.tif", image)
+        original = unet()
+        calibrated = Segmenter(original.network, original.info.model_copy(update={"temperature": 2.5})).eval()
+        before, _, _ = predicted_map(path, blender(original, 64))
+        channels, confidence, probabilities = predicted_map(path, blender(calibrated, 64))
+        np.testing.assert_array_equal(channels, before)  # a single window: the same classes
+        with torch.inference_mode():
+            softmax: Floats = (calibrated(torch.from_numpy(image).permute(2, 0, 1)[None]) / 2.5).softmax(1)[0].numpy()
+        np.testing.assert_array_equal(probabilities, to_uint8(softmax))
+        np.testing.assert_array_equal(confidence, to_uint8(softmax.max(0)))
+
+
 class TestTestTimeAugmentation:
     def test_averages_all_eight_rotations_and_flips(self, tmp_path: Path) -> None:
         model, image = unet(), synthetic_image(64, 64)

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from helpers.clones import commit
 from helpers.predicting import assert_refused, predict
+from helpers.runs import lock
 from helpers.tiles import PATHS
 
 from landseg.maps.class_map import open_class_map
+from landseg.model.info import read_info
+from landseg.model.segmenter import Segmenter, load_model, save_model
+from landseg.predict.model_file import find_model
 
 pytestmark = pytest.mark.usefixtures("folder", "one_thread")
 
@@ -62,12 +66,51 @@ def test_model_of_a_revision() -> None:
     assert unknown.stderr.startswith("error: nothing: unknown git revision or DVC experiment; ")
 
 
+def test_scored_model_has_the_temperature() -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    before, after = PATHS.model("best"), PATHS.scored_model
+    before.parent.mkdir(parents=True)
+    Path("params.yaml").write_text("dataset: {name: tiny}\nevaluate: {weights: best}\n")
+    model = load_model(Path("model.safetensors"))
+    save_model(model, before)
+    commit(Path())
+    save_model(Segmenter(model.network, model.info.model_copy(update={"temperature": 2.5})), after)
+    for name, temperature in (("HEAD", 1), ("workspace", 2.5)):  # the commit is older than calibration
+        with find_model(name) as found:
+            assert read_info(found.path).temperature == temperature
+    commit(Path())
+    with find_model("HEAD") as found:
+        assert read_info(found.path).temperature == 2.5
+    after.unlink()
+    with find_model("workspace") as found:
+        assert found.path == before
+
+
+def test_results_belong_to_the_scored_model() -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    scored, other = PATHS.scored_model, PATHS.model("last")
+    scored.parent.mkdir(parents=True)
+    Path("params.yaml").write_text("dataset: {name: tiny}\nevaluate: {weights: best}\n")
+    model = load_model(Path("model.safetensors"))
+    for path, temperature in ((other, 1.0), (scored, 2.5)):
+        save_model(Segmenter(model.network, model.info.model_copy(update={"temperature": temperature})), path)
+    hashes = {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in (other, scored)}
+    Path("dvc.lock").write_bytes(
+        lock(train={"outs": {str(other): hashes[str(other)]}}, evaluate={"outs": {str(scored): hashes[str(scored)]}})
+    )
+    commit(Path())
+    for path, is_scored in ((scored, True), (other, False)):
+        with find_model(str(path)) as found:
+            assert found.revision is not None
+            assert (found.run == found.revision) is is_scored
+
+
 def test_revision_without_a_model() -> None:
     subprocess.run(["git", "init", "-q"], check=True)
     Path("params.yaml").write_text("dataset: {name: tiny}\nevaluate: {weights: best}\n")
     commit(Path())
     assert_refused(
         predict("scene.tif", model="HEAD"),
-        "HEAD: models/tiny/best.safetensors not found in this revision; run `dvc repro` there, or give the path of a "
+        "HEAD: models/tiny/model.safetensors not found in this revision; run `dvc repro` there, or give the path of a "
         "model file",
     )

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from landseg.core.classes import class_ids
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
-from landseg.model.segmenter import Segmenter
+from landseg.model.segmenter import Segmenter, save_model
 from landseg.raster.io import ignore_not_georeferenced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,6 +79,24 @@ class TestFiles:
         sure = np.where(seen, probabilities, 0).max(axis=0)
         assert (probabilities[np.searchsorted(class_ids(CLASSES), classes[seen]), seen.nonzero()[0], seen.nonzero()[1]]
                 == sure[seen]).all()  # fmt: skip
+
+    @pytest.mark.usefixtures("folder")
+    def test_tags_say_what_confidences_are(self, model: Segmenter) -> None:
+        save_model(
+            Segmenter(model.network, model.info.model_copy(update={"temperature": 2.5})), Path("calibrated.safetensors")
+        )
+        for name, temperature, scale in (
+            ("model", "1", "254 means 1; softmax of the logits, not calibrated: not a probability of being correct"),
+            (
+                "calibrated",
+                "2.5",
+                "254 means 1; softmax of the logits divided by 2.5, a temperature fitted on validation tiles",
+            ),
+        ):
+            predict("scene.tif", "--confidence", "--overwrite", model=f"{name}.safetensors")
+            with open_class_map(Path("maps/scene.tif")) as made, rasterio.open("maps/scene_confidence.tif") as raster:
+                assert made.tags["LANDSEG_TEMPERATURE"] == raster.tags()["LANDSEG_TEMPERATURE"] == temperature
+                assert raster.tags()["LANDSEG_SCALE"] == scale
 
     @pytest.mark.parametrize("suffix", ["gpkg", "parquet"])
     @pytest.mark.usefixtures("folder")

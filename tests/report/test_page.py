@@ -125,9 +125,9 @@ def test_headings_sort(press: str, opened: Open, several: Path, run: Run, other:
 def test_a_legend_hides_a_run_in_all_charts(opened: Open, several: Path) -> None:
     found = opened(several)
     lines = found.locator(".charts [data-run='1'] path")
-    assert lines.count() == 5
+    assert lines.count() == 6
     found.locator("#curves").get_by_role("checkbox", name="the other").uncheck()
-    assert [line.is_visible() for line in lines.all()] == [False] * 5
+    assert [line.is_visible() for line in lines.all()] == [False] * 6
     assert not found.locator(".interval [data-run='1'] circle").first.is_visible()
     assert found.locator(".charts [data-run='0'] path").first.is_visible()
     assert not found.locator("#classes").get_by_role("checkbox", name="the other").is_checked()
@@ -136,12 +136,36 @@ def test_a_legend_hides_a_run_in_all_charts(opened: Open, several: Path) -> None
 def test_charts_have_accessible_names(opened: Open, several: Path) -> None:
     found = opened(several)
     pictures = found.get_by_role("img").all()
-    assert len(pictures) == 4 + len(CLASSES) + 1
+    assert len(pictures) == 4 + len(CLASSES) + 1 + 1  # curves, classes, reliability, figure
     assert found.get_by_role("img", name="Macro mIoU (validation). one: ").count() == 1
 
 
+def test_reliability_diagrams_show_both_temperatures(opened: Open, single: Path, several: Path, run: Run) -> None:
+    found = opened(single).locator("#confidence")
+    assert found.locator("figcaption").all_inner_texts()[0].startswith("all classes\nECE 0.020 (95 % interval 0.0")
+    assert found.locator("svg").count() == 1 + len(CLASSES)
+    chart = found.locator("svg").first
+    width, height = 230, 230
+    for drawn, suffix in ((chart.locator(".line:not(.dotted)"), ""), (chart.locator(".line.dotted"), "_before")):
+        bins = run.reliability[""]
+        expected = [
+            (40 + each[f"confidence{suffix}"] * width, 240 - each[f"accuracy{suffix}"] * height) for each in bins
+        ]
+        points = [
+            (float(circle.get_attribute("cx") or ""), float(circle.get_attribute("cy") or ""))
+            for circle in drawn.locator("circle").all()
+        ]
+        np.testing.assert_allclose(points, expected, atol=0.06)
+    assert "it says how likely the mapped class is" in found.inner_text()
+    rows = opened(several).locator("#confidence tbody tr")
+    assert rows.all_inner_texts() == [
+        f"{name}\t1.5\t{run.calibration.ece:.3f}\t{run.calibration.ece_low:.3f} to {run.calibration.ece_high:.3f}\t6"
+        for name in (" one", " the other")
+    ]
+
+
 def test_the_best_epoch_is_marked(opened: Open, single: Path, run: Run) -> None:
-    chart = opened(single).locator(".chart").first
+    chart = opened(single).locator("#curves .chart").first
     mark = re.match(r"M([\d.]+) ", chart.locator(".mark").get_attribute("d") or "")
     best = chart.locator("text[text-anchor=middle]").get_by_text(str(run.training["best_epoch"]), exact=True)
     assert mark is not None

@@ -167,5 +167,5 @@ def test_a_page_without_example_tiles(tmp_path: Path, browser: Browser) -> None:
     watched = WatchedPage(browser, file)
     assert "evaluate.n_examples" in watched.page.locator("#tiles").inner_text()
     assert not watched.page.locator("#viewer").is_visible()
-    assert watched.page.locator(".chart").count() == 4
+    assert watched.page.locator("#curves .chart").count() == 4
     assert watched.messages == []

@@ -18,7 +18,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
-from landseg.results.wording import FEW_UNITS, describe_strategy, leakage_sentence, unit_noun
+from landseg.results.wording import FEW_UNITS, confidence_text, describe_strategy, leakage_sentence, unit_noun
 
 # IoU below which a class is listed under limitations.
 _LOW_IOU = 0.5
@@ -37,6 +37,7 @@ _REQUIRED = {
         "interval_over",
         "strategy",
         "leakage",
+        "calibration",
     ),
     ("results/split.json", "split"): ("strategy", "seed", "splits"),
     ("results/train/metrics.json", "training"): ("step", "best_epoch", "parameters"),
@@ -75,6 +76,9 @@ def render_model_card(run: Run, info: ModelInfo, digest: str, source: str | None
         sample_size=_sample_size(run),
         scores=list(_scores(run)),
         intervals=_intervals(run),
+        confidence=confidence_text(run),
+        calibration=list(_calibration(run)),
+        units=unit_noun(run),
         imagery=_imagery(info, card),
         synthetic=run.metrics["dataset"] == "sample",
         gsd=info.gsd,
@@ -285,6 +289,21 @@ def _intervals(run: Run) -> str:
         f"The intervals are percentile bootstrap intervals over {units:,} {noun}, because pixels of one location are "
         f"not independent. {few}. They do not include the variation between training seeds."
     )
+
+
+def _calibration(run: Run) -> Iterator[dict[str, str]]:
+    """Yield the calibration error of all pixels and of each class."""
+    found = run.calibration
+    for name, scores in (("all classes", found), *found.per_class.items()):
+        yield {
+            "name": name,
+            "ece": _score(scores.ece),
+            "interval": _interval(scores.ece_low, scores.ece_high),
+            "before": _score(scores.ece_before),
+            "units": f"{scores.units:,}",
+            "confidence": _score(scores.confidence),
+            "accuracy": _score(scores.accuracy),
+        }
 
 
 def _imagery(info: ModelInfo, card: DataCard | None) -> str:

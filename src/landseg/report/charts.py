@@ -110,6 +110,7 @@ def reliability_chart(title: str, curves: Sequence[ReliabilityCurve]) -> str:
     parts.append(f'<path class="mark" d="M{_LEFT} {bottom}L{right} {_TOP}"/>')
     parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}M{_LEFT} {height - _BOTTOM}H{right}"/>')
     parts.append(f'<text class="unit" x="{middle}" y="{height - 3}" text-anchor="middle">confidence</text>')
+    parts.append(f'<text class="unit" x="{_LEFT + 6}" y="{_TOP + 13}">accuracy</text>')
     parts += [_reliability(curve, bottom) for curve in curves]
     return (
         f'<svg class="chart square" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'

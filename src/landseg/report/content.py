@@ -19,7 +19,7 @@ from landseg.report.charts import (
 )
 from landseg.results.run import Run
 from landseg.results.score_table import CellValue, ScoreColumn, format_value, score_columns, score_values
-from landseg.results.wording import confidence_sentence, describe_strategy, leakage_sentence, unit_noun
+from landseg.results.wording import calibration_error, describe_strategy, leakage_sentence, unit_noun
 
 #: Charts of learning curves: heading, curves, and the upper limit of the vertical axis.
 _CURVES: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
@@ -191,11 +191,6 @@ def _confusion_rows(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:
     ]
 
 
-def confidence_notes(runs: Sequence[Run]) -> list[str]:
-    """Return what the confidences of each run mean, with names if there are several runs."""
-    return [confidence_sentence(run) if len(runs) == 1 else f"{run.name}: {confidence_sentence(run)}" for run in runs]
-
-
 def reliability_diagrams(runs: Sequence[Run]) -> list[tuple[str, str, Markup]]:
     """Return reliability diagrams: headings, calibration errors and SVGs; of one run also one for every class."""
     names = ["", *(each.name for each in runs[0].classes)] if len(runs) == 1 else [""]
@@ -227,10 +222,9 @@ def _reliability_curves(position: int, run: Run, name: str, both: bool) -> list[
 
 
 def _error_note(run: Run, name: str) -> str:
-    """Return the calibration error of a class, or of all pixels for '', with its interval and units."""
+    """Return the calibration error of a class, or of all pixels for ''."""
     found = run.calibration.per_class[name] if name else run.calibration
     if found.ece is None or found.ece_before is None:
         return "no pixels"
-    ends = "no interval" if found.ece_low is None else f"{found.ece_low:.3f} to {found.ece_high:.3f}"
-    before = "" if run.calibration.temperature == 1 else f", {format_score(found.ece_before)} before"
-    return f"ECE {format_score(found.ece)}{before}; {ends}, {found.units:,} {unit_noun(run)}"
+    before = "" if run.calibration.temperature == 1 else f"; before calibration {format_score(found.ece_before)}"
+    return f"ECE {calibration_error(found, unit_noun(run))}{before}"

@@ -17,6 +17,7 @@ from landseg.report import content
 from landseg.report.leaflet import leaflet_script, leaflet_style
 from landseg.report.viewer import viewer_data
 from landseg.results.run import Run
+from landseg.results.wording import confidence_text
 
 _ASSETS = files("landseg.report") / "assets"
 
@@ -74,7 +75,8 @@ def render_page(
         has_tiles=bool(viewer["tiles"]),
         curves=content.learning_curves(runs),
         classes=content.class_rows(runs),
-        confidence_notes=content.confidence_notes(runs),
+        confidence=confidence_text(runs[0]),
+        calibrations=[run.calibration for run in runs],
         diagrams=content.reliability_diagrams(runs),
         confusions=content.confusion_tables(runs),
         figures=[(figure, _data_url(figure.svg)) for figure in figures],

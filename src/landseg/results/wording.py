@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from landseg.evaluate.calibration import ConfidenceScores
 from landseg.results.run import Run
 
 #: Splits by key, spelled out.
@@ -64,31 +65,40 @@ def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
     return f"{100 * share:.1f} % of {split} tiles share {first} with a training tile{rest}"
 
 
-def confidence_sentence(run: Run) -> str:
-    """Say whether confidences tell how likely the mapped class is, and the evidence; two or three sentences.
+def confidence_text(run: Run) -> str:
+    """Say whether confidences tell how likely the mapped class is, and the evidence.
 
     They do if a temperature was fitted, and on the test split the calibration error is small with its whole interval.
     """
     found, split = run.calibration, run.metrics["split"]
-    evidence = f"On the {SPLIT_NAMES[split]}, confidence and share of correct pixels differ by {error_phrase(run)}."
+    evidence = (
+        f"On the {SPLIT_NAMES[split]}, confidence and share of correct pixels differ by "
+        f"{calibration_error(found, unit_noun(run))} on average (expected calibration error, ECE)."
+    )
     if found.temperature == 1:
         return f"Confidence is not calibrated: it ranks pixels, but is not a probability of being correct. {evidence}"
-    fitted = f"Logits are divided by a temperature of {found.temperature:.3g}, fitted on the validation split."
+    fitted = (
+        f"Confidence is the softmax of the logits divided by {found.temperature:.3g}, a temperature fitted on the "
+        f"validation set. {evidence}"
+    )
     if split != "test":
-        return f"{fitted} {evidence} This split is not the test split, so it does not show how likely the class is."
+        return f"{fitted} Only the test set could show whether it is the probability of being correct."
     if found.ece_high is None:
-        return f"{fitted} {evidence} Without an interval, confidence is not a probability of being correct."
+        return f"{fitted} Without an interval, it should not be read as the probability of being correct."
     if found.ece_high > _SMALL_ERROR:
-        return f"{fitted} {evidence} This may exceed {_SMALL_ERROR:g}, so it is not a probability of being correct."
-    return f"{fitted} {evidence} In scenes like these, confidence tells how likely the mapped class is."
+        return f"{fitted} The error may exceed {_SMALL_ERROR:g}, so it is not the probability of being correct."
+    return f"{fitted} In scenes like these, it says how likely the mapped class is."
 
 
-def error_phrase(run: Run) -> str:
-    """Return the calibration error and its interval, like "0.021 (ECE; 95 % interval 0.011 to 0.032 over 6 scenes)"."""
-    found = run.calibration
+def calibration_error(found: ConfidenceScores, units: str) -> str:
+    """Return an ECE with its interval, such as "0.021 (95 % interval 0.011 to 0.032 over 6 scenes)".
+
+    Args:
+        found: of a split or a class.
+        units: noun for the units of the interval.
+    """
     if found.ece is None:
         return "an unknown amount"
     if found.ece_low is None:
-        return f"{found.ece:.3f} (ECE; no interval: too few {unit_noun(run)})"
-    interval = f"95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over {found.units:,} {unit_noun(run)}"
-    return f"{found.ece:.3f} (ECE; {interval})"
+        return f"{found.ece:.3f} (no interval: {found.units:,} {units})"
+    return f"{found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over {found.units:,} {units})"

@@ -1,0 +1,40 @@
+"""Sentences about confidence: 'how likely' only with evidence."""
+
+from typing import Any
+
+import pytest
+from helpers.cards import run_files
+from helpers.runs import run
+
+from landseg.results.wording import confidence_text
+
+LIKELY, UNLIKE = "it says how likely the mapped class is", "probability of being correct"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "others", "expected"),
+    [
+        ({}, {}, "In scenes like these, it says how likely the mapped class is."),
+        ({"temperature": 1}, {}, "not calibrated: it ranks pixels, but is not a probability of being correct. On the"),
+        ({"gap": 0.06}, {}, "The error may exceed 0.05, so it is not the probability of being correct."),
+        ({"units": 4}, {}, "Without an interval, it should not be read as the probability of being correct."),
+        ({}, {"scored_split": "val"}, "Only the test set could show whether it is the probability of being correct."),
+    ],
+)
+def test_how_likely_needs_evidence(calibration: dict[str, Any], others: dict[str, Any], expected: str) -> None:
+    text = confidence_text(run("a", run_files(calibration=calibration, **others)))
+    assert expected in text
+    assert (LIKELY in text) is (not calibration and not others)
+    assert (UNLIKE in text) is not (LIKELY in text)
+
+
+def test_names_the_error_and_its_interval() -> None:
+    scored = run("a", run_files())
+    found = scored.calibration
+    text = confidence_text(scored)
+    assert "divided by 1.5, a temperature fitted on the validation set" in text
+    assert (
+        f"differ by {found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over 6 scenes)" in text
+    )
+    few = run("b", run_files(calibration={"units": 4}))
+    assert f"differ by {few.calibration.ece:.3f} (no interval: 4 scenes) on average" in confidence_text(few)
