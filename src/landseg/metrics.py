@@ -168,6 +168,16 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
 MIN_UNITS = 5
 
 
+def effective_units(pixels: npt.ArrayLike) -> Floats:
+    """Return Kish's effective number of units: (S, ...) pixels of each unit to (...); 0 without pixels.
+
+    (sum of w)^2 / (sum of w^2): the number of units of equal size with the same variance of a weighted mean (Kish,
+    Survey Sampling, 1965). It is S if all units are of one size, and close to 1 if one unit has nearly all pixels.
+    """
+    sizes = np.asarray(pixels, np.float64)
+    return np.nan_to_num(_ratio(sizes.sum(axis=0) ** 2, (sizes**2).sum(axis=0)))
+
+
 def leave_one_out(counts: Counts) -> Counts:
     """Return the sums without each unit: (S, ...) to (S, ...)."""
     left: Counts = counts.sum(axis=0) - counts
@@ -198,7 +208,7 @@ class ClassScores:
     """Scores of one class, rounded to six digits; None if undefined (see the module docstring)."""
 
     iou: float | None
-    #: Ends of the 95 % interval of the IoU; None if fewer than two units contain the class.
+    #: Ends of the 95 % interval of the IoU; None if fewer than MIN_UNITS units contain the class.
     iou_low: float | None
     iou_high: float | None
     precision: float | None
@@ -206,6 +216,9 @@ class ClassScores:
     f1: float | None
     #: Target pixels.
     pixels: int
+    #: Units that contain the class, and their effective number by target pixels (see `effective_units`).
+    units: int
+    effective_units: float
 
 
 @dataclass(frozen=True)
@@ -213,11 +226,16 @@ class Scores:
     """Scores of a split, rounded to six digits; None if undefined (see the module docstring)."""
 
     macro_miou: float | None
-    #: Ends of the 95 % interval of the macro mIoU.
+    #: Ends of the 95 % interval of the macro mIoU; None with fewer than MIN_UNITS units.
     macro_miou_low: float | None
     macro_miou_high: float | None
-    #: Number of resampled units (locations or groups) with labelled pixels.
+    #: Units (locations or groups) with labelled pixels, and their effective number by these (see `effective_units`).
     interval_units: int
+    effective_units: float
+    #: Mean over units of each unit's own macro mIoU, over the classes that it contains, and its 95 % interval.
+    scene_miou: float | None
+    scene_miou_low: float | None
+    scene_miou_high: float | None
     #: None without a background class.
     macro_miou_without_background: float | None
     micro_iou: float | None
@@ -245,15 +263,7 @@ class Scores:
         return cls(**values, per_class=per_class)
 
 
-def summary(
-    matrix: Counts,
-    unit_matrices: Counts,
-    names: Sequence[str],
-    background: str | None,
-    *,
-    resamples: int,
-    seed: int,
-) -> Scores:
+def summary(matrix: Counts, unit_matrices: Counts, names: Sequence[str], background: str | None) -> Scores:
     """Compute every score.
 
     Args:
@@ -261,8 +271,6 @@ def summary(
         unit_matrices: (S, K, K) int64, one per location or group; they sum to `matrix`.
         names: the K class names, in channel order.
         background: name of the class that `macro_miou_without_background` excludes, or None.
-        resamples: bootstrap resamples for the 95 % intervals (see `resampled_iou`).
-        seed: random seed of the bootstrap.
 
     Raises:
         ValueError: there are not K names, or `background` is not one of them.
@@ -273,13 +281,18 @@ def summary(
         raise ValueError(f"{background!r} is not one of the classes {', '.join(names)}")
     scored = matrix.sum(axis=1) > 0
     foreground = scored & np.array([name != background for name in names])
-    resampled = resampled_iou(unit_matrices, resamples, seed)
-    low, high = interval(np.nanmean(resampled, axis=-1)) or (None, None)
+    units = unit_matrices[unit_matrices.any(axis=(1, 2))]
+    macro = macro_interval(units)
+    scene = scene_miou(units)
     return Scores(
         macro_miou=_mean(iou(matrix), scored),
-        macro_miou_low=_number(low),
-        macro_miou_high=_number(high),
-        interval_units=int(unit_matrices.any(axis=(1, 2)).sum()),
+        macro_miou_low=_number(macro[0]),
+        macro_miou_high=_number(macro[1]),
+        interval_units=len(units),
+        effective_units=round(float(effective_units(units.sum(axis=(1, 2)))), 6),
+        scene_miou=_number(scene[0]),
+        scene_miou_low=_number(scene[1]),
+        scene_miou_high=_number(scene[2]),
         macro_miou_without_background=None if background is None else _mean(iou(matrix), foreground),
         micro_iou=_number(micro_iou(matrix)),
         pixel_accuracy=_number(pixel_accuracy(matrix)),
@@ -287,29 +300,74 @@ def summary(
         macro_recall=_mean(recall(matrix), scored),
         macro_f1=_mean(f1(matrix), scored),
         classes_scored=int(scored.sum()),
-        per_class=dict(zip(names, _class_scores(matrix, unit_matrices, resampled), strict=True)),
+        per_class=dict(zip(names, _class_scores(matrix, units), strict=True)),
     )
 
 
-def _class_scores(matrix: Counts, unit_matrices: Counts, resampled: Floats) -> list[ClassScores]:
-    # A class in one unit only has the same IoU in all resamples that include it: an interval without meaning.
-    class_units = (unit_matrices.sum(axis=-1) > 0).sum(axis=0)
-    intervals = [
-        (interval(scores) if units > 1 else None) or (None, None)
-        for scores, units in zip(resampled.T, class_units, strict=True)
-    ]
+def jackknife_iou(matrices: Counts) -> Floats:
+    """Return the IoU per class of the sums without each unit: (S, K, K) int64 to (S, K).
+
+    A class has the IoU of all units where the unit left out is the only one with target pixels of it: the classes, and
+    with them what a macro mean estimates, are the same without every unit. NaN for classes without target pixels.
+    """
+    without = iou(leave_one_out(matrices))
+    return np.where(np.isnan(without), iou(matrices.sum(axis=0)), without)
+
+
+def macro_interval(matrices: Counts) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of the macro mIoU by the jackknife (see `jackknife_iou`).
+
+    Args:
+        matrices: (S, K, K) int64, one per location or group with labelled pixels.
+
+    Returns:
+        NaN with fewer than MIN_UNITS units.
+    """
+    scored = matrices.sum(axis=(0, 2)) > 0
+    if not scored.any():
+        return np.nan, np.nan
+    value = iou(matrices.sum(axis=0))[scored].mean()
+    _, low, high = jackknife(value, jackknife_iou(matrices)[:, scored].mean(axis=1))
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def scene_miou(matrices: Counts) -> tuple[float, float, float]:
+    """Return the mean over units of their own macro mIoU, over the classes that each contains, and its 95 % interval.
+
+    Args:
+        matrices: (S, K, K) int64, one per location or group with labelled pixels.
+
+    Returns:
+        The mean, and the ends of the interval by Student's t; NaN without units, or with fewer than MIN_UNITS.
+    """
+    if not len(matrices):
+        return np.nan, np.nan, np.nan
+    scores = np.nanmean(iou(matrices), axis=1)
+    mean = scores.mean()
+    _, low, high = jackknife(mean, (scores.sum() - scores) / max(len(scores) - 1, 1))  # the t interval of a mean
+    return float(mean), float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def _class_scores(matrix: Counts, units: Counts) -> list[ClassScores]:
+    target = units.sum(axis=2)  # (S, K)
+    with_class, effective = (target > 0).sum(axis=0), effective_units(target)
     ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
+    _, low, high = jackknife(ious, jackknife_iou(units))
+    known = with_class >= MIN_UNITS
+    low, high = (np.where(known, np.clip(end, 0, 1), np.nan) for end in (low, high))
     return [
         ClassScores(
             iou=_number(ious[channel]),
-            iou_low=_number(low),
-            iou_high=_number(high),
+            iou_low=_number(low[channel]),
+            iou_high=_number(high[channel]),
             precision=_number(precisions[channel]),
             recall=_number(recalls[channel]),
             f1=_number(f1s[channel]),
             pixels=int(matrix[channel].sum()),
+            units=int(with_class[channel]),
+            effective_units=round(float(effective[channel]), 6),
         )
-        for channel, (low, high) in enumerate(intervals)
+        for channel in range(len(matrix))
     ]
 
 

@@ -56,7 +56,7 @@ def write_run(
     units = generator.integers(1, 90_000, (4, len(classes), len(classes)))
     units[:, -1] = 0
     total = units.sum(axis=0)
-    scores = asdict(metrics.summary(total, units, class_names(classes), classes[0].name, resamples=200, seed=0))
+    scores = asdict(metrics.summary(total, units, class_names(classes), classes[0].name))
     leak = {"edge": 0.25 * seed, "edge_or_corner": 0.25 * seed, "same_location": 0.0, "same_group": None}
     results = folder / "results"
     split = {

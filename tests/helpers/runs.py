@@ -74,7 +74,7 @@ def results(
         dates: scenes per location.
     """
     background = "background" if "background" in classes else None
-    whole = asdict(metrics.summary(units.sum(axis=0), units, classes, background, resamples=10, seed=0))
+    whole = asdict(metrics.summary(units.sum(axis=0), units, classes, background))
     dealt: dict[str, Any] = {"strategy": "scene", "seed": 0, "ratios": [0.8, 0.1, 0.1], **(split or {})}
     leak = {"edge": 0.0, "edge_or_corner": 0.0, "same_location": 0.0, "same_group": None}
     names = scenes or [f"scene_{n:03}" for n in range(len(units))]

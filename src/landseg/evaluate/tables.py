@@ -64,14 +64,7 @@ def score_split(
     units = dict(zip(tiles["scene"], tiles[unit], strict=True))
     _, unit_histograms = sum_by_group(counts.histograms, [units[scene] for scene in scenes])
     return SplitScores(
-        scores=metrics.summary(
-            total,
-            unit_matrices,
-            class_names(card.classes),
-            card.background,
-            resamples=params.bootstrap,
-            seed=params.seed,
-        ),
+        scores=metrics.summary(total, unit_matrices, class_names(card.classes), card.background),
         calibration=score_calibration(
             unit_histograms,
             class_names(card.classes),
