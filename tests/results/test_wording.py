@@ -1,5 +1,6 @@
 """Sentences about confidence: 'how likely' only with evidence."""
 
+import json
 from typing import Any
 
 import pytest
@@ -26,6 +27,22 @@ def test_how_likely_needs_evidence(calibration: dict[str, Any], others: dict[str
     assert expected in text
     assert (LIKELY in text) is (not calibration and not others)
     assert (UNLIKE in text) is not (LIKELY in text)
+
+
+def test_classes_without_evidence_are_named() -> None:
+    files = run_files()
+    metrics = json.loads(files["results/metrics.json"])
+    classes = metrics["calibration"]["per_class"]
+    classes["woodland"]["ece_high"], classes["water"]["ece_high"] = 0.051, None
+
+    def text() -> str:
+        return confidence_text(run("a", files | {"results/metrics.json": json.dumps(metrics).encode()}))
+
+    assert text().endswith("likely the mapped class is, except for woodland, water, whose error may exceed 0.05.")
+    classes["background"]["ece_high"] = 0.2
+    assert text().endswith("The error of each single class may exceed 0.05: it holds for no class by itself.")
+    classes["background"]["pixels"] = classes["woodland"]["pixels"] = classes["water"]["pixels"] = 0
+    assert LIKELY not in text()
 
 
 def test_names_the_error_and_its_interval() -> None:

@@ -68,7 +68,8 @@ def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
 def confidence_text(run: Run) -> str:
     """Say whether confidences tell how likely the mapped class is, and the evidence.
 
-    They do if a temperature was fitted, and on the test split the calibration error is small with its whole interval.
+    They do if a temperature was fitted, and on the test split the calibration error is small with its whole interval,
+    overall and for the class.
     """
     found, split = run.calibration, run.metrics["split"]
     evidence = (
@@ -87,7 +88,19 @@ def confidence_text(run: Run) -> str:
         return f"{fitted} Without an interval, it should not be read as the probability of being correct."
     if found.ece_high > _SMALL_ERROR:
         return f"{fitted} The error may exceed {_SMALL_ERROR:g}, so it is not the probability of being correct."
-    return f"{fitted} In scenes like these, it says how likely the mapped class is."
+    unsure = [
+        name
+        for name, of_class in found.per_class.items()
+        if of_class.pixels and (of_class.ece_high is None or of_class.ece_high > _SMALL_ERROR)
+    ]
+    if len(unsure) == sum(of_class.pixels > 0 for of_class in found.per_class.values()):
+        return f"{fitted} The error of each single class may exceed {_SMALL_ERROR:g}: it holds for no class by itself."
+    likely = f"{fitted} In scenes like these, it says how likely the mapped class is"
+    return (
+        f"{likely}, except for {', '.join(unsure)}, whose error may exceed {_SMALL_ERROR:g}."
+        if unsure
+        else f"{likely}."
+    )
 
 
 def calibration_error(found: ConfidenceScores, units: str) -> str:
