@@ -26,6 +26,7 @@ from landseg.evaluate.predict import evaluate_batches, predict_ids, sum_by_group
 from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
+from landseg.model.info import read_info
 from landseg.model.segmenter import Segmenter, build_model, load_model, save_model
 from landseg.train.losses import loss_function
 
@@ -257,6 +258,19 @@ class TestStage:
         assert list(classes.columns)[:5] == ["id", "color", "iou", "iou_low", "iou_high"]
         assert list(classes["id"]) == [each.id for each in CLASSES]
         assert classes.loc["wood", "iou"] == scores["per_class"]["wood"]["iou"]
+
+    def test_calibration(self, evaluated: tuple[Path, str, str], results: Path, scores: dict[str, Any]) -> None:
+        found, bins = scores["calibration"], pd.read_csv(results / "calibration.csv", keep_default_na=False)
+        assert found["method"] == "temperature"
+        assert found["fitted_pixels"] == 4 * SIZE**2 - 16
+        assert read_info(evaluated[0] / PATHS.scored_model).temperature == found["temperature"] != 1
+        assert found["accuracy"] == scores["pixel_accuracy"]
+        for name, error in (("", found), *found["per_class"].items()):
+            rows = bins[(bins["class"] == name) & (bins["pixels"] > 0)]
+            gaps = (rows["confidence"].astype(float) - rows["accuracy"].astype(float)).abs()
+            assert error["pixels"] == rows["pixels"].sum()
+            assert error["ece"] == pytest.approx((gaps * rows["pixels"]).sum() / rows["pixels"].sum(), abs=1e-5)
+            assert error["ece_low"] is None  # two locations
 
     def test_no_temporary_files_are_left(self, results: Path) -> None:
         assert not list(results.rglob(".*"))

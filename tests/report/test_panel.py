@@ -146,3 +146,13 @@ def test_dvc_fills_every_anchor_of_the_confusion_template() -> None:
     assert not re.search(r"<DVC_METRIC_\w+>", json.dumps(filled))
     assert filled["data"]["values"] == rows
     assert filled["transform"][1]["groupby"] == ["rev", "actual", "predicted"]
+
+
+def test_dvc_fills_every_anchor_of_the_reliability_template() -> None:
+    rows = [{"rev": "a", "class": "", "confidence": "0.7", "accuracy": "0.6", "pixels": "12"}]
+    properties = {"x": "confidence", "y": "accuracy", "x_label": "confidence", "y_label": "accuracy"}
+    renderer = VegaRenderer(rows, "bins", template="reliability", template_dir=str(TEMPLATE.parent), **properties)
+    filled = renderer.get_filled_template()
+    assert not re.search(r"<DVC_METRIC_\w+>", json.dumps(filled))
+    assert filled["data"]["values"] == rows
+    assert filled["transform"][0] == {"filter": "datum['class'] == '' && datum['accuracy'] != ''"}
