@@ -1,4 +1,4 @@
-"""Segmentation metrics, computed from confusion matrices, with bootstrap intervals.
+"""Segmentation metrics, computed from confusion matrices, with jackknife intervals.
 
 A confusion matrix is (K, K) int64: rows are target classes, columns predicted classes, cells counts of pixels. Pixels
 with target IGNORE are not counted. With TP the diagonal, FN the rest of a row and FP the rest of a column, a class has
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import IGNORE
@@ -166,6 +166,8 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
 
 #: Below this many units there is no interval.
 MIN_UNITS = 5
+#: Below this effective number of units a score has no interval: it would reach from nearly 0 to nearly 1.
+MIN_EFFECTIVE_UNITS = 2
 
 
 def effective_units(pixels: npt.ArrayLike) -> Floats:
@@ -184,12 +186,17 @@ def leave_one_out(counts: Counts) -> Counts:
     return left
 
 
-def jackknife(value: npt.ArrayLike, replicates: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return standard errors and 95 % intervals by the delete-one jackknife, with Student's t of S - 1 degrees.
+def jackknife(
+    value: npt.ArrayLike, replicates: Floats, degrees: npt.ArrayLike | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """Return standard errors and 95 % intervals by the delete-one jackknife, with Student's t.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.
 
     Args:
         value: (...), of all units.
         replicates: (S, ...), without each unit.
+        degrees: (...), degrees of freedom; by default S - 1.
 
     Returns:
         Standard errors, lower and upper ends, (...) each; NaN below MIN_UNITS.
@@ -199,8 +206,33 @@ def jackknife(value: npt.ArrayLike, replicates: Floats) -> tuple[Floats, Floats,
         unknown = np.full(estimate.shape, np.nan)
         return unknown, unknown, unknown
     error = np.sqrt((units - 1) * replicates.var(axis=0))
-    margin = stdtrit(units - 1, 0.975) * error
+    margin = stdtrit(units - 1 if degrees is None else degrees, 0.975) * error
     return error, estimate - margin, estimate + margin
+
+
+def score_interval(score: npt.ArrayLike, replicates: Floats, effective: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of a score between 0 and 1, by the jackknife on the logit scale.
+
+    The degrees of freedom of Student's t are the effective units - 1: the variance is known less well if few units have
+    most pixels (Potthoff, Woodbury and Manton, "Equivalent sample size and equivalent degrees of freedom refinements
+    for inference using survey weights under superpopulation models", JASA 87, 1992). On the logit scale the ends lie
+    between 0 and 1. Coverage: docs/scores.md.
+
+    Args:
+        score: (...), of all units.
+        replicates: (S, ...), without each unit.
+        effective: (...), effective number of units (see `effective_units`).
+
+    Returns:
+        Lower and upper ends, (...) each; NaN below MIN_UNITS or MIN_EFFECTIVE_UNITS, and for scores of 0 and 1.
+    """
+    value, units = np.asarray(score, np.float64), np.asarray(effective, np.float64)
+    known = (value > 0) & (value < 1) & (units >= MIN_EFFECTIVE_UNITS)
+    centre = logit(np.where(known, value, 0.5))
+    slope = np.where(known, value * (1 - value), np.nan)
+    error, _, _ = jackknife(value, replicates)
+    margin = stdtrit(np.maximum(units, MIN_EFFECTIVE_UNITS) - 1, 0.975) * error / slope
+    return expit(centre - margin), expit(centre + margin)
 
 
 @dataclass(frozen=True)
@@ -208,7 +240,7 @@ class ClassScores:
     """Scores of one class, rounded to six digits; None if undefined (see the module docstring)."""
 
     iou: float | None
-    #: Ends of the 95 % interval of the IoU; None if fewer than MIN_UNITS units contain the class.
+    #: Ends of the 95 % interval of the IoU; None if there is none (see `class_intervals`).
     iou_low: float | None
     iou_high: float | None
     precision: float | None
@@ -226,7 +258,7 @@ class Scores:
     """Scores of a split, rounded to six digits; None if undefined (see the module docstring)."""
 
     macro_miou: float | None
-    #: Ends of the 95 % interval of the macro mIoU; None with fewer than MIN_UNITS units.
+    #: Ends of the 95 % interval of the macro mIoU; None if there is none (see `macro_interval`).
     macro_miou_low: float | None
     macro_miou_high: float | None
     #: Units (locations or groups) with labelled pixels, and their effective number by these (see `effective_units`).
@@ -282,12 +314,12 @@ def summary(matrix: Counts, unit_matrices: Counts, names: Sequence[str], backgro
     scored = matrix.sum(axis=1) > 0
     foreground = scored & np.array([name != background for name in names])
     units = unit_matrices[unit_matrices.any(axis=(1, 2))]
-    macro = macro_interval(units)
-    scene = scene_miou(units)
+    low, high = macro_interval(units)
+    scene = scene_miou(units) if len(units) else (np.nan, np.nan, np.nan)
     return Scores(
         macro_miou=_mean(iou(matrix), scored),
-        macro_miou_low=_number(macro[0]),
-        macro_miou_high=_number(macro[1]),
+        macro_miou_low=_number(low),
+        macro_miou_high=_number(high),
         interval_units=len(units),
         effective_units=round(float(effective_units(units.sum(axis=(1, 2)))), 6),
         scene_miou=_number(scene[0]),
@@ -305,56 +337,67 @@ def summary(matrix: Counts, unit_matrices: Counts, names: Sequence[str], backgro
 
 
 def jackknife_iou(matrices: Counts) -> Floats:
-    """Return the IoU per class of the sums without each unit: (S, K, K) int64 to (S, K).
+    """Return the IoU per class of the sums without each unit: (S, ..., K, K) int64 to (S, ..., K).
 
-    A class has the IoU of all units where the unit left out is the only one with target pixels of it: the classes, and
-    with them what a macro mean estimates, are the same without every unit. NaN for classes without target pixels.
+    A class has the IoU of all units where the unit left out is the only one with target pixels of it. So the classes,
+    and with them what a macro mean estimates, stay the same. NaN for classes without target pixels.
     """
     without = iou(leave_one_out(matrices))
     return np.where(np.isnan(without), iou(matrices.sum(axis=0)), without)
 
 
-def macro_interval(matrices: Counts) -> tuple[float, float]:
-    """Return the ends of the 95 % interval of the macro mIoU by the jackknife (see `jackknife_iou`).
+def macro_interval(matrices: Counts) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % interval of the macro mIoU (see `jackknife_iou` and `score_interval`).
 
     Args:
-        matrices: (S, K, K) int64, one per location or group with labelled pixels.
+        matrices: (S, ..., K, K) int64, one per location or group with labelled pixels.
 
     Returns:
-        NaN with fewer than MIN_UNITS units.
+        Lower and upper ends, (...) each; NaN if there is none.
     """
-    scored = matrices.sum(axis=(0, 2)) > 0
-    if not scored.any():
-        return np.nan, np.nan
-    value = iou(matrices.sum(axis=0))[scored].mean()
-    _, low, high = jackknife(value, jackknife_iou(matrices)[:, scored].mean(axis=1))
-    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+    macro = _known_mean(iou(matrices.sum(axis=0)))
+    replicates = _known_mean(jackknife_iou(matrices))
+    return score_interval(macro, replicates, effective_units(matrices.sum(axis=(-2, -1))))
 
 
-def scene_miou(matrices: Counts) -> tuple[float, float, float]:
+def class_intervals(matrices: Counts) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % intervals of the IoU per class (see `jackknife_iou` and `score_interval`).
+
+    Args:
+        matrices: (S, ..., K, K) int64, one per location or group with labelled pixels.
+
+    Returns:
+        Lower and upper ends, (..., K) each; NaN if there is none, as for classes in fewer than MIN_UNITS units.
+    """
+    target = matrices.sum(axis=-1)
+    enough = (target > 0).sum(axis=0) >= MIN_UNITS
+    effective = np.where(enough, effective_units(target), 0)
+    return score_interval(iou(matrices.sum(axis=0)), jackknife_iou(matrices), effective)
+
+
+def scene_miou(matrices: Counts) -> tuple[Floats, Floats, Floats]:
     """Return the mean over units of their own macro mIoU, over the classes that each contains, and its 95 % interval.
 
+    All units weigh the same, so Student's t has S - 1 degrees of freedom.
+
     Args:
-        matrices: (S, K, K) int64, one per location or group with labelled pixels.
+        matrices: (S, ..., K, K) int64, one per location or group with labelled pixels; S > 0.
 
     Returns:
-        The mean, and the ends of the interval by Student's t; NaN without units, or with fewer than MIN_UNITS.
+        The mean, lower and upper ends, (...) each; ends are NaN below MIN_UNITS.
     """
-    if not len(matrices):
-        return np.nan, np.nan, np.nan
-    scores = np.nanmean(iou(matrices), axis=1)
-    mean = scores.mean()
-    _, low, high = jackknife(mean, (scores.sum() - scores) / max(len(scores) - 1, 1))  # the t interval of a mean
-    return float(mean), float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+    scores = _known_mean(iou(matrices))
+    mean = scores.mean(axis=0)
+    without = (scores.sum(axis=0) - scores) / max(len(scores) - 1, 1)
+    _, low, high = jackknife(mean, without)
+    return mean, np.clip(low, 0, 1), np.clip(high, 0, 1)
 
 
 def _class_scores(matrix: Counts, units: Counts) -> list[ClassScores]:
-    target = units.sum(axis=2)  # (S, K)
+    target = units.sum(axis=-1)  # (S, K)
     with_class, effective = (target > 0).sum(axis=0), effective_units(target)
     ious, precisions, recalls, f1s = iou(matrix), precision(matrix), recall(matrix), f1(matrix)
-    _, low, high = jackknife(ious, jackknife_iou(units))
-    known = with_class >= MIN_UNITS
-    low, high = (np.where(known, np.clip(end, 0, 1), np.nan) for end in (low, high))
+    low, high = class_intervals(units)
     return [
         ClassScores(
             iou=_number(ious[channel]),
@@ -387,10 +430,16 @@ def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
     return quotient
 
 
+def _known_mean(scores: Floats) -> Floats:
+    """Return the mean without NaN over the last axis: (..., K) to (...); NaN if all are."""
+    known = ~np.isnan(scores)
+    return _ratio(np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1))
+
+
 def _mean(scores: Floats, counted: npt.NDArray[np.bool_]) -> float | None:
     return _number(scores[counted].mean()) if counted.any() else None
 
 
-def _number(value: float | None) -> float | None:
+def _number(value: float | Floats | None) -> float | None:
     """Return a value that JSON can represent: no numpy scalar, no NaN."""
     return None if value is None or np.isnan(value) else round(float(value), 6)
