@@ -26,7 +26,7 @@ def matrix(rows: list[list[int]]) -> Counts:
 
 
 def summary(total: Counts, names: tuple[str, ...] = NAMES, background: str | None = None) -> metrics.Scores:
-    return metrics.summary(total, total[None], names, background, resamples=100, seed=0)
+    return metrics.summary(total, total[None], names, background)
 
 
 def macro_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
@@ -35,6 +35,7 @@ def macro_interval(matrices: Counts, resamples: int, seed: int, level: float = 0
 
 
 NO_INTERVAL = {"iou_low": None, "iou_high": None}  # a single unit has no interval
+ONE_UNIT = {"units": 1, "effective_units": 1.0}
 
 
 def test_scores_of_a_small_matrix() -> None:
@@ -53,6 +54,10 @@ def test_summary_of_a_small_matrix() -> None:
         "macro_miou_low": None,
         "macro_miou_high": None,
         "interval_units": 1,
+        "effective_units": 1.0,
+        "scene_miou": round((6 / 9 + 8 / 14 + 0) / 3, 6),
+        "scene_miou_low": None,
+        "scene_miou_high": None,
         "macro_miou_without_background": round((6 / 9 + 0) / 2, 6),
         "micro_iou": round(14 / 26, 6),
         "pixel_accuracy": 0.7,
@@ -68,6 +73,7 @@ def test_summary_of_a_small_matrix() -> None:
                 "recall": 0.75,
                 "f1": 0.8,
                 "pixels": 8,
+                **ONE_UNIT,
             },
             "wood": {
                 "iou": round(8 / 14, 6),
@@ -76,8 +82,9 @@ def test_summary_of_a_small_matrix() -> None:
                 "recall": 0.8,
                 "f1": round(16 / 22, 6),
                 "pixels": 10,
+                **ONE_UNIT,
             },
-            "road": {"iou": 0.0, **NO_INTERVAL, "precision": 0.0, "recall": 0.0, "f1": 0.0, "pixels": 2},
+            "road": {"iou": 0.0, **NO_INTERVAL, "precision": 0.0, "recall": 0.0, "f1": 0.0, "pixels": 2, **ONE_UNIT},
         },
     }
 
@@ -91,6 +98,8 @@ def test_class_without_target_pixels_is_null_but_its_false_positives_count() -> 
         "recall": None,
         "f1": None,
         "pixels": 0,
+        "units": 0,
+        "effective_units": 0,
     }
     assert scores.per_class["wood"].iou == round(8 / 14, 6)
     assert scores.classes_scored == 2
@@ -102,27 +111,28 @@ def test_class_without_target_pixels_is_null_but_its_false_positives_count() -> 
 def test_class_never_predicted_has_no_precision_and_lowers_macro_scores() -> None:
     scores = summary(matrix([[6, 0, 0], [0, 8, 0], [2, 0, 0]]))
     road = scores.per_class["road"]
-    assert asdict(road) == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2}
+    assert asdict(road) == {"iou": 0, **NO_INTERVAL, "precision": None, "recall": 0, "f1": 0, "pixels": 2, **ONE_UNIT}
     assert scores.classes_scored == 3
     assert scores.macro_precision == round((6 / 8 + 1 + 0) / 3, 6)
 
 
 def test_scores_of_an_empty_matrix_are_null() -> None:
     scores = summary(np.zeros((3, 3), np.int64), background="road")
-    assert (scores.classes_scored, scores.interval_units) == (0, 0)
+    assert (scores.classes_scored, scores.interval_units, scores.effective_units) == (0, 0, 0)
     defined = {key: value for key, value in asdict(scores).items() if value is not None}
-    assert set(defined) == {"classes_scored", "interval_units", "per_class"}
+    assert set(defined) == {"classes_scored", "interval_units", "effective_units", "per_class"}
     for values in defined["per_class"].values():
-        assert {key: value for key, value in values.items() if value is not None} == {"pixels": 0}
+        known = {key: value for key, value in values.items() if value is not None}
+        assert known == {"pixels": 0, "units": 0, "effective_units": 0}
 
 
 def test_summary_is_strict_json() -> None:
-    scenes = np.random.default_rng(0).integers(0, 50, (4, 3, 3))
+    scenes = np.random.default_rng(0).integers(0, 50, (6, 3, 3))
     scenes[:, 1] = 0
-    scores = metrics.summary(scenes.sum(axis=0), scenes, NAMES, "water", resamples=100, seed=0)
+    scores = metrics.summary(scenes.sum(axis=0), scenes, NAMES, "water")
     content = json.loads(json.dumps(asdict(scores), allow_nan=False))
     assert metrics.Scores.from_mapping(content) == scores
-    assert scores.interval_units == 4
+    assert scores.interval_units == 6
     assert scores.macro_miou_low is not None
     assert scores.macro_miou is not None
     assert scores.macro_miou_high is not None
@@ -140,6 +150,15 @@ def test_background_only_has_no_score_without_background() -> None:
     scores = summary(matrix([[6, 0, 1], [0, 0, 0], [0, 0, 0]]), background="water")
     assert scores.macro_miou == round(6 / 7, 6)
     assert scores.macro_miou_without_background is None
+
+
+def test_class_predicted_but_absent_is_left_out_of_the_macro_mean() -> None:
+    from torchmetrics.classification import MulticlassJaccardIndex  # takes seconds to import
+
+    targets, predictions = np.array([0, 0, 1], np.uint8), np.array([0, 2, 1], np.uint8)
+    assert summary(metrics.confusion(targets, predictions, 3)).macro_miou == 0.75
+    pair = torch.from_numpy(predictions.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
+    assert float(MulticlassJaccardIndex(num_classes=3)(*pair)) == 0.5  # the absent class counts as 0
 
 
 @pytest.mark.parametrize("never_predicted", [False, True])
@@ -303,22 +322,3 @@ def test_interval_needs_two_scenes_with_pixels() -> None:
     assert macro_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
     macro = float(np.nanmean(metrics.iou(one)))
     assert macro_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))
-
-
-def test_intervals_of_classes_are_quantiles_of_the_same_resamples() -> None:
-    drawn = scenes(np.random.default_rng(5), 12)
-    drawn[2:, 2] = 0  # class 2 is in two scenes only: some resamples do not contain it
-    resampled = metrics.resampled_iou(drawn, 400, 9)
-    assert resampled.shape == (400, 3)
-    assert 0 < np.isnan(resampled[:, 2]).sum() < 400
-    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
-    low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
-    assert (scores["a"].iou_low, scores["a"].iou_high) == (round(low, 6), round(high, 6))
-    assert low < metrics.iou(drawn.sum(axis=0))[0] < high
-    assert scores["c"].iou_low is not None
-    assert scores["c"].iou_high is not None
-    assert scores["c"].iou_low < scores["c"].iou_high
-    drawn[1, 2] = 0  # in one scene: the same IoU in every resample that includes it
-    scores = metrics.summary(drawn.sum(axis=0), drawn, ["a", "b", "c"], None, resamples=400, seed=9).per_class
-    assert scores["c"].iou is not None
-    assert (scores["c"].iou_low, scores["c"].iou_high) == (None, None)
