@@ -16,6 +16,7 @@ from landseg.core.parallel import cores
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
 from landseg.core.rendering import Rendering
+from landseg.core.signatures import write_signatures
 from landseg.core.tables import extend_parquet
 
 
@@ -29,9 +30,10 @@ def main() -> None:
 
     with atomic(paths.tiles) as folder:
         folder.mkdir()
-        pixels = convert_plan(plan, DATA, folder, card, options, workers)
+        found = convert_plan(plan, DATA, folder, card, options, workers)
         metadata = {"rendering": rendering.to_json()}
-        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), pixels, metadata)
+        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), found.pixels, metadata)
+        write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
 
 

@@ -136,7 +136,7 @@ def test_several_archives(
     assert list(members(tmp_path / "1.zip")) == list(members(raw / "out/s.zip"))
     by_tile = counts.set_axis(tiles["tile"])
     expected = by_tile.loc[plan["tile"].to_pylist()].reset_index(drop=True)
-    pd.testing.assert_frame_equal(pd.DataFrame(found), expected)
+    pd.testing.assert_frame_equal(pd.DataFrame(found.pixels), expected)
 
 
 def test_plan_has_the_needed_columns(tiles: pd.DataFrame) -> None:

@@ -52,7 +52,7 @@ def convert_rows(
     """Convert rows of a tile plan with `convert_plan`; return their pixel counts with the same index."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     options = TileOptions(rendering, size, masks_rgb, min_consensus)
-    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, workers))
+    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, workers).pixels)
 
 
 def tile_rows(tiles: pd.DataFrame) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Conversion of a tile plan on all cores, several archives at a time."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
+from landseg.core.signatures import Signatures, concatenated
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
-PLAN_COLUMNS = ["tile", "image", "mask", "row", "col", "height", "width"]
+PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width"]
 
 # Pixels that justify a further process: starting one takes seconds.
 _PIXELS_PER_PROCESS = 1 << 27
@@ -31,9 +33,20 @@ def read_plan(path: Path) -> tuple[pa.Table, int]:
     return read_arrow(path, ["archive", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """What conversion learns about all tiles."""
+
+    #: Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
+    pixels: dict[str, Counts]
+    #: Signatures of the tiles and of their scenes.
+    tiles: Signatures
+    scenes: Signatures
+
+
 def convert_plan(
     plan: pa.Table, root: Path, folder: Path, card: DataCard, options: TileOptions, workers: int
-) -> dict[str, Counts]:
+) -> Conversion:
     """Write all archives of a tile plan, several at a time, with a progress bar.
 
     Args:
@@ -43,9 +56,6 @@ def convert_plan(
         card: data card.
         options: format of the tiles.
         workers: number of cores to use.
-
-    Returns:
-        Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
 
     Raises:
         LandsegError: a raster is damaged, a label has no class, an archive cannot be written, or memory ran out.
@@ -59,10 +69,14 @@ def convert_plan(
     )
     results = parallel_map(write, archives, processes)
     counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
-    progress = track(results, len(plan), "convert", "tiles", size=len)
-    for rows, archive_counts in zip(rows_by_archive.values(), progress, strict=True):
-        counts[rows] = archive_counts
-    return _columns(counts, card)
+    converted = list(track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts)))
+    for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
+        counts[rows] = archive.counts
+    return Conversion(
+        _columns(counts, card),
+        tiles=concatenated([archive.tiles for archive in converted]),
+        scenes=concatenated([archive.scenes for archive in converted]),
+    )
 
 
 def _planned_tiles(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:

@@ -15,11 +15,13 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from landseg.convert.labels import LabelDecoder
+from landseg.convert.signatures import SceneThumbnail, Thumbnail, as_signatures, label_values, tile_thumbnail
 from landseg.core.arrays import Counts, Pixels, ValidMask
 from landseg.core.classes import IGNORE, palette
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import thread_map
 from landseg.core.rendering import Rendering
+from landseg.core.signatures import Signatures
 from landseg.core.tile_archive import archive_writer
 from landseg.raster.image import MultibandImage, open_image
 from landseg.raster.io import open_raster, read_pixels
@@ -40,6 +42,7 @@ class PlannedTile:
     """A tile to convert: the columns of the tile plan that conversion needs."""
 
     name: str
+    scene: str
     #: Path of the image; see `landseg.raster.image.open_image`.
     image: str
     #: Path of the label raster.
@@ -73,6 +76,17 @@ class TileOptions:
 
 
 @dataclass(frozen=True)
+class ConvertedArchive:
+    """What conversion learns about the tiles of an archive."""
+
+    #: (tiles, classes + 1) int64: pixels of each class in the order of the data card, then ignored pixels, without
+    #: padding.
+    counts: Counts
+    tiles: Signatures
+    scenes: Signatures
+
+
+@dataclass(frozen=True)
 class RawTile:
     """Pixels of a tile as read, before labels are decoded."""
 
@@ -86,8 +100,10 @@ class RawTile:
     decoder: LabelDecoder
 
 
-def write_archive(archive: ArchivePlan, root: Path, card: DataCard, options: TileOptions, threads: int) -> Counts:
-    """Write one tile archive and count the pixels of each class in its tiles.
+def write_archive(
+    archive: ArchivePlan, root: Path, card: DataCard, options: TileOptions, threads: int
+) -> ConvertedArchive:
+    """Write one tile archive; count the pixels of each class in its tiles, and compute signatures.
 
     Windows are read in sequence, scene by scene, and encoded by threads. Memory holds only the tiles in flight.
 
@@ -98,37 +114,56 @@ def write_archive(archive: ArchivePlan, root: Path, card: DataCard, options: Til
         options: format of the tiles.
         threads: number of threads that encode.
 
-    Returns:
-        Pixel counts, (tiles, classes + 1) int64: of each class in the order of the data card, then of ignored pixels.
-        Padding is not counted.
-
     Raises:
         LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
-    encode = partial(_encode, colours=palette(card.classes), options=options)
-    reading = _read_tiles(archive.tiles, root, card, options)
-    counts = {}
+    encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
+    scenes: list[SceneThumbnail] = []
+    reading = _read_tiles(archive.tiles, root, card, options, scenes)
+    counts: dict[str, Counts] = {}
+    thumbnails: dict[str, Thumbnail] = {}
     with archive_writer(archive.path) as writer:
-        for name, encoded, count in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
-            writer.add(name, *encoded)
-            counts[name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
-    return np.stack([counts[tile.name] for tile in archive.tiles])
+        for thumbnail, encoded, count in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
+            writer.add(thumbnail.name, *encoded)
+            thumbnails[thumbnail.name] = thumbnail
+            counts[thumbnail.name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
+    members = _groups(archive.tiles, lambda tile: tile.scene)
+    placed = {scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members}
+    return ConvertedArchive(
+        np.stack([counts[tile.name] for tile in archive.tiles]),
+        tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
+        scenes=as_signatures(scene.finish(placed[scene.name]) for scene in scenes),
+    )
 
 
-def _read_tiles(tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions) -> Iterator[RawTile]:
-    for (image, mask), members in _groups(tiles, lambda tile: (tile.image, tile.mask)):
+def _read_tiles(
+    tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions, scenes: list[SceneThumbnail]
+) -> Iterator[RawTile]:
+    """Read tiles, and append the thumbnails of their scenes, complete after the last tile, to `scenes`."""
+    for (scene, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
         with open_image(root, image, options.rendering.bands, card) as source, open_raster(root / mask) as label_source:
             decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
-            for window, neighbours in _wide_windows(members):
-                yield from _read_window(source, label_source, decoder, window, neighbours)
+            thumbnail = SceneThumbnail(scene, source.grid.height, source.grid.width, options.rendering)
+            scenes.append(thumbnail)
+            bottom = 0
+            for window, neighbours in _wide_windows(members, source.grid.width):
+                yield from _read_window(source, label_source, decoder, window, neighbours, thumbnail)
+                bottom = max(bottom, window.row_off + window.height)
+            _read_rest(source, bottom, thumbnail)
 
 
 def _read_window(
-    source: MultibandImage, label_source: Any, decoder: LabelDecoder, window: Window, tiles: Iterable[PlannedTile]
+    source: MultibandImage,
+    label_source: Any,
+    decoder: LabelDecoder,
+    window: Window,
+    tiles: Iterable[PlannedTile],
+    scene: SceneThumbnail,
 ) -> Iterator[RawTile]:
     """Read a window and cut it into tiles. Tiles are copies: views would keep the whole window in memory."""
     pixels, valid = source.read(window)
     labels = read_pixels(label_source, window, decoder.bands)
+    scene.add(window, pixels, valid)
     for tile in tiles:
         columns = slice(tile.col - window.col_off, tile.col - window.col_off + tile.width)
         yield RawTile(
@@ -140,8 +175,17 @@ def _read_window(
         )
 
 
-def _wide_windows(tiles: Iterable[PlannedTile]) -> Iterator[tuple[Window, list[PlannedTile]]]:
-    """Group the tiles of a scene into windows that cover neighbours in a row.
+def _read_rest(source: MultibandImage, top: int, scene: SceneThumbnail) -> None:
+    """Add the rows below the last tiles to the thumbnail, so that it does not depend on the origin of the tiles."""
+    height, width = source.grid.height, source.grid.width
+    step = max(1, _MAX_READ // width)
+    for row in range(top, height, step):
+        window = Window(0, row, width, min(step, height - row))
+        scene.add(window, *source.read(window))
+
+
+def _wide_windows(tiles: Iterable[PlannedTile], width: int) -> Iterator[tuple[Window, list[PlannedTile]]]:
+    """Group the tiles of a scene of a width in px into windows that cover neighbours in a row, and the rest of the row.
 
     Many GeoTIFFs are stored in strips as wide as the scene. Reading tile by tile would decode each strip once for each
     tile that it crosses: seventeen times the work for LandCover.ai.
@@ -151,7 +195,8 @@ def _wide_windows(tiles: Iterable[PlannedTile]) -> Iterator[tuple[Window, list[P
         for start in range(0, len(members), count):
             neighbours = members[start : start + count]
             left = min(tile.col for tile in neighbours)
-            right = max(tile.col + tile.width for tile in neighbours)
+            last = start + count >= len(members)
+            right = width if last else max(tile.col + tile.width for tile in neighbours)
             yield Window(left, row, right - left, height), neighbours
 
 
@@ -164,17 +209,19 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
 
 
 def _encode(
-    tile: RawTile, colours: Pixels, options: TileOptions
-) -> tuple[str, tuple[bytes, bytes, bytes | None], Counts]:
-    """Return a tile's name, its image, mask and RGB mask as PNG, and the pixel count of each id, (256,) int64."""
+    tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
+) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts]:
+    """Return a tile's thumbnail, its image, mask and RGB mask as PNG, and the pixel count of each id, (256,) int64."""
     ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col)
     if tile.valid is not None:
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
-    image = pad(options.rendering(tile.image, tile.valid), options.size, 0)
+    image = options.rendering(tile.image, tile.valid)
+    thumbnail = tile_thumbnail(tile.plan.name, image, tile.valid, ids, values)
+    image = pad(image, options.size, 0)
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
-    return tile.plan.name, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts
+    return thumbnail, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts
 
 
 def _count_ids(ids: Pixels) -> Counts:

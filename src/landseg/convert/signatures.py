@@ -1,0 +1,178 @@
+"""Signatures of tiles and scenes, computed from the pixels that conversion has in hand."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rasterio.windows import Window
+
+from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
+from landseg.core.classes import IGNORE, ClassTable
+from landseg.core.rendering import Rendering
+from landseg.core.signatures import BORDER, BORDERS, SIDE, Signatures
+
+
+def label_values(classes: ClassTable) -> Pixels:
+    """Return the label value of every class id, (256,) uint8: 0 for ignored pixels, 1 to 255 for the classes."""
+    values = np.zeros(256, np.uint8)
+    values[[each.id for each in classes]] = np.linspace(1, 255, len(classes) + 1)[1:].round()
+    values[IGNORE] = 0
+    return values
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """Thumbnails of a tile or a scene; see `landseg.core.signatures.Signatures`."""
+
+    name: str
+    #: (SIDE, SIDE) brightness, levels of the rendered image.
+    image: Floats32
+    #: (SIDE, SIDE) label values.
+    labels: Pixels
+    #: Height and width, px.
+    size: tuple[int, int]
+    #: (len(BORDERS), BORDER) brightness along the borders; None for a tile.
+    borders: Floats32 | None = None
+
+
+def tile_thumbnail(name: str, image: Pixels, valid: ValidMask, ids: Pixels, values: Pixels) -> Thumbnail:
+    """Return the thumbnail of a tile.
+
+    Args:
+        name: of the tile.
+        image: RGB, (H, W, 3), without padding.
+        valid: mask of pixels with data, (H, W); None if all have data.
+        ids: class ids, (H, W).
+        values: label value of every id, (256,).
+    """
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
+    if valid is not None and not valid.all():
+        small = _of_valid(image.mean(axis=2, dtype=np.float32), valid)
+    labels = cv2.resize(cv2.LUT(ids, values), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return Thumbnail(name, small, cast(Pixels, labels), ids.shape[:2])
+
+
+def _of_valid(brightness: Floats32, valid: npt.NDArray[np.bool_]) -> Floats32:
+    """Return the area average over pixels with data; cells without data get the mean of the others."""
+    weight = cv2.resize(valid.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    total = cv2.resize(np.where(valid, brightness, 0), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return _mean_of(cast(Floats32, total), cast(Floats32, weight))
+
+
+def _mean_of(total: Floats32, weight: Floats32) -> Floats32:
+    known = weight > 0
+    means = np.divide(total, weight, out=np.zeros_like(total), where=known)
+    means[~known] = means[known].mean() if known.any() else 0
+    return means
+
+
+@dataclass
+class SceneThumbnail:
+    """Thumbnail of a scene, accumulated from windows that together cover it."""
+
+    name: str
+    height: int
+    width: int
+    rendering: Rendering
+    _total: Floats32 = field(default_factory=lambda: np.zeros((SIDE, SIDE), np.float32))
+    _weight: Floats32 = field(default_factory=lambda: np.zeros((SIDE, SIDE), np.float32))
+    _borders: dict[str, Floats32] = field(default_factory=dict)
+
+    def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
+        """Add a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
+        brightness = self._brightness(pixels)
+        rows = _overlaps(window.row_off, window.height, self.height)
+        columns = _overlaps(window.col_off, window.width, self.width)
+        weight = np.ones_like(brightness) if valid is None else valid.astype(np.float32)
+        self._total += rows @ (brightness * weight) @ columns.T
+        self._weight += rows @ weight @ columns.T
+        self._add_borders(window, brightness)
+
+    def _brightness(self, pixels: Image) -> Floats32:
+        """Return the mean of the bands, (H, W), in levels of the rendered image where the stretch is fixed."""
+        mean = np.nan_to_num(pixels.mean(axis=0, dtype=np.float32))
+        if pixels.dtype == np.uint8 or self.rendering.stretch != "fixed":
+            return mean
+        low, high = self.rendering.range
+        levels: Floats32 = (mean - np.float32(low)) * np.float32(255 / max(high - low, 1e-6))
+        return levels
+
+    def _add_borders(self, window: Window, brightness: Floats32) -> None:
+        top, left = int(window.row_off), int(window.col_off)
+        at = {
+            "top": (top == 0, slice(0, 1), slice(None), left, self.width),
+            "bottom": (top + window.height == self.height, slice(-1, None), slice(None), left, self.width),
+            "left": (left == 0, slice(None), slice(0, 1), top, self.height),
+            "right": (left + window.width == self.width, slice(None), slice(-1, None), top, self.height),
+        }
+        for border, (touches, rows, columns, start, length) in at.items():
+            if touches:
+                line = self._borders.setdefault(border, np.zeros(length, np.float32))
+                piece = brightness[rows, columns].ravel()
+                line[start : start + len(piece)] = piece
+
+    def finish(self, tiles: Sequence[tuple[int, int, Thumbnail]]) -> Thumbnail:
+        """Return the thumbnail of the scene.
+
+        Args:
+            tiles: row and column, px, and thumbnail of the scene's tiles, for the labels.
+        """
+        borders = np.zeros((len(BORDERS), BORDER), np.float32)
+        for number, border in enumerate(BORDERS):
+            line = self._borders.get(border)
+            if line is not None:
+                mode = cv2.INTER_AREA if len(line) > BORDER else cv2.INTER_LINEAR
+                borders[number] = cv2.resize(line[None], (BORDER, 1), interpolation=mode)[0]
+        image = _mean_of(self._total, self._weight)
+        return Thumbnail(self.name, image, _assembled(tiles), (self.height, self.width), borders)
+
+
+def _overlaps(start: float, length: float, total: int) -> Floats32:
+    """Return the share of each pixel of a window that lies in each cell of the scene, (SIDE, length)."""
+    cell = total / SIDE
+    low = np.arange(SIDE)[:, None] * cell
+    pixel = start + np.arange(int(length))[None, :]
+    shares: Floats32 = np.clip(np.minimum(low + cell, pixel + 1) - np.maximum(low, pixel), 0, 1).astype(np.float32)
+    return shares
+
+
+def _assembled(tiles: Sequence[tuple[int, int, Thumbnail]]) -> Pixels:
+    """Return the label thumbnail of the ground that the tiles cover."""
+    height = max(row + tile.size[0] for row, _, tile in tiles)
+    width = max(col + tile.size[1] for _, col, tile in tiles)
+    total, weight = np.zeros((2, SIDE, SIDE), np.float32)
+    for row, col, tile in tiles:
+        rows, columns = (
+            _overlaps_of_cells(*span) for span in ((row, tile.size[0], height), (col, tile.size[1], width))
+        )
+        total += rows @ tile.labels.astype(np.float32) @ columns.T
+        weight += rows @ np.ones((SIDE, SIDE), np.float32) @ columns.T
+    return _mean_of(total, weight).round().astype(np.uint8)
+
+
+def _overlaps_of_cells(start: int, length: int, total: int) -> Floats32:
+    """Return the extent, px, of the intersection of each cell of a tile with each cell of the scene, (SIDE, SIDE)."""
+    outer, inner = total / SIDE, length / SIDE
+    low, begin = np.arange(SIDE)[:, None] * outer, start + np.arange(SIDE)[None, :] * inner
+    shares: Floats32 = np.clip(np.minimum(low + outer, begin + inner) - np.maximum(low, begin), 0, None)
+    return shares.astype(np.float32)
+
+
+def as_signatures(thumbnails: Iterable[Thumbnail]) -> Signatures:
+    """Return thumbnails as one table; there is at least one."""
+    each = list(thumbnails)
+    images = np.stack([thumbnail.image for thumbnail in each])
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    stretched = (images - low) * (255 / np.maximum(high - low, 1e-6))
+    empty = np.zeros((0, 0), np.float32)
+    return Signatures(
+        [thumbnail.name for thumbnail in each],
+        images=stretched.round().astype(np.uint8),
+        spread=(high - low).ravel(),
+        labels=np.stack([thumbnail.labels for thumbnail in each]),
+        sizes=np.array([thumbnail.size for thumbnail in each], np.int32),
+        borders=np.stack([empty if thumbnail.borders is None else thumbnail.borders for thumbnail in each]),
+    )
