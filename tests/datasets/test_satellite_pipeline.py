@@ -27,7 +27,6 @@ TINY: dict[str, Any] = {
     "model.encoder_weights": None,
     "train.epochs": 1,
     "train.batch_size": 8,
-    "evaluate.bootstrap": 100,
     "evaluate.n_examples": 2,
 }
 

@@ -63,7 +63,7 @@ PARAMS: Mapping[str, Mapping[str, Any]] = {
     "scheduler": {"step": 2, "factor": 0.5},
     "augment": {"d4": True, "brightness": 0.1, "contrast": 0.1},
     "train": {"epochs": 4, "batch_size": 4, "precision": "32", "monitor": "val/macro_miou", "early_stopping": None},
-    "evaluate": {"batch_size": 3, "bootstrap": 100, "n_examples": 3},
+    "evaluate": {"batch_size": 3, "n_examples": 3},
     "compute": {"device": "cpu"},
 }
 

@@ -15,7 +15,6 @@ TINY = {
     "tile.size": 64,
     "loss.class_weights": None,
     "train.epochs": 1,
-    "evaluate.bootstrap": 100,
     "evaluate.n_examples": 1,
 }
 

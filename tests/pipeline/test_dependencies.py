@@ -20,7 +20,6 @@ TINY = {
     "tile.size": 64,
     "split.ratios": [0.5, 0.25, 0.25],
     "train.epochs": 1,
-    "evaluate.bootstrap": 100,
     "evaluate.n_examples": 1,
 }
 
@@ -47,7 +46,7 @@ NAMED = [
     ("augment.d4=false", ["train"]),
     ("train.batch_size=2", ["train"]),
     ("train.precision=bf16", ["train"]),
-    ("evaluate.bootstrap=101", ["evaluate"]),
+    ("evaluate.batch_size=17", ["evaluate"]),
 ]
 
 

@@ -24,7 +24,6 @@ TINY = {
     "tile.size": 64,
     "split.ratios": [0.5, 0.25, 0.25],
     "train.epochs": 1,
-    "evaluate.bootstrap": 200,
     "evaluate.n_examples": 2,
 }
 #: Overrides of the shipped studies: only these cells run, so that reports list the others as not run yet.

@@ -16,10 +16,6 @@ class EvaluateParams(Section):
     """Epoch to score: best (by train.monitor) or last."""
     batch_size: int = Field(ge=1)
     """Tiles per batch; affects paper_iou, which is an average over batches."""
-    bootstrap: int = Field(ge=100)
-    """Bootstrap resamples for the 95 % confidence intervals."""
-    seed: int = Field(ge=0)
-    """Random seed of the bootstrap."""
     calibrate: Literal["temperature", "none"]
     """Calibration of confidences: temperature (fitted on the validation split) | none."""
     n_examples: int = Field(ge=0, le=50)
