@@ -14,7 +14,7 @@ import typer
 from benchmarks.common import RESULTS, ROOT, Measurement, add_rows, console, measurement_table, print_facts
 
 #: Benchmarks with targets, in the order in which they run.
-SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training", "mapping")
+SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training", "mapping", "coverage")
 
 
 def records(name: str) -> list[dict[str, Any]]:
