@@ -19,13 +19,14 @@ from helpers.tiles import CLASSES, PATHS, SIZE, make_project, model_info, tile_s
 from torch.nn.functional import one_hot
 
 from landseg import metrics
+from landseg.core.arrays import Pixels
 from landseg.core.classes import IGNORE, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.evaluate.examples import read_examples
-from landseg.evaluate.predict import evaluate_batches, predict_ids, sum_by_group
+from landseg.evaluate.predict import evaluate_batches, evaluate_tiles, predict_ids, sum_by_group
 from landseg.loader.batches import BatchLoader, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.loader.tile_set import TileSet
+from landseg.loader.tile_set import TileSet, split_tiles
 from landseg.model.info import read_info
 from landseg.model.segmenter import Segmenter, build_model, load_model, save_model
 from landseg.train.losses import loss_function
@@ -93,6 +94,26 @@ class TestBatches:
             assert iou == pytest.approx(float(expected), rel=1e-6)
             undecided += int(((probabilities.amax(dim=1) <= 0.5) & labelled).sum())
         assert undecided  # some pixels have no class above 0.5
+
+    def test_batches_without_labels_do_not_enter_the_one_hot_iou(
+        self, project: Path, model: Segmenter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tiles = split_tiles(project / PATHS.table("split.parquet"), "test", CLASSES)
+        read = TileSet.read
+
+        def unlabelled_from(first: int) -> float:
+            def changed(tile_set: TileSet, position: int) -> tuple[Pixels, Pixels]:
+                image, target = read(tile_set, position)
+                return image, np.full_like(target, IGNORE) if position >= first else target
+
+            with monkeypatch.context() as patched:
+                patched.setattr(TileSet, "read", changed)
+                return evaluate_tiles(model, False, tiles, project / PATHS.tiles, 3, 1).paper_iou
+
+        ious = [batch.paper_iou for batch in evaluate_batches(model, loader(tile_set(project, "test"), 3), bf16=False)]
+        assert unlabelled_from(8) == pytest.approx(np.mean(ious))
+        assert unlabelled_from(6) == pytest.approx(np.mean(ious[:2]))  # the third batch has no label
+        assert np.isnan(unlabelled_from(0))
 
     def test_bf16_changes_logits_slightly(self, project: Path, model: Segmenter) -> None:
         images, _ = next(iter(loader(tile_set(project, "test"), 2)))
@@ -172,7 +193,7 @@ class TestStage:
     def test_prints_one_line_without_a_terminal(self, evaluated: tuple[Path, str, str]) -> None:
         _, output, errors = evaluated
         assert output.startswith("macro mIoU on test: 0.")
-        assert "over 2 locations" in output
+        assert output.endswith(", no interval: 2 locations, at least 5 are needed\n")
         assert output.count("\n") == 1
         assert "Warning" not in errors
         assert "Error" not in errors
@@ -198,15 +219,26 @@ class TestStage:
         assert scores["macro_miou_without_background"] == pytest.approx(sum(ious[1:]) / len(ious[1:]), abs=1e-6)
         assert scores["pixel_accuracy"] == pytest.approx(right / labelled, abs=1e-6)
         assert scores["micro_iou"] == pytest.approx(right / (2 * labelled - right), abs=1e-6)
-        assert scores["macro_miou_low"] <= scores["macro_miou"] <= scores["macro_miou_high"]
+        units = [group["pixels"].sum() for _, group in rows.groupby("unit")]
+        assert scores["effective_units"] == pytest.approx(sum(units) ** 2 / sum(n * n for n in units), abs=1e-6)
+        assert (scores["macro_miou_low"], scores["macro_miou_high"]) == (None, None)  # two locations
+
+    def test_scene_miou_is_the_mean_over_locations(self, results: Path, scores: dict[str, Any]) -> None:
+        rows, own = pd.read_csv(results / "scenes.csv"), []
+        for _, unit in rows.groupby("unit"):
+            hits = unit[unit["actual"] == unit["predicted"]].groupby("actual")["pixels"].sum()
+            target, predicted = (unit.groupby(of)["pixels"].sum() for of in ("actual", "predicted"))
+            ious = [hits.get(n, 0) / (count + predicted.get(n, 0) - hits.get(n, 0)) for n, count in target.items()]
+            own.append(sum(ious) / len(ious))
+        assert scores["scene_miou"] == pytest.approx(sum(own) / 2, abs=1e-6)
 
     def test_scores_of_an_absent_class_are_null(self, results: Path, scores: dict[str, Any]) -> None:
         absent = scores["per_class"]["water"]
-        assert absent.pop("pixels") == 0
+        assert (absent.pop("pixels"), absent.pop("units"), absent.pop("effective_units")) == (0, 0, 0)
         assert set(absent) == {"iou", "iou_low", "iou_high", "precision", "recall", "f1"}
         assert set(absent.values()) == {None}
         assert scores["classes_scored"] == 2
-        assert (results / "classes.csv").read_text().splitlines()[-1] == "water,9,#1e3c96,,,,,,,0"
+        assert (results / "classes.csv").read_text().splitlines()[-1] == "water,9,#1e3c96,,,,,,,0,0,0.0"
 
     def test_examples(self, evaluated: tuple[Path, str, str], project: Path, model: Segmenter) -> None:
         examples = read_examples(project / PATHS.examples)

@@ -37,7 +37,7 @@ class EvaluationCounts:
     #: (S, 2, K, BINS, 3) int64, one per scene, sorted by name: confidences with the model's temperature, and with
     #: temperature 1 (see `confidence_histograms`).
     histograms: Counts
-    #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
+    #: Mean over batches with labelled pixels of the one-hot IoU (see `metrics.one_hot_iou`); NaN without any.
     paper_iou: float
 
 
@@ -48,7 +48,7 @@ class BatchCounts(NamedTuple):
     matrices: Counts
     #: (N, 2, K, BINS, 3) int64 (see `EvaluationCounts`).
     histograms: Counts
-    #: One-hot IoU of the batch.
+    #: One-hot IoU of the batch; 1 without labelled pixels.
     paper_iou: float
 
 
@@ -92,9 +92,10 @@ def evaluate_tiles(
     for batch in track(batches, len(tiles), "evaluate", "tiles", lambda batch: len(batch.matrices)):
         np.add.at(histograms, scene_of_tile[done : done + len(batch.matrices)], batch.histograms)
         matrices.append(batch.matrices)
-        ious.append(batch.paper_iou)
+        if batch.matrices.any():
+            ious.append(batch.paper_iou)
         done += len(batch.matrices)
-    return EvaluationCounts(np.concatenate(matrices), histograms, float(np.mean(ious)))
+    return EvaluationCounts(np.concatenate(matrices), histograms, float(np.mean(ious)) if ious else np.nan)
 
 
 def evaluate_batches(model: Segmenter, loader: Iterable[Batch], bf16: bool) -> Iterator[BatchCounts]:

@@ -13,6 +13,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import write_csv
 from landseg.evaluate.calibration import Calibration, reliability_table, score_calibration
+from landseg.evaluate.intervals import describe_interval
 from landseg.evaluate.params import EvaluateParams
 from landseg.evaluate.predict import EvaluationCounts, sum_by_group
 from landseg.evaluate.temperature import FittedTemperature
@@ -25,7 +26,7 @@ class SplitScores:
 
     scores: Scores
     calibration: Calibration
-    #: Mean over batches of the one-hot IoU (see `metrics.one_hot_iou`).
+    #: Mean over batches with labelled pixels of the one-hot IoU (see `metrics.one_hot_iou`).
     paper_iou: float
     #: (K, K) int64, of the whole split.
     matrix: Counts
@@ -33,11 +34,11 @@ class SplitScores:
     histograms: Counts
     #: (S, K, K) int64, one per scene.
     scene_matrices: Counts
-    #: Bootstrap unit (location or group) of each scene, in the order of the matrices.
+    #: Unit (location or group) of each scene, in the order of the matrices.
     scene_units: dict[str, str]
     #: Numbers of tiles, scenes and locations.
     counts: dict[str, int]
-    #: Units of the bootstrap: locations or groups.
+    #: Units of the intervals: locations or groups.
     interval_over: str
     #: Sentences about the calibration.
     warnings: tuple[str, ...]
@@ -134,10 +135,9 @@ def _write_tables(scored: SplitScores, card: DataCard, results: Path) -> None:
 
 def print_scores(scored: SplitScores, split: str) -> None:
     """Print the macro mIoU with its interval."""
-    low, high = scored.scores.macro_miou_low, scored.scores.macro_miou_high
-    interval = "no interval" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
-    units = f"{scored.scores.interval_units} {scored.interval_over}"
-    print(f"macro mIoU on {split}: {scored.scores.macro_miou:.4f}, {interval} over {units}")
+    scores = scored.scores
+    ends, units = (scores.macro_miou_low, scores.macro_miou_high), (scores.interval_units, scores.effective_units)
+    print(f"macro mIoU on {split}: {scores.macro_miou:.4f}, {describe_interval(*ends, *units, scored.interval_over)}")
 
 
 def _long_form(matrices: Counts, scenes: list[str], card: DataCard) -> pd.DataFrame:
