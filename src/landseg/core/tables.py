@@ -11,7 +11,8 @@ Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS open
 | imagery | imagery.csv | scene, location, group, archive, image, mask |
 | tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, geometry |
 | tiles | tiles.parquet | columns of plan.parquet; pixels_<id> for each class, pixels_ignored |
-| split | split.parquet | columns of tiles.parquet; split |
+| signatures | signatures.parquet | kind, name, image, spread, labels, height, width, borders; see `core.signatures` |
+| split | split.parquet | columns of tiles.parquet, where copies and overlapping locations have one location; split |
 
 Glossary:
 
@@ -117,20 +118,22 @@ def extend_parquet(
 ) -> None:
     """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 
-    Rows are copied in batches, so memory does not grow with the table.
+    A column that the table already has is replaced. Rows are copied in batches, so memory does not grow with the table.
     """
     arrays = {name: pa.array(values) for name, values in columns.items()}
     with pq.ParquetFile(source) as file, atomic(path) as temporary:
         schema = file.schema_arrow
         for name, array in arrays.items():
-            schema = schema.append(pa.field(name, array.type))
+            field, position = pa.field(name, array.type), schema.get_field_index(name)
+            schema = schema.append(field) if position < 0 else schema.set(position, field)
         added_metadata = {f"{_METADATA}{key}": value for key, value in (metadata or {}).items()}
         schema = schema.with_metadata({**(schema.metadata or {}), **added_metadata})
         start = 0
         with pq.ParquetWriter(temporary, schema) as writer:
             for batch in file.iter_batches():
-                added = [array.slice(start, len(batch)) for array in arrays.values()]
-                writer.write_batch(pa.record_batch([*batch.columns, *added], schema=schema))
+                kept = dict(zip(batch.schema.names, batch.columns, strict=True))
+                kept |= {name: array.slice(start, len(batch)) for name, array in arrays.items()}
+                writer.write_batch(pa.record_batch([kept[name] for name in schema.names], schema=schema))
                 start += len(batch)
 
 

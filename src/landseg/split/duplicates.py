@@ -5,8 +5,8 @@ Copies in another split are leakage that no name and no position shows. Two imag
 dihedral group D4. The average brightness, its slope and its curvature are removed before: haze, vignetting and water
 are alike everywhere. Images with almost no pattern beyond that are too plain to tell, and never reported.
 
-A pair is searched for by a vector that D4 leaves unchanged: the mean of a thumbnail over its eight positions. Copies have
-nearly the same vector, so only pairs with close vectors are compared cell by cell.
+A pair is searched for by a vector that D4 leaves unchanged: the mean of a thumbnail over its eight positions. Copies
+have nearly the same vector, so only pairs with close vectors are compared cell by cell.
 """
 
 from collections.abc import Iterator
@@ -64,9 +64,9 @@ def find_copies(signatures: Path, tiles: pd.DataFrame) -> Copies:
     scene_pairs = copied_pairs(scenes.images[order], scenes.spread[order], np.asarray(ground, np.int64))
 
     by_tile = read_signatures(signatures, "tile")
-    rows = pd.Index(by_tile.names).get_indexer(pd.Index(tiles["tile"]))
+    rows = np.asarray(pd.Index(by_tile.names).get_indexer(pd.Index(tiles["tile"])))
     window = tiles.groupby(["location", "row", "col", "height", "width"], sort=False).ngroup()
-    tile_pairs = copied_pairs(by_tile.images[rows], by_tile.spread[rows], window.to_numpy(np.int64))
+    tile_pairs = copied_pairs(by_tile.images[rows], by_tile.spread[rows], np.asarray(window, np.int64))
     return Copies(names, scene_pairs, tile_pairs)
 
 
@@ -100,7 +100,7 @@ def _patterns(images: Pixels) -> tuple[Floats32, Floats32]:
 
 
 def _quadratic_surfaces() -> Floats32:
-    """Return an orthonormal basis of the quadratic surfaces on a thumbnail, (SIDE², 6); D4 maps their space to itself."""
+    """Return an orthonormal basis of quadratic surfaces on a thumbnail, (SIDE², 6); D4 maps their space to itself."""
     axis = np.linspace(-1, 1, SIDE)
     y, x = (each.ravel() for each in np.meshgrid(axis, axis, indexing="ij"))
     return np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1))[0].astype(np.float32)
@@ -109,7 +109,7 @@ def _quadratic_surfaces() -> Floats32:
 def _invariants(patterns: Floats32) -> Floats32:
     """Return vectors that D4 leaves unchanged, (N, D); copies are no farther apart than their patterns."""
     half = patterns.reshape(len(patterns), _COARSE, 2, _COARSE, 2).sum(axis=(2, 4)) / 2  # does not lengthen distances
-    mean = sum(_positions(half)) / 8
+    mean: Floats32 = np.stack(list(_positions(half))).mean(axis=0)
     # An orbit has up to eight cells with the same value; keep one, weighted such that distances stay the same.
     cells = np.arange(_COARSE**2).reshape(_COARSE, _COARSE)
     _, first, count = np.unique(np.min(list(_positions(cells)), axis=0), return_index=True, return_counts=True)

@@ -33,6 +33,14 @@ class SplitParams(Section):
     """Random seed of the shuffle."""
     block: int = Field(ge=1)
     """Block height and width in tiles (block strategy only)."""
+    buffer: float = Field(default=0, ge=0)
+    """Distance in metres around test within which val and train tiles are removed, and around val within which train
+    tiles are (block strategy only); 0: tiles that touch."""
+    neighbours: Literal["exclude", "include"] = "exclude"
+    """exclude: training tiles near test stay out; include: they stay in, in place of as many others (block only)."""
+    duplicates: Literal["together", "warn", "off"] = "together"
+    """Copies of scenes and tiles, also mirrored, turned or resized: together (in one split), warn (only counted as
+    leakage), or off (not searched)."""
     train_tiles: int | None = Field(ge=1)
     """Number of random training tiles to keep; null: all, or as many as possible with skew."""
     skew: SkewParams

@@ -2,22 +2,25 @@
 
 A split assignment is an array of split names, (N,) str, in the row order of the tile table: 'train', 'val', 'test',
 'buffer' (removed by the block strategy), 'unlisted' (locations on no published list) or 'spare' (training tiles removed
-by `landseg.split.subsample`). All strategies sort their units by name before the shuffle, so a seed gives the same
-split for any order of rows. All dates of a location are in one split, because they show the same ground and share a
-label.
+to change or keep the size of the training split). All strategies sort their units by name before the shuffle, so a seed
+gives the same split for any order of rows. All dates of a location are in one split, because they show the same ground
+and share a label. So are units that are tied: copies of one another, and locations that overlap on the ground.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from landseg.core.arrays import Ints, Strings
+from landseg.core.arrays import Ints, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
+from landseg.split.ground import Ground, nearest_distances
 from landseg.split.leakage import TileAdjacency
+from landseg.split.units import merge_units
 
 #: Names of tiles outside train, val and test: too close to another split, on no published list, removed from train.
 BUFFER, UNLISTED, SPARE = "buffer", "unlisted", "spare"
@@ -26,6 +29,7 @@ Strategy = Literal["random", "official", "scene", "group", "block"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
 
+_NO_TIES: Ints = np.empty((0, 2), np.int64)
 _NAMES = np.array([*SPLITS, BUFFER, UNLISTED, SPARE])  # its dtype fits every name; NumPy truncates longer strings
 
 
@@ -44,8 +48,27 @@ def read_official(path: Path, strategy: Strategy) -> pd.DataFrame:
     return read_csv(path) if strategy == "official" else pd.DataFrame()
 
 
+@dataclass(frozen=True)
+class BlockOptions:
+    """Options of the block strategy."""
+
+    #: Height and width of a block, in tiles.
+    size: int
+    #: Distance in m within which training and validation tiles are removed; 0: those that touch.
+    buffer: float = 0
+    #: Whether the training tiles near test stay, in place of as many others.
+    neighbours: Literal["exclude", "include"] = "exclude"
+
+
 def assign_splits(
-    tiles: pd.DataFrame, strategy: Strategy, ratios: Ratios, seed: int, block: int, official: pd.DataFrame
+    tiles: pd.DataFrame,
+    strategy: Strategy,
+    ratios: Ratios,
+    seed: int,
+    block: BlockOptions,
+    official: pd.DataFrame,
+    ground: Ground,
+    ties: Ints = _NO_TIES,
 ) -> Strings:
     """Return the split of each tile under a strategy.
 
@@ -54,33 +77,41 @@ def assign_splits(
         strategy: random, official, scene, group or block.
         ratios: shares of train, val and test (not official).
         seed: seed of the shuffle (not official).
-        block: height and width of a block, in tiles (block only).
+        block: options of the block strategy.
         official: columns tile and split, or location and split (official only).
+        ground: positions of the tiles (block only).
+        ties: pairs of rows, (R, 2), whose units belong in one split (not official).
 
     Raises:
-        ParamsError: the published lists do not match the tiles, scenes have no group, or there are fewer units than
-            splits.
+        ParamsError: the published lists do not match the tiles, scenes have no group, there are fewer units than
+            splits, or a buffer in metres is set for tiles without positions.
     """
     match strategy:
         case "random":
-            return random_split(tiles, ratios, seed)
+            return random_split(tiles, ratios, seed, ties)
         case "official" if "location" in official:
             return official_location_split(tiles, official)
         case "official":
             return official_tile_split(tiles, official)
         case "scene":
-            return scene_split(tiles, ratios, seed)
+            return scene_split(tiles, ratios, seed, ties)
         case "group":
-            return group_split(tiles, ratios, seed)
+            return group_split(tiles, ratios, seed, ties)
         case "block":
-            return block_split(tiles, ratios, seed, block)
+            return block_split(tiles, ratios, seed, block, ground, ties)
 
 
-def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Assign single windows with all their dates; the numbers of windows are exact, rounded by largest remainder."""
+def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
+    """Assign single windows with all their dates.
+
+    Without ties, the numbers of windows are exact, rounded by largest remainder.
+    """
     # A tile is named <scene>_<k>, so a window is <location>_<k>.
     suffix = tiles["tile"].str.replace(r"^.*_", "", regex=True)  # seven times as fast as rpartition
     window, names = pd.factorize(tiles["location"] + "_" + suffix, sort=True)
+    if len(ties):
+        unit = merge_units(np.asarray(window, np.int64), ties)
+        return _assign_rows(unit, ratios, seed, "random", "windows", "choose split.duplicates = warn")
     total = len(names)
     exact = total * np.array(ratios) / sum(ratios)
     counts = np.floor(exact).astype(np.int64)
@@ -143,17 +174,17 @@ def official_location_split(tiles: pd.DataFrame, official: pd.DataFrame) -> Stri
     return splits
 
 
-def scene_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Assign whole locations, with all dates; the numbers of tiles come close to the ratios.
+def scene_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
+    """Assign whole locations, with all dates and ties; the numbers of tiles come close to the ratios.
 
     Raises:
         ParamsError: there are fewer locations than splits.
     """
-    return _unit_split(tiles["location"], "scene", "locations", ratios, seed)
+    return _unit_split(tiles["location"], "scene", "locations", ratios, seed, ties)
 
 
-def group_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
-    """Assign whole groups of locations; the numbers of tiles come close to the ratios.
+def group_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
+    """Assign whole groups of locations, with ties; the numbers of tiles come close to the ratios.
 
     Raises:
         ParamsError: a scene has no group, or there are fewer groups than splits.
@@ -163,44 +194,60 @@ def group_split(tiles: pd.DataFrame, ratios: Ratios, seed: int) -> Strings:
         raise ParamsError(
             f"split.strategy = group: scene {ungrouped.iloc[0]} has no group; choose split.strategy = scene"
         )
-    return _unit_split(tiles["group"], "group", "groups", ratios, seed)
+    return _unit_split(tiles["group"], "group", "groups", ratios, seed, ties)
 
 
-def _unit_split(units: "pd.Series[str]", strategy: str, unit_name: str, ratios: Ratios, seed: int) -> Strings:
-    unit, names = pd.factorize(units, sort=True)
-    sizes = np.bincount(unit, minlength=len(names))
+def _unit_split(
+    units: "pd.Series[str]", strategy: str, unit_name: str, ratios: Ratios, seed: int, ties: Ints
+) -> Strings:
+    unit = merge_units(np.asarray(pd.factorize(units, sort=True)[0], np.int64), ties)
     remedy = "add scenes or choose split.strategy = random or block"
-    _require_units(len(sizes), ratios, strategy, f"{unit_name} with tiles", remedy)
-    return _assign_units(sizes, ratios, seed)[unit]
+    return _assign_rows(unit, ratios, seed, strategy, f"{unit_name} with tiles", remedy)
 
 
-def block_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, block: int) -> Strings:
-    """Assign square blocks of `block` x `block` tiles within locations, then remove a buffer between the splits.
+def block_split(
+    tiles: pd.DataFrame, ratios: Ratios, seed: int, block: BlockOptions, ground: Ground, ties: Ints = _NO_TIES
+) -> Strings:
+    """Assign square blocks of tiles within locations, then remove a buffer between the splits.
 
     A tile belongs to the block that contains its upper left corner. No remaining test tile touches a val or train
-    tile, and no val tile touches a train tile, not even at a corner.
+    tile, and no val tile touches a train tile, not even at a corner, nor lies within `block.buffer` metres of one.
+
+    With `block.neighbours = include`, training tiles near test stay, and as many others become spare at random. Val and
+    test are the same as without, and so is the number of training tiles: the pair shows what nearness alone adds.
 
     Raises:
-        ParamsError: there are fewer blocks than splits.
+        ParamsError: there are fewer blocks than splits, or `block.buffer` is set for tiles without positions.
     """
+    if block.buffer and not ground.known.all():
+        raise ParamsError(
+            f"split.buffer = {block.buffer:g}: scene {tiles['scene'][~ground.known].iloc[0]} has no CRS, so distances "
+            "in metres are unknown; set it to 0, which removes tiles that touch"
+        )
     location, _ = pd.factorize(tiles["location"], sort=True)
-    row = tiles["row"].to_numpy() // (block * tiles["height"].max())
-    col = tiles["col"].to_numpy() // (block * tiles["width"].max())
+    row = tiles["row"].to_numpy() // (block.size * tiles["height"].max())
+    col = tiles["col"].to_numpy() // (block.size * tiles["width"].max())
     key = (location * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
-    _, unit, sizes = np.unique(key, return_inverse=True, return_counts=True)
+    _, unit = np.unique(key, return_inverse=True)
     remedy = "lower split.block, add scenes or choose split.strategy = random"
-    _require_units(len(sizes), ratios, "block", "blocks", remedy)
-    return _with_buffer(tiles, _assign_units(sizes, ratios, seed)[unit])
+    splits = _assign_rows(merge_units(unit, ties), ratios, seed, "block", "blocks", remedy)
+    return _with_buffer(tiles, splits, block, ground, seed)
 
 
-def _require_units(units: int, ratios: Ratios, strategy: str, unit_name: str, remedy: str) -> None:
-    """Check that every split with a ratio above 0 can have a unit."""
+def _assign_rows(unit: Ints, ratios: Ratios, seed: int, strategy: str, unit_name: str, remedy: str) -> Strings:
+    """Assign units to splits; return the split of each row.
+
+    Raises:
+        ParamsError: there are fewer units than splits.
+    """
+    sizes = np.bincount(unit)
     needed = [split for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0]
-    if units < len(needed):
+    if len(sizes) < len(needed):
         raise ParamsError(
             f"split.strategy = {strategy}: {', '.join(needed)} need at least {len(needed)} {unit_name}, but there are "
-            f"{units}; {remedy}"
+            f"{len(sizes)}; {remedy}"
         )
+    return _assign_units(sizes, ratios, seed)[unit]
 
 
 def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
@@ -223,11 +270,35 @@ def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
     return _NAMES[assigned]
 
 
-def _with_buffer(tiles: pd.DataFrame, splits: Strings) -> Strings:
-    """Remove val tiles that touch test, then train tiles that touch test or the remaining val."""
-    splits, adjacency = splits.copy(), TileAdjacency(tiles)
-    for split, against in (("val", ["test"]), ("train", ["val", "test"])):
-        inside = splits == split
-        _, touching = adjacency.contact(inside, np.isin(splits, against))
-        splits[np.flatnonzero(inside)[touching]] = BUFFER
+def _with_buffer(tiles: pd.DataFrame, splits: Strings, block: BlockOptions, ground: Ground, seed: int) -> Strings:
+    """Remove val tiles near test, then train tiles near test or the remaining val."""
+    splits, adjacency = splits.copy(), TileAdjacency(tiles, ground)
+
+    def near(split: str, against: str) -> Mask:
+        """Return the tiles of a split that are near another, (N,)."""
+        inside, other, found = splits == split, splits == against, np.zeros(len(splits), np.bool_)
+        found[inside] = adjacency.contact(inside, other)[1]
+        if block.buffer and inside.any() and other.any():
+            found[inside] |= nearest_distances(ground, inside, other) < block.buffer
+        return found
+
+    splits[near("val", "test")] = BUFFER
+    near_test, near_val = near("train", "test"), near("train", "val")
+    splits[near_test | near_val] = BUFFER
+    if block.neighbours == "include":
+        _swap(splits, near_test & ~near_val, tiles, seed)
     return splits
+
+
+def _swap(splits: Strings, returned: Mask, tiles: pd.DataFrame, seed: int) -> None:
+    """Return tiles to train, and make as many others spare at random, independent of the order of rows."""
+    others = np.flatnonzero(splits == "train")
+    others = others[np.argsort(tiles["tile"].to_numpy(object)[others], kind="stable")]
+    count = int(returned.sum())
+    if count >= len(others):
+        raise ParamsError(
+            f"split.neighbours = include: {count} training tiles are near test, but only {len(others)} are not; "
+            "lower split.buffer, or raise split.block"
+        )
+    splits[np.random.default_rng(seed).permutation(others)[:count]] = SPARE
+    splits[returned] = "train"

@@ -10,12 +10,21 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
-from landseg.core.arrays import Floats, Strings
+from landseg.core.arrays import Strings
 from landseg.core.classes import ClassTable
 from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import SPLITS, pixel_column
-from landseg.split.leakage import Leakage, footprint_bounds, measure_leakage, overlapping_scenes
+from landseg.split.duplicates import Copies
+from landseg.split.ground import Ground
+from landseg.split.leakage import (
+    Distance,
+    Leakage,
+    TileAdjacency,
+    contact_is_known,
+    measure_distance,
+    measure_leakage,
+)
 from landseg.split.strategies import BUFFER, SPARE, UNLISTED
 from landseg.split.subsample import ClassSkew
 
@@ -24,6 +33,7 @@ _LEAKAGE = {
     "edge_or_corner": "share an edge or a corner",
     "same_location": "share a location with train",
     "same_group": "share a group with train",
+    "duplicate": "have a copy in train",
 }
 
 
@@ -48,10 +58,14 @@ class SplitSummary:
     splits: dict[str, ClassShares]
     #: Leakage from train into test and val.
     leakage: dict[str, Leakage]
+    #: Distance of test and val tiles to the nearest training tile; None if unknown.
+    distance: dict[str, Distance | None]
     warnings: list[str]
 
 
-def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, table: Path) -> SplitSummary:
+def summarise(
+    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, ground: Ground, copies: Copies | None
+) -> SplitSummary:
     """Summarise a split.
 
     Args:
@@ -59,14 +73,27 @@ def summarise(tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: 
         pixels: columns pixels_<id>.
         splits: split of each row.
         card: the data card.
-        table: the tile table, to read footprints from.
+        ground: positions of the tiles.
+        copies: copies among the tiles and scenes; None if they were not searched.
     """
     shares = class_shares(pixels, splits, card.classes)
+    adjacency, known = TileAdjacency(tiles, ground), contact_is_known(tiles["location"], ground)
+    leakage = {
+        split: measure_leakage(
+            tiles, splits, split, adjacency=adjacency, complete=known, copies=copies, jitter=card.jitter
+        )
+        for split in ("test", "val")
+    }
     return SplitSummary(
         splits=shares,
-        leakage={split: measure_leakage(tiles, splits, split, jitter=card.jitter) for split in ("test", "val")},
+        leakage=leakage,
+        distance={split: measure_distance(tiles, ground, splits, split, jitter=card.jitter) for split in leakage},
         digest=split_digests(tiles, splits),
-        warnings=check_split(tiles, footprint_bounds(table), splits, shares, card.jitter),
+        warnings=[
+            *check_split(tiles, splits, shares, card.jitter),
+            *_position_warnings(tiles, ground, card.jitter),
+            *_copy_warnings(copies, leakage),
+        ],
     )
 
 
@@ -110,11 +137,12 @@ def print_summary(summary: SplitSummary) -> None:
         table.add_row(name, *(_percent(each.share[name]) for each in summary.splits.values()))
     table.add_section()
     for key, title in _LEAKAGE.items():
-        shares = (
-            _percent(getattr(summary.leakage[split], key)) if split in summary.leakage else ""
-            for split in summary.splits
-        )
+        shares = (_share(summary.leakage[split], key) if split in summary.leakage else "" for split in summary.splits)
         table.add_row(title, *shares)
+    table.add_row(
+        "distance to train (median, 5 %)",
+        *(_distance(summary.distance[split]) if split in summary.distance else "" for split in summary.splits),
+    )
     Console().print(table)
     for warning in summary.warnings:
         print(f"warning: {warning}")
@@ -122,6 +150,17 @@ def print_summary(summary: SplitSummary) -> None:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
+
+
+def _share(leakage: Leakage, key: str) -> str:
+    share = getattr(leakage, key)
+    if share is None:
+        return "unknown" if key in ("edge", "edge_or_corner") and leakage.same_location is not None else "-"
+    return f"≥ {share:.2%}" if leakage.lower_bound and key in ("edge", "edge_or_corner") else _percent(share)
+
+
+def _distance(distance: Distance | None) -> str:
+    return "unknown" if distance is None else f"{distance.median:,.0f}, {distance.p5:,.0f} {distance.unit}"
 
 
 def split_digests(tiles: pd.DataFrame, splits: Strings) -> dict[str, str]:
@@ -156,13 +195,12 @@ def class_shares(tiles: pd.DataFrame, splits: Strings, classes: ClassTable) -> d
 
 
 def check_split(
-    tiles: pd.DataFrame, bounds: Floats, splits: Strings, shares: Mapping[str, ClassShares], jitter: float = 0
+    tiles: pd.DataFrame, splits: Strings, shares: Mapping[str, ClassShares], jitter: float = 0
 ) -> list[str]:
     """Return warnings: empty splits, missing classes, leakage that is not measured.
 
     Args:
-        tiles: columns scene, location.
-        bounds: bounding box of each row's footprint, (N, 4), as `landseg.split.leakage.footprint_bounds` reads them.
+        tiles: column location.
         splits: split of each row.
         shares: class shares by split.
         jitter: distance by which the publisher shifted scenes at random, m.
@@ -184,11 +222,53 @@ def check_split(
             f"the publisher moved every scene at random by up to {jitter:,.0f} m: neighbours and overlaps are unknown, "
             "so leakage between locations is not measured"
         )
-        return messages
-    count, first, other = overlapping_scenes(tiles["scene"], bounds, splits)
-    if count:
+    return messages
+
+
+def _position_warnings(tiles: pd.DataFrame, ground: Ground, jitter: float) -> list[str]:
+    """Warn of scenes without a position, and of names that suggest that they were cut from larger images."""
+    if jitter or contact_is_known(tiles["location"], ground):
+        return []
+    nowhere = tiles[["scene", "location"]][~ground.known].drop_duplicates()
+    messages = [
+        f"{len(nowhere)} scenes have no position: whether tiles of different locations touch is unknown, not excluded"
+    ]
+    prefix, members = _shared_prefix(nowhere["location"])
+    if members:
         messages.append(
-            f"{count} scenes overlap scenes of another split on the ground, for example {first} and {other}; "
-            "leakage is measured within locations and does not include this"
+            f"{members} scenes are named {prefix}…, as if they were cut from one image, but are different locations; "
+            "if they are, set dataset.groups, and split.strategy to group"
         )
+    return messages
+
+
+def _shared_prefix(locations: "pd.Series[str]") -> tuple[str, int]:
+    """Return the most common name before a final number, and how many locations share it, if other names differ.
+
+    Names that are nothing but a number after one common word, such as image0001, do not tell.
+    """
+    stems = locations.drop_duplicates().str.extract(r"^(.*[^0-9])[0-9]+$")[0].dropna()
+    counts = stems.value_counts()
+    if len(counts) < 2 or counts.iloc[0] < 2 or counts.sum() < 2 * len(counts):
+        return "", 0
+    return str(counts.index[0]), int(counts.iloc[0])
+
+
+def _copy_warnings(copies: Copies | None, leakage: Mapping[str, Leakage]) -> list[str]:
+    """Warn of copies: which there are, and which leak."""
+    if copies is None:
+        return ["copies of scenes and tiles were not searched (split.duplicates = off)"]
+    messages = []
+    if len(copies.scenes):
+        one, other = (copies.scene_names[scene] for scene in copies.scenes[0])
+        messages.append(
+            f"{len(np.unique(copies.scenes))} scenes are copies of others (also mirrored, turned or resized), for "
+            f"example {one} and {other}"
+        )
+    for split, each in leakage.items():
+        if each.duplicate:
+            messages.append(
+                f"{each.duplicate:.1%} of {split} tiles have a copy in train; set split.duplicates = together, or "
+                "remove the copies"
+            )
     return messages

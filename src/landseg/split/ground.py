@@ -1,0 +1,187 @@
+"""Positions of tiles on the ground: which locations overlap, which tiles touch across locations, and how far they are.
+
+Footprints are compared by their bounding boxes. They are exact for north-up scenes in the CRS of the table. A rotated
+tile may count as touching although only its box does, so leakage is never understated.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+import shapely
+from pyproj import CRS
+from scipy.spatial import cKDTree
+
+from landseg.core.arrays import Floats, Ints, Mask
+
+_CHUNK = 100_000  # shapes per chunk: a million at once would take half a gigabyte
+_ROUNDING = 1e-3  # share of a tile within which borders count as equal
+_RADIUS = 6_371_008.8  # mean radius of the Earth, m (IUGG)
+_NEAREST = 16  # training tiles nearest by their centres among which the nearest by its border is searched
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Positions of N tiles."""
+
+    #: (N, 4) west, south, east, north, in metres, or in degrees if `geographic`; NaN for tiles without a position.
+    boxes: Floats
+    geographic: bool = False
+
+    @property
+    def known(self) -> Mask:
+        """(N,) whether a tile has a position."""
+        known: Mask = ~np.isnan(self.boxes[:, 0])
+        return known
+
+    @property
+    def tolerance(self) -> float:
+        """Distance within which two borders count as equal, in the unit of the boxes."""
+        sides = self.boxes[self.known, 2] - self.boxes[self.known, 0]
+        return float(_ROUNDING * sides.min()) if len(sides) else 0.0
+
+    @classmethod
+    def unknown(cls, tiles: int) -> "Ground":
+        """Return the ground of tiles without positions."""
+        return cls(np.full((tiles, 4), np.nan))
+
+
+def read_ground(table: Path) -> Ground:
+    """Read the bounding boxes of all footprints of a tile table, GeoParquet.
+
+    Reads batch by batch: the footprints of a million tiles would take a quarter of a gigabyte.
+    """
+    with pq.ParquetFile(table) as file:
+        batches = file.iter_batches(_CHUNK, columns=["geometry"])
+        footprints = (shapely.from_wkb(batch[0].to_numpy(zero_copy_only=False)) for batch in batches)
+        boxes = np.concatenate([np.empty((0, 4)), *map(shapely.bounds, footprints)])
+        crs = _crs(file.schema_arrow.metadata or {})
+    if crs is None or crs.is_geographic:
+        return Ground(boxes, geographic=crs is not None)
+    return Ground(boxes * crs.axis_info[0].unit_conversion_factor)
+
+
+def _crs(metadata: dict[bytes, bytes]) -> CRS | None:
+    """Return the CRS that GeoParquet metadata declare; None if there is none."""
+    column = json.loads(metadata.get(b"geo", b"{}")).get("columns", {}).get("geometry", {})
+    return CRS.from_user_input(column["crs"]) if column.get("crs") else None
+
+
+def overlapping_locations(location: Ints, ground: Ground) -> Ints:
+    """Return pairs of locations whose tiles overlap on the ground, (P, 2); tiles of different locations.
+
+    Args:
+        location: number of the location of each tile, (N,).
+        ground: positions of the tiles.
+    """
+    numbers, extents = _extents(location, ground)
+    inset = ground.tolerance
+    i, j = touching_pairs(extents + np.array([inset, inset, -inset, -inset]), extents)
+    pairs = numbers[np.stack([i, j], axis=1)[i < j]]
+    return pairs[_overlap_by_tiles(location, ground, pairs)] if len(pairs) else pairs
+
+
+def _overlap_by_tiles(location: Ints, ground: Ground, pairs: Ints) -> Mask:
+    """Return whether any tiles of two locations, (P, 2), overlap; their extents may enclose gaps."""
+    inset = np.array([1, 1, -1, -1]) * ground.tolerance
+    rows = pd.Series(np.flatnonzero(ground.known)).groupby(location[ground.known]).apply(np.array)
+    overlapping = (
+        touching_pairs(ground.boxes[rows[one]] + inset, ground.boxes[rows[other]])[0] for one, other in pairs
+    )
+    return np.array([len(found) > 0 for found in overlapping], np.bool_)
+
+
+def neighbours(location: Ints, ground: Ground) -> tuple[Ints, Mask]:
+    """Find pairs of tiles of different locations that touch or overlap.
+
+    Args:
+        location: number of the location of each tile, (N,).
+        ground: positions of the tiles; of the dates of a location at one window, one is enough.
+
+    Returns:
+        Pairs of rows, (P, 2), each once; whether they share an edge or overlap, (P,), rather than a corner.
+    """
+    numbers, extents = _extents(location, ground)
+    reach = np.array([-1, -1, 1, 1]) * ground.tolerance
+    i, j = touching_pairs(extents + reach, extents)
+    beside = numbers[np.unique(np.concatenate([i[i != j], j[i != j]]))]
+    rows = np.flatnonzero(ground.known & np.isin(location, beside))
+    boxes = ground.boxes[rows]
+    i, j = touching_pairs(boxes + reach, boxes)
+    across = (i < j) & (location[rows[i]] != location[rows[j]])
+    i, j = i[across], j[across]
+    common = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
+    return rows[np.stack([i, j], axis=1)], np.asarray((common > ground.tolerance).any(axis=1))
+
+
+def _extents(location: Ints, ground: Ground) -> tuple[Ints, Floats]:
+    """Return the numbers of locations with a position, (L,), and their boxes, (L, 4)."""
+    known = ground.known
+    boxes = pd.DataFrame(ground.boxes[known]).groupby(location[known]).agg({0: "min", 1: "min", 2: "max", 3: "max"})
+    return boxes.index.to_numpy(np.int64), boxes.to_numpy(np.float64).reshape(-1, 4)
+
+
+def nearest_distances(ground: Ground, inside: Mask, other: Mask) -> Floats:
+    """Return the distance of each tile `inside` to the nearest tile `other`, border to border, m.
+
+    On boxes in degrees, distances are those on a sphere, in the plane that touches it at the tile.
+
+    Args:
+        ground: positions of the tiles.
+        inside: rows to measure from, (N,), all with a position.
+        other: rows to measure to, (N,); those without a position are left out.
+
+    Returns:
+        (n,) one for each row `inside`, 0 for tiles that touch; infinite if no other tile has a position.
+    """
+    # Dates of one window lie on one another; without them, the nearest 16 are 16 different places.
+    here = ground.boxes[inside]
+    there = np.unique(ground.boxes[other & ground.known], axis=0)
+    if not len(there):
+        return np.full(len(here), np.inf)
+    tree, count = cKDTree(_points(there, ground.geographic)), min(_NEAREST, len(there))
+    _, nearest = tree.query(_points(here, ground.geographic), k=count)
+    nearest = np.reshape(nearest, (len(here), count))
+    return np.asarray(_gaps(here[:, None], there[nearest], ground.geographic).min(axis=1))
+
+
+def _points(boxes: Floats, geographic: bool) -> Floats:
+    """Return the centres of boxes, (n, 2) m in the plane, or (n, 3) m on the sphere."""
+    x, y = ((boxes[:, side] + boxes[:, side + 2]) / 2 for side in (0, 1))
+    if not geographic:
+        return np.stack([x, y], axis=1)
+    east, north = np.radians(x), np.radians(y)
+    circle = np.cos(north)
+    return _RADIUS * np.stack([circle * np.cos(east), circle * np.sin(east), np.sin(north)], axis=1)
+
+
+def _gaps(a: Floats, b: Floats, geographic: bool) -> Floats:
+    """Return the distances between boxes, (..., 4) each, border to border, m."""
+    gap = np.maximum(np.maximum(a[..., :2], b[..., :2]) - np.minimum(a[..., 2:], b[..., 2:]), 0)
+    if geographic:
+        middle = np.radians((a[..., 1] + a[..., 3]) / 2)
+        gap = np.radians(gap) * _RADIUS * np.stack([np.cos(middle), np.ones_like(middle)], axis=-1)
+    return np.asarray(np.hypot(gap[..., 0], gap[..., 1]))
+
+
+def touching_pairs(a: Floats, b: Floats) -> tuple[Ints, Ints]:
+    """Return the index pairs, (P,) each, of boxes in `a` and `b`, (N, 4), that touch or overlap."""
+    if len(a) < len(b):  # build the tree of the shorter array
+        j, i = touching_pairs(b, a)
+        return i, j
+    tree, pairs = shapely.STRtree(_diagonals(b)), []
+    for rows in np.array_split(np.arange(len(a)), len(a) // _CHUNK + 1):
+        i, j = tree.query(_diagonals(a[rows]))
+        pairs.append(np.stack([rows[i], j]))
+    i, j = np.concatenate(pairs, axis=1)
+    return i, j
+
+
+def _diagonals(boxes: Floats) -> npt.NDArray[np.object_]:
+    """Return lines with the envelopes of the boxes, which are all that the tree compares; a third of the memory."""
+    lines: npt.NDArray[np.object_] = shapely.linestrings(boxes.reshape(-1, 2, 2))
+    return lines
