@@ -52,30 +52,30 @@ class TestScores:
         text, mapped = card_text(of), of.confusion.sum(axis=0)
         for n, name in enumerate(CLASSES):
             scores = of.metrics["per_class"][name]
-            assert table_row(text, name, 8)[1:] == [
+            assert table_row(text, name, 9)[1:] == [
                 formatted(scores["iou"]),
                 f"{formatted(scores['iou_low'])} to {formatted(scores['iou_high'])}",
                 *(formatted(scores[key]) for key in ("precision", "recall", "f1")),
                 f"{scores['pixels']:,}",
                 f"{mapped[n]:,}",
+                f"{scores['units']} ({scores['effective_units']:.1f})",
             ]
 
     def test_of_few_units_are_marked(self) -> None:
         text = card_text(example_run())
-        assert "over 3 scenes, too few for a reliable interval)" in text
-        assert "independent. 3 scenes are too few for reliable intervals." in text
-        assert "- **Small sample.** The model was scored on 3 scenes," in text
+        assert "over 6 scenes (effectively 6.0))." in text
+        assert "The intervals are jackknife intervals over 6 scenes (effectively 6.0), because" in text
+        assert "- **Small sample.** The model was scored on 6 scenes (effectively 6.0), so" in text
 
     def test_of_many_units_are_not_marked(self) -> None:
         text = card_text(example_run(units=matrices([0.9, 0.8] * 6)))
-        assert "over 12 scenes)" in text
-        assert "too few" not in text
+        assert "over 12 scenes (effectively 12.0))." in text
         assert "**Small sample.**" not in text
 
     def test_of_one_unit_have_no_interval(self) -> None:
         text = card_text(example_run(units=matrices([0.9])))
-        assert "(no interval: fewer than two scenes)." in text
-        assert "There is no interval: the bootstrap resamples scenes, and there are fewer than two." in text
+        assert "(no interval: 1 scene, at least 5 are needed)." in text
+        assert "The macro mIoU has no interval: 1 scene, at least 5 are needed." in text
         assert table_row(text, "macro mIoU", 4)[2] == "–"
 
     def test_without_a_background(self) -> None:
@@ -144,15 +144,15 @@ class TestLimitations:
         units[:, 1] = 0
         text = card_text(example_run(units=units))
         assert "- **woodland:** the test split has no pixels of this class, so its accuracy is unknown.\n" in text
-        assert table_row(text, "woodland", 8)[1:6] == ["–"] * 5
+        assert table_row(text, "woodland", 9)[1:6] == ["–"] * 5
 
     def test_classes_in_few_of_many_units(self) -> None:
         units = matrices([0.9] * 12)
         units[2:, 2] = 0
         text = card_text(example_run(units=units))
         assert (
-            "- **water:** only 2 scenes of the test split contain it, too few for a reliable interval; it makes up"
-            in text
+            "- **water:** its pixels in the test split lie in 2 scenes (effectively 2.0), so its scores are imprecise; "
+            "it makes up" in text
         )
         assert "**woodland:**" not in text
 

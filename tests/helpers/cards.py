@@ -41,7 +41,7 @@ def run_files(
 ) -> dict[str, bytes]:
     """Return the files of a run on synthetic scenes, with changes."""
     changed = {name: {**section, **(params or {}).get(name, {})} for name, section in PARAMS.items()}
-    units = matrices([0.9, 0.8, 0.7]) if units is None else units
+    units = matrices([0.9, 0.8, 0.7, 0.9, 0.8, 0.7]) if units is None else units
     files = results(units, params=changed, **others)
     metrics, summary = json.loads(files["results/metrics.json"]), json.loads(files["results/split.json"])
     metrics |= {"weights": "best", "majority": {"class": "background", "macro_miou": 0.09}, "warnings": []}

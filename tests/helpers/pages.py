@@ -53,7 +53,7 @@ def write_run(
 ) -> None:
     """Write the results of a run with random scores, as the pipeline does. Its targets have no water."""
     generator = np.random.default_rng(seed)
-    units = generator.integers(1, 90_000, (4, len(classes), len(classes)))
+    units = generator.integers(1, 90_000, (6, len(classes), len(classes)))
     units[:, -1] = 0
     total = units.sum(axis=0)
     scores = asdict(metrics.summary(total, units, class_names(classes), classes[0].name))
@@ -71,8 +71,8 @@ def write_run(
         "split": "test",
         "weights": "best",
         "tiles": 5,
-        "scenes": 4,
-        "locations": 4,
+        "scenes": 6,
+        "locations": 6,
         "interval_over": "locations",
         "strategy": "scene",
         "leakage": leak,

@@ -16,6 +16,7 @@ from landseg.core.classes import as_hex, class_names
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
+from landseg.evaluate.intervals import count_units, describe_interval, missing_interval
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
 from landseg.results.wording import FEW_UNITS, confidence_text, describe_strategy, leakage_sentence, unit_noun
@@ -136,11 +137,8 @@ def _headline(run: Run) -> str:
 
 def _interval_note(run: Run) -> str:
     scores = run.scores
-    if scores.macro_miou_low is None:
-        return f"no interval: fewer than two {unit_noun(run)}"
-    few = ", too few for a reliable interval" if scores.interval_units < FEW_UNITS else ""
-    ends = f"{_score(scores.macro_miou_low)} to {_score(scores.macro_miou_high)}"
-    return f"95 % interval {ends} over {scores.interval_units:,} {unit_noun(run)}{few}"
+    units = (scores.interval_units, scores.effective_units, unit_noun(run))
+    return describe_interval(scores.macro_miou_low, scores.macro_miou_high, *units)
 
 
 def _sample_size(run: Run) -> str:
@@ -189,6 +187,7 @@ def _classes(run: Run) -> list[dict[str, object]]:
                 "f1": _score(scores.f1),
                 "labelled": f"{scores.pixels:,}",
                 "mapped": f"{mapped_pixels:,}",
+                "units": f"{scores.units:,} ({scores.effective_units:.1f})",
             }
         )
     return rows
@@ -252,6 +251,12 @@ def _scores(run: Run) -> Iterator[dict[str, str]]:
             "",
             "mean of the IoU over all classes except background",
         ),
+        (
+            "scene mIoU",
+            scores.scene_miou,
+            _interval(scores.scene_miou_low, scores.scene_miou_high),
+            f"mean over {unit_noun(run)} of their own macro mIoU; all of them count the same",
+        ),
         ("macro F1", scores.macro_f1, "", "mean of the F1 over all classes"),
         ("micro IoU", scores.micro_iou, "", "IoU over the pixels of all classes; dominated by frequent classes"),
         ("pixel accuracy", scores.pixel_accuracy, "", "share of correct pixels; dominated by frequent classes"),
@@ -277,17 +282,12 @@ def _scores(run: Run) -> Iterator[dict[str, str]]:
 
 
 def _intervals(run: Run) -> str:
-    noun, units = unit_noun(run), run.scores.interval_units
+    units = (run.scores.interval_units, run.scores.effective_units, unit_noun(run))
     if run.scores.macro_miou_low is None:
-        return f"There is no interval: the bootstrap resamples {noun}, and there are fewer than two."
-    few = (
-        f"{units:,} {noun} are too few for reliable intervals"
-        if units < FEW_UNITS
-        else "They hold for similar locations"
-    )
+        return f"The macro mIoU has no interval: {missing_interval(*units)}."
     return (
-        f"The intervals are percentile bootstrap intervals over {units:,} {noun}, because pixels of one location are "
-        f"not independent. {few}. They do not include the variation between training seeds."
+        f"The intervals are jackknife intervals over {count_units(*units)}, because pixels of one location are not "
+        "independent. They hold for similar locations, and do not include the variation between training seeds."
     )
 
 
@@ -313,27 +313,25 @@ def _imagery(info: ModelInfo, card: DataCard | None) -> str:
 
 
 def _few(run: Run) -> str:
-    """Return the number of scored units if it is too small for reliable intervals."""
-    units = run.scores.interval_units
-    return f"{units:,} {unit_noun(run)}" if units < FEW_UNITS else ""
+    """Return the number of scored units if it is effectively small."""
+    scores = run.scores
+    few = scores.effective_units < FEW_UNITS
+    return count_units(scores.interval_units, scores.effective_units, unit_noun(run)) if few else ""
 
 
 def _class_limits(run: Run) -> Iterator[str]:
     """Yield the limitations of each class that has any."""
-    shares, (_, matrices) = _training_shares(run), run.units
-    split, noun, units = run.metrics["split"], unit_noun(run), run.scores.interval_units
+    shares, split, effective = _training_shares(run), run.metrics["split"], run.scores.effective_units
     for channel, each in enumerate(run.classes):
-        iou, share = run.scores.per_class[each.name].iou, shares.get(each.name)
-        units_with_class = int((matrices[:, channel].sum(axis=1) > 0).sum())
-        limits = []
+        scores, share = run.scores.per_class[each.name], shares.get(each.name)
+        iou, limits = scores.iou, []
         if iou is None:
             limits.append(f"the {split} split has no pixels of this class, so its accuracy is unknown")
         elif iou < _LOW_IOU:
             limits.append(_low_iou(run, channel))
-        if iou is not None and units_with_class < FEW_UNITS <= units:
-            limits.append(
-                f"only {units_with_class:,} {noun} of the {split} split contain it, too few for a reliable interval"
-            )
+        if iou is not None and scores.effective_units < FEW_UNITS <= effective:
+            counted = count_units(scores.units, scores.effective_units, unit_noun(run))
+            limits.append(f"its pixels in the {split} split lie in {counted}, so its scores are imprecise")
         if share is not None and share < _RARE_SHARE:
             limits.append(f"it makes up only {_percent(share)} of the training pixels")
         if limits:

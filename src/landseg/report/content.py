@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from landseg.core.classes import as_hex
+from landseg.evaluate.intervals import describe_interval
 from landseg.metrics import ClassScores
 from landseg.report.charts import (
     Curve,
@@ -59,8 +60,8 @@ def _cell(column: ScoreColumn, value: CellValue) -> TableCell:
 
 def score_groups(run: Run, cells: Sequence[TableCell]) -> list[tuple[str, list[TableCell]]]:
     """Return the cells of one run under three headings, with further scores; class scores have a table of their own."""
-    split = ("strategy", "split", "leak_", "train_tiles", "interval_units")
-    scores = ("macro_", "without_", "micro_", "paper_")
+    split = ("strategy", "split", "leak_", "train_tiles", "interval_units", "effective_units")
+    scores = ("macro_", "scene_", "without_", "micro_", "paper_")
     groups: dict[str, list[TableCell]] = {"Scores": [], "Split": [], "Training": []}
     for cell in cells:
         if cell.key == "run" or cell.key.startswith("iou_"):
@@ -75,12 +76,21 @@ def _further_scores(run: Run) -> list[TableCell]:
     """Return scores that the table of several runs leaves out."""
     scores = run.scores
     further = (
+        ("scene_miou_low", "scene mIoU, low", "lower end of its 95 % interval", scores.scene_miou_low),
+        ("scene_miou_high", "scene mIoU, high", "upper end of its 95 % interval", scores.scene_miou_high),
         ("pixel_accuracy", "pixel accuracy", "share of correct pixels", scores.pixel_accuracy),
         ("macro_f1", "macro F1", "mean F1 over classes", scores.macro_f1),
         ("macro_precision", "macro precision", "mean precision over classes", scores.macro_precision),
         ("macro_recall", "macro recall", "mean recall over classes", scores.macro_recall),
     )
     return [_cell(ScoreColumn(key, title, meaning, "score"), value) for key, title, meaning, value in further]
+
+
+def headline_interval(run: Run) -> str:
+    """Describe the interval of the macro mIoU, or say why there is none."""
+    scores = run.scores
+    units = (scores.interval_units, scores.effective_units, unit_noun(run))
+    return describe_interval(scores.macro_miou_low, scores.macro_miou_high, *units)
 
 
 def run_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:

@@ -65,6 +65,7 @@ def render_page(
         labels=[run.name for run in runs],
         single=len(runs) == 1,
         headline=runs[0].scores,
+        interval=content.headline_interval(runs[0]),
         metrics=runs[0].metrics,
         about=[paragraph for paragraph in about.split("\n\n") if paragraph.strip()],
         findings=findings,
