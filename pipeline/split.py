@@ -25,7 +25,7 @@ def main() -> None:
     skew = ClassSkew(params.skew.towards, params.skew.share, params.skew.over, params.skew.control)
 
     tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
-    ground, block = read_ground(table), BlockOptions(params.block, params.buffer, params.neighbours)
+    ground, block = read_ground(table, card.jitter), BlockOptions(params.block, params.buffer, params.neighbours)
     copies = None if params.duplicates == "off" else find_copies(paths.table("signatures.parquet"), tiles)
     ties = find_ties(tiles, params.strategy, ground, copies if params.duplicates == "together" else None)
     splits = assign_splits(tiles, params.strategy, params.ratios, params.seed, block, official, ground, ties)

@@ -3,14 +3,15 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import shapely
 
 from landseg.core.arrays import Strings
 from landseg.core.classes import LandClass
 from landseg.core.tables import SPLITS
-from landseg.split.strategies import Ratios
+from landseg.split.ground import Ground
+from landseg.split.leakage import Leakage, TileAdjacency, measure_leakage
+from landseg.split.strategies import BlockOptions, Ratios, Strategy, assign_splits, block_split
 
 SIZE = 512
 RATIOS: Ratios = (0.8, 0.1, 0.1)
@@ -40,10 +41,30 @@ def placed(tiles: pd.DataFrame, east: dict[str, float]) -> pd.DataFrame:
     return tiles.assign(geometry=shapely.to_wkb(boxes))
 
 
-def bounds(tiles: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the bounds of footprints, (N, 4); NaN for rows without one."""
-    found: npt.NDArray[np.float64] = shapely.bounds(shapely.from_wkb(tiles["geometry"].to_numpy(object)))
-    return found
+def ground(tiles: pd.DataFrame) -> Ground:
+    """Return the positions of tiles; unknown in a table without footprints."""
+    if "geometry" not in tiles:
+        return Ground.unknown(len(tiles))
+    return Ground(shapely.bounds(shapely.from_wkb(tiles["geometry"].to_numpy(object))))
+
+
+def leakage_of(
+    tiles: pd.DataFrame, splits: Strings, split: str, against: str = "train", *, complete: bool = True, **options: Any
+) -> Leakage:
+    """Measure leakage; by default contact between locations counts as known, though tiles may have no positions."""
+    adjacency = TileAdjacency(tiles, ground(tiles))
+    return measure_leakage(tiles, splits, split, against, adjacency=adjacency, complete=complete, **options)
+
+
+def assigned(tiles: pd.DataFrame, strategy: Strategy, ratios: Ratios, seed: int, block: int, **options: Any) -> Strings:
+    """Assign tiles to splits, with a published list of every tile."""
+    published = lists(tiles.sort_values("tile"))
+    return assign_splits(tiles, strategy, ratios, seed, BlockOptions(block), published, ground(tiles), **options)
+
+
+def blocks(tiles: pd.DataFrame, ratios: Ratios, seed: int, size: int, **options: Any) -> Strings:
+    """Assign tiles by the block strategy."""
+    return block_split(tiles, ratios, seed, BlockOptions(size, **options), ground(tiles))
 
 
 def counts(splits: Strings) -> list[int]:

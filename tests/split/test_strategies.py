@@ -10,20 +10,35 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.grids import CLASSES, MANY, RATIOS, brute_force, counts, grid, lists, placed, scenes
+from helpers.grids import (
+    CLASSES,
+    MANY,
+    RATIOS,
+    assigned,
+    blocks,
+    brute_force,
+    counts,
+    grid,
+    leakage_of,
+    lists,
+    placed,
+    scenes,
+)
 from helpers.root import ROOT
+from helpers.signatures import write_noise
 
 from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS
-from landseg.split.leakage import Leakage, measure_leakage
+from landseg.split.ground import Ground
+from landseg.split.leakage import Leakage
 from landseg.split.strategies import (
     BUFFER,
     UNLISTED,
+    BlockOptions,
     Ratios,
     Strategy,
     assign_splits,
-    block_split,
     group_split,
     official_location_split,
     official_tile_split,
@@ -39,7 +54,7 @@ STRATEGIES: list[Strategy] = ["random", "official", "scene", "block"]
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_splits_do_not_depend_on_the_order_of_rows(strategy: Strategy) -> None:
     def split(tiles: pd.DataFrame) -> dict[str, str]:
-        return dict(zip(tiles["tile"], assign_splits(tiles, strategy, RATIOS, 5, 2, lists(MANY)), strict=True))
+        return dict(zip(tiles["tile"], assigned(tiles, strategy, RATIOS, 5, 2), strict=True))
 
     assert split(MANY) == split(MANY.sample(frac=1, random_state=1)) == split(MANY[::-1].reset_index(drop=True))
 
@@ -47,7 +62,7 @@ def test_splits_do_not_depend_on_the_order_of_rows(strategy: Strategy) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_every_tile_is_in_one_split(strategy: Strategy, seed: int) -> None:
-    splits = assign_splits(MANY, strategy, RATIOS, seed, 2, lists(MANY))
+    splits = assigned(MANY, strategy, RATIOS, seed, 2)
     assert splits.shape == (len(MANY),)
     assert sum(counts(splits)) + (splits == BUFFER).sum() == len(MANY)
     assert strategy == "block" or BUFFER not in splits
@@ -55,7 +70,7 @@ def test_every_tile_is_in_one_split(strategy: Strategy, seed: int) -> None:
 
 @pytest.mark.parametrize("strategy", ["random", "scene", "block"])
 def test_another_seed_gives_another_split(strategy: Strategy) -> None:
-    one, other = (assign_splits(MANY, strategy, RATIOS, seed, 2, lists(MANY)) for seed in (0, 1))
+    one, other = (assigned(MANY, strategy, RATIOS, seed, 2) for seed in (0, 1))
     assert (one != other).any()
 
 
@@ -133,7 +148,7 @@ def test_too_few_locations_or_blocks() -> None:
     with pytest.raises(
         ParamsError, match=r"^split\.strategy = block: .* need at least 3 blocks, but there are 2; lower split\.block"
     ):
-        block_split(few, RATIOS, 0, 4)
+        blocks(few, RATIOS, 0, 4)
     assert counts(scene_split(few, (0.5, 0.0, 0.5), 0)) == [4, 0, 4]
 
 
@@ -156,7 +171,7 @@ DATED = pd.concat([dated({f"3{t}PWT_0{n}": 1 + n for n in range(4)}, f"3{t}PWT")
 @pytest.mark.parametrize("strategy", ["random", "scene", "group", "block"])
 @pytest.mark.parametrize("seed", range(5))
 def test_dates_of_a_window_are_in_one_split(strategy: Strategy, seed: int) -> None:
-    splits = assign_splits(DATED, strategy, (0.5, 0.25, 0.25), seed, 1, lists(DATED))
+    splits = assigned(DATED, strategy, (0.5, 0.25, 0.25), seed, 1)
     windows = DATED.assign(split=splits).groupby(["location", "col"])["split"].nunique()
     assert windows.max() == 1
     assert set(splits) >= set(SPLITS)
@@ -173,8 +188,8 @@ def test_groups_stay_whole(seed: int) -> None:
     splits = group_split(DATED, (0.5, 0.25, 0.25), seed)
     assert pd.Series(splits).groupby(DATED["group"]).nunique().max() == 1
     assert counts(splits) == [80, 40, 40]  # eight groups of twenty tiles each
-    assert measure_leakage(DATED, splits, "test") == Leakage(0, 0, 0, 0)
-    assert measure_leakage(DATED, scene_split(DATED, RATIOS, seed), "test").same_group == 1
+    assert leakage_of(DATED, splits, "test") == Leakage(0, 0, 0, 0)
+    assert leakage_of(DATED, scene_split(DATED, RATIOS, seed), "test").same_group == 1
 
 
 def test_group_split_needs_groups() -> None:
@@ -189,7 +204,7 @@ def test_official_lists_of_locations() -> None:
     official = pd.DataFrame(
         {"location": ["000261", "000061", "000161", "999999"], "split": ["val", "train", "test", "train"]}
     )
-    splits = assign_splits(tiles, "official", RATIOS, 0, 1, official)
+    splits = assign_splits(tiles, "official", RATIOS, 0, BlockOptions(1), official, Ground.unknown(len(tiles)))
     assert splits.tolist() == ["train"] * 4 + ["test"] * 2 + ["val"] * 6 + [UNLISTED] * 2
     with pytest.raises(ParamsError, match="none of 4 locations is on the published list of test; download more"):
         official_location_split(tiles, official[:2])
@@ -205,18 +220,18 @@ def test_official_lists_of_locations() -> None:
 @pytest.mark.parametrize("block", [1, 2, 3, 5])
 @pytest.mark.parametrize("seed", range(3))
 def test_blocks_leave_no_tile_next_to_another_split(block: int, seed: int) -> None:
-    splits = block_split(MANY, (0.7, 0.15, 0.15), seed, block)
+    splits = blocks(MANY, (0.7, 0.15, 0.15), seed, block)
     for split, against in (("test", "train"), ("val", "train"), ("test", "val")):
         assert brute_force(MANY, splits, split, against)[:2] in [(0, 0), (None, None)]
     assert (splits == "test").any()
 
 
 def test_blocks_leak_by_location() -> None:
-    assert measure_leakage(MANY, block_split(MANY, RATIOS, 0, 3), "test").same_location == 1
+    assert leakage_of(MANY, blocks(MANY, RATIOS, 0, 3), "test").same_location == 1
 
 
 def test_buffer_is_minimal() -> None:
-    splits = block_split(MANY, RATIOS, 0, 3)
+    splits = blocks(MANY, RATIOS, 0, 3)
     refilled = np.where(splits == BUFFER, "train", splits)
     buffered = np.flatnonzero(splits == BUFFER)
     assert len(buffered)
@@ -229,8 +244,8 @@ def test_edge_blocks_have_tiles_of_other_sizes() -> None:
     tiles = grid("a", 9, 9, 100)
     tiles.loc[tiles["col"] == 800, "width"] = 37
     tiles.loc[tiles["row"] == 800, "height"] = 5
-    splits = block_split(tiles, (0.5, 0.25, 0.25), 0, 3)
-    assert measure_leakage(tiles, splits, "test") == Leakage(0, 0, 1, None)
+    splits = blocks(tiles, (0.5, 0.25, 0.25), 0, 3)
+    assert leakage_of(tiles, splits, "test") == Leakage(0, 0, 1, None)
 
 
 # Split stage
@@ -245,9 +260,10 @@ print("heavy imports:", [name for name in ("torch", "geopandas", "rasterio", "cv
 def test_split_stage_writes_the_split_and_its_summary(tmp_path: Path) -> None:
     tables = tmp_path / "data" / "tables" / "mine"
     tables.mkdir(parents=True)
-    tiles = placed(MANY, {f"scene{n}": 0.0 for n in range(10)})
+    tiles = placed(MANY, {f"scene{n}": 20_000.0 * n for n in range(10)})
     pq.write_table(pa.Table.from_pandas(tiles, preserve_index=False), tables / "tiles.parquet")
     (tables / "official.csv").write_text("tile,split\n")
+    write_noise(tables / "signatures.parquet", tiles, {"scene3": "scene8"})
     write_card(
         DataCard(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",)), tables / "card.json"
     )
@@ -262,11 +278,28 @@ def test_split_stage_writes_the_split_and_its_summary(tmp_path: Path) -> None:
     assert done.stdout.endswith("heavy imports: []\n")
     results = json.loads((tmp_path / "results" / "split.json").read_text())
     split = pq.read_table(tables / "split.parquet").to_pandas()
-    assert list(results) == ["strategy", "seed", "train_tiles", "skew", "digest", "splits", "leakage", "warnings"]
-    assert (split["split"].to_numpy("U6") == block_split(MANY, RATIOS, 1, 4)).all()
+    assert list(results) == [
+        "strategy",
+        "seed",
+        "train_tiles",
+        "skew",
+        "digest",
+        "splits",
+        "leakage",
+        "distance",
+        "warnings",
+    ]
+    copied = split[split["scene"].isin(["scene3", "scene8"])]
+    assert len(set(copied["split"]) - {"buffer"}) == 1
+    assert split.groupby("location")["scene"].unique().map(list).to_dict()["scene3"] == ["scene3", "scene8"]
+    assert brute_force(MANY, split["split"].to_numpy(str), "test")[:2] == (0, 0)
     for name, shares in results["splits"].items():
         assert shares["tiles"] == (split["split"] == name).sum()
         assert shares["share"] == {"background": 0.6, "water": 0.4}
-    assert results["leakage"]["test"] == {"edge": 0, "edge_or_corner": 0, "same_location": 1, "same_group": None}
-    assert "10 scenes overlap" in results["warnings"][0]
-    assert "warning: 10 scenes overlap" in done.stdout
+    assert results["leakage"]["test"] == {
+        "edge": 0, "edge_or_corner": 0, "same_location": 1, "same_group": None, "duplicate": 0, "lower_bound": False
+    }  # fmt: skip
+    assert results["distance"]["test"] == {"median": 1024, "p5": 512, "unit": "m"}
+    message = "2 scenes are copies of others (also mirrored, turned or resized), for example scene3 and scene8"
+    assert results["warnings"] == [message]
+    assert f"warning: {message}" in done.stdout

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.root import ROOT
+from helpers.signatures import write_noise
 from helpers.tiles import CLASSES, PATHS, make_project, write_params
 
 from landseg.core.arrays import Strings
@@ -119,6 +120,7 @@ def test_split_stage_records_the_skew_and_keeps_val_and_test(tmp_path: Path) -> 
     tiles = pd.read_parquet(tmp_path / PATHS.table("tiles.parquet")).drop(columns="split")
     tiles.to_parquet(tmp_path / PATHS.table("tiles.parquet"))
     (tmp_path / PATHS.table("official.csv")).write_text("tile,split\n")
+    write_noise(tmp_path / PATHS.table("signatures.parquet"), tiles)
 
     def run(skew: dict[str, object]) -> tuple[dict[str, object], pd.Series]:
         split = {"strategy": "scene", "ratios": [0.6, 0.2, 0.2], "skew": skew}

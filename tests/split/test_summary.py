@@ -1,10 +1,10 @@
 """Split summary: class shares, digests and warnings."""
 
 import numpy as np
-from helpers.grids import CLASSES, MANY, RATIOS, bounds, grid, lists, placed, scenes
+from helpers.grids import CLASSES, MANY, RATIOS, assigned, grid, leakage_of, placed, scenes
 
-from landseg.split.leakage import Leakage, measure_leakage
-from landseg.split.strategies import BUFFER, SPARE, assign_splits
+from landseg.split.leakage import Leakage
+from landseg.split.strategies import BUFFER, SPARE
 from landseg.split.summary import check_split, class_shares, split_digests
 
 
@@ -23,27 +23,20 @@ def test_class_shares_count_labelled_pixels() -> None:
 def test_warnings_about_empty_splits_and_missing_classes() -> None:
     tiles = grid("a", 1, 3).assign(pixels_0=[10, 20, 0], pixels_3=[30, 0, 0])
     splits = np.array(["train", "val", "val"])
-    assert check_split(tiles, bounds(tiles), splits, class_shares(tiles, splits, CLASSES)) == [
+    assert check_split(tiles, splits, class_shares(tiles, splits, CLASSES)) == [
         "val has no pixels of water; try another split.seed",
         "test has no tiles; change split.ratios, split.block or split.strategy",
     ]
     splits = np.array(["train", "test", "val"])
-    messages = check_split(tiles, bounds(tiles), splits, class_shares(tiles, splits, CLASSES))
+    messages = check_split(tiles, splits, class_shares(tiles, splits, CLASSES))
     assert messages[0] == "val has no labelled pixels; change split.seed or split.strategy"
-
-
-def test_warning_about_scenes_that_overlap() -> None:
-    tiles = placed(scenes((2, 2), (2, 2)), {"scene0": 0, "scene1": 512})
-    splits = np.repeat(["train", "test"], 4)
-    message = check_split(tiles, bounds(tiles), splits, class_shares(tiles, splits, CLASSES))[-1]
-    assert message.startswith("2 scenes overlap scenes of another split on the ground, for example scene0 and scene1;")
 
 
 def test_contact_is_unknown_if_scenes_were_moved() -> None:
     tiles = placed(scenes((1, 2), (1, 2)), {"scene0": 0, "scene1": 0})
     splits = np.array(["train", "train", "test", "test"])
-    assert measure_leakage(tiles, splits, "test", jitter=3000) == Leakage(None, None, 0, None)
-    messages = check_split(tiles, bounds(tiles), splits, class_shares(tiles, splits, CLASSES), jitter=3000)
+    assert leakage_of(tiles, splits, "test", complete=False) == Leakage(1, 1, 0, None, lower_bound=True)
+    messages = check_split(tiles, splits, class_shares(tiles, splits, CLASSES), jitter=3000)
     assert messages[-1].startswith("the publisher moved every scene at random by up to 3,000 m: ")
     assert not any("overlap scenes" in message for message in messages)
 
@@ -53,13 +46,11 @@ def test_warning_about_unlisted_locations() -> None:
     splits = np.array(["train"] * 2 + ["val"] * 2 + ["test"] + ["unlisted"] * 3)
     shares = class_shares(tiles, splits, CLASSES)
     assert shares["unlisted"].tiles == 3
-    assert check_split(tiles, bounds(tiles), splits, shares) == [
-        "1 locations are on no published list and are left out"
-    ]
+    assert check_split(tiles, splits, shares) == ["1 locations are on no published list and are left out"]
 
 
 def test_digests_depend_on_splits_and_not_on_the_order_of_rows() -> None:
-    splits = assign_splits(MANY, "scene", RATIOS, 0, 2, lists(MANY))
+    splits = assigned(MANY, "scene", RATIOS, 0, 2)
     found = split_digests(MANY, splits)
     assert list(found) == ["train", "val", "test"]
     assert len(set(found.values())) == 3

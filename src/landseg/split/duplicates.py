@@ -113,7 +113,7 @@ def _invariants(patterns: Floats32) -> Floats32:
     # An orbit has up to eight cells with the same value; keep one, weighted such that distances stay the same.
     cells = np.arange(_COARSE**2).reshape(_COARSE, _COARSE)
     _, first, count = np.unique(np.min(list(_positions(cells)), axis=0), return_index=True, return_counts=True)
-    invariants: Floats32 = mean.reshape(len(mean), -1)[:, first] * np.sqrt(count).astype(np.float32)
+    invariants: Floats32 = mean.reshape(len(mean), _COARSE**2)[:, first] * np.sqrt(count).astype(np.float32)
     return invariants
 
 

@@ -50,11 +50,17 @@ class Ground:
         return cls(np.full((tiles, 4), np.nan))
 
 
-def read_ground(table: Path) -> Ground:
+def read_ground(table: Path, jitter: float = 0) -> Ground:
     """Read the bounding boxes of all footprints of a tile table, GeoParquet.
 
     Reads batch by batch: the footprints of a million tiles would take a quarter of a gigabyte.
+
+    Args:
+        table: the tile table.
+        jitter: distance by which the publisher shifted scenes at random, m. If above 0, no position is known.
     """
+    if jitter:
+        return Ground.unknown(pq.read_metadata(table).num_rows)
     with pq.ParquetFile(table) as file:
         batches = file.iter_batches(_CHUNK, columns=["geometry"])
         footprints = (shapely.from_wkb(batch[0].to_numpy(zero_copy_only=False)) for batch in batches)
@@ -72,50 +78,83 @@ def _crs(metadata: dict[bytes, bytes]) -> CRS | None:
 
 
 def overlapping_locations(location: Ints, ground: Ground) -> Ints:
-    """Return pairs of locations whose tiles overlap on the ground, (P, 2); tiles of different locations.
+    """Return pairs of locations that connect all locations whose tiles overlap on the ground, (P, 2).
+
+    Locations with the same extent are connected in a chain, so that thousands of them do not give millions of pairs.
 
     Args:
         location: number of the location of each tile, (N,).
         ground: positions of the tiles.
     """
     numbers, extents = _extents(location, ground)
-    inset = ground.tolerance
-    i, j = touching_pairs(extents + np.array([inset, inset, -inset, -inset]), extents)
-    pairs = numbers[np.stack([i, j], axis=1)[i < j]]
-    return pairs[_overlap_by_tiles(location, ground, pairs)] if len(pairs) else pairs
-
-
-def _overlap_by_tiles(location: Ints, ground: Ground, pairs: Ints) -> Mask:
-    """Return whether any tiles of two locations, (P, 2), overlap; their extents may enclose gaps."""
-    inset = np.array([1, 1, -1, -1]) * ground.tolerance
+    if len(numbers) < 2:
+        return np.empty((0, 2), np.int64)
+    extent, distinct = unique_boxes(extents)
+    order = np.argsort(extent, kind="stable")
+    same = extent[order][1:] == extent[order][:-1]
+    chains = np.stack([order[:-1][same], order[1:][same]], axis=1)
+    _, first = np.unique(extent, return_index=True)
+    i, j = touching_pairs(_inset(distinct, ground.tolerance), distinct)
+    pairs = first[np.stack([i, j], axis=1)[i < j]]
     rows = pd.Series(np.flatnonzero(ground.known)).groupby(location[ground.known]).apply(np.array)
-    overlapping = (
-        touching_pairs(ground.boxes[rows[one]] + inset, ground.boxes[rows[other]])[0] for one, other in pairs
-    )
-    return np.array([len(found) > 0 for found in overlapping], np.bool_)
+    overlap = [_overlap(ground, rows[numbers[one]], rows[numbers[other]]) for one, other in pairs]
+    return numbers[np.concatenate([chains, pairs[np.array(overlap, np.bool_)]])]
 
 
-def neighbours(location: Ints, ground: Ground) -> tuple[Ints, Mask]:
-    """Find pairs of tiles of different locations that touch or overlap.
+def _overlap(ground: Ground, one: Ints, other: Ints) -> bool:
+    """Return whether any of two sets of tiles overlap; the extents of locations may enclose gaps."""
+    a, b = (unique_boxes(ground.boxes[rows])[1] for rows in (one, other))  # dates lie on one another
+    return len(touching_pairs(_inset(a, ground.tolerance), b)[0]) > 0
 
-    Args:
-        location: number of the location of each tile, (N,).
-        ground: positions of the tiles; of the dates of a location at one window, one is enough.
 
-    Returns:
-        Pairs of rows, (P, 2), each once; whether they share an edge or overlap, (P,), rather than a corner.
-    """
-    numbers, extents = _extents(location, ground)
-    reach = np.array([-1, -1, 1, 1]) * ground.tolerance
-    i, j = touching_pairs(extents + reach, extents)
-    beside = numbers[np.unique(np.concatenate([i[i != j], j[i != j]]))]
-    rows = np.flatnonzero(ground.known & np.isin(location, beside))
-    boxes = ground.boxes[rows]
-    i, j = touching_pairs(boxes + reach, boxes)
-    across = (i < j) & (location[rows[i]] != location[rows[j]])
-    i, j = i[across], j[across]
-    common = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
-    return rows[np.stack([i, j], axis=1)], np.asarray((common > ground.tolerance).any(axis=1))
+def _inset(boxes: Floats, margin: float) -> Floats:
+    return boxes + margin * np.array([1, 1, -1, -1])
+
+
+class GroundContact:
+    """Which windows of different locations touch on the ground."""
+
+    def __init__(self, location: Ints, ground: Ground) -> None:
+        """Search the pairs of boxes that touch.
+
+        Args:
+            location: number of the location of each window, (W,).
+            ground: positions of the windows.
+        """
+        self._location = location
+        numbers, extents = _extents(location, ground)
+        i, j = touching_pairs(_inset(extents, -ground.tolerance), extents)
+        beside = numbers[np.unique(i[i != j])]
+        # Windows at locations that others adjoin, and the distinct boxes of these windows.
+        self._windows = np.flatnonzero(ground.known & np.isin(location, beside))
+        self._box, boxes = unique_boxes(ground.boxes[self._windows])
+        self._boxes = len(boxes)
+        i, j = touching_pairs(_inset(boxes, -ground.tolerance), boxes)
+        common = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
+        self._i, self._j, self._edge = i, j, np.asarray((common > ground.tolerance).any(axis=1))
+
+    def touched(self, other: Mask) -> tuple[Mask, Mask]:
+        """Return the windows that touch a window `other`, (W,), of another location: at an edge; at an edge or corner.
+
+        Args:
+            other: windows that may be touched, (W,).
+        """
+        location = self._location[self._windows]
+        lowest, highest = np.full(self._boxes, np.iinfo(np.int64).max), np.full(self._boxes, -1)
+        chosen = other[self._windows]
+        np.minimum.at(lowest, self._box[chosen], location[chosen])
+        np.maximum.at(highest, self._box[chosen], location[chosen])
+        found = []
+        for pairs in (self._edge, np.ones_like(self._edge)):
+            low, high = np.full(self._boxes, np.iinfo(np.int64).max), np.full(self._boxes, -1)
+            np.minimum.at(low, self._i[pairs], lowest[self._j[pairs]])
+            np.maximum.at(high, self._i[pairs], highest[self._j[pairs]])
+            # Another location is among those found unless all of them are the window's own.
+            elsewhere = (high[self._box] >= 0) & ((low[self._box] != location) | (high[self._box] != location))
+            mask = np.zeros(len(self._location), np.bool_)
+            mask[self._windows[elsewhere]] = True
+            found.append(mask)
+        return found[0], found[1]
 
 
 def _extents(location: Ints, ground: Ground) -> tuple[Ints, Floats]:
@@ -185,3 +224,10 @@ def _diagonals(boxes: Floats) -> npt.NDArray[np.object_]:
     """Return lines with the envelopes of the boxes, which are all that the tree compares; a third of the memory."""
     lines: npt.NDArray[np.object_] = shapely.linestrings(boxes.reshape(-1, 2, 2))
     return lines
+
+
+def unique_boxes(boxes: Floats) -> tuple[Ints, Floats]:
+    """Return the index of every box among the distinct boxes, (N,), and the distinct boxes, (D, 4)."""
+    index = np.asarray(pd.DataFrame(boxes).groupby([0, 1, 2, 3], sort=False).ngroup(), np.int64)
+    _, first = np.unique(index, return_index=True)
+    return index, boxes[first]

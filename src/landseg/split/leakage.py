@@ -15,7 +15,7 @@ import pandas as pd
 
 from landseg.core.arrays import Floats, Ints, Mask, Strings
 from landseg.split.duplicates import Copies
-from landseg.split.ground import Ground, nearest_distances, neighbours, touching_pairs
+from landseg.split.ground import Ground, GroundContact, nearest_distances, touching_pairs, unique_boxes
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,8 @@ class TileAdjacency:
         left = left + location * ((left + width).max(initial=0) - left.min(initial=0) + 1)
         self._window, self._boxes = unique_boxes(np.stack([left, top, left + width, top + height], axis=1))
         _, first = np.unique(self._window, return_index=True)
-        pairs, edges = neighbours(location[first], Ground(ground.boxes[first], ground.geographic))
-        more = np.empty((0, 2), np.int64) if beside is None else self._window[beside]
-        #: Pairs of windows of different locations that touch, (P, 2), and whether they share an edge, (P,).
-        self._across = np.concatenate([pairs, more])
-        self._across_edges = np.concatenate([edges, np.ones(len(more), np.bool_)])
+        self._across = GroundContact(location[first], Ground(ground.boxes[first], ground.geographic))
+        self._beside = np.empty((0, 2), np.int64) if beside is None else self._window[beside]
 
     def contact(self, inside: Mask, other: Mask) -> tuple[Mask, Mask]:
         """Find the tiles `inside` that touch any tile `other`.
@@ -88,14 +85,13 @@ class TileAdjacency:
         i, j = a[i], b[j]
         # Width and height of the intersection: both are 0 at a corner.
         common = np.minimum(self._boxes[i, 2:], self._boxes[j, 2:]) - np.maximum(self._boxes[i, :2], self._boxes[j, :2])
-        edge, touching, others = np.zeros((3, len(self._boxes)), bool)
+        others = np.zeros(len(self._boxes), bool)
+        others[b] = True
+        edge, touching = self._across.touched(others)
         edge[i[common.any(axis=1)]] = True
         touching[i] = True
-        others[b] = True
-        for one, two in (self._across.T, self._across[:, ::-1].T):
-            found = others[two]
-            edge[one[found & self._across_edges]] = True
-            touching[one[found]] = True
+        for one, two in (self._beside.T, self._beside[:, ::-1].T):
+            edge[one[others[two]]] = touching[one[others[two]]] = True
         return edge[self._window[inside]], touching[self._window[inside]]
 
 
@@ -108,7 +104,6 @@ def measure_leakage(
     adjacency: TileAdjacency,
     complete: bool,
     copies: Copies | None = None,
-    jitter: float = 0,
 ) -> Leakage:
     """Measure the leakage of a split.
 
@@ -120,20 +115,18 @@ def measure_leakage(
         adjacency: the windows of the tiles.
         complete: whether contact between locations is known.
         copies: copies among the tiles and scenes; None if they were not searched.
-        jitter: distance by which the publisher shifted scenes at random, m. If above 0, contact is unknown.
     """
     inside, other = splits == split, splits == against
     if not inside.any() or not other.any():
         return Leakage(None, None, None, None)
     edge, touching = (float(each.mean()) for each in adjacency.contact(inside, other))
-    lower_bound = not complete or bool(jitter)
     return Leakage(
-        edge=None if bool(jitter) or (lower_bound and not edge) else edge,
-        edge_or_corner=None if bool(jitter) or (lower_bound and not touching) else touching,
+        edge=edge if complete or edge else None,
+        edge_or_corner=touching if complete or touching else None,
         same_location=_share_in_common(tiles["location"], inside, other),
         same_group=None if (tiles["group"] == "").any() else _share_in_common(tiles["group"], inside, other),
         duplicate=None if copies is None else _share_of_copies(tiles["scene"], copies, inside, other),
-        lower_bound=lower_bound and not jitter and touching > 0,
+        lower_bound=not complete and touching > 0,
     )
 
 
@@ -166,7 +159,7 @@ def _share_of_copies(scenes: "pd.Series[str]", copies: Copies, inside: Mask, oth
 
 
 def measure_distance(
-    tiles: pd.DataFrame, ground: Ground, splits: Strings, split: str, against: str = "train", jitter: float = 0
+    tiles: pd.DataFrame, ground: Ground, splits: Strings, split: str, against: str = "train"
 ) -> Distance | None:
     """Measure the distance of the tiles of a split to the nearest training tile.
 
@@ -176,13 +169,12 @@ def measure_distance(
         splits: split of each row.
         split: the split whose tiles are measured.
         against: the split that they are measured to.
-        jitter: distance by which the publisher shifted scenes at random, m.
 
     Returns:
         The distribution over the tiles; None if it is unknown for any of them.
     """
     inside, other = splits == split, splits == against
-    if not inside.any() or not other.any() or jitter:
+    if not inside.any() or not other.any():
         return None
     if ground.known[inside | other].all():
         return _distribution(nearest_distances(ground, inside, other), "m")
@@ -207,10 +199,3 @@ def _distances_within(tiles: pd.DataFrame, inside: Mask, other: Mask) -> Floats:
 def _distribution(distances: Floats, unit: str) -> Distance:
     median, p5 = np.quantile(distances, [0.5, 0.05])
     return Distance(round(float(median), 1), round(float(p5), 1), unit)
-
-
-def unique_boxes(boxes: Floats) -> tuple[Ints, Floats]:
-    """Return the index of every box among the distinct boxes, (N,), and the distinct boxes, (D, 4)."""
-    index = np.asarray(pd.DataFrame(boxes).groupby([0, 1, 2, 3], sort=False).ngroup(), np.int64)
-    _, first = np.unique(index, return_index=True)
-    return index, boxes[first]

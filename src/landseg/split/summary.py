@@ -79,15 +79,13 @@ def summarise(
     shares = class_shares(pixels, splits, card.classes)
     adjacency, known = TileAdjacency(tiles, ground), contact_is_known(tiles["location"], ground)
     leakage = {
-        split: measure_leakage(
-            tiles, splits, split, adjacency=adjacency, complete=known, copies=copies, jitter=card.jitter
-        )
+        split: measure_leakage(tiles, splits, split, adjacency=adjacency, complete=known, copies=copies)
         for split in ("test", "val")
     }
     return SplitSummary(
         splits=shares,
         leakage=leakage,
-        distance={split: measure_distance(tiles, ground, splits, split, jitter=card.jitter) for split in leakage},
+        distance={split: measure_distance(tiles, ground, splits, split) for split in leakage},
         digest=split_digests(tiles, splits),
         warnings=[
             *check_split(tiles, splits, shares, card.jitter),
