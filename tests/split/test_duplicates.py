@@ -40,7 +40,8 @@ def pairs_of(images: list[Pixels], ground: Ints | None = None) -> list[list[int]
         tile_thumbnail(str(n), image, None, np.resize(ids, image.shape[:2]), VALUES) for n, image in enumerate(images)
     )
     where = np.arange(len(images)) if ground is None else ground
-    return copied_pairs(table.images, table.spread, where).tolist()
+    found: list[list[int]] = copied_pairs(table.images, table.spread, where).tolist()
+    return found
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -54,11 +55,12 @@ def test_copies_are_found_in_all_positions(flip: bool, turns: int) -> None:
 def changed(image: Pixels, how: str) -> Pixels:
     if how.startswith("jpeg"):
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(how[4:])])
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR).astype(np.uint8)
+        return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     if how.startswith("size"):
         scale = float(how[4:])
-        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return np.clip(image.astype(int) + int(how), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    brighter: Pixels = np.clip(image.astype(int) + int(how), 0, 255).astype(np.uint8)
+    return brighter
 
 
 @pytest.mark.parametrize("how", ["jpeg75", "jpeg95", "size0.5", "size2", "10", "-10", "2"])

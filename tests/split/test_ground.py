@@ -66,7 +66,9 @@ def test_contact_without_positions_is_unknown_or_a_lower_bound() -> None:
 
 
 def test_overlapping_scenes_stay_together() -> None:
-    tiles = placed(scenes(*[(2, 2)] * 9), {f"scene{n}": 2000 * n for n in range(9)} | {"scene7": 500, "scene8": 900})
+    tiles = placed(
+        scenes(*[(2, 2)] * 9), {f"scene{n}": 2000.0 * n for n in range(7)} | {"scene7": 500.0, "scene8": 900.0}
+    )
     ties = find_ties(tiles, "scene", ground(tiles), None)
     assert len(find_ties(tiles, "block", ground(tiles), None)) == 0
     for seed in range(20):
@@ -208,9 +210,9 @@ def test_real_scenes_that_overlap(real_scenes: pd.DataFrame) -> None:
     assert names.nunique() == 40
     assert set(names.index[names == "N-33-139-C-d-2-4"]) == {"N-33-139-C-d-2-4", "N-33-139-D-c-1-3"}
     ties = find_ties(real_scenes, "scene", ground(real_scenes), None)
-    before = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed), "test") for seed in range(20)]
-    after = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed, ties), "test") for seed in range(20)]
-    assert sum((each.edge or 0) > 0 for each in before) >= 1
+    before = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed), "test") for seed in (27, 32, 37)]
+    after = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed, ties), "test") for seed in range(40)]
+    assert all((each.edge or 0) > 0 for each in before)
     assert {(each.edge, each.edge_or_corner, each.same_location) for each in after} == {(0, 0, 0)}
 
 

@@ -98,7 +98,8 @@ def overlapping_locations(location: Ints, ground: Ground) -> Ints:
     pairs = first[np.stack([i, j], axis=1)[i < j]]
     rows = pd.Series(np.flatnonzero(ground.known)).groupby(location[ground.known]).apply(np.array)
     overlap = [_overlap(ground, rows[numbers[one]], rows[numbers[other]]) for one, other in pairs]
-    return numbers[np.concatenate([chains, pairs[np.array(overlap, np.bool_)]])]
+    connected: Ints = numbers[np.concatenate([chains, pairs[np.array(overlap, np.bool_)]])]
+    return connected
 
 
 def _overlap(ground: Ground, one: Ints, other: Ints) -> bool:
