@@ -34,7 +34,7 @@ class Thumbnail:
     labels: Pixels
     #: Height and width, px.
     size: tuple[int, int]
-    #: (len(BORDERS), BORDER) brightness along the borders; None for a tile.
+    #: (len(BORDERS), BORDER) brightness along the borders, NaN without data; None for a tile.
     borders: Floats32 | None = None
 
 
@@ -89,11 +89,11 @@ class SceneThumbnail:
         weight = np.ones_like(brightness) if valid is None else valid.astype(np.float32)
         self._total += rows @ (brightness * weight) @ columns.T
         self._weight += rows @ weight @ columns.T
-        self._add_borders(window, brightness)
+        self._add_borders(window, brightness if valid is None else np.where(valid, brightness, np.float32(np.nan)))
 
     def _brightness(self, pixels: Image) -> Floats32:
         """Return the mean of the bands, (H, W), in levels of the rendered image where the stretch is fixed."""
-        mean = np.nan_to_num(pixels.mean(axis=0, dtype=np.float32))
+        mean: Floats32 = np.nan_to_num(pixels.mean(axis=0, dtype=np.float32))
         if pixels.dtype == np.uint8 or self.rendering.stretch != "fixed":
             return mean
         low, high = self.rendering.range
@@ -110,7 +110,7 @@ class SceneThumbnail:
         }
         for border, (touches, rows, columns, start, length) in at.items():
             if touches:
-                line = self._borders.setdefault(border, np.zeros(length, np.float32))
+                line = self._borders.setdefault(border, np.full(length, np.nan, np.float32))
                 piece = brightness[rows, columns].ravel()
                 line[start : start + len(piece)] = piece
 
@@ -120,7 +120,7 @@ class SceneThumbnail:
         Args:
             tiles: row and column, px, and thumbnail of the scene's tiles, for the labels.
         """
-        borders = np.zeros((len(BORDERS), BORDER), np.float32)
+        borders = np.full((len(BORDERS), BORDER), np.nan, np.float32)
         for number, border in enumerate(BORDERS):
             line = self._borders.get(border)
             if line is not None:

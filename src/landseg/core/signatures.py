@@ -44,7 +44,8 @@ class Signatures:
     labels: Pixels
     #: (N, 2) height and width, px.
     sizes: Ints32
-    #: (N, len(BORDERS), BORDER) brightness along the borders, in levels of the rendered image; (N, 0, 0) for tiles.
+    #: (N, len(BORDERS), BORDER) brightness along the borders, in levels of the rendered image, NaN without data;
+    #: (N, 0, 0) for tiles.
     borders: Floats32
 
     def __len__(self) -> int:
