@@ -210,7 +210,9 @@ def jackknife(
     return error, estimate - margin, estimate + margin
 
 
-def score_interval(score: npt.ArrayLike, replicates: Floats, effective: npt.ArrayLike) -> tuple[Floats, Floats]:
+def score_interval(
+    score: npt.ArrayLike, replicates: Floats, effective: npt.ArrayLike, variance: Floats | float = 0.0
+) -> tuple[Floats, Floats]:
     """Return the 95 % interval of a score between 0 and 1, by the jackknife on the logit scale.
 
     The degrees of freedom of Student's t are the effective units - 1: the variance is known less well if few units have
@@ -222,6 +224,7 @@ def score_interval(score: npt.ArrayLike, replicates: Floats, effective: npt.Arra
         score: (...), of all units.
         replicates: (S, ...), without each unit.
         effective: (...), effective number of units (see `effective_units`).
+        variance: (...), added to that of the jackknife.
 
     Returns:
         Lower and upper ends, (...) each; NaN below MIN_UNITS or MIN_EFFECTIVE_UNITS, and for scores of 0 and 1.
@@ -231,7 +234,8 @@ def score_interval(score: npt.ArrayLike, replicates: Floats, effective: npt.Arra
     centre = logit(np.where(known, value, 0.5))
     slope = np.where(known, value * (1 - value), np.nan)
     error, _, _ = jackknife(value, replicates)
-    margin = stdtrit(np.maximum(units, MIN_EFFECTIVE_UNITS) - 1, 0.975) * error / slope
+    scaled = np.sqrt(error**2 + variance) / slope
+    margin = stdtrit(np.maximum(units, MIN_EFFECTIVE_UNITS) - 1, 0.975) * scaled
     return expit(centre - margin), expit(centre + margin)
 
 
@@ -349,15 +353,29 @@ def jackknife_iou(matrices: Counts) -> Floats:
 def macro_interval(matrices: Counts) -> tuple[Floats, Floats]:
     """Return the ends of the 95 % interval of the macro mIoU (see `jackknife_iou` and `score_interval`).
 
+    The IoU of a class in one unit does not vary without it. Such a class is given the variance between units that the
+    other classes have on average: without this, intervals cover 69 % where one of 20 units contains a class.
+
     Args:
         matrices: (S, ..., K, K) int64, one per location or group with labelled pixels.
 
     Returns:
         Lower and upper ends, (...) each; NaN if there is none.
     """
-    macro = _known_mean(iou(matrices.sum(axis=0)))
-    replicates = _known_mean(jackknife_iou(matrices))
-    return score_interval(macro, replicates, effective_units(matrices.sum(axis=(-2, -1))))
+    macro, replicates = _known_mean(iou(matrices.sum(axis=0))), jackknife_iou(matrices)
+    effective = effective_units(matrices.sum(axis=(-2, -1)))
+    return score_interval(macro, _known_mean(replicates), effective, _unseen_variance(matrices, replicates))
+
+
+def _unseen_variance(matrices: Counts, replicates: Floats) -> Floats:
+    """Return the variance of the macro mIoU due to classes in one unit: (S, ..., K, K) and (S, ..., K) to (...)."""
+    target = matrices.sum(axis=-1)
+    units = (target > 0).sum(axis=0)
+    spread = replicates.var(axis=0) if len(matrices) else np.nan
+    between_units = (len(matrices) - 1) * spread * effective_units(target)
+    usual = _known_mean(np.where(units > 1, between_units, np.nan))
+    single, scored = (units == 1).sum(axis=-1), (units > 0).sum(axis=-1)
+    return np.where(single > 0, usual * single / np.maximum(scored, 1) ** 2, 0)
 
 
 def class_intervals(matrices: Counts) -> tuple[Floats, Floats]:
