@@ -91,7 +91,7 @@ class TestLeakage:
             ({}, "No scored location is in the training split: the scores hold for new locations in this dataset."),
             (
                 {"leakage": {"edge_or_corner": 0.9, "same_location": 1.0}},
-                "Neighbouring tiles are similar, so leakage inflates the scores:",
+                "Neighbouring tiles and copies are alike, so leakage inflates the scores:",
             ),
             (
                 {"leakage": {"same_location": 1.0}},
@@ -103,7 +103,7 @@ class TestLeakage:
             ),
             (
                 {"leakage": {"edge": None, "edge_or_corner": None}},
-                "The distance of scored tiles from training tiles is unknown",
+                "No scored location is in the training split by its name",
             ),
             (
                 {"scored_split": "val"},

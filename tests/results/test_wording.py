@@ -7,7 +7,7 @@ import pytest
 from helpers.cards import run_files
 from helpers.runs import run
 
-from landseg.results.wording import confidence_text
+from landseg.results.wording import confidence_text, leakage_sentence
 
 LIKELY, UNLIKE = "it says how likely the mapped class is", "probability of being correct"
 
@@ -55,3 +55,27 @@ def test_names_the_error_and_its_interval() -> None:
     )
     few = run("b", run_files(calibration={"units": 4}))
     assert f"differ by {few.calibration.ece:.3f} (no interval: 4 scenes) on average" in confidence_text(few)
+
+
+@pytest.mark.parametrize(
+    ("leakage", "sentence"),
+    [
+        (
+            {"edge": 0.0, "edge_or_corner": 0.0, "same_location": 0.0, "same_group": None, "duplicate": 0.0},
+            "no test tile shares an edge or corner or a location with a training tile",
+        ),
+        (
+            {"edge": None, "edge_or_corner": None, "same_location": 0.0, "same_group": None, "duplicate": 0.25},
+            "no test tile shares a location with a training tile; 25.0 % have a copy in the training set; whether tiles "
+            "of different locations touch is unknown",
+        ),
+        (
+            {"edge": 0.5, "edge_or_corner": 0.6, "same_location": 1.0, "duplicate": None, "lower_bound": True},
+            "at least 50.0 % of test tiles share an edge with a training tile, 60.0 % an edge or corner, 100.0 % a "
+            "location; copies were not searched",
+        ),
+        ({"edge": None, "edge_or_corner": None, "same_location": None, "same_group": None}, ""),
+    ],
+)
+def test_unknown_leakage_is_not_none(leakage: dict[str, float | None], sentence: str) -> None:
+    assert leakage_sentence(leakage, "test") == sentence

@@ -19,7 +19,14 @@ from landseg.core.paths import Paths
 from landseg.evaluate.intervals import count_units, describe_interval, missing_interval
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
-from landseg.results.wording import FEW_UNITS, confidence_text, describe_strategy, leakage_sentence, unit_noun
+from landseg.results.wording import (
+    FEW_UNITS,
+    confidence_text,
+    describe_strategy,
+    distance_sentence,
+    leakage_sentence,
+    unit_noun,
+)
 
 # IoU below which a class is listed under limitations.
 _LOW_IOU = 0.5
@@ -212,6 +219,8 @@ def _data(run: Run, info: ModelInfo, card: DataCard | None) -> Iterator[tuple[st
     if skew and not skew["control"]:
         yield "class skew", f"{skew['found']:.0%} of the training tiles are dominated by {skew['towards']}, on purpose"
     yield "leakage", leakage_sentence(run.metrics["leakage"] or {}, run.metrics["split"]) or "unknown"
+    if distance := distance_sentence(run):
+        yield "distance", distance
 
 
 def _leakage_effect(run: Run) -> str:
@@ -223,10 +232,10 @@ def _leakage_effect(run: Run) -> str:
             "The scores are of the training split: they show how well the model fits it, not how well it generalises."
         )
     selected = "The best epoch was selected on this split, which inflates its scores. " if split == "val" else ""
-    if touching:
+    if touching or leakage.get("duplicate"):
         return (
-            f"{selected}Neighbouring tiles are similar, so leakage inflates the scores: expect lower accuracy at "
-            "locations outside the training split."
+            f"{selected}Neighbouring tiles and copies are alike, so leakage inflates the scores: expect lower accuracy "
+            "at locations outside the training split."
         )
     if leakage.get("same_location") or leakage.get("same_group"):
         return (
@@ -234,7 +243,10 @@ def _leakage_effect(run: Run) -> str:
             "scores hold for unseen parts of known locations, and say little about new locations."
         )
     if touching is None:
-        return f"{selected}The distance of scored tiles from training tiles is unknown: leakage may inflate the scores."
+        return (
+            f"{selected}No scored location is in the training split by its name, but tiles without positions may adjoin "
+            "training tiles: leakage may inflate the scores."
+        )
     return f"{selected}No scored location is in the training split: the scores hold for new locations in this dataset."
 
 

@@ -20,7 +20,7 @@ from landseg.report.charts import (
 )
 from landseg.results.run import Run
 from landseg.results.score_table import CellValue, ScoreColumn, format_value, score_columns, score_values
-from landseg.results.wording import calibration_error, describe_strategy, leakage_sentence, unit_noun
+from landseg.results.wording import calibration_error, describe_strategy, distance_sentence, leakage_sentence, unit_noun
 
 #: Charts of learning curves: heading, curves, and the upper limit of the vertical axis.
 _CURVES: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
@@ -105,7 +105,8 @@ def _facts(run: Run) -> dict[str, str]:
         "Dataset": str(metrics["dataset"]),
         "Scored on": f"the {metrics['split']} split: {_counts(run)}",
         "Split": describe_strategy(run.split["strategy"]),
-        "Leakage": leakage_sentence(metrics["leakage"] or {}, metrics["split"]),
+        "Leakage": leakage_sentence(metrics["leakage"] or {}, metrics["split"]) or "unknown",
+        "Distance": distance_sentence(run),
         "Model": f"{params['model']['architecture']} with {params['model']['encoder']}",
         "Loss": str(params["loss"]["name"]).replace("_", " "),
         "Baseline": _baseline(run),

@@ -12,7 +12,7 @@ _REQUIRED = ("dataset", "split", "locations", "scenes", "interval_over", "strate
 def check_comparable(a: Run, b: Run) -> None:
     """Check that two runs were scored on the same units, and trained on the same split.
 
-    Their training sets may differ by split.train_tiles and split.skew, so that such runs can be compared.
+    Their training sets may differ by split.train_tiles, split.skew and split.neighbours, so that such runs can be compared.
 
     Raises:
         LandsegError: the runs cannot be compared, or results of one are incomplete.
@@ -72,9 +72,9 @@ def _check_split(a: Run, b: Run) -> None:
 
 def _split_settings(run: Run) -> dict[str, Any]:
     split = run.params["split"]
-    keys = ["strategy", "seed", "ratios"]
+    keys = ["strategy", "seed", "ratios", "duplicates"]
     if split["strategy"] == "block":
-        keys.append("block")
+        keys += ["block", "buffer"]
     return {key: split.get(key) for key in keys}
 
 

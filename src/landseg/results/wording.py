@@ -46,23 +46,49 @@ def unit_noun(run: Run) -> str:
 def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
     """Describe the leakage of a split, such as "25.0 % of test tiles share an edge with a training tile".
 
+    What is not known is said to be unknown, so that it cannot be read as none.
+
     Args:
-        leakage: shares of its tiles by the keys of LEAKAGE_TERMS; None where unknown.
+        leakage: shares of its tiles by the keys of LEAKAGE_TERMS, `duplicate` and `lower_bound`; None where unknown.
         split: train, val or test.
 
     Returns:
         The sentence without a full stop; empty if nothing is known.
     """
-    known = {key: share for key, term in LEAKAGE_TERMS.items() if (share := leakage.get(key)) is not None}
-    found = {LEAKAGE_TERMS[key]: share for key, share in known.items() if share}
+    known = {key: share for key in LEAKAGE_TERMS if (share := leakage.get(key)) is not None}
+    copied = leakage.get("duplicate")
     if not known:
         return ""
-    if not found:
+    found = {LEAKAGE_TERMS[key]: share for key, share in known.items() if share}
+    least = "at least " if leakage.get("lower_bound") else ""
+    parts = []
+    if found:
+        (first, share), *others = found.items()
+        rest = "".join(f", {100 * other:.1f} % {term}" for term, other in others)
+        parts.append(f"{least}{100 * share:.1f} % of {split} tiles share {first} with a training tile{rest}")
+    else:
         terms = [LEAKAGE_TERMS[key] for key in known if key != "edge" or "edge_or_corner" not in known]
-        return f"no {split} tile shares {' or '.join(terms)} with a training tile"
-    (first, share), *others = found.items()
-    rest = "".join(f", {100 * other:.1f} % {term}" for term, other in others)
-    return f"{100 * share:.1f} % of {split} tiles share {first} with a training tile{rest}"
+        parts.append(f"no {split} tile shares {' or '.join(terms)} with a training tile")
+    if copied:
+        parts.append(f"{100 * copied:.1f} % have a copy in the training set")
+    if copied is None and "duplicate" in leakage:
+        parts.append("copies were not searched")
+    if "edge_or_corner" in leakage and leakage["edge_or_corner"] is None:
+        parts.append("whether tiles of different locations touch is unknown")
+    return "; ".join(parts)
+
+
+def distance_sentence(run: Run) -> str:
+    """Describe the distance of the scored tiles to the nearest training tile; empty if it is unknown."""
+    found = run.metrics.get("distance")
+    if not found:
+        return ""
+    median, near = (_length(found[key], found["unit"]) for key in ("median", "p5"))
+    return f"nearest training tile: median {median} away, 5 % within {near}"
+
+
+def _length(value: float, unit: str) -> str:
+    return f"{value / 1000:.1f} km" if unit == "m" and value >= 10_000 else f"{value:,.0f} {unit}"
 
 
 def confidence_text(run: Run) -> str:
