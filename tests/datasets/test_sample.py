@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+from helpers.root import ROOT
 
 from landseg.core.classes import class_names
 from landseg.core.tables import SCENE_COLUMNS
@@ -16,6 +17,8 @@ from landseg.datasets.sample.params import SampleParams
 from landseg.datasets.sample.terrain import BUILDING, ROAD, WATER, WOODLAND, paint
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
+from landseg.metrics import MIN_UNITS
+from landseg.schema import check_params
 
 SCENES, SIZE, CLOUDY = 6, 384, 2
 
@@ -156,3 +159,10 @@ def test_woodland_follows_its_parameter() -> None:
 
 def _random(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
+
+
+def test_shipped_sample_has_enough_test_scenes_for_intervals() -> None:
+    params = check_params(ROOT / "presets/sample.yaml")
+    assert isinstance(params.dataset, SampleParams)
+    clear = params.dataset.scenes - params.dataset.cloudy
+    assert min(clear * share for share in params.split.ratios) > MIN_UNITS
