@@ -132,6 +132,5 @@ def _textures_correlate(one: Floats32, other: Floats32) -> Mask:
 def _texture(borders: Floats32) -> Floats32:
     """Return borders without mean, slope and curvature."""
     x = np.linspace(-1, 1, BORDER)
-    curves = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))[0].astype(np.float32)
-    texture: Floats32 = borders - (borders @ curves) @ curves.T
-    return texture
+    curves: Floats32 = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))[0].astype(np.float32)
+    return np.asarray(borders - (borders @ curves) @ curves.T, np.float32)
