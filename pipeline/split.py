@@ -10,13 +10,12 @@ from landseg.core.errors import reporting
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import RESULTS, Paths
 from landseg.core.tables import extend_parquet
-from landseg.split.duplicates import find_copies
-from landseg.split.ground import read_ground
+from landseg.split.evidence import gather_evidence
 from landseg.split.params import SplitParams
-from landseg.split.strategies import BlockOptions, assign_splits, read_official, read_pixel_counts, read_tile_layout
+from landseg.split.strategies import assign_splits, read_official, read_pixel_counts, read_tile_layout
 from landseg.split.subsample import ClassSkew, subsample
 from landseg.split.summary import print_summary, summarise, write_summary
-from landseg.split.units import find_ties, merged_locations
+from landseg.split.units import merged_locations
 
 
 def main() -> None:
@@ -25,16 +24,14 @@ def main() -> None:
     skew = ClassSkew(params.skew.towards, params.skew.share, params.skew.over, params.skew.control)
 
     tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
-    ground, block = read_ground(table, card.jitter), BlockOptions(params.block, params.buffer, params.neighbours)
-    copies = None if params.duplicates == "off" else find_copies(paths.table("signatures.parquet"), tiles)
-    ties = find_ties(tiles, params.strategy, ground, copies if params.duplicates == "together" else None)
-    splits = assign_splits(tiles, params.strategy, params.ratios, params.seed, block, official, ground, ties)
+    evidence = gather_evidence(table, paths.table("signatures.parquet"), tiles, card.jitter, params.duplicates)
+    splits = assign_splits(tiles, params, official, evidence)
     pixels = read_pixel_counts(table, card.classes)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
-    location = merged_locations(tiles, ground, copies)
-    extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
+    columns = {"location": merged_locations(tiles, evidence.ground, evidence.copies), "split": splits}
+    extend_parquet(table, paths.table("split.parquet"), columns)
 
-    summary = summarise(tiles, pixels, splits, card, ground, copies)
+    summary = summarise(tiles, pixels, splits, card, evidence)
     write_summary(summary, params.strategy, params.seed, params.train_tiles, skew, found, RESULTS / "split.json")
     print_summary(summary)
 

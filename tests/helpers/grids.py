@@ -9,8 +9,11 @@ import shapely
 from landseg.core.arrays import Strings
 from landseg.core.classes import LandClass
 from landseg.core.tables import SPLITS
+from landseg.split.duplicates import Copies
+from landseg.split.evidence import Evidence
 from landseg.split.ground import Ground
 from landseg.split.leakage import Leakage, TileAdjacency, measure_leakage
+from landseg.split.params import SplitParams
 from landseg.split.strategies import BlockOptions, Ratios, Strategy, assign_splits, block_split
 
 SIZE = 512
@@ -56,10 +59,28 @@ def leakage_of(
     return measure_leakage(tiles, splits, split, against, adjacency=adjacency, complete=complete, **options)
 
 
-def assigned(tiles: pd.DataFrame, strategy: Strategy, ratios: Ratios, seed: int, block: int, **options: Any) -> Strings:
-    """Assign tiles to splits, with a published list of every tile."""
-    published = lists(tiles.sort_values("tile"))
-    return assign_splits(tiles, strategy, ratios, seed, BlockOptions(block), published, ground(tiles), **options)
+def assigned(
+    tiles: pd.DataFrame,
+    strategy: Strategy,
+    ratios: Ratios,
+    seed: int,
+    block: int,
+    copies: Copies | None = None,
+    official: pd.DataFrame | None = None,
+) -> Strings:
+    """Assign tiles to splits, by default with a published list of every tile."""
+    params = SplitParams.model_validate(
+        {
+            "strategy": strategy,
+            "ratios": ratios,
+            "seed": seed,
+            "block": block,
+            "train_tiles": None,
+            "skew": {"class": None, "share": 1, "over": 0.5, "control": False},
+        }
+    )
+    published = lists(tiles.sort_values("tile")) if official is None else official
+    return assign_splits(tiles, params, published, Evidence(ground(tiles), copies, None))
 
 
 def blocks(tiles: pd.DataFrame, ratios: Ratios, seed: int, size: int, **options: Any) -> Strings:

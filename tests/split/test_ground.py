@@ -9,12 +9,30 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from helpers.grids import MANY, RATIOS, assigned, blocks, brute_force, counts, grid, ground, leakage_of, placed, scenes
+from helpers.grids import (
+    CLASSES,
+    MANY,
+    RATIOS,
+    assigned,
+    blocks,
+    brute_force,
+    counts,
+    grid,
+    ground,
+    leakage_of,
+    placed,
+    scenes,
+)
 
+from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
+from landseg.split.duplicates import Copies
+from landseg.split.evidence import Evidence, adjoining_tiles
 from landseg.split.ground import Ground, nearest_distances, read_ground
-from landseg.split.leakage import Distance, Leakage, measure_distance
-from landseg.split.strategies import SPARE, scene_split
+from landseg.split.leakage import Distance, Leakage, TileAdjacency, measure_distance, measure_leakage
+from landseg.split.seams import Seams
+from landseg.split.strategies import SPARE, Strategy, scene_split
+from landseg.split.summary import summarise
 from landseg.split.units import find_ties, merge_units, merged_locations
 
 # Contact across scenes
@@ -193,12 +211,55 @@ def test_neighbours_are_swapped_at_equal_size(seed: int) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["random", "scene", "block"])
-def test_tied_rows_are_in_one_split(strategy: str) -> None:
-    ties = np.array([[3, 300], [40, 500]])
+def test_copies_are_in_one_split(strategy: Strategy) -> None:
+    copies = Copies(sorted(set(MANY["scene"])), np.array([[2, 6]]), np.array([[3, 300], [40, 500]]))
+    scene = MANY["scene"].to_numpy()
     for seed in range(20):
-        splits = assigned(MANY, strategy, RATIOS, seed, 3, ties=ties)  # type: ignore[arg-type]
-        for one, other in ties:
-            assert splits[one] == splits[other] or "buffer" in (splits[one], splits[other])
+        splits = assigned(MANY, strategy, RATIOS, seed, 3, copies)
+        together = [splits[np.isin(scene, ["scene2", "scene6"])], splits[[3, 300]], splits[[40, 500]]]
+        assert all(len(set(each) - {"buffer"}) <= 1 for each in together)
+        assert leakage_of(MANY, splits, "test", copies=copies).duplicate == 0
+    apart = [assigned(MANY, strategy, RATIOS, seed, 3) for seed in range(20)]
+    shares = [leakage_of(MANY, splits, "test", copies=copies).duplicate or 0 for splits in apart]
+    assert max(shares) > 0
+
+
+def test_copies_count_as_leakage() -> None:
+    tiles = scenes((1, 2), (1, 2), (1, 2))
+    splits = np.array(["train", "train", "test", "test", "test", "test"])
+    none = np.empty((0, 2), np.int64)
+    names = ["scene0", "scene1", "scene2"]
+    assert leakage_of(tiles, splits, "test", copies=Copies(names, none, none)).duplicate == 0
+    assert leakage_of(tiles, splits, "test", copies=Copies(names, np.array([[0, 1]]), none)).duplicate == 0.5
+    assert leakage_of(tiles, splits, "test", copies=Copies(names, none, np.array([[1, 5]]))).duplicate == 0.25
+    assert leakage_of(tiles, splits, "test", copies=Copies(names, np.array([[1, 2]]), none)).duplicate == 0
+
+
+# Seams
+
+
+def test_chips_that_continue_one_another_touch() -> None:
+    chips = pd.concat([grid(f"ortho_{n:03}", 1, 1) for n in range(4)], ignore_index=True)
+    seams = Seams(sorted(chips["scene"]), np.array([[0, 1], [2, 3]]))
+    adjacency = TileAdjacency(chips, Ground.unknown(4), adjoining_tiles(chips, seams))
+    splits = np.array(["train", "test", "val", "test"])
+    found = measure_leakage(chips, splits, "test", adjacency=adjacency, complete=False)
+    assert found == Leakage(0.5, 0.5, 0, None, lower_bound=True)
+
+
+def test_chips_without_position_are_warned_of() -> None:
+    names = [f"{ortho}_{n:03}" for ortho in ("north", "south") for n in range(130)]
+    chips = pd.concat([grid(name, 1, 1) for name in names], ignore_index=True)
+    splits = assigned(chips, "scene", RATIOS, 0, 1)
+    evidence = Evidence(Ground.unknown(260), None, Seams(sorted(names), np.array([[0, 1]])))
+    card = DataCard(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",))
+    summary = summarise(chips, chips, splits, card, evidence)
+    assert (summary.leakage["test"].edge, summary.leakage["test"].edge_or_corner) in [(None, None), (1 / 26, 1 / 26)]
+    assert summary.distance["test"] is None
+    text = "\n".join(summary.warnings)
+    assert "260 scenes have no position" in text
+    assert "130 scenes are named north_…, as if they were cut from one image" in text
+    assert "1 borders of scenes continue those of others, for example of north_000 and north_001" in text
 
 
 # Real scenes

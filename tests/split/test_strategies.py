@@ -30,15 +30,12 @@ from helpers.signatures import write_noise
 from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS
-from landseg.split.ground import Ground
 from landseg.split.leakage import Leakage
 from landseg.split.strategies import (
     BUFFER,
     UNLISTED,
-    BlockOptions,
     Ratios,
     Strategy,
-    assign_splits,
     group_split,
     official_location_split,
     official_tile_split,
@@ -204,7 +201,7 @@ def test_official_lists_of_locations() -> None:
     official = pd.DataFrame(
         {"location": ["000261", "000061", "000161", "999999"], "split": ["val", "train", "test", "train"]}
     )
-    splits = assign_splits(tiles, "official", RATIOS, 0, BlockOptions(1), official, Ground.unknown(len(tiles)))
+    splits = assigned(tiles, "official", RATIOS, 0, 1, official=official)
     assert splits.tolist() == ["train"] * 4 + ["test"] * 2 + ["val"] * 6 + [UNLISTED] * 2
     with pytest.raises(ParamsError, match="none of 4 locations is on the published list of test; download more"):
         official_location_split(tiles, official[:2])

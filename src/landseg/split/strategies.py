@@ -18,9 +18,11 @@ from landseg.core.arrays import Ints, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
+from landseg.split.evidence import Evidence
 from landseg.split.ground import Ground, nearest_distances
 from landseg.split.leakage import TileAdjacency
-from landseg.split.units import merge_units
+from landseg.split.params import SplitParams
+from landseg.split.units import find_ties, merge_units
 
 #: Names of tiles outside train, val and test: too close to another split, on no published list, removed from train.
 BUFFER, UNLISTED, SPARE = "buffer", "unlisted", "spare"
@@ -59,34 +61,29 @@ class BlockOptions:
     #: Whether the training tiles near test stay, in place of as many others.
     neighbours: Literal["exclude", "include"] = "exclude"
 
+    @classmethod
+    def of(cls, params: SplitParams) -> "BlockOptions":
+        """Return the options in the section `split`."""
+        return cls(params.block, params.buffer, params.neighbours)
 
-def assign_splits(
-    tiles: pd.DataFrame,
-    strategy: Strategy,
-    ratios: Ratios,
-    seed: int,
-    block: BlockOptions,
-    official: pd.DataFrame,
-    ground: Ground,
-    ties: Ints = _NO_TIES,
-) -> Strings:
+
+def assign_splits(tiles: pd.DataFrame, params: SplitParams, official: pd.DataFrame, evidence: Evidence) -> Strings:
     """Return the split of each tile under a strategy.
 
     Args:
         tiles: columns tile, scene, location, group, row, col, height, width (px).
-        strategy: random, official, scene, group or block.
-        ratios: shares of train, val and test (not official).
-        seed: seed of the shuffle (not official).
-        block: options of the block strategy.
-        official: columns tile and split, or location and split (official only).
-        ground: positions of the tiles (block only).
-        ties: pairs of rows, (R, 2), whose units belong in one split (not official).
+        params: the section `split`.
+        official: columns tile and split, or location and split (official strategy only).
+        evidence: what is known of the ground that the tiles show.
 
     Raises:
         ParamsError: the published lists do not match the tiles, scenes have no group, there are fewer units than
             splits, or a buffer in metres is set for tiles without positions.
     """
-    match strategy:
+    ground, copies = evidence.ground, evidence.copies if params.duplicates == "together" else None
+    ties = find_ties(tiles, params.strategy, ground, copies)
+    ratios, seed = params.ratios, params.seed
+    match params.strategy:
         case "random":
             return random_split(tiles, ratios, seed, ties)
         case "official" if "location" in official:
@@ -98,7 +95,7 @@ def assign_splits(
         case "group":
             return group_split(tiles, ratios, seed, ties)
         case "block":
-            return block_split(tiles, ratios, seed, block, ground, ties)
+            return block_split(tiles, ratios, seed, BlockOptions.of(params), ground, ties)
 
 
 def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:

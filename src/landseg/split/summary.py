@@ -16,6 +16,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import SPLITS, pixel_column
 from landseg.split.duplicates import Copies
+from landseg.split.evidence import Evidence, adjoining_tiles
 from landseg.split.ground import Ground
 from landseg.split.leakage import (
     Distance,
@@ -25,6 +26,7 @@ from landseg.split.leakage import (
     measure_distance,
     measure_leakage,
 )
+from landseg.split.seams import Seams
 from landseg.split.strategies import BUFFER, SPARE, UNLISTED
 from landseg.split.subsample import ClassSkew
 
@@ -64,7 +66,7 @@ class SplitSummary:
 
 
 def summarise(
-    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, ground: Ground, copies: Copies | None
+    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, evidence: Evidence
 ) -> SplitSummary:
     """Summarise a split.
 
@@ -73,11 +75,12 @@ def summarise(
         pixels: columns pixels_<id>.
         splits: split of each row.
         card: the data card.
-        ground: positions of the tiles.
-        copies: copies among the tiles and scenes; None if they were not searched.
+        evidence: what is known of the ground that the tiles show.
     """
+    ground, copies = evidence.ground, evidence.copies
     shares = class_shares(pixels, splits, card.classes)
-    adjacency, known = TileAdjacency(tiles, ground), contact_is_known(tiles["location"], ground)
+    adjacency = TileAdjacency(tiles, ground, adjoining_tiles(tiles, evidence.seams))
+    known = contact_is_known(tiles["location"], ground)
     leakage = {
         split: measure_leakage(tiles, splits, split, adjacency=adjacency, complete=known, copies=copies)
         for split in ("test", "val")
@@ -90,6 +93,7 @@ def summarise(
         warnings=[
             *check_split(tiles, splits, shares, card.jitter),
             *_position_warnings(tiles, ground, card.jitter),
+            *_seam_warnings(evidence.seams),
             *_copy_warnings(copies, leakage),
         ],
     )
@@ -250,6 +254,17 @@ def _shared_prefix(locations: "pd.Series[str]") -> tuple[str, int]:
     if len(counts) < 2 or counts.iloc[0] < 2 or counts.sum() < 2 * len(counts):
         return "", 0
     return str(counts.index[0]), int(counts.iloc[0])
+
+
+def _seam_warnings(seams: Seams | None) -> list[str]:
+    """Warn of scenes that were cut side by side from one image."""
+    if seams is None or not len(seams.scenes):
+        return []
+    one, other = (seams.scene_names[scene] for scene in seams.scenes[0])
+    return [
+        f"{len(seams.scenes)} borders of scenes continue those of others, for example of {one} and {other}: they were "
+        "cut from one image; set dataset.groups, and split.strategy to group"
+    ]
 
 
 def _copy_warnings(copies: Copies | None, leakage: Mapping[str, Leakage]) -> list[str]:
