@@ -354,7 +354,7 @@ def macro_interval(matrices: Counts) -> tuple[Floats, Floats]:
     """Return the ends of the 95 % interval of the macro mIoU (see `jackknife_iou` and `score_interval`).
 
     The IoU of a class in one unit does not vary without it. Such a class is given the variance between units that the
-    other classes have on average: without this, intervals cover 69 % where one of 20 units contains a class.
+    other classes have on average: without this, intervals cover 68 % in simulations where one of 20 units contains it.
 
     Args:
         matrices: (S, ..., K, K) int64, one per location or group with labelled pixels.
