@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def units(self) -> tuple[list[str], Counts]:
-        """Units of the bootstrap (locations or groups): S names, sorted, and (S, K, K) int64 confusion matrices."""
+        """Units of the intervals (locations or groups): S names, sorted, and (S, K, K) int64 confusion matrices."""
         return self._matrices("results/scenes.csv", lambda row: row["unit"])
 
     @cached_property

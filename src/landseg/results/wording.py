@@ -1,4 +1,4 @@
-"""Names and phrases for splits, bootstrap units and leakage, shared by reports, comparisons and model cards."""
+"""Names and phrases for splits, units and leakage, shared by reports, comparisons and model cards."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,7 @@ def describe_strategy(strategy: str) -> str:
 
 
 def unit_noun(run: Run) -> str:
-    """Return the noun for the units of the bootstrap: scenes (locations with one date each), locations or groups."""
+    """Return the noun for the units of the intervals: scenes (locations with one date each), locations or groups."""
     over = str(run.metrics["interval_over"])
     return "scenes" if over == "locations" and run.metrics["locations"] == run.metrics["scenes"] else over
 
