@@ -44,7 +44,7 @@ class World:
 
 WORLDS = {
     # Like the test scenes in docs/results/multisource: a third of the scenes is many times as large as the others and
-    # easier, classes are absent from many, and roads lie mostly in one.
+    # easier, classes are absent from many, and roads lie mostly in few.
     "multi": World(
         classes=("building", "land", "road", "vegetation", "water"),
         sizes=((0.67, 0.3e6, 0.6), (0.33, 4.3e6, 0.15)),
