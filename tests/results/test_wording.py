@@ -66,8 +66,8 @@ def test_names_the_error_and_its_interval() -> None:
         ),
         (
             {"edge": None, "edge_or_corner": None, "same_location": 0.0, "same_group": None, "duplicate": 0.25},
-            "no test tile shares a location with a training tile; 25.0 % have a copy in the training set; whether tiles "
-            "of different locations touch is unknown",
+            "no test tile shares a location with a training tile; 25.0 % have a copy in the training set; whether "
+            "tiles of different locations touch is unknown",
         ),
         (
             {"edge": 0.5, "edge_or_corner": 0.6, "same_location": 1.0, "duplicate": None, "lower_bound": True},

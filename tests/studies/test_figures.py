@@ -23,7 +23,6 @@ from landseg.studies.figures import (
     seed_sentence,
     study_figures,
 )
-from landseg.studies.leakage_figure import leakage_figure
 from landseg.studies.panel import prediction_panel
 from landseg.studies.style import COLOURS, macro_mious, marker_styles
 
@@ -138,7 +137,6 @@ def test_many_classes_settings_and_long_names_fit_the_page(tmp_path: Path) -> No
         class_plot(runs),
         curve_plot(runs),
         seed_plot(runs),
-        leakage_figure(runs),
         prediction_panel(runs),
     ):
         assert fits_page(figure)
@@ -193,7 +191,7 @@ def all_figures(tmp_path: Path) -> dict[str, Figure]:
         label: [study_run(tmp_path / label, unit_matrices(n), tiles=[example_tile("t")])]
         for n, label in enumerate("ab")
     }
-    wanted = ("curves", "classes", "seeds", "panel", "leakage")
+    wanted = ("curves", "classes", "seeds", "panel")
     return {drawn.name: drawn.figure for drawn in study_figures(wanted, runs, [])}
 
 
@@ -209,7 +207,7 @@ def test_saved_files_are_reproducible_and_matplotlib_settings_unchanged(tmp_path
             assert content == (tmp_path / "two" / f"{name}.{suffix}").read_bytes()
             assert content == (tmp_path / "again" / f"{name}.{suffix}").read_bytes()
             assert mpl.__version__.encode() not in content
-    assert len(list((tmp_path / "one").iterdir())) == 10
+    assert len(list((tmp_path / "one").iterdir())) == 8
     assert dict(mpl.rcParams) == before
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.study_runs import drawn_lines, fits_page, visible_texts
+from scipy import stats
 
 from landseg.plotting import PALE
-from landseg.results.comparison import ScoreDifference
+from landseg.results.difference import ScoreDifference
 from landseg.studies.forest_plot import forest_plot
 from landseg.studies.style import COLOURS
 
@@ -16,9 +17,10 @@ RELIABLE = ScoreDifference(
     other="focal",
     metric="macro_miou",
     scores=(0.7, 0.65),
-    low=0.02,
-    high=0.08,
+    error=0.03 / stats.t.ppf(0.975, 39),
+    degrees=39,
     units=40,
+    effective_units=40,
     unit_noun="scenes",
     seeds=((0,), (0,)),
     split="test",
@@ -26,9 +28,9 @@ RELIABLE = ScoreDifference(
 
 
 def test_reliable_differences_are_filled_and_others_hollow() -> None:
-    few = replace(RELIABLE, metric="per_class.road.iou", units=3)
-    undefined = replace(RELIABLE, metric="per_class.water.iou", scores=(None, 0.1), low=None, high=None)
-    other = replace(RELIABLE, one="cross_entropy", scores=(0.6, 0.65), low=None, high=None)
+    few = replace(RELIABLE, metric="per_class.road.iou", effective_units=3)
+    undefined = replace(RELIABLE, metric="per_class.water.iou", scores=(None, 0.1), error=None, degrees=None)
+    other = replace(RELIABLE, one="cross_entropy", scores=(0.6, 0.65), error=None, degrees=None)
     figure = forest_plot([RELIABLE, few, undefined, other])
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]

@@ -19,7 +19,7 @@ from landseg.studies import report
 from landseg.studies.plan import Cell, plan_study
 from landseg.studies.report import write_study_report
 
-FIGURES = ["leakage", "differences", "seeds", "classes", "curves", "panel"]
+FIGURES = ["differences", "seeds", "classes", "curves", "panel"]
 ACCURACY = {"focal": 0.6, "dice": 0.8}
 
 

@@ -43,4 +43,5 @@ def missing_interval(units: int, effective: float, noun: str) -> str:
 
 
 def _plain(units: int, noun: str) -> str:
-    return f"{units:,} {noun.removesuffix('s') if units == 1 else noun}"
+    first, *rest = noun.split(" ", 1)  # such as "scenes with water"
+    return " ".join([f"{units:,}", first.removesuffix("s") if units == 1 else first, *rest])

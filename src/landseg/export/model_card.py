@@ -20,7 +20,7 @@ from landseg.evaluate.intervals import count_units, describe_interval, missing_i
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
 from landseg.results.wording import (
-    FEW_UNITS,
+    FEW_EFFECTIVE_UNITS,
     confidence_text,
     describe_strategy,
     distance_sentence,
@@ -327,7 +327,7 @@ def _imagery(info: ModelInfo, card: DataCard | None) -> str:
 def _few(run: Run) -> str:
     """Return the number of scored units if it is effectively small."""
     scores = run.scores
-    few = scores.effective_units < FEW_UNITS
+    few = scores.effective_units < FEW_EFFECTIVE_UNITS
     return count_units(scores.interval_units, scores.effective_units, unit_noun(run)) if few else ""
 
 
@@ -341,7 +341,7 @@ def _class_limits(run: Run) -> Iterator[str]:
             limits.append(f"the {split} split has no pixels of this class, so its accuracy is unknown")
         elif iou < _LOW_IOU:
             limits.append(_low_iou(run, channel))
-        if iou is not None and scores.effective_units < FEW_UNITS <= effective:
+        if iou is not None and scores.effective_units < FEW_EFFECTIVE_UNITS <= effective:
             counted = count_units(scores.units, scores.effective_units, unit_noun(run))
             limits.append(f"its pixels in the {split} split lie in {counted}, so its scores are imprecise")
         if share is not None and share < _RARE_SHARE:

@@ -8,9 +8,8 @@ from landseg.results.run import Run
 #: Splits by key, spelled out.
 SPLIT_NAMES = {"train": "training set", "val": "validation set", "test": "test set"}
 
-#: Below this many units an interval is too narrow: a nominal 95 % interval of two equal settings covers zero in 74 % of
-#: simulations with 3 units, 84 % with 6, 92 % with 12 and 95 % with 40.
-FEW_UNITS = 10
+#: Below this effective number of units, an interval rests on few locations: its degrees of freedom are hardly known.
+FEW_EFFECTIVE_UNITS = 5
 
 #: Kinds of leakage: what a scored tile shares with a training tile.
 LEAKAGE_TERMS = {

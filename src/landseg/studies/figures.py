@@ -16,11 +16,10 @@ from scipy.stats import t as student
 
 from landseg.core.files import atomic
 from landseg.plotting import DPI, INK, LINE, PALE
-from landseg.results.comparison import ScoreDifference
+from landseg.results.difference import ScoreDifference
 from landseg.results.run import Run
-from landseg.results.wording import FEW_UNITS, SPLIT_NAMES, unit_noun
+from landseg.results.wording import FEW_EFFECTIVE_UNITS, SPLIT_NAMES, unit_noun
 from landseg.studies.forest_plot import forest_plot
-from landseg.studies.leakage_figure import leakage_figure
 from landseg.studies.panel import prediction_panel
 from landseg.studies.style import (
     COLOURS,
@@ -66,15 +65,8 @@ def study_figures(wanted: Collection[str], runs: Runs, differences: Sequence[Sco
         runs: runs by setting, one per seed.
         differences: the differences to draw; may be empty.
     """
-    if "leakage" in wanted:
-        caption = (
-            "The same model under every split. The scored tiles differ, so differences between splits are not paired."
-        )
-        yield StudyFigure("leakage", "Score and leakage by split", caption, leakage_figure(runs))
     if "differences" in wanted and differences:
-        yield StudyFigure(
-            "differences", "Differences", differences_caption(runs, differences), forest_plot(differences)
-        )
+        yield StudyFigure("differences", "Differences", differences_caption(runs), forest_plot(differences))
     if "seeds" in wanted:
         yield StudyFigure("seeds", "Spread over seeds", "One dot per seed; the line is the mean.", seed_plot(runs))
     if "classes" in wanted:
@@ -163,7 +155,7 @@ def whisker_caption(runs: Runs, over: str) -> str:
 
     Args:
         runs: runs by setting, one per seed.
-        over: plural noun for the units of the bootstrap.
+        over: plural noun for the units of the intervals.
     """
     interval = f"whisker: 95 % interval over {over}."
     several = {len(group) > 1 for group in runs.values()}
@@ -174,12 +166,12 @@ def whisker_caption(runs: Runs, over: str) -> str:
     return f"Dot: mean over seeds; ticks: seeds; whisker: range of the seeds. With a single seed, {interval}"
 
 
-def differences_caption(runs: Runs, differences: Sequence[ScoreDifference]) -> str:
+def differences_caption(runs: Runs) -> str:
     """Return the caption of the forest plot of differences."""
-    count, noun = len(differences), unit_noun(next(iter(runs.values()))[0])
+    noun = unit_noun(next(iter(runs.values()))[0])
     return (
-        f"Paired over {noun}. Filled: the 95 % interval excludes zero, over at least {FEW_UNITS} {noun}. "
-        f"Of {count} comparisons, about {0.05 * count:.0f} would be filled by chance alone."
+        f"Paired over {noun}; whiskers are 95 % intervals of single differences. Filled: shown at the 5 % level, corrected "
+        f"for the number of pairs, or of pairs and classes (Holm), over effectively {FEW_EFFECTIVE_UNITS} or more {noun}."
     )
 
 

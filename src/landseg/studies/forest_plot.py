@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landseg.plotting import INK, LINE, PALE
-from landseg.results.comparison import ScoreDifference, format_points
+from landseg.results.difference import ScoreDifference, format_points
 from landseg.studies.style import COLOURS, freeze_layout, label_rows, new_figure, style_axes
 
 _ROW, _HEAD = 0.24, 0.75  # inches

@@ -22,7 +22,7 @@ from landseg.schema import Params, check_params
 STUDIES = Path("studies")
 
 #: Figures in the report of a study.
-FigureName = Literal["curves", "classes", "panel", "differences", "leakage", "seeds"]
+FigureName = Literal["curves", "classes", "panel", "differences", "seeds"]
 #: Parameter values by dotted key, such as `train.epochs`.
 Overrides = dict[str, Any]
 
@@ -54,7 +54,7 @@ class Study(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field([])
     """Seeds to run each cell with; empty: the seed in params.yaml."""
     seed: Literal["train.seed", "split.seed"] = "train.seed"
-    """Parameter that `seeds` sets; split.seed averages over several splits."""
+    """Parameter that `seeds` sets; with split.seed, pairs are compared within each split."""
     only_for: dict[str, list[str]] = Field({})
     """Datasets that a cell is limited to, by cell label."""
     metric: str = "macro_miou"

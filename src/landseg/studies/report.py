@@ -9,7 +9,8 @@ from statistics import mean, stdev
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.report.page import PageFigure, render_page
-from landseg.results.comparison import SCORE_TITLES, ScoreDifference, paired_differences
+from landseg.results.comparison import paired_differences
+from landseg.results.difference import SCORE_TITLES, ScoreDifference, correct_for_many, format_points
 from landseg.results.revisions import load_run
 from landseg.results.run import Run
 from landseg.results.score_table import (
@@ -22,7 +23,6 @@ from landseg.results.score_table import (
     score_values,
 )
 from landseg.studies.figures import StudyFigure, save_figure, seed_sentence, study_figures
-from landseg.studies.leakage_figure import gap_sentence, gap_settings
 from landseg.studies.plan import Cell, StudyPlan
 from landseg.studies.runner import finished_experiments
 from landseg.studies.style import Runs
@@ -126,31 +126,56 @@ def check_metric(plan: StudyPlan, runs: Runs) -> None:
 
 
 def study_differences(plan: StudyPlan, runs: Runs) -> list[ScoreDifference]:
-    """Return the paired differences between the study's pairs of settings: in its metric, and in the IoU of classes."""
+    """Return the paired differences between the study's pairs of settings: in its metric, and in the IoU of classes.
+
+    P-values are corrected for the number of pairs, and for that of pairs and classes. Runs with different split seeds
+    have different test tiles, so they are compared split by split.
+    """
     if "differences" not in plan.study.draw:
         return []
     first, *others = runs
     pairs = [(other, first) for other in others] if plan.study.pairs is None else plan.study.pairs
-    keys = [plan.study.metric, *(f"per_class.{each.name}.iou" for each in runs[first][0].classes)]
-    return [
-        difference
-        for one, other in pairs
-        if one in runs and other in runs
-        for difference in paired_differences(runs[one], runs[other], [*dict.fromkeys(keys)], titles=(one, other))
-    ]
+    classes = [f"per_class.{each.name}.iou" for each in runs[first][0].classes]
+    sides = [side for one, other in pairs if one in runs and other in runs for side in _sides(plan, runs, one, other)]
+
+    def family(keys: Sequence[str]) -> list[ScoreDifference]:
+        found = [each for a, b, titles in sides for each in paired_differences(a, b, keys, titles=titles)]
+        return correct_for_many(found)
+
+    overall, by_class = family([plan.study.metric]), family([key for key in classes if key != plan.study.metric])
+    step = len(by_class) // max(len(overall), 1)
+    return [each for n, one in enumerate(overall) for each in (one, *by_class[n * step : (n + 1) * step])]
+
+
+def _sides(plan: StudyPlan, runs: Runs, one: str, other: str) -> Iterator[tuple[list[Run], list[Run], tuple[str, str]]]:
+    """Yield the runs to compare and their titles: all seeds together, or those of each split."""
+    if plan.study.seed != "split.seed":
+        yield list(runs[one]), list(runs[other]), (one, other)
+        return
+    by_seed = [{int(run.params["split"]["seed"]): run for run in runs[label]} for label in (one, other)]
+    for seed in sorted(by_seed[0].keys() & by_seed[1].keys()):
+        yield [by_seed[0][seed]], [by_seed[1][seed]], (f"{one} (split {seed})", f"{other} (split {seed})")
 
 
 def study_findings(plan: StudyPlan, runs: Runs, differences: Sequence[ScoreDifference]) -> list[str]:
-    """Return the findings of a study as sentences: differences, spread over seeds, and gaps between splits."""
-    findings = [f"{each.sentence()}." for each in differences if each.metric == plan.study.metric or each.reliable]
+    """Return the findings of a study as sentences: differences, and spread over seeds."""
+    overall = [each for each in differences if each.metric == plan.study.metric]
+    findings = [f"{each.sentence()}." for each in differences if each in overall or each.reliable]
+    if plan.study.seed == "split.seed" and overall:
+        findings.append(_over_splits(overall))
     if "seeds" in plan.study.draw:
         findings += [f"{seed_sentence(label, group)}." for label, group in runs.items() if len(group) > 1]
-    if "leakage" in plan.study.draw and len(runs) > 1:
-        _, base = gap_settings(runs)
-        findings += [
-            f"{gap_sentence(label, group, base, runs[base])}." for label, group in runs.items() if label != base
-        ]
     return findings
+
+
+def _over_splits(differences: Sequence[ScoreDifference]) -> str:
+    """Describe the differences of several splits together. Their test tiles overlap, so there is no joint interval."""
+    values = [each.value for each in differences if each.value is not None]
+    listed = ", ".join(format_points(value) for value in values)
+    return (
+        f"Over {len(values)} splits, the difference is {format_points(mean(values))} points on average ({listed}); the "
+        "splits share ground and each has one training seed, so the average has no interval."
+    )
 
 
 def settings_note(plan: StudyPlan) -> str:
@@ -200,9 +225,9 @@ def differences_csv(differences: Sequence[ScoreDifference]) -> str:
     """Return differences as CSV, one row per pair and metric."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["one", "other", "metric", "difference", "low", "high", "units", "sentence"])
+    columns = ["difference", "low", "high", "p", "corrected_p", "detectable", "units", "effective_units"]
+    writer.writerow(["one", "other", "metric", *columns, "sentence"])
     for each in differences:
-        writer.writerow(
-            [each.one, each.other, each.metric, each.value, each.low, each.high, each.units, each.sentence()]
-        )
+        values = [each.value, each.low, each.high, each.p_value, each.adjusted_p, each.detectable, each.units]
+        writer.writerow([each.one, each.other, each.metric, *values, round(each.effective_units, 2), each.sentence()])
     return text.getvalue()
