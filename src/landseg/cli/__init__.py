@@ -85,7 +85,7 @@ def compare_command(
     other: Annotated[str, typer.Argument(help="Revision to compare with.")],
     metric: Annotated[str, typer.Option(help="Score in results/metrics.json to compare.")] = "macro_miou",
 ) -> None:
-    """Compare two runs: paired score difference with its interval, and which parameters differ."""
+    """Compare two runs: paired score differences, first minus second, with intervals, and which parameters differ."""
     from landseg.results.comparison import comparison_report
     from landseg.results.revisions import load_run
 

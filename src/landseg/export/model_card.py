@@ -20,7 +20,6 @@ from landseg.evaluate.intervals import count_units, describe_interval, missing_i
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
 from landseg.results.wording import (
-    FEW_EFFECTIVE_UNITS,
     confidence_text,
     describe_strategy,
     distance_sentence,
@@ -30,6 +29,8 @@ from landseg.results.wording import (
 
 # IoU below which a class is listed under limitations.
 _LOW_IOU = 0.5
+# Effective number of units below which scores are said to be of a small sample.
+_SMALL_SAMPLE = 10
 # Share of the training pixels below which a class is listed under limitations as rare.
 _RARE_SHARE = 0.02
 # Sections of params.yaml that describe the sources of files and the machine, not the model.
@@ -327,7 +328,7 @@ def _imagery(info: ModelInfo, card: DataCard | None) -> str:
 def _few(run: Run) -> str:
     """Return the number of scored units if it is effectively small."""
     scores = run.scores
-    few = scores.effective_units < FEW_EFFECTIVE_UNITS
+    few = scores.effective_units < _SMALL_SAMPLE
     return count_units(scores.interval_units, scores.effective_units, unit_noun(run)) if few else ""
 
 
@@ -341,7 +342,7 @@ def _class_limits(run: Run) -> Iterator[str]:
             limits.append(f"the {split} split has no pixels of this class, so its accuracy is unknown")
         elif iou < _LOW_IOU:
             limits.append(_low_iou(run, channel))
-        if iou is not None and scores.effective_units < FEW_EFFECTIVE_UNITS <= effective:
+        if iou is not None and scores.effective_units < _SMALL_SAMPLE <= effective:
             counted = count_units(scores.units, scores.effective_units, unit_noun(run))
             limits.append(f"its pixels in the {split} split lie in {counted}, so its scores are imprecise")
         if share is not None and share < _RARE_SHARE:

@@ -12,7 +12,7 @@ _REQUIRED = ("dataset", "split", "locations", "scenes", "interval_over", "strate
 def check_comparable(a: Run, b: Run) -> None:
     """Check that two runs were scored on the same units, and trained on the same split.
 
-    Their training sets may differ by split.train_tiles, split.skew and split.neighbours, so that such runs can be compared.
+    Their training sets may differ by split.train_tiles, split.skew and split.neighbours, which such runs compare.
 
     Raises:
         LandsegError: the runs cannot be compared, or results of one are incomplete.

@@ -170,8 +170,9 @@ def differences_caption(runs: Runs) -> str:
     """Return the caption of the forest plot of differences."""
     noun = unit_noun(next(iter(runs.values()))[0])
     return (
-        f"Paired over {noun}; whiskers are 95 % intervals of single differences. Filled: shown at the 5 % level, corrected "
-        f"for the number of pairs, or of pairs and classes (Holm), over effectively {FEW_EFFECTIVE_UNITS} or more {noun}."
+        f"Paired over {noun}; whiskers are 95 % intervals of single differences. Filled: shown at the 5 % level, over "
+        f"effectively {FEW_EFFECTIVE_UNITS} or more {noun}, corrected for the number of pairs, or of pairs and classes "
+        "(Holm)."
     )
 
 
