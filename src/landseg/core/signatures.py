@@ -29,6 +29,14 @@ BORDER = 256
 BORDERS = ("top", "bottom", "left", "right")
 
 Kind = Literal["tile", "scene"]
+#: Columns of signatures.parquet, besides the kind; `borders` for scenes only.
+COLUMNS = ("name", "image", "spread", "labels", "height", "width", "borders")
+
+_ARRAYS: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
+    "image": (np.uint8, (SIDE, SIDE)),
+    "labels": (np.uint8, (SIDE, SIDE)),
+    "borders": (np.float16, (len(BORDERS), BORDER)),
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,13 @@ def write_signatures(path: Path, tiles: Signatures, scenes: Signatures) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_signatures(path: Path, kind: Kind) -> Signatures:
-    """Read the signatures of tiles or of scenes.
+def read_signatures(path: Path, kind: Kind, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
+    """Read columns of the signatures of tiles or of scenes, in the order of the file; shapes as in `Signatures`.
+
+    Args:
+        path: signatures.parquet.
+        kind: tile or scene.
+        columns: some of COLUMNS.
 
     Raises:
         LandsegError: the file is missing.
@@ -82,19 +95,10 @@ def read_signatures(path: Path, kind: Kind) -> Signatures:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, filters=[("kind", "=", kind)])
+        table = pq.read_table(path, columns=list(columns), filters=[("kind", "=", kind)])
     except FileNotFoundError:
         raise LandsegError(f"{path}: file not found; run `dvc repro` or the convert stage") from None
-    rows = len(table)
-    borders = (len(BORDERS), BORDER) if kind == "scene" else (0, 0)
-    return Signatures(
-        table["name"].to_pylist(),
-        images=_array(table, "image", np.uint8, (rows, SIDE, SIDE)),
-        spread=table["spread"].to_numpy().astype(np.float32),
-        labels=_array(table, "labels", np.uint8, (rows, SIDE, SIDE)),
-        sizes=np.stack([table[side].to_numpy() for side in ("height", "width")], axis=1).astype(np.int32),
-        borders=_array(table, "borders", np.float16, (rows, *borders)).astype(np.float32),
-    )
+    return {name: _decoded(table[name].combine_chunks(), name) for name in columns}
 
 
 def _table(kind: Kind, signatures: Signatures) -> "pa.Table":
@@ -104,21 +108,38 @@ def _table(kind: Kind, signatures: Signatures) -> "pa.Table":
         {
             "kind": pa.array([kind] * len(signatures), pa.string()),
             "name": pa.array(signatures.names, pa.string()),
-            "image": _binary(signatures.images),
+            "image": _binary(signatures.images, "image"),
             "spread": pa.array(signatures.spread, pa.float32()),
-            "labels": _binary(signatures.labels),
+            "labels": _binary(signatures.labels, "labels"),
             "height": pa.array(signatures.sizes[:, 0], pa.int32()),
             "width": pa.array(signatures.sizes[:, 1], pa.int32()),
-            "borders": _binary(signatures.borders.astype(np.float16)),
+            "borders": _binary(signatures.borders, "borders")
+            if kind == "scene"
+            else pa.nulls(len(signatures), _type("borders")),
         }
     )
 
 
-def _binary(rows: npt.NDArray[Any]) -> "pa.Array":
+def _binary(rows: npt.NDArray[Any], column: str) -> "pa.Array":
     import pyarrow as pa
 
-    return pa.array([row.tobytes() for row in rows], pa.large_binary())
+    with np.errstate(over="ignore"):  # values beyond float16 become infinity, which is as unknown as NaN
+        return pa.array([row.tobytes() for row in rows.astype(_ARRAYS[column][0])], _type(column))
 
 
-def _array(table: "pa.Table", column: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    return np.frombuffer(b"".join(table[column].to_pylist()), dtype).reshape(shape)
+def _type(column: str) -> "pa.DataType":
+    import pyarrow as pa
+
+    dtype, shape = _ARRAYS[column]
+    return pa.binary(int(np.dtype(dtype).itemsize * np.prod(shape)))
+
+
+def _decoded(column: "pa.Array", name: str) -> Any:
+    if name == "name":
+        return column.to_pylist()
+    if name not in _ARRAYS:
+        return column.to_numpy(zero_copy_only=False)
+    dtype, shape = _ARRAYS[name]
+    width = column.type.byte_width
+    content = np.frombuffer(column.buffers()[1], np.uint8)  # without a copy: it may be a gigabyte
+    return content[column.offset * width :][: len(column) * width].view(dtype).reshape(-1, *shape)

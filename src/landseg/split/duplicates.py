@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from landseg.core.arrays import Floats32, Ints, Mask, Pixels
-from landseg.core.signatures import SIDE, read_signatures
+from landseg.core.signatures import SIDE, Kind, read_signatures
 
 #: Correlation of the thumbnails of copies. Copies in public data reach 0.9999; the most similar of 110 real images that
 #: show different ground reach 0.90.
@@ -56,18 +56,22 @@ def find_copies(signatures: Path, tiles: pd.DataFrame) -> Copies:
     Raises:
         LandsegError: the file is missing.
     """
-    scenes = read_signatures(signatures, "scene")
-    order = np.argsort(np.array(scenes.names, dtype=object), kind="stable")
-    names = [scenes.names[position] for position in order]
     location = tiles.drop_duplicates("scene").set_index("scene")["location"]
+    names = sorted(location.index)
     ground, _ = pd.factorize(location.reindex(names))
-    scene_pairs = copied_pairs(scenes.images[order], scenes.spread[order], np.asarray(ground, np.int64))
-
-    by_tile = read_signatures(signatures, "tile")
-    rows = np.asarray(pd.Index(by_tile.names).get_indexer(pd.Index(tiles["tile"])))
     window = tiles.groupby(["location", "row", "col", "height", "width"], sort=False).ngroup()
-    tile_pairs = copied_pairs(by_tile.images[rows], by_tile.spread[rows], np.asarray(window, np.int64))
-    return Copies(names, scene_pairs, tile_pairs)
+    return Copies(
+        names,
+        _copies_in(signatures, "scene", pd.Index(names), np.asarray(ground, np.int64)),
+        _copies_in(signatures, "tile", pd.Index(tiles["tile"]), np.asarray(window, np.int64)),
+    )
+
+
+def _copies_in(path: Path, kind: Kind, names: "pd.Index[str]", ground: Ints) -> Ints:
+    """Return the positions in `names`, (P, 2), of copies."""
+    stored = read_signatures(path, kind, ("name", "image", "spread"))
+    rows = np.asarray(pd.Index(stored["name"]).get_indexer(names), np.int64)
+    return copied_pairs(stored["image"][rows], stored["spread"][rows], ground)
 
 
 def copied_pairs(images: Pixels, spread: Floats32, ground: Ints) -> Ints:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from landseg.core.arrays import Floats32, Ints, Mask
-from landseg.core.signatures import BORDER, BORDERS, Signatures, read_signatures
+from landseg.core.signatures import BORDER, BORDERS, read_signatures
 
 #: Largest distance of two borders, relative to that of the next most similar border.
 MAX_RATIO = 0.6
@@ -24,7 +24,8 @@ MIN_CORRELATION = 0.8
 MIN_TEXTURE = 3.0
 
 _DISTANCES = 1 << 24  # distances that are held at a time
-_SIDES = (("right", "left"), ("bottom", "top"))  # a border, and the border of the next scene that may continue it
+# A border, the border of the next scene that may continue it, and the length of both.
+_SIDES = (("right", "left", "height"), ("bottom", "top", "width"))
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,18 @@ def find_seams(signatures: Path, tiles: pd.DataFrame) -> Seams:
     Raises:
         LandsegError: the file is missing.
     """
-    scenes = read_signatures(signatures, "scene")
-    names = sorted(scenes.names)
+    scenes = read_signatures(signatures, "scene", ("name", "height", "width", "borders"))
+    names = sorted(scenes["name"])
     first = tiles.sort_values("scene").drop_duplicates("location")["scene"]
-    rows = np.flatnonzero(pd.Index(scenes.names).isin(first))
-    position = pd.Index(names).get_indexer(pd.Index(scenes.names))
-    pairs = np.concatenate([_continued(scenes, rows, *sides) for sides in _SIDES])
-    found = position[pairs]
-    return Seams(names, np.asarray(np.unique(found, axis=0), np.int64).reshape(-1, 2))
-
-
-def _continued(scenes: Signatures, rows: Ints, border: str, next_border: str) -> Ints:
-    """Return the scenes, (P, 2), whose `border` is continued by the `next_border` of another of the `rows`."""
-    length = scenes.sizes[:, 0] if border == "right" else scenes.sizes[:, 1]
+    rows = np.flatnonzero(pd.Index(scenes["name"]).isin(first))
     pairs = [np.empty((0, 2), np.int64)]
-    for each in np.unique(length[rows]):
-        members = rows[length[rows] == each]
-        one, other = (scenes.borders[members, BORDERS.index(side)] for side in (border, next_border))
-        pairs.append(members[_seams_between(one, other)])
-    return np.concatenate(pairs)
+    for border, next_border, length in _SIDES:
+        for each in np.unique(scenes[length][rows]):
+            members = rows[scenes[length][rows] == each]
+            one, other = (scenes["borders"][members, BORDERS.index(side)] for side in (border, next_border))
+            pairs.append(members[_seams_between(one.astype(np.float32), other.astype(np.float32))])
+    position = np.asarray(pd.Index(names).get_indexer(pd.Index(scenes["name"])), np.int64)
+    return Seams(names, np.unique(position[np.concatenate(pairs)], axis=0))
 
 
 def _seams_between(one: Floats32, other: Floats32) -> Ints:
