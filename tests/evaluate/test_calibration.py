@@ -11,12 +11,14 @@ from helpers.calibration import histograms
 from scipy import stats
 from torchmetrics.classification import MulticlassCalibrationError
 
+from landseg import metrics
 from landseg.core.arrays import Counts
 from landseg.core.classes import IGNORE
 from landseg.evaluate.calibration import (
     BINS,
     UNIT,
     Calibration,
+    error_interval,
     expected_calibration_error,
     reliability_table,
     score_calibration,
@@ -107,27 +109,57 @@ class TestExpectedCalibrationError:
         assert np.isnan(expected_calibration_error(np.zeros((BINS, 3), np.int64)))
 
 
+def by_hand(units: Counts, effective: float) -> tuple[float, float, float]:
+    """Return ECE and interval of (S, BINS, 3) counts, with loops."""
+
+    def gaps(counted: Counts) -> list[float]:
+        pixels = counted[:, 0].sum()
+        return [(correct - confidences / UNIT) / pixels for _, correct, confidences in counted]
+
+    def error(values: list[float]) -> float:
+        mean = sum(values) / len(values)
+        return float(np.sqrt((len(values) - 1) / len(values) * sum((value - mean) ** 2 for value in values)))
+
+    whole, left = gaps(units.sum(axis=0)), [gaps(units.sum(axis=0) - each) for each in units]
+    ece = sum(abs(gap) for gap in whole)
+    margin = stats.t.ppf(0.975, effective - 1) * error([sum(abs(gap) for gap in of) for of in left])
+    bias = np.sqrt(2 / np.pi) * sum(error([of[b] for of in left]) for b in range(BINS))
+    return ece, max(ece - bias - margin, 0), ece + margin
+
+
 class TestScores:
     def test_intervals_are_those_of_the_jackknife(self) -> None:
         units = histograms(6, K, seed=1)
         found = score_calibration(units, NAMES, method="temperature", temperature=1.5, fitted_pixels=9)
-        for result, counted in [
-            (found, units.sum(axis=2)),
-            *((found.per_class[name], units[:, :, k]) for k, name in enumerate(NAMES)),
-        ]:
-            for version, (ece, low, high) in enumerate(
-                [
-                    (result.ece, result.ece_low, result.ece_high),
-                    (result.ece_before, result.ece_before_low, result.ece_before_high),
-                ]
-            ):
-                total = counted[:, version].sum(axis=0)
-                left_out = np.array([expected_calibration_error(total - each[version]) for each in counted])
-                error = np.sqrt(5 / 6 * ((left_out - left_out.mean()) ** 2).sum())
-                value = float(expected_calibration_error(total))
-                margin = stats.t.ppf(0.975, 5) * error
-                assert ece == pytest.approx(value, abs=1e-6)
-                assert (low, high) == pytest.approx((max(value - margin, 0), value + margin), abs=2e-6)
+        of_classes = [(found.per_class[name], units[:, :, k]) for k, name in enumerate(NAMES)]
+        for result, counted in [(found, units.sum(axis=2)), *of_classes]:
+            pixels = counted[:, 0, :, 0].sum(axis=1)
+            effective = pixels.sum() ** 2 / (pixels**2).sum()
+            assert result.units == 6
+            assert result.effective_units == pytest.approx(effective, abs=0.005)
+            values = asdict(result)
+            for version, name in enumerate(("ece", "ece_before")):
+                ece, low, high = by_hand(counted[:, version], effective)
+                assert values[name] == pytest.approx(ece, abs=1e-6)
+                assert values[f"{name}_low"] == pytest.approx(low, abs=2e-6)
+                assert values[f"{name}_high"] == pytest.approx(high, abs=2e-6)
+
+    def test_intervals_hold_where_the_lower_end_of_a_plain_jackknife_does_not(self) -> None:
+        generator, centres = np.random.default_rng(0), (np.arange(BINS) + 0.5) / BINS
+        covered = plain = 0
+        for _ in range(200):
+            # Confidences are right over all locations (ECE 0), and too high or too low in each.
+            pixels = generator.integers(1000, 5000, (6, BINS))
+            accuracy = centres + 0.3 * generator.standard_normal((6, BINS)) * centres * (1 - centres)
+            units = np.stack([pixels, (pixels * accuracy).round(), (pixels * centres * UNIT).round()], -1).astype(
+                np.int64
+            )
+            low, high = error_interval(units)
+            covered += bool(low <= 0 <= high)
+            ece = expected_calibration_error(units.sum(axis=0))
+            plain += bool(metrics.jackknife(ece, expected_calibration_error(metrics.leave_one_out(units)))[1] <= 0)
+        assert covered >= 0.93 * 200
+        assert plain < 0.5 * 200
 
     def test_few_units_have_no_interval(self) -> None:
         units = histograms(8, K)

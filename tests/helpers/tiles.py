@@ -112,7 +112,13 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
         {"rendering": RENDERING.to_json()},
     )
     shares = {name: asdict(of) for name, of in class_shares(tiles.join(pixels), splits, CLASSES).items()}
-    content = {"strategy": "scene", "splits": shares, "leakage": {"test": {"edge": 0.0}}, "distance": {}, "warnings": []}
+    content = {
+        "strategy": "scene",
+        "splits": shares,
+        "leakage": {"test": {"edge": 0.0}},
+        "distance": {},
+        "warnings": [],
+    }
     (folder / RESULTS).mkdir()
     (folder / RESULTS / "split.json").write_text(json.dumps(content))
 

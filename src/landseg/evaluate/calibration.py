@@ -30,7 +30,7 @@ class ConfidenceScores:
     """ECE of the pixels of a split, or of those predicted as one class, rounded to six digits; None without pixels."""
 
     ece: float | None
-    #: Ends of the 95 % interval; None with fewer than `metrics.MIN_UNITS` units.
+    #: Ends of the 95 % interval (see `error_interval`).
     ece_low: float | None
     ece_high: float | None
     #: The same with temperature 1.
@@ -42,9 +42,11 @@ class ConfidenceScores:
     confidence_before: float | None
     #: Share of correct pixels.
     accuracy: float | None
-    #: Labelled pixels, and number of units (locations or groups) that contain them.
+    #: Labelled pixels.
     pixels: int
+    #: Number of units (locations or groups) that contain them, and effective number (see `metrics.effective_units`).
     units: int
+    effective_units: float
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,34 @@ def score_calibration(
 
 def expected_calibration_error(histogram: Counts) -> Floats:
     """Return the ECE: (..., BINS, 3) int64 (see `score_calibration`) to (...); NaN without pixels."""
+    ece: Floats = np.abs(_gaps(histogram)).sum(axis=-1)
+    return ece
+
+
+def _gaps(histogram: Counts) -> Floats:
+    """Return what each bin adds to accuracy minus confidence: (..., BINS, 3) int64 to (..., BINS)."""
     pixels, correct, confidences = np.moveaxis(histogram, -1, 0)
-    return _ratio(np.abs(correct - confidences / UNIT).sum(axis=-1), pixels.sum(axis=-1))
+    return _ratio(correct - confidences / UNIT, np.broadcast_to(pixels.sum(axis=-1, keepdims=True), pixels.shape))
+
+
+def error_interval(histograms: Counts) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % interval of the ECE: (S, ..., BINS, 3) int64, one per unit, to (...).
+
+    The delete-one jackknife with Student's t and effective units - 1 degrees of freedom, as for other scores, with a
+    lower end that allows for the bias of the ECE. The ECE is a sum of absolute values, so differences between units
+    make it too high: a bin without error lies on average sqrt(2 / pi) standard errors from 0, and other bins exceed
+    their error by less. The sum over bins is the largest possible bias. Coverage: docs/scores.md.
+
+    Returns:
+        Lower and upper ends, NaN below MIN_UNITS or MIN_EFFECTIVE_UNITS units.
+    """
+    total, left = histograms.sum(axis=0), metrics.leave_one_out(histograms)
+    units = metrics.effective_units(histograms[..., 0].sum(axis=-1))
+    degrees = np.where(units >= metrics.MIN_EFFECTIVE_UNITS, units - 1, np.nan)
+    _, low, high = metrics.jackknife(expected_calibration_error(total), expected_calibration_error(left), degrees)
+    errors, _, _ = metrics.jackknife(_gaps(total), _gaps(left))
+    bias = np.sqrt(2 / np.pi) * errors.sum(axis=-1)
+    return np.clip(low - bias, 0, 1), np.clip(high, 0, 1)
 
 
 def reliability_table(histograms: Counts, names: Sequence[str]) -> pd.DataFrame:
@@ -134,8 +162,7 @@ def _errors(histograms: Counts) -> dict[str, Any]:
     filled = histograms[histograms[:, 0, :, 0].any(axis=1)]
     total = filled.sum(axis=0)
     ece = expected_calibration_error(total)
-    _, low, high = metrics.jackknife(ece, expected_calibration_error(metrics.leave_one_out(filled)))
-    low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+    low, high = error_interval(filled)
     pixels, correct, confidences = total.sum(axis=1).T
     confidence = _ratio(confidences / UNIT, pixels)
     return {
@@ -150,6 +177,7 @@ def _errors(histograms: Counts) -> dict[str, Any]:
         "accuracy": _number(_ratio(correct[0], pixels[0])),
         "pixels": int(pixels[0]),
         "units": len(filled),
+        "effective_units": round(float(metrics.effective_units(filled[:, 0, :, 0].sum(axis=1))), 2),
     }
 
 

@@ -245,7 +245,7 @@ def _leakage_effect(run: Run) -> str:
         )
     if touching is None:
         return (
-            f"{selected}No scored location is in the training split by its name, but tiles without positions may adjoin "
+            f"{selected}No scored location is in the training split by its name, but tiles without position may adjoin "
             "training tiles: leakage may inflate the scores."
         )
     return f"{selected}No scored location is in the training split: the scores hold for new locations in this dataset."

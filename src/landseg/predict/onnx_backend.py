@@ -37,7 +37,9 @@ class OnnxBackend:
     def probabilities(self, images: Pixels) -> Floats32:
         """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32."""
         try:
-            return _softmax(self.logits(images) / np.float32(self.info.temperature))
+            logits = self.logits(images)
+            logits /= np.float32(self.info.temperature)
+            return _softmax(logits)
         except Exception as error:
             if not self.is_out_of_memory(error):
                 raise

@@ -43,7 +43,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def _softmax(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.model.logits(images, self.bf16).float() / self.info.temperature).softmax(1)
+        return self.model.logits(images, self.bf16).float().div_(self.info.temperature).softmax(1)
 
     def from_numpy(self, values: Floats32) -> torch.Tensor:
         """Return a NumPy array as a tensor on the device."""
