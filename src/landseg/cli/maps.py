@@ -86,7 +86,16 @@ def area_command(
     points: Annotated[
         Path | None,
         typer.Option(
-            help="Reference points with columns x, y (or lon, lat) and class; CSV or any format geopandas reads.",
+            help="Reference points drawn at random, with columns x, y (or lon, lat) and class; CSV or any format "
+            "geopandas reads.",
+            rich_help_panel=REFERENCE,
+        ),
+    ] = None,
+    strata: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sizes of the strata that points were drawn from, if these are not the mapped classes: CSV with "
+            "columns stratum and size. The points have a column stratum.",
             rich_help_panel=REFERENCE,
         ),
     ] = None,
@@ -96,7 +105,8 @@ def area_command(
 ) -> None:
     """Compute the area of each class in maps.
 
-    With reference data: adjusted areas with confidence intervals (Olofsson et al., 2014).
+    With --points: areas corrected for map errors, with confidence intervals (Olofsson et al. 2014, Stehman 2014).
+    With --matrix: what the areas would be if the map erred as in the test scenes, where this helped at these scenes.
     """
     from landseg.maps.area.measure import measure_areas, write_areas
     from landseg.maps.area.report import area_report
@@ -105,9 +115,9 @@ def area_command(
 
     with _interruptible():
         written = [csv] if csv else []
-        require_inputs_kept([Path(name) for name in (*maps, points, matrix) if name], written)
+        require_inputs_kept([Path(name) for name in (*maps, points, strata, matrix) if name], written)
         require_new(written, overwrite)
-        areas = measure_areas([resolve_raster(location) for location in maps], points, matrix)
+        areas = measure_areas([resolve_raster(location) for location in maps], points, matrix, strata)
         typer.echo(area_report(areas))
         if csv:
             write_areas(areas, csv)

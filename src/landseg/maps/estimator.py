@@ -1,52 +1,38 @@
-"""Stratified area estimators: class areas corrected for map errors, with standard errors and intervals.
+"""Area estimators for reference points: areas and map accuracies, with standard errors and intervals.
 
 Counting the pixels of a map is biased, because the area wrongly mapped as a class need not equal the area of the class
-mapped as others. A reference tells how the pixels mapped as one class divide among the true classes; these fractions
-are weighted by the mapped area of each class. For reference points drawn at random on the map itself the estimate is
-unbiased. For confusion matrices of other locations it is not: it assumes that each mapped class divides as it did
-there, and where classes are more or less common it may be further off than the pixel count.
+mapped as others. Reference points drawn at random show how each stratum of the map divides among mapped and true
+classes; these fractions are weighted by the area of the stratum.
 
-Equations: Olofsson et al. (2014), "Good practices for estimating area and assessing accuracy of land change", Remote
-Sensing of Environment 148, 42-57, doi:10.1016/j.rse.2014.02.015. Rows of matrices are reference classes and columns
-mapped classes, as everywhere in landseg; the paper transposes them.
+Equations: Stehman (2014), "Estimating area and map accuracy for stratified random sampling when the strata are
+different from the map classes", International Journal of Remote Sensing 35(13), 4923-4939,
+doi:10.1080/01431161.2014.930207. If the strata are the mapped classes, they are those of Olofsson et al. (2014), "Good
+practices for estimating area and assessing accuracy of land change", Remote Sensing of Environment 148, 42-57,
+doi:10.1016/j.rse.2014.02.015. Rows of matrices are reference classes and columns mapped classes, as everywhere in
+landseg; Olofsson et al. transpose them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
-from landseg.metrics import interval, resample
 
-#: Standard errors on either side of an estimate in a 95 % interval, as in the paper.
-Z = 1.96
-
-#: Reference points per mapped class below which intervals are rough: the rule of thumb of Congalton and Green
-#: ("Assessing the Accuracy of Remotely Sensed Data", 1999).
+#: Reference points of a stratum below which a share of it is known roughly: to ± 14 percentage points or worse for a
+#: share of one half.
 FEW_POINTS = 50
 
 #: Largest share of the map that classes without any reference may have together; their areas are kept as mapped.
 MAX_UNREFERENCED = 0.01
 
+#: Draws from the posterior distribution.
+DRAWS = 10_000
+
+_SEED = 0
 _ROUNDING = 1e-9  # share of the map; smaller differences are rounding errors
-
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """Error of every location before and after its adjustment by all other locations.
-
-    The error is the quantity disagreement, the share of the area assigned to the wrong class: half the sum of absolute
-    area errors over all classes (Pontius and Millones 2011, "Death to Kappa", doi:10.1080/01431161.2011.552923).
-    """
-
-    #: (S,) error of pixel counts, 0 to 1.
-    mapped: Floats
-    #: (S,) error of adjusted areas, 0 to 1.
-    adjusted: Floats
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class AreaEstimate:
     areas: Floats
     #: (K,) their standard errors; for locations, the root mean square error of the adjusted area of one location.
     areas_se: Floats
-    #: (K, 2) ends of the 95 % intervals, clipped to 0 and the total. Accuracy intervals are clipped to 0 and 1.
+    #: (K, 2) ends of the 95 % intervals, between 0 and the total; those of accuracies are between 0 and 1.
     areas_interval: Floats
     #: (K,) user's accuracy, 0 to 1: the share of the area mapped as a class that is this class.
     users: Floats
@@ -78,27 +64,21 @@ class AreaEstimate:
     #: sum of it on either side; accuracies are those of the rest of the map, and NaN for these classes.
     unreferenced: Floats
     #: (K,) whether the bias is significant: the mapped area lies outside an interval that holds for all classes at
-    #: once, and every contribution to the class has a known variance.
+    #: once. For locations, every contribution to the class must also come from at least two of them.
     bias_significant: npt.NDArray[np.bool_]
-    #: (K,) area of each mapped class that may belong to other classes although its n points all agree: 3/n of it, the
-    #: upper 95 % limit (rule of three; Hanley and Lippman-Hand 1983). 0 where points disagree or are fewer than two.
+    #: (K,) share of the variance of the area that comes from the stratum that contributes most, and (K,) this stratum;
     #: None for locations.
-    undetected: Floats | None = None
-    #: Number of locations; None for points.
-    units: int | None = None
-    #: (K,) number of locations with pixels mapped as the class; None for points.
-    mapped_units: Counts | None = None
-    #: Errors of the locations; None for points and for fewer than two locations.
-    leave_one_out: LeaveOneOut | None = None
+    largest_share: Floats | None = None
+    largest_stratum: npt.NDArray[np.intp] | None = None
 
     @property
     def bias(self) -> Floats:
         """(K,) mapped minus adjusted area; 0 for differences due to rounding."""
-        return _bias(self.mapped, self.areas)
+        return area_bias(self.mapped, self.areas)
 
 
 @dataclass(frozen=True)
-class _Figures:
+class Figures:
     """Areas (..., K), user's and producer's accuracies (..., K) and overall accuracy (...), or errors of them."""
 
     areas: Floats
@@ -107,248 +87,266 @@ class _Figures:
     overall: Floats
 
 
-def stratified_estimate(mapped: Floats, sample: Counts, names: Sequence[str] | None = None) -> AreaEstimate:
+def stratified_estimate(
+    mapped: Floats,
+    sample: Counts,
+    names: Sequence[str] | None = None,
+    *,
+    possible: npt.NDArray[np.bool_] | None = None,
+) -> AreaEstimate:
     """Estimate areas and accuracies from reference points: a simple random sample, or one stratified by mapped class.
 
-    As in Olofsson et al. (2014), without finite population correction; intervals are 1.96 standard errors on either
-    side. A mapped class with a single point has no variance, so no area has a standard error (NaN). A class with few
-    points may show no error by chance (see `AreaEstimate.undetected`). Classes without points keep their mapped area if
-    they cover at most 1 % of the map together (see `AreaEstimate.unreferenced`).
+    The estimator of Olofsson et al. (2014). For a simple random sample it is the post-stratified one, which uses the
+    mapped areas and is at least as precise, in large samples, as the shares of points alone. Intervals: see
+    `strata_estimate`. Classes without points keep their mapped area if they cover at most 1 % of the map together (see
+    `AreaEstimate.unreferenced`).
 
     Args:
         mapped: (K,) mapped area of every class, in any unit, such as pixels.
         sample: (K, K) number of points; rows: reference class, columns: mapped class.
         names: class names, for messages.
+        possible: (K,) classes that may be true; by default all.
 
     Raises:
         LandsegError: classes without points cover more of the map.
     """
     mapped = np.asarray(mapped, np.float64)
-    points = sample.sum(axis=0)
-    unreferenced = _unreferenced(mapped, points, names)
-    known = mapped - unreferenced
-    total, weights = known.sum(), known / known.sum()
-    found = _estimates(weights, sample[None])
-    producers = np.where(unreferenced > 0, np.nan, found.producers[0])
-    errors = _sampling_errors(weights, sample, found.areas[0], producers)
-    areas, areas_se = total * found.areas[0] + unreferenced, total * errors.areas
-    values = _Figures(areas, found.users[0], producers, found.overall[0])
-    intervals = _Figures(
-        _around(areas, Z * areas_se + unreferenced.sum(), mapped.sum()),
-        *(_around(values.users, Z * errors.users), _around(producers, Z * errors.producers)),
-        _around(values.overall, Z * errors.overall),
-    )
-    with np.errstate(invalid="ignore"):
-        within = sample / points
-    unvarying = (points < FEW_POINTS) & (within * (1 - within) == 0)  # (K, K) fractions without a variance
-    margin = NormalDist().inv_cdf(1 - _tail(mapped, areas)) * areas_se + unreferenced.sum()
-    return replace(
-        _assembled(mapped, unreferenced, values, replace(errors, areas=areas_se), intervals),
-        bias_significant=(np.abs(_bias(mapped, areas)) > margin) & ~_contributes(unvarying, within, known),
-        undetected=_undetected(known, within, points),
-    )
+    unreferenced = unreferenced_area(mapped, sample.sum(axis=0), names)
+    strata = np.eye(len(sample), dtype=np.int64)[:, None, :] * sample.T[:, :, None]  # [h, :, h] = sample[:, h]
+    prior = np.ones(len(sample)) if possible is None else possible.astype(np.float64)
+    return _estimate(mapped, mapped - unreferenced, strata, unreferenced, prior / prior.sum())
 
 
-def cluster_estimate(
-    mapped: Floats,
-    matrices: Counts,
-    names: Sequence[str] | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> AreaEstimate:
-    """Estimate areas and accuracies from confusion matrices of whole locations (cluster sampling).
+def strata_estimate(mapped: Floats, sizes: Floats, strata: Counts) -> AreaEstimate:
+    """Estimate areas and accuracies from reference points drawn at random in strata other than the mapped classes.
 
-    Pixels of one location are correlated: treated as independent points, millions of them would give intervals of
-    almost no width. The estimates are those of `stratified_estimate` on the sum of the matrices; their errors come from
-    the variation between locations.
+    The estimator of Stehman (2014), without finite population correction. User's and producer's accuracies are ratios.
 
-    **Areas** have prediction intervals for one location like these, not confidence intervals of the mean. Each location
-    is adjusted by the sum of the others' matrices, with error r as a share of its area; the interval is
-    t √(Σ r² / (S - 1)) on either side, with t of Student's distribution at S - 1 degrees of freedom. A class that no
-    other location maps keeps its mapped area there. In simulations the intervals cover a new location in 90 to 97 % of
-    cases from five locations on; intervals of the mean would cover it less often the more locations there are.
+    **Intervals** are quantiles of 10,000 draws from posterior distributions, with a fixed seed. Intervals of 1.96
+    standard errors miss a rare class too often: a large stratum with a few dozen points seldom has a point on it, and
+    then its standard error is too small. For coverage, see docs/maps.md (`benchmarks/area_coverage.py`). Priors:
 
-    **Accuracies** are those of the average location, with bootstrap intervals over locations (see
-    `landseg.metrics.resampled_iou`). In resamples without pixels mapped as a class, that class divides as it does in
-    all locations together.
+    - areas and producer's accuracies: in each stratum a Dirichlet prior with 1/K for each of K true classes, divided
+      among the mapped classes as the points of the stratum are;
+    - user's accuracy: 1/2 for correct and 1/2 for wrong (Jeffreys), divided among the strata as the points mapped as
+      the class are;
+    - overall accuracy: in each of H strata 1 - 1/H for correct and 1/H for wrong (1/2 each for a single stratum). With
+      1/K for every wrong class, intervals of accurate maps would lie too low.
 
     Args:
         mapped: (K,) mapped area of every class, in any unit.
-        matrices: (S, K, K) pixels, one matrix per location; rows: reference class, columns: mapped class. Empty
-            matrices are ignored.
-        names: class names, for messages.
-        resamples: number of bootstrap resamples.
-        seed: seed of the bootstrap.
+        sizes: (H,) size of every stratum, in any unit: only their ratios matter.
+        strata: (H, K, K) number of points; rows: reference class, columns: mapped class.
 
     Returns:
-        The estimates; standard errors and intervals are NaN where fewer than two locations contribute.
+        The estimates. Standard errors are NaN if a stratum has a single point.
 
     Raises:
-        LandsegError: classes that no location has pixels mapped as cover more than 1 % of the map.
+        LandsegError: the map has no pixel of any class.
+        ValueError: a stratum without points has a size.
     """
-    mapped = np.asarray(mapped, np.float64)
-    filled = matrices[matrices.any(axis=(1, 2))]
-    units, pooled = len(filled), filled.sum(axis=0)
-    unreferenced = _unreferenced(mapped, pooled.sum(axis=0), names)
-    known = mapped - unreferenced
-    total, weights = known.sum(), known / known.sum()
-    found = _estimates(weights, pooled[None])
-    producers = np.where(unreferenced > 0, np.nan, found.producers[0])
-    areas = total * found.areas[0] + unreferenced
-    residuals = _leave_one_out(filled)
-    areas_se = total * _root_mean_square(residuals[1])
-    errors, intervals = _bootstrap_errors(weights, filled, unreferenced > 0, resamples, seed)
-    reach = _student(0.025, units) * areas_se + unreferenced.sum()
-    estimate = _assembled(
-        mapped,
-        unreferenced,
-        _Figures(areas, found.users[0], producers, found.overall[0]),
-        replace(errors, areas=areas_se),
-        replace(intervals, areas=_around(areas, reach, mapped.sum())),
-    )
-    mapped_units = filled.any(axis=1).sum(axis=0)
-    rare = np.broadcast_to(mapped_units < 2, pooled.shape)
-    margin = _student(_tail(mapped, areas), units) * areas_se + unreferenced.sum()
-    return replace(
-        estimate,
-        bias_significant=(np.abs(_bias(mapped, areas)) > margin) & ~_contributes(rare, pooled, known),
-        units=units,
-        mapped_units=mapped_units,
-        leave_one_out=LeaveOneOut(*(np.abs(each).sum(axis=1) / 2 for each in residuals)) if units > 1 else None,
-    )
+    mapped, sizes = np.asarray(mapped, np.float64), np.asarray(sizes, np.float64)
+    require_reference(mapped, np.ones_like(mapped), "is mapped as", None)
+    if (sizes[strata.sum(axis=(1, 2)) == 0] > 0).any():
+        raise ValueError("a stratum without points has a size")
+    return _estimate(mapped, sizes, strata, np.zeros_like(mapped), np.full(len(mapped), 1 / len(mapped)))
 
 
-def _assembled(
-    mapped: Floats, unreferenced: Floats, values: _Figures, errors: _Figures, intervals: _Figures
-) -> AreaEstimate:
+def _estimate(mapped: Floats, sizes: Floats, strata: Counts, unreferenced: Floats, prior: Floats) -> AreaEstimate:
+    """Estimate from strata of given sizes, (H,), points, (H, K, K), and prior weights of true classes, (K,).
+
+    Strata without a size are ignored.
+    """
+    sizes, strata, kept = sizes[sizes > 0], strata[sizes > 0], np.flatnonzero(sizes > 0)
+    weights, total = sizes / sizes.sum(), (mapped - unreferenced).sum()
+    values = figures(np.tensordot(weights, strata / strata.sum(axis=(1, 2), keepdims=True), axes=1))
+    errors = _standard_errors(weights, strata, values)
+    draws = _posterior(weights, strata, prior)
+    areas, slack = total * values.areas + unreferenced, unreferenced.sum() * np.array([-1, 1])
+    areas_interval, simultaneous = (
+        np.clip(total * ends + unreferenced[:, None] + slack, 0, mapped.sum())
+        for ends in _interval(draws.areas, values.areas, (0.025, simultaneous_tail(mapped, areas)))
+    )
+    known = unreferenced == 0  # also the classes that are not mapped
+    outside = (mapped < simultaneous[:, 0]) | (mapped > simultaneous[:, 1])
+    share, stratum = _largest_contribution(weights, strata, prior)
     return AreaEstimate(
         mapped,
-        areas=values.areas,
-        areas_se=errors.areas,
-        areas_interval=intervals.areas,
+        areas=areas,
+        areas_se=total * errors.areas,
+        areas_interval=areas_interval,
         users=values.users,
         users_se=errors.users,
-        users_interval=intervals.users,
-        producers=values.producers,
-        producers_se=errors.producers,
-        producers_interval=intervals.producers,
+        users_interval=_interval(draws.users, values.users)[0],
+        producers=np.where(known, values.producers, np.nan),
+        producers_se=np.where(known, errors.producers, np.nan),
+        producers_interval=np.where(known[:, None], _interval(draws.producers, values.producers)[0], np.nan),
         overall=float(values.overall),
         overall_se=float(errors.overall),
-        overall_interval=intervals.overall,
+        overall_interval=_interval(draws.overall, values.overall)[0],
         unreferenced=unreferenced,
-        bias_significant=np.zeros(len(mapped), np.bool_),
+        bias_significant=outside & (area_bias(mapped, areas) != 0),
+        largest_share=share,
+        largest_stratum=kept[stratum],
     )
 
 
-def _estimates(weights: Floats, samples: Counts, default: Counts | None = None) -> _Figures:
-    """Return the estimates from samples, (N, K, K), areas as shares of the map.
+def figures(joint: Floats) -> Figures:
+    """Return areas and accuracies from shares of the map, (..., K, K); rows: reference class, columns: mapped class."""
+    areas, mapped, correct = joint.sum(axis=-1), joint.sum(axis=-2), np.diagonal(joint, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Figures(areas, correct / mapped, correct / areas, correct.sum(axis=-1))
 
-    A mapped class without pixels in a sample divides as in `default`, (K, K).
+
+def _standard_errors(weights: Floats, strata: Counts, values: Figures) -> Figures:
+    """Return the standard errors, areas as shares of the map (Stehman 2014, equations 25 to 28).
+
+    A ratio R = Y / X has the variance of the mean of y - R x, divided by X²; y and x are 0 or 1 for every point.
     """
-    points = samples.sum(axis=1, keepdims=True)  # (N, 1, K)
-    filled = samples if default is None else np.where(points > 0, samples, default)
+    points = strata.sum(axis=(1, 2))
+    correct = np.diagonal(strata, axis1=1, axis2=2)  # (H, K)
+    true, mapped = strata.sum(axis=2), strata.sum(axis=1)
+
+    def error(sums: Floats, squares: Floats, counted: npt.NDArray[np.bool_] | None = None) -> Floats:
+        """Return the standard error of a mean from sums and sums of squares, (H, ...), in the counted strata."""
+        counts = points.reshape(-1, *(1,) * (sums.ndim - 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = (squares / counts - (sums / counts) ** 2) / (counts - 1)
+        if counted is not None:
+            variance = np.where(counted, variance, 0)
+        root: Floats = np.sqrt(np.maximum(np.tensordot(weights**2, variance, axes=1), 0))
+        return root
+
+    def ratio_error(ratio: Floats, base: Counts, counted: npt.NDArray[np.bool_] | None = None) -> Floats:
+        # y = 1 implies x = 1, so (y - R x)² is (1 - R)² where y = 1, and R² where only x = 1.
+        return error(correct - ratio * base, (1 - ratio) ** 2 * correct + ratio**2 * (base - correct), counted)
+
+    hits = correct.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        within = filled / filled.sum(axis=1, keepdims=True)
-        joint = np.where(weights > 0, weights * within, 0)  # shares of the map
-        areas, correct = joint.sum(axis=2), np.diagonal(joint, axis1=1, axis2=2)
-        users = np.where(points[:, 0] > 0, np.diagonal(within, axis1=1, axis2=2), np.nan)
-        return _Figures(areas, users, correct / areas, correct.sum(axis=1))
+        joint_mapped = np.tensordot(weights, mapped / points[:, None], axes=1)
+        return Figures(
+            error(true, true),
+            ratio_error(values.users, mapped, mapped > 0) / joint_mapped,
+            ratio_error(values.producers, true) / values.areas,
+            error(hits, hits),
+        )
 
 
-def _sampling_errors(weights: Floats, sample: Counts, areas: Floats, producers: Floats) -> _Figures:
-    """Return the standard errors of estimates from points, areas as shares of the map (equations 6, 7 and 10)."""
-    points = sample.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        within = sample / points
-        variance = within * (1 - within) / (points - 1)  # of shares of a mapped class
-        users_se = np.sqrt(np.diagonal(variance))
-        variance = np.where(weights > 0, weights**2 * variance, 0)  # of shares of the map
-        correct, total = np.diagonal(variance), variance.sum(axis=1)
-        producers_se = np.sqrt((1 - producers) ** 2 * correct + producers**2 * (total - correct)) / areas
-    return _Figures(np.sqrt(total), users_se, producers_se, np.sqrt(correct.sum()))
+def _posterior(weights: Floats, strata: Counts, prior: Floats) -> Figures:
+    """Draw areas and accuracies from their posterior distributions (see `strata_estimate`), (DRAWS, ...) each."""
+    rng = np.random.default_rng(_SEED)
+    areas, producers = _draw_areas(rng, weights, strata, prior)
+    return Figures(areas, _draw_users(rng, weights, strata), producers, _draw_overall(rng, weights, strata))
 
 
-def _undetected(known: Floats, within: Floats, points: Counts) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((within == 1).any(axis=0) & (points > 1), known * np.minimum(1, 3 / points), 0)
+def _draw_areas(rng: np.random.Generator, weights: Floats, strata: Counts, prior: Floats) -> tuple[Floats, Floats]:
+    """Draw areas and producer's accuracies, (DRAWS, K) each.
 
-
-def _bootstrap_errors(
-    weights: Floats, filled: Counts, unreferenced: npt.NDArray[np.bool_], resamples: int, seed: int
-) -> tuple[_Figures, _Figures]:
-    """Return standard errors and 95 % intervals of accuracies over resampled locations.
-
-    NaN where fewer than two locations contribute.
+    Only the distribution of each figure by itself is exact: true classes without a point in a cell share their draws.
     """
-    units, pooled = len(filled), filled.sum(axis=0)
-    samples = _resampled(filled, resamples, seed) if units > 1 else filled[:0]
-    draws = _estimates(weights, samples, pooled)
-    mapped_units, true_units = (filled.any(axis=axis).sum(axis=0) for axis in (1, 2))
-    kept = (
-        draws.areas[:0],  # areas have prediction intervals instead
-        np.where(mapped_units < 2, np.nan, draws.users),
-        np.where((true_units < 2) | unreferenced, np.nan, draws.producers),
-        draws.overall,
+    areas, correct = (np.zeros((DRAWS, len(prior))) for _ in range(2))
+    for weight, points in zip(weights, strata, strict=True):
+        (columns,) = np.nonzero(points.any(axis=0))
+        cells = [_gammas(rng, points[:, k], prior * points[:, k].sum() / points.sum()) for k in columns]
+        scale = weight / sum(total for _, total in cells)
+        for column, (drawn, _) in zip(columns, cells, strict=True):
+            areas += scale[:, None] * drawn
+            correct[:, column] += scale * drawn[:, column]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return areas, correct / areas
+
+
+def _draw_users(rng: np.random.Generator, weights: Floats, strata: Counts) -> Floats:
+    """Draw user's accuracies, (DRAWS, K)."""
+    mapped, points = strata.sum(axis=1), strata.sum(axis=(1, 2))  # (H, K) and (H,)
+    prior = 0.5 * mapped / np.maximum(mapped.sum(axis=0), 1)
+    right = np.diagonal(strata, axis1=1, axis2=2)
+    correct, wrong, other = (
+        rng.standard_gamma(shape, size=(DRAWS, *shape.shape))
+        for shape in (right + prior, mapped - right + prior, points[:, None] - mapped)
     )
-    return _Figures(*(_spread(each) for each in kept)), _Figures(*(percentile_interval(each) for each in kept))
+    scale = weights[:, None] / (correct + wrong + other)
+    hits, total = (scale * correct).sum(axis=1), (scale * (correct + wrong)).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        users: Floats = hits / total
+        return users
 
 
-def _bias(mapped: Floats, areas: Floats) -> Floats:
-    """Return mapped minus adjusted areas, 0 for rounding errors."""
+def _draw_overall(rng: np.random.Generator, weights: Floats, strata: Counts) -> Floats:
+    """Draw the overall accuracy, (DRAWS,)."""
+    right = np.trace(strata, axis1=1, axis2=2)
+    part = 1 / len(strata)
+    if len(strata) == 1:
+        return rng.beta(right[0] + 0.5, strata.sum() - right[0] + 0.5, size=DRAWS)
+    drawn = rng.beta(right + 1 - part, strata.sum(axis=(1, 2)) - right + part, size=(DRAWS, len(strata)))
+    overall: Floats = drawn @ weights
+    return overall
+
+
+def _gammas(rng: np.random.Generator, points: Counts, prior: Floats) -> tuple[Floats, Floats]:
+    """Draw one gamma variable per true class, (DRAWS, K), and their sums, (DRAWS,).
+
+    Divided by the sum over a stratum, they follow a Dirichlet distribution. Classes without points get the same draw:
+    an equal part of what they have together.
+    """
+    drawn = np.zeros((DRAWS, len(points)))
+    seen, unseen = points > 0, (points == 0) & (prior > 0)
+    drawn[:, seen] = rng.standard_gamma(points[seen] + prior[seen], size=(DRAWS, int(seen.sum())))
+    together = np.zeros(DRAWS)
+    if unseen.any():
+        together = rng.standard_gamma(prior[unseen].sum(), size=DRAWS)
+        others = prior[unseen].sum() - prior[unseen].min()
+        part = rng.beta(prior[unseen].min(), others, size=DRAWS) if others > 0 else 1.0
+        drawn[:, unseen] = (together * part)[:, None]
+    return drawn, drawn[:, seen].sum(axis=1) + together
+
+
+def _interval(draws: Floats, value: Floats, tails: Sequence[float] = (0.025,)) -> list[Floats]:
+    """Return the ends of intervals from draws, (D, ...) to (..., 2) for every tail probability.
+
+    They are extended to the estimate, as in intervals of proportions of 0 and 1 (Brown, Cai and DasGupta, "Interval
+    estimation for a binomial proportion", Statistical Science 16, 2001).
+    """
+    ends = np.quantile(draws, [*tails, *(1 - tail for tail in tails)], axis=0)
+    return [
+        np.stack([np.minimum(low, value), np.maximum(high, value)], axis=-1)
+        for low, high in zip(*np.split(ends, 2), strict=True)
+    ]
+
+
+def _largest_contribution(weights: Floats, strata: Counts, prior: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Return the largest share of a stratum in the posterior variance of each area, (K,), and the stratum, (K,)."""
+    points = strata.sum(axis=(1, 2))[:, None]
+    mean = (strata.sum(axis=2) + prior) / (points + 1)
+    variance = weights[:, None] ** 2 * mean * (1 - mean) / (points + 2)
+    with np.errstate(invalid="ignore"):
+        return variance.max(axis=0) / variance.sum(axis=0), variance.argmax(axis=0)
+
+
+def area_bias(mapped: Floats, areas: Floats) -> Floats:
+    """Return mapped minus adjusted areas, (K,); 0 for rounding errors."""
     bias = mapped - areas
     return np.where(np.abs(bias) > _ROUNDING * mapped.sum(), bias, 0)
 
 
-def _unreferenced(mapped: Floats, known: Counts, names: Sequence[str] | None) -> Floats:
-    """Return the mapped area of classes without any reference, (K,); raise if it exceeds MAX_UNREFERENCED."""
+def unreferenced_area(mapped: Floats, known: Counts, names: Sequence[str] | None) -> Floats:
+    """Return the mapped area of classes without any reference, (K,).
+
+    Raises:
+        LandsegError: it exceeds MAX_UNREFERENCED.
+    """
     area = np.where(known == 0, mapped, 0)
     little = area.sum() <= MAX_UNREFERENCED * mapped.sum()
     require_reference(mapped, np.ones_like(known) if little else known, "is mapped as", names)
     return area
 
 
-def _contributes(poor: npt.NDArray[np.bool_], within: Counts | Floats, known: Floats) -> npt.NDArray[np.bool_]:
-    """Return the true classes, (K,), that a poorly known fraction, (K, K), contributes to.
-
-    A class always contributes to itself.
-    """
-    contributes = (np.nan_to_num(within) > 0) | np.eye(len(known), dtype=np.bool_)
-    return np.asarray(np.any(poor & contributes & (known > 0), axis=1))
-
-
-def _tail(mapped: Floats, areas: Floats) -> float:
+def simultaneous_tail(mapped: Floats, areas: Floats) -> float:
     """Return the tail probability of intervals that hold for all classes at once with 95 % (Bonferroni)."""
     return 0.025 / int(np.count_nonzero((mapped > 0) | (areas > 0)))
 
 
-def _leave_one_out(filled: Counts) -> tuple[Floats, Floats]:
-    """Return the errors of class shares of every location, (S, K) each: as mapped, and as adjusted by the others."""
-    pixels = filled.sum(axis=(1, 2))[:, None]
-    mapped, true = (filled.sum(axis=axis) / pixels for axis in (1, 2))
-    others = filled.sum(axis=0) - filled
-    others = np.where(others.any(axis=1, keepdims=True), others, np.eye(others.shape[1]))
-    adjusted = np.einsum("stm,sm->st", others / others.sum(axis=1, keepdims=True), mapped)
-    return mapped - true, adjusted - true
-
-
-def _root_mean_square(residuals: Floats) -> Floats:
-    """Return the root mean square, (K,), of residuals, (S, K), with S - 1 degrees of freedom; NaN for S < 2."""
-    units = len(residuals)
-    if units < 2:
-        return np.full(residuals.shape[1], np.nan)
-    error: Floats = np.sqrt((residuals**2).sum(axis=0) / (units - 1))
-    return error
-
-
-def _student(tail: float, units: int) -> float:
-    """Return the upper quantile of Student's t with `units` - 1 degrees of freedom; NaN for fewer than two units."""
-    from scipy.special import stdtrit  # scipy.stats would take three times as long to import
-
-    return -float(stdtrit(units - 1, tail)) if units > 1 else np.nan
-
-
-def require_reference(mapped: Floats, known: Counts, verb: str, names: Sequence[str] | None) -> None:
+def require_reference(mapped: Floats, known: Counts | Floats, verb: str, names: Sequence[str] | None) -> None:
     """Require a reference for every class on the map.
 
     Args:
@@ -370,33 +368,3 @@ def require_reference(mapped: Floats, known: Counts, verb: str, names: Sequence[
             f"{name}: covers {100 * share:.2f} % of the map, but nothing in the reference {verb} {name}; "
             "use a reference that includes it"
         )
-
-
-def _resampled(matrices: Counts, resamples: int, seed: int) -> Counts:
-    """Return sums of resampled locations: (S, K, K) to (R, K, K) int64."""
-    units, classes = matrices.shape[:2]
-    sums = resample(matrices.reshape(units, -1), resamples, seed)
-    return np.concatenate([each.astype(np.int64) for each in sums]).reshape(-1, classes, classes)
-
-
-def _around(value: Floats, margin: Floats, upper: float = 1) -> Floats:
-    """Return the ends of intervals, (..., 2), clipped to 0 and an upper limit."""
-    ends: Floats = np.clip(np.stack([value - margin, value + margin], axis=-1), 0, upper)
-    return ends
-
-
-def _spread(draws: Floats) -> Floats:
-    """Return the standard deviation over resamples: (R, ...) to (...)."""
-    errors = [np.nanstd(column) if np.isfinite(column).any() else np.nan for column in _columns(draws)]
-    return np.reshape(np.array(errors, np.float64), draws.shape[1:])
-
-
-def percentile_interval(draws: Floats) -> Floats:
-    """Return the ends of 95 % percentile intervals over resamples: (R, ...) to (..., 2)."""
-    ends = [interval(column) or (np.nan, np.nan) for column in _columns(draws)]
-    return np.reshape(np.array(ends, np.float64), (*draws.shape[1:], 2))
-
-
-def _columns(draws: Floats) -> Floats:
-    """Return resamples, (R, ...), as one row per estimate, (N, R)."""
-    return draws.reshape(len(draws), int(np.prod(draws.shape[1:], dtype=int))).T

@@ -1,8 +1,6 @@
 """References for maps: points of known class, or the confusion matrices of a model's test split."""
 
-import csv
 import difflib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.crs import CRS
 from rasterio.warp import transform
 from rasterio.windows import Window
 
@@ -19,14 +16,13 @@ from landseg.core.classes import ClassTable, class_channels, class_names
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap
 from landseg.maps.formatting import percent
+from landseg.maps.point_table import CSV, STRATUM, STRATUM_SIZE, csv_rows, read_point_table
 from landseg.results.comparable import check_comparable
 from landseg.results.revisions import load_run
 from landseg.results.wording import LEAKAGE_TERMS, SPLIT_NAMES, unit_noun
 
 _SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
-_DEGREES = "EPSG:4326"
 _BLOCK = 512  # px; points within one block are read together
-_CSV = (".csv", ".txt")
 _MAX_DIGITS = 15  # of a pixel count
 
 
@@ -43,6 +39,10 @@ class ReferencePoints:
     crs: Any
     #: (N,) class of each point, as a channel of the class table.
     channels: npt.NDArray[np.intp]
+    #: (N,) stratum of each point, and the size of this stratum, as given in the columns STRATUM and STRATUM_SIZE; None
+    #: without these columns.
+    stratum: tuple[str, ...] | None = None
+    stratum_size: tuple[str, ...] | None = None
 
 
 def read_points(path: Path, classes: ClassTable, column: str = "class") -> ReferencePoints:
@@ -50,16 +50,16 @@ def read_points(path: Path, classes: ClassTable, column: str = "class") -> Refer
 
     Args:
         path: CSV with a class column and either x and y in the CRS of the map, or lon and lat in degrees; or a point
-            layer that geopandas reads (GeoPackage, GeoParquet, GeoJSON, ...) with a class column.
+            layer that geopandas reads (GeoPackage, GeoParquet, GeoJSON, ...) with a class column. Optional columns:
+            STRATUM and STRATUM_SIZE.
         classes: class table of the map. Classes are given by name or id.
         column: name of the class column.
 
     Raises:
         LandsegError: the file is missing or unreadable, a column is missing, or a class is not in the class table.
     """
-    if not path.is_file():
-        raise LandsegError(f"{path}: file not found; give a table of reference points")
-    x, y, crs, given = (_from_csv if path.suffix.lower() in _CSV else _from_vectors)(path, column)
+    table = read_point_table(path, column)
+    given = table.columns[column]
     if not given:
         raise LandsegError(f"{path}: no points; give a table with at least one")
     known = {str(each.id): k for k, each in enumerate(classes)} | {
@@ -68,7 +68,9 @@ def read_points(path: Path, classes: ClassTable, column: str = "class") -> Refer
     for row, name in enumerate(given, start=1):
         if name not in known:
             raise LandsegError(f"{path}: class {name!r} of point {row} {_not_on_map(name, class_names(classes))}")
-    return ReferencePoints(str(path), x, y, crs, np.array([known[name] for name in given], np.intp))
+    channels = np.array([known[name] for name in given], np.intp)
+    strata = (table.columns.get(name) for name in (STRATUM, STRATUM_SIZE))
+    return ReferencePoints(str(path), table.x, table.y, table.crs, channels, *strata)
 
 
 class PointSample:
@@ -117,9 +119,23 @@ class PointSample:
     @property
     def sample(self) -> Counts:
         """(K, K) int64 number of points; rows: reference class, columns: mapped class."""
-        used = self._mapped != NODATA
-        pairs = self.points.channels[used] * self._classes + self._mapped[used]
-        return np.bincount(pairs, minlength=self._classes**2).reshape(self._classes, self._classes)
+        counts: Counts = self.by_stratum(np.zeros(len(self._mapped), np.intp), 1)[0]
+        return counts
+
+    def by_stratum(self, stratum: npt.NDArray[np.intp], count: int) -> Counts:
+        """Count the points of every stratum.
+
+        Args:
+            stratum: (N,) stratum of each point, 0 to `count` - 1.
+            count: H, the number of strata.
+
+        Returns:
+            (H, K, K) int64; rows: reference class, columns: mapped class.
+        """
+        used, shape = self._mapped != NODATA, (count, self._classes, self._classes)
+        cells = np.ravel_multi_index((stratum[used], self.points.channels[used], self._mapped[used]), shape)
+        counts: Counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
+        return counts
 
     @property
     def outside(self) -> int:
@@ -192,7 +208,7 @@ def read_matrices(source: str, classes: ClassTable) -> ReferenceMatrices:
         LandsegError: the source is missing or incomplete, or its classes are not those of the map.
     """
     path = Path(source)
-    return _from_table(path, classes) if path.suffix.lower() in _CSV or path.is_file() else _from_run(source, classes)
+    return _from_table(path, classes) if path.suffix.lower() in CSV or path.is_file() else _from_run(source, classes)
 
 
 def _from_run(name: str, classes: ClassTable) -> ReferenceMatrices:
@@ -230,13 +246,17 @@ def _optimism(split: str, leakage: Mapping[str, float | None]) -> str:
                 f"{prefix}{percent(share)} of reference tiles share {LEAKAGE_TERMS[key]} with a training tile: errors "
                 "are underestimated."
             )
+    if share := leakage.get("duplicate"):
+        return (
+            f"{prefix}{percent(share)} of reference tiles have a copy in the training set: errors are underestimated."
+        )
     if leakage.get(adjacency) is None:
         return f"{prefix}The distance of the reference to training tiles is unknown: errors may be underestimated."
     return prefix.rstrip()
 
 
 def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
-    rows = _csv_rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
+    rows = csv_rows(path, ("actual", "predicted", "pixels"), "actual, predicted and pixels")
     key = next((column for column in ("unit", "scene") if column in rows[0]), None)
     units = {name: n for n, name in enumerate(sorted({row[key] if key else "" for row in rows}))}
     channel = {name: k for k, name in enumerate(class_names(classes))}
@@ -251,65 +271,6 @@ def _from_table(path: Path, classes: ClassTable) -> ReferenceMatrices:
         matrices[cell] += int(row["pixels"])
     noun = {"unit": "locations", "scene": "scenes"}[key] if key else None
     return ReferenceMatrices(matrices, noun, f"the confusion matrices of {path}", optimism=_optimism("test", {}))
-
-
-def _from_csv(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
-    rows = _csv_rows(path, (column,), f"{column}, and x and y or lon and lat")
-    crs, pair = next(
-        ((crs, pair) for crs, pair in ((None, ("x", "y")), (_DEGREES, ("lon", "lat"))) if {*pair} <= rows[0].keys()),
-        (None, None),
-    )
-    if pair is None:
-        raise LandsegError(f"{path}: no columns x and y, or lon and lat; rename the coordinate columns")
-    x, y = (np.array([_number(path, line, row, of) for line, row in enumerate(rows, start=2)]) for of in pair)
-    return x, y, crs, [row[column] for row in rows]
-
-
-def _from_vectors(path: Path, column: str) -> tuple[Floats, Floats, Any, list[str]]:
-    import geopandas as gpd  # slow to import
-
-    try:
-        frame = gpd.read_parquet(path) if path.suffix.lower() == ".parquet" else gpd.read_file(path)
-    except Exception as error:  # the readers raise many types of exceptions for invalid files
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise LandsegError(f"{path}: not readable as a table of points ({reason}); replace it") from None
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise LandsegError(f"{path}: no geometry; give a point layer, or a .csv file with x and y or lon and lat")
-    if column not in frame:
-        raise LandsegError(f"{path}: no column {column}; rename the class column")
-    if len(frame) and ((frame.geom_type != "Point") | frame.geometry.is_empty).any():
-        raise LandsegError(f"{path}: geometries other than points; give a layer with one point per row")
-    crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
-    given = [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in frame[column]]
-    return frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy(), crs, [name.strip() for name in given]
-
-
-def _csv_rows(path: Path, columns: Sequence[str], required: str) -> list[dict[str, str]]:
-    """Read a CSV file; cells are stripped, missing ones are ''."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
-    except FileNotFoundError:
-        raise LandsegError(f"{path}: file not found; give a table with the columns {required}") from None
-    except UnicodeDecodeError:
-        raise LandsegError(f"{path}: not UTF-8; save it as CSV in UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-    try:
-        rows = [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
-    except csv.Error as error:
-        raise LandsegError(f"{path}: invalid CSV ({error}); look for an unclosed quote") from None
-    missing = [column for column in columns if column not in reader.fieldnames]
-    if missing or not rows:
-        fault = f"no column {missing[0]}" if missing else "no rows"
-        raise LandsegError(f"{path}: {fault}; give a comma-separated table with the columns {required}")
-    return rows
-
-
-def _number(path: Path, line: int, row: Mapping[str, str], column: str) -> float:
-    try:
-        return float(row[column])
-    except ValueError:
-        raise LandsegError(f"{path}: {column} = {row[column]!r} in line {line}; give a number") from None
 
 
 def _not_on_map(name: str, known: Sequence[str]) -> str:
@@ -338,12 +299,24 @@ def points_sentence(name: str, count: int, outside: int, blank: int, strata: str
         blank: number of points on pixels without data.
         strata: the strata of a stratified sample: "mapped class", "mapped change".
     """
+    return (
+        f"{_points_text(name, count, outside, blank)} The estimates are valid for points drawn at random from the "
+        f"whole map or from each {strata} (Olofsson et al. 2014)."
+    )
+
+
+def strata_sentence(name: str, count: int, outside: int, blank: int, strata: int) -> str:
+    """Return the report's sentence on reference points from strata of their own (see `points_sentence`)."""
+    return (
+        f"{_points_text(name, count, outside, blank)} The estimates are valid for points drawn at random from each of "
+        f"the {strata:,} strata, whose sizes are those on the map (Stehman 2014)."
+    )
+
+
+def _points_text(name: str, count: int, outside: int, blank: int) -> str:
     excluded = {"outside the map": outside, "on pixels without data": blank}
     listed = ", ".join(f"{number:,} {where}" for where, number in excluded.items() if number)
-    return (
-        f"Reference: {count:,} points of {name}{listed and f' (excluded: {listed})'}. The estimates are valid for "
-        f"points drawn at random from the whole map or from each {strata} (Olofsson et al. 2014)."
-    )
+    return f"Reference: {count:,} points of {name}{listed and f' (excluded: {listed})'}."
 
 
 def duplicates_sentence(duplicates: int) -> str:

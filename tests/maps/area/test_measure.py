@@ -98,6 +98,11 @@ def test_one_map_and_at_most_one_reference_are_required(tmp_path: Path) -> None:
         measure_areas([tmp_path / "a.tif"])
 
 
+def test_strata_need_points(tmp_path: Path) -> None:
+    with pytest.raises(LandsegError, match=r"s\.csv: strata without points; give --points, or leave out --strata"):
+        measure_areas([tmp_path / "a.tif"], strata=tmp_path / "s.csv")
+
+
 def test_pixels_off_the_globe_are_refused(tmp_path: Path) -> None:
     ids = np.zeros((32, 32), np.uint8)
     corner = Affine(10_000, 0, -17.9e6, 0, -10_000, 9e6)
@@ -118,11 +123,8 @@ def test_csv_intervals_are_within_possible_limits(tmp_path: Path) -> None:
     with (tmp_path / "areas.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["class"] != "building"]
     whole = found.mapped.sum()
-    assert [float(row["adjusted_low"]) for row in rows][1] == 0
-    assert float(rows[1]["adjusted"]) < 1.96 * float(rows[1]["adjusted_se"])
     assert all(0 <= float(row["adjusted_low"]) <= float(row["adjusted_high"]) <= whole for row in rows)
-    assert [float(row["users_high"]) for row in rows] == [1, 1]
-    assert f"± {1.96 * float(rows[1]['adjusted_se']):.2f}" in area_report(found)  # the unclipped margin
+    assert all(0 < float(row["users_high"]) <= 1 for row in rows)
 
 
 def test_pixel_areas_vary_within_a_wide_map(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import ClassTable, LandClass, class_ids, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.class_map import ClassMap, open_class_map
-from landseg.maps.estimator import AreaEstimate, cluster_estimate, stratified_estimate
+from landseg.maps.class_map import NODATA, ClassMap, open_class_map
+from landseg.maps.cluster import LeaveOneOut, cluster_estimate, leave_one_out
+from landseg.maps.estimator import AreaEstimate, strata_estimate, stratified_estimate
 from landseg.maps.overlap import MapOverlap, find_overlap
 from landseg.maps.reference import PointSample, ReferenceMatrices, read_matrices, read_points
+from landseg.maps.strata import Strata, read_strata
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import HECTARE, column_strips, row_areas
 
@@ -38,11 +40,15 @@ class AreaMeasurement:
     unplaced: tuple[str, ...]
     #: The first two maps that overlap, or None.
     overlap: MapOverlap | None
-    #: Adjusted areas in `unit`; None without a reference.
+    #: Adjusted areas in `unit`; None without a reference, and for matrices that do not help (see `LeaveOneOut.helps`).
     estimate: AreaEstimate | None = None
     #: The reference: points, or matrices, or neither.
     points: PointSample | None = None
     matrices: ReferenceMatrices | None = None
+    #: Strata of the points, if they are not the mapped classes.
+    strata: Strata | None = None
+    #: Test of the adjustment by `matrices` at their own locations.
+    leave_one_out: LeaveOneOut | None = None
 
     @property
     def unit(self) -> str:
@@ -56,21 +62,16 @@ class AreaMeasurement:
 
 
 def measure_areas(
-    locations: Sequence[Path | str],
-    points: Path | None = None,
-    matrix: str | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    locations: Sequence[Path | str], points: Path | None = None, matrix: str | None = None, strata: Path | None = None
 ) -> AreaMeasurement:
     """Measure the class areas of one or several maps, and adjust them by a reference.
 
     Args:
         locations: paths or addresses of the maps, which should not overlap.
         points: a table of reference points (see `read_points`).
-        matrix: source of a model's confusion matrices (see `read_matrices`).
-        resamples: number of bootstrap resamples for `matrix`.
-        seed: seed of the bootstrap.
+        matrix: source of a model's confusion matrices (see `read_matrices`). Areas are adjusted only if this helped at
+            the locations of the matrices.
+        strata: sizes of the strata of the points (see `read_strata`).
 
     Raises:
         LandsegError: a map is unreadable, the maps have different classes, the reference does not suit them, or two
@@ -80,19 +81,53 @@ def measure_areas(
         raise LandsegError("no map given; give at least one")
     if points is not None and matrix is not None:
         raise LandsegError(f"{points} and {matrix}: two references; give --points or --matrix")
+    if strata is not None and points is None:
+        raise LandsegError(f"{strata}: strata without points; give --points, or leave out --strata")
     with open_class_map(locations[0]) as first:
         classes = first.classes
     matrices = None if matrix is None else read_matrices(matrix, classes)
     sampling = None if points is None else PointSample(read_points(points, classes), classes)
+    sampled = None if sampling is None else read_strata(sampling.points, strata)
     found = _measured(locations, classes, sampling)
-    estimate = None
     if matrices is not None:
-        estimate = cluster_estimate(
-            found.mapped, matrices.matrices, class_names(classes), resamples=resamples, seed=seed
+        return _adjusted_by_matrices(found, matrices)
+    return found if sampling is None else _adjusted_by_points(found, sampling, sampled)
+
+
+def _adjusted_by_matrices(found: AreaMeasurement, matrices: ReferenceMatrices) -> AreaMeasurement:
+    test, names = leave_one_out(matrices.matrices), class_names(found.classes)
+    estimate = cluster_estimate(found.mapped, matrices.matrices, names) if test.helps else None
+    return replace(found, estimate=estimate, matrices=matrices, leave_one_out=test)
+
+
+def _adjusted_by_points(found: AreaMeasurement, sampling: PointSample, strata: Strata | None) -> AreaMeasurement:
+    """Adjust areas by points; strata of unknown sizes must be the mapped classes."""
+    sample, names = _sample(sampling), class_names(found.classes)
+    if strata is None or strata.sizes is None:
+        if strata is not None:
+            _require_mapped_classes(found.classes, sampling, strata)
+        return replace(found, estimate=stratified_estimate(found.mapped, sample, names), points=sampling)
+    counts = sampling.by_stratum(strata.index, len(strata.names))
+    empty = np.flatnonzero(counts.sum(axis=(1, 2)) == 0)
+    if len(empty):
+        raise LandsegError(
+            f"{sampling.points.name}: no point of stratum {strata.names[empty[0]]!r} lies on a class of the map; add "
+            "points, or merge it with another stratum"
         )
-    elif sampling is not None:
-        estimate = stratified_estimate(found.mapped, _sample(sampling), class_names(classes))
-    return replace(found, estimate=estimate, points=sampling, matrices=matrices)
+    estimate = strata_estimate(found.mapped, strata.sizes, counts)
+    return replace(found, estimate=estimate, points=sampling, strata=strata)
+
+
+def _require_mapped_classes(classes: ClassTable, sampling: PointSample, strata: Strata) -> None:
+    """Require that the stratum of every point is its mapped class, by name or id."""
+    accepted = [(name, str(each.id)) for name, each in zip(class_names(classes), classes, strict=True)]
+    for point in np.flatnonzero(sampling.mapped != NODATA).tolist():
+        name = strata.names[strata.index[point]]
+        if name not in accepted[sampling.mapped[point]]:
+            raise LandsegError(
+                f"{sampling.points.name}: stratum {name!r} of point {point + 1} is not its mapped class, and the sizes "
+                "of the strata are unknown; give --strata FILE, or a column stratum_size"
+            )
 
 
 def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: PointSample | None) -> AreaMeasurement:

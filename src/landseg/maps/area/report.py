@@ -1,35 +1,36 @@
 """Report of `landseg area`: a table with one row per class, and sentences on the reliability of its figures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Column, Table
 
-from landseg.core.arrays import Floats
+from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import class_names
 from landseg.maps.area.measure import AreaMeasurement, ratio
-from landseg.maps.estimator import FEW_POINTS, AreaEstimate, LeaveOneOut, Z
+from landseg.maps.cluster import MAX_P_VALUE, ClusterEstimate, LeaveOneOut
+from landseg.maps.estimator import AreaEstimate
 from landseg.maps.formatting import area_decimals, percent, table_lines
 from landseg.maps.reference import (
     PointSample,
     ReferenceMatrices,
     duplicates_sentence,
-    no_interval_sentence,
     points_sentence,
     split_units,
+    strata_sentence,
     validity_sentences,
 )
-from landseg.results.wording import FEW_UNITS
+from landseg.metrics import MIN_UNITS
 
-# Share of the map above which undetected area is reported even for many points.
-_NOTABLE = 0.01
+# Ratio of the width of an interval to the adjusted area above which the report says how to narrow it.
+_WIDE = 1.0
 
 _NO_REFERENCE = (
-    "Error unknown: pixel counts are biased, because the area wrongly mapped as a class seldom equals the area of the "
-    "class mapped as others. To estimate the error, give --points (a table of reference points) or --matrix (the "
-    "revision of the model that made the map)."
+    "These are pixel counts, and their error is unknown: they are biased, because the area wrongly mapped as a class "
+    "seldom equals the area of the class mapped as others. To correct them and to give intervals, draw reference "
+    "points at random, label them, and give them with --points."
 )
 
 
@@ -43,7 +44,12 @@ def area_report(found: AreaMeasurement) -> str:
     if found.overlap:
         verb = "overlap" if found.overlap.certain else "may overlap"
         parts.append(f"{found.overlap.one} and {found.overlap.other} {verb}: pixels in both maps count twice.")
-    parts += [_NO_REFERENCE] if found.estimate is None else _estimate_sentences(found, found.estimate)
+    if found.estimate is not None:
+        parts += _estimate_sentences(found, found.estimate)
+    elif found.matrices is not None and found.leave_one_out is not None:
+        parts += [_unadjusted_sentence(found.matrices, found.leave_one_out), _NO_REFERENCE]
+    else:
+        parts.append(_NO_REFERENCE)
     return "\n".join(parts)
 
 
@@ -65,34 +71,32 @@ def _table(found: AreaMeasurement) -> Table:
 
 
 def _estimate_columns(estimate: AreaEstimate, unit: str, area: Callable[..., str]) -> dict[str, list[str]]:
-    margins = Z * estimate.areas_se + estimate.unreferenced.sum()
-    users = zip(estimate.users, estimate.users_se, estimate.users_interval, strict=True)
-    producers = zip(estimate.producers, estimate.producers_se, estimate.producers_interval, strict=True)
-    return {
-        f"adjusted {unit}": [area(each) for each in (*estimate.areas, estimate.areas.sum())],
-        "95 % interval": [
-            _interval(estimate, margin, ends, area)
-            for margin, ends in zip(margins, estimate.areas_interval, strict=True)
-        ],
+    users = zip(estimate.users, estimate.users_interval, strict=True)
+    producers = zip(estimate.producers, estimate.producers_interval, strict=True)
+    columns = {f"adjusted {unit}": [area(each) for each in (*estimate.areas, estimate.areas.sum())]}
+    if not isinstance(estimate, ClusterEstimate):
+        columns[f"standard error {unit}"] = ["–" if np.isnan(each) else area(each) for each in estimate.areas_se]
+    return columns | {
+        "95 % interval": [_interval(ends, area) for ends in estimate.areas_interval],
         f"bias {unit}": [area(bias, "+") for bias in estimate.bias],
         "bias": [percent(ratio(bias, true), "+") for bias, true in zip(estimate.bias, estimate.areas, strict=True)],
-        "user's accuracy": [_accuracy(estimate, *each) for each in users],
-        "producer's accuracy": [_accuracy(estimate, *each) for each in producers],
+        "user's accuracy": [_accuracy(*each) for each in users],
+        "producer's accuracy": [_accuracy(*each) for each in producers],
     }
 
 
 def _estimate_sentences(found: AreaMeasurement, estimate: AreaEstimate) -> Iterator[str]:
     """Yield the sentences on the bias of pixel counts, the reference and its limits."""
-    points = estimate.units is None
-    level = "± is the 95 % confidence interval (1.96 standard errors)" if points else "Intervals are at the 95 % level"
-    yield f"{level}; bias is mapped minus adjusted area, its percentage relative to the adjusted area."
+    yield (
+        "Intervals are at the 95 % level; bias is mapped minus adjusted area, its percentage relative to the adjusted "
+        "area."
+    )
     yield _bias_sentence(found, estimate)
-    overall = _accuracy(estimate, estimate.overall, estimate.overall_se, estimate.overall_interval)
-    yield f"Overall accuracy: {overall}."
+    yield f"Overall accuracy: {_accuracy(estimate.overall, estimate.overall_interval)}."
     if found.points is not None:
         yield from _point_sentences(found, found.points, estimate)
-    if found.matrices is not None:
-        yield from _matrix_sentences(found, found.matrices, estimate)
+    if found.matrices is not None and found.leave_one_out is not None and isinstance(estimate, ClusterEstimate):
+        yield from _matrix_sentences(found, found.matrices, estimate, found.leave_one_out)
     if estimate.unreferenced.any():
         shares = estimate.unreferenced / estimate.mapped.sum()
         listed = _class_list(found, estimate.unreferenced > 0, lambda k: percent(shares[k]))
@@ -104,7 +108,7 @@ def _estimate_sentences(found: AreaMeasurement, estimate: AreaEstimate) -> Itera
 
 def _bias_sentence(found: AreaMeasurement, estimate: AreaEstimate) -> str:
     """Return the classes with the largest absolute and relative bias of pixel counts."""
-    condition = found.matrices and f"If the mapped area resembles {split_units(found.matrices)}, "
+    condition = found.matrices and f"If the map errs here as at {split_units(found.matrices)}, "
     if not estimate.bias.any():
         return f"{condition or 'By this reference, '}pixel counts show no bias."
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,9 +125,7 @@ def _bias_sentence(found: AreaMeasurement, estimate: AreaEstimate) -> str:
 
 
 def _significance(found: AreaMeasurement, estimate: AreaEstimate, channel: int) -> str:
-    """Return whether a bias is significant; empty without a reliable interval."""
-    if np.isnan(estimate.areas_se[channel]) or (estimate.units is not None and estimate.units < FEW_UNITS):
-        return ""
+    """Return whether a bias is significant."""
     significant = estimate.bias_significant[channel]
     if found.matrices is None:
         return ", statistically significant" if significant else ", not statistically significant"
@@ -131,54 +133,83 @@ def _significance(found: AreaMeasurement, estimate: AreaEstimate, channel: int) 
 
 
 def _point_sentences(found: AreaMeasurement, points: PointSample, estimate: AreaEstimate) -> Iterator[str]:
-    sample = points.sample
-    yield points_sentence(points.points.name, int(sample.sum()), points.outside, points.blank, "mapped class")
+    numbers = points.points.name, int(points.sample.sum()), points.outside, points.blank
+    if found.strata is None:
+        yield points_sentence(*numbers, "mapped class")
+    else:
+        yield strata_sentence(*numbers, len(found.strata.names))
     if points.duplicates:
         yield duplicates_sentence(points.duplicates)
-    counts, mapped, area = sample.sum(axis=0), estimate.mapped > 0, _area_format(found)
-    few = _class_list(found, mapped & (counts > 1) & (counts < FEW_POINTS), lambda k: str(counts[k]))
-    if few:
-        yield f"Fewer than {FEW_POINTS} points on pixels mapped as {few}: intervals are rough."
-    single = _class_list(found, mapped & (counts == 1))
+    names, counts = _strata_counts(found, points)
+    single = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 1)
     if single:
-        yield f"Only one point on pixels mapped as {single}: areas have no interval; add points there."
-    undetected = np.zeros(len(counts)) if estimate.undetected is None else estimate.undetected
-    notable = (undetected > 0) & ((counts < FEW_POINTS) | (undetected > _NOTABLE * estimate.mapped.sum()))
-    listed = _class_list(found, notable, lambda k: f"up to {area(undetected[k])} {found.unit}")
+        yield f"Only one point in {single}: standard errors are undefined; add points there."
+    if estimate.largest_stratum is None:
+        return
+    width = estimate.areas_interval[:, 1] - estimate.areas_interval[:, 0]
+    wide = (estimate.mapped > 0) & (width > _WIDE * estimate.areas)
+    stratum = estimate.largest_stratum
+    listed = _class_list(found, wide, lambda k: f"most of it from {names[stratum[k]]}, {counts[stratum[k]]:,} points")
     if listed:
-        yield (
-            "Where all n points on a mapped class agree, up to 3/n of its area may still be other classes (rule of "
-            f"three), which no interval includes: {listed}."
-        )
+        yield f"Intervals wider than the area itself: {listed}. More points there would narrow them most."
 
 
-def _matrix_sentences(found: AreaMeasurement, matrices: ReferenceMatrices, estimate: AreaEstimate) -> Iterator[str]:
-    units, noun = estimate.units or 0, matrices.noun
-    yield f"Reference: {matrices.title}, {matrices.matrices.sum():,} pixels."
-    if noun is None or estimate.leave_one_out is None or estimate.mapped_units is None:
-        yield no_interval_sentence(matrices)
-    else:
-        few = f"; {units:,} are too few for reliable intervals" if units < FEW_UNITS else ""
-        yield (
-            f"Area intervals are prediction intervals for one area like these {units:,} {noun}, each adjusted by the "
-            f"others; accuracy intervals are confidence intervals of their mean{few}."
-        )
-        counts = estimate.mapped_units
-        rare = (estimate.mapped > 0) & (counts > 0) & (counts < (FEW_UNITS if units >= FEW_UNITS else 2))
-        listed = _class_list(found, rare, lambda k: str(counts[k]))
+def _strata_counts(found: AreaMeasurement, points: PointSample) -> tuple[Sequence[str], Counts]:
+    """Return names and numbers of points of the strata."""
+    if found.strata is None:
+        names = [f"pixels mapped as {name}" for name in class_names(found.classes)]
+        return names, np.where(found.mapped > 0, points.sample.sum(axis=0), 0)
+    names = [f"stratum {name}" for name in found.strata.names]
+    return names, points.by_stratum(found.strata.index, len(names)).sum(axis=(1, 2))
+
+
+def _matrix_sentences(
+    found: AreaMeasurement, matrices: ReferenceMatrices, estimate: ClusterEstimate, test: LeaveOneOut
+) -> Iterator[str]:
+    units, noun = estimate.units, matrices.noun
+    yield (
+        f"What-if: these would be the areas if the map erred here as at {split_units(matrices)}: {units:,} {noun}, "
+        f"effectively {estimate.effective_units:.1f} of equal size, {matrices.matrices.sum():,} pixels "
+        f"({matrices.title})."
+    )
+    yield (
+        f"Area intervals are prediction intervals for one area like these {noun}, each adjusted by the others; "
+        "accuracy intervals are confidence intervals of their mean."
+    )
+    counts, effective = estimate.mapped_units, estimate.mapped_effective_units
+    if counts is not None and effective is not None:
+        rare = (estimate.mapped > 0) & (counts > 0) & (effective < MIN_UNITS)
+        listed = _class_list(found, rare, lambda k: f"{counts[k]}, effectively {effective[k]:.1f}")
         if listed:
             yield f"Few of these {noun} have pixels mapped as {listed}: intervals hardly include its variation."
-        yield _leave_one_out_sentence(estimate.leave_one_out, noun)
+    yield f"Leave-one-out test on these {noun}: {_leave_one_out_text(test)}."
     yield from validity_sentences(matrices)
 
 
-def _leave_one_out_sentence(errors: LeaveOneOut, noun: str) -> str:
-    mapped, adjusted = errors.mapped, errors.adjusted
-    verdict = "reduced the error" if adjusted.mean() < mapped.mean() else "did not reduce the error"
+def _unadjusted_sentence(matrices: ReferenceMatrices, test: LeaveOneOut) -> str:
+    """Say why areas are not adjusted by confusion matrices."""
+    start = f"No adjustment by {matrices.title}:"
+    if matrices.noun is None:
+        return (
+            f"{start} it does not tell locations apart, so whether it would help cannot be tested; results/scenes.csv "
+            "does."
+        )
+    units = len(test.mapped)
+    if units < MIN_UNITS:
+        return f"{start} testing whether it would help takes at least {MIN_UNITS} {matrices.noun}; it has {units}."
     return (
-        f"Leave-one-out test on these {noun}: adjustment {verdict}. On average it assigned {percent(adjusted.mean())} "
-        f"of the area to the wrong class, pixel counts {percent(mapped.mean())}; it was closer in "
-        f"{np.count_nonzero(adjusted < mapped):,} of {len(mapped):,}."
+        f"{start} that does not reliably make areas more accurate. Leave-one-out test on these {matrices.noun}: "
+        f"{_leave_one_out_text(test)}; adjustment needs p ≤ {MAX_P_VALUE:g}."
+    )
+
+
+def _leave_one_out_text(test: LeaveOneOut) -> str:
+    mapped, adjusted = test.mapped, test.adjusted
+    p_value = "p < 0.001" if test.p_value < 0.001 else f"p = {test.p_value:.2g}"
+    return (
+        f"adjusted by the others, {percent(adjusted.mean())} of the area of one went to the wrong class on average, by "
+        f"pixel counts {percent(mapped.mean())}; adjustment was closer in {np.count_nonzero(adjusted < mapped):,} of "
+        f"{len(mapped):,} (one-sided paired t-test: {p_value})"
     )
 
 
@@ -200,18 +231,13 @@ def _area_format(found: AreaMeasurement) -> Callable[..., str]:
     return formatted
 
 
-def _interval(estimate: AreaEstimate, margin: float, ends: Floats, formatted: Callable[..., str]) -> str:
-    """Format an interval: as ± for points, by its ends for locations, where it may be asymmetric."""
+def _interval(ends: Floats, formatted: Callable[..., str]) -> str:
     low, high = ends
-    if np.isnan(low):
-        return "–"
-    return f"± {formatted(margin)}" if estimate.units is None else f"{formatted(low)} to {formatted(high)}"
+    return "–" if np.isnan(low) else f"{formatted(low)} to {formatted(high)}"
 
 
-def _accuracy(estimate: AreaEstimate, value: float, error: float, ends: Floats) -> str:
+def _accuracy(value: float, ends: Floats) -> str:
     if np.isnan(value):
         return "–"
-    interval = _interval(estimate, Z * error, ends, "{:.2f}".format)
-    if interval == "–":
-        return f"{value:.2f}"
-    return f"{value:.2f} {interval}" if estimate.units is None else f"{value:.2f} ({interval})"
+    interval = _interval(ends, "{:.2f}".format)
+    return f"{value:.2f}" if interval == "–" else f"{value:.2f} ({interval})"

@@ -202,7 +202,7 @@ def _stratified(
     unchanged = np.isin(labels, [*(np.arange(count) * (count + 1)), count**2 + 1])
     binary = np.zeros_like(sample)
     binary[0], binary[1] = sample[~unchanged].sum(axis=0), sample[unchanged].sum(axis=0)
-    total = stratified_estimate(sizes, binary)
+    total = stratified_estimate(sizes, binary, possible=np.arange(len(labels)) < 2)
     single = labels < count**2
     true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
     true_areas[labels[single]] = found.areas[single]
