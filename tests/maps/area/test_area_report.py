@@ -64,7 +64,7 @@ def test_without_a_reference_the_error_is_unknown(tmp_path: Path) -> None:
         "total             7  100.0 %     0.0701",
     ]
     assert lines[8].startswith(
-        "These are pixel counts, and their error is unknown: they are biased, because the area wrongly mapped as a class"
+        "These are pixel counts, and their error is unknown: they are biased, because the area wrongly "
     )
     assert "--points" in lines[8]
     assert len(lines) == 9
@@ -160,8 +160,9 @@ def test_areas_are_not_adjusted_where_this_did_not_help() -> None:
     assert "adjusted" not in printed.splitlines()[2]
     assert (
         "No adjustment by the test set of m: that does not reliably make areas more accurate. Leave-one-out test on "
-        "these scenes: adjusted by the others, 4.3 % of the area of one went to the wrong class on average, by pixel counts "
-        "4.0 %; adjustment was closer in 0 of 6 (one-sided paired t-test: p = 1); adjustment needs p ≤ 0.05." in printed
+        "these scenes: adjusted by the others, 4.3 % of the area of one went to the wrong class on average, by pixel "
+        "counts 4.0 %; adjustment was closer in 0 of 6 (one-sided paired t-test: p = 1); adjustment needs p ≤ "
+        "0.05." in printed
     )
     assert "These are pixel counts, and their error is unknown" in printed
     assert "--points" in printed
