@@ -123,7 +123,7 @@ def test_bias_tests_hold_for_all_classes_at_once(monkeypatch: pytest.MonkeyPatch
         count
     )  # additions to a class equal its losses
     mapped = np.full(count, 10.0)
-    found = [stratified_estimate(mapped, truth(rng, within, 100)) for _ in range(400)]
+    found = [stratified_estimate(mapped, truth(rng, within, 100)) for _ in range(250)]
     alarms = np.mean([of.bias_significant.any() for of in found])
     one_by_one = np.mean([(np.abs(of.bias) > 1.96 * of.areas_se).any() for of in found])
     assert alarms < 0.09

@@ -108,7 +108,10 @@ def test_wide_intervals_name_where_points_are_missing(tmp_path: Path) -> None:
 def test_the_significance_of_a_bias_is_stated(tmp_path: Path) -> None:
     ids, known = strata(0.5, 0.2, 0.3), [(0, 59, 0), (0, 1, 1), (1, 60, 1)]
     off = estimate_from_points(tmp_path, ids, [*known, (4, 40, 4), (4, 10, 0)])
-    assert "most biased for water & ice: 6.00 ha too much (+25.0 %), statistically significant" in off
+    assert (
+        "the largest bias of pixel counts is that of water & ice: 6.00 ha too much (+25.0 %), statistically significant"
+        in off
+    )
     close = estimate_from_points(tmp_path, ids, [*known, (4, 49, 4), (4, 1, 0)])
     assert ", not statistically significant" in close
 
@@ -135,8 +138,8 @@ def test_classes_without_reference_are_named(tmp_path: Path) -> None:
 def test_estimates_from_matrices_are_a_what_if() -> None:
     printed = by_matrices([6000, 3000, 1000], LIKE)
     assert (
-        "If the map errs here as at the test scenes, pixel counts are most biased for woodland: 273 px too much "
-        "(+10.0 %), more than the prediction error for such scenes." in printed
+        "If the map errs here as at the test scenes, the largest bias of pixel counts is that of woodland: 273 px too "
+        "much (+10.0 %), more than the prediction error for such scenes." in printed
     )
     assert (
         "What-if: these would be the areas if the map erred here as at the test scenes: 12 scenes, effectively 9.4 of "

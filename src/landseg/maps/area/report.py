@@ -108,17 +108,19 @@ def _estimate_sentences(found: AreaMeasurement, estimate: AreaEstimate) -> Itera
 
 def _bias_sentence(found: AreaMeasurement, estimate: AreaEstimate) -> str:
     """Return the classes with the largest absolute and relative bias of pixel counts."""
-    condition = found.matrices and f"If the map errs here as at {split_units(found.matrices)}, "
+    condition = (
+        f"If the map errs here as at {split_units(found.matrices)}, " if found.matrices else "By this reference, "
+    )
     if not estimate.bias.any():
-        return f"{condition or 'By this reference, '}pixel counts show no bias."
+        return f"{condition}pixel counts show no bias."
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = estimate.bias / estimate.areas
     worst, largest = (int(np.abs(np.nan_to_num(each, posinf=np.inf)).argmax()) for each in (estimate.bias, relative))
     shares = ["no adjusted area" if np.isinf(each) else percent(each, "+") for each in relative]
-    other = f"; the largest relative bias is that of {found.classes[largest].name} ({shares[largest]})"
+    other = f"; relative to the area, it is that of {found.classes[largest].name} ({shares[largest]})"
     direction, amount = "much" if estimate.bias[worst] > 0 else "little", _area_format(found)(abs(estimate.bias[worst]))
     return (
-        f"{condition + 'pixel' if condition else 'Pixel'} counts are most biased for {found.classes[worst].name}: "
+        f"{condition}the largest bias of pixel counts is that of {found.classes[worst].name}: "
         f"{amount} {found.unit} too {direction} ({shares[worst]}){_significance(found, estimate, worst)}"
         f"{other if largest != worst else ''}."
     )
