@@ -14,7 +14,18 @@ import typer
 from benchmarks.common import RESULTS, ROOT, Measurement, add_rows, console, measurement_table, print_facts
 
 #: Benchmarks with targets, in the order in which they run.
-SUITE = ("startup", "tables", "tiling", "preparation", "orchestration", "training", "mapping", "coverage")
+SUITE = (
+    "startup",
+    "tables",
+    "tiling",
+    "preparation",
+    "orchestration",
+    "training",
+    "mapping",
+    "coverage",
+    "area_coverage",
+    "area_matrix",
+)
 
 
 def records(name: str) -> list[dict[str, Any]]:
