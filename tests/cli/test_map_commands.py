@@ -54,7 +54,7 @@ class TestArea:
             water = int((source.read(1) == 4).sum())
         [line] = [line for line in done.stdout.splitlines() if line.startswith("water & ice")]
         assert f"{water:,}" in line
-        assert "Error unknown: pixel counts are biased" in done.stdout
+        assert "These are pixel counts, and their error is unknown" in done.stdout
         assert Path("areas.csv").read_text().count("\n") == len(CLASSES) + 1
 
     def test_with_points(self) -> None:
@@ -73,6 +73,29 @@ class TestArea:
         assert done.exit_code == 0, done.output
         assert "adjusted ha" in done.stdout
         assert "1.00" in done.stdout  # the reference points agree with the map
+
+    def test_with_strata(self) -> None:
+        with rasterio.open("2018.tif") as source:
+            ids, transform = source.read(1), source.transform
+        lines = []
+        for row, col in np.argwhere(ids != 255)[::40].tolist():
+            x, y = transform @ (col + 0.5, row + 0.5)
+            lines.append(f"{x},{y},{ids[row, col]},{'west' if col < 50 else 'east'}")
+        Path("points.csv").write_text("x,y,class,stratum\n" + "\n".join(lines))
+        done = landseg("area", "2018.tif", "--points", "points.csv")
+        assert "is not its mapped class, and the sizes of the strata are unknown; give --strata FILE" in done.stderr
+        Path("strata.csv").write_text("stratum,size\nwest,1\neast,1\n")
+        done = landseg("area", "2018.tif", "--points", "points.csv", "--strata", "strata.csv")
+        assert done.exit_code == 0, done.output
+        assert "drawn at random from each of the 2 strata" in done.stdout
+
+    def test_matrices_that_do_not_help_leave_pixel_counts(self) -> None:
+        rows = [f"s{n},{name},{name},{100 + n}" for n in range(6) for name in ("other", "building", "water & ice")]
+        Path("m.csv").write_text("scene,actual,predicted,pixels\n" + "\n".join(rows))
+        done = landseg("area", "2018.tif", "--matrix", "m.csv", "--csv", "areas.csv")
+        assert done.exit_code == 0, done.output
+        assert "No adjustment by the confusion matrices of m.csv: that does not reliably make" in done.stdout
+        assert "adjusted" not in Path("areas.csv").read_text()
 
     def test_existing_files_are_kept(self) -> None:
         Path("areas.csv").write_text("mine")

@@ -152,9 +152,9 @@ def test_estimates_from_matrices_are_a_what_if() -> None:
 
 def test_the_leave_one_out_test_is_reported() -> None:
     assert (
-        "Leave-one-out test on these scenes: adjusted by the others, <0.1 % of the area of one went to the wrong class "
-        "on average, by pixel counts 4.0 %; adjustment was closer in 12 of 12 (one-sided paired t-test: p < 0.001)."
-        in by_matrices([6000, 3000, 1000], LIKE)
+        "Leave-one-out test on these scenes: adjusted by the others, they have <0.1 % of their area in the wrong "
+        "class on average, by pixel counts 4.0 %; adjustment was closer in 12 of 12 (one-sided paired t-test: p < "
+        "0.001)." in by_matrices([6000, 3000, 1000], LIKE)
     )
 
 
@@ -163,7 +163,7 @@ def test_areas_are_not_adjusted_where_this_did_not_help() -> None:
     assert "adjusted" not in printed.splitlines()[2]
     assert (
         "No adjustment by the test set of m: that does not reliably make areas more accurate. Leave-one-out test on "
-        "these scenes: adjusted by the others, 4.3 % of the area of one went to the wrong class on average, by pixel "
+        "these scenes: adjusted by the others, they have 4.3 % of their area in the wrong class on average, by pixel "
         "counts 4.0 %; adjustment was closer in 0 of 6 (one-sided paired t-test: p = 1); adjustment needs p ≤ "
         "0.05." in printed
     )

@@ -209,7 +209,7 @@ def _leave_one_out_text(test: LeaveOneOut) -> str:
     mapped, adjusted = test.mapped, test.adjusted
     p_value = "p < 0.001" if test.p_value < 0.001 else f"p = {test.p_value:.2g}"
     return (
-        f"adjusted by the others, {percent(adjusted.mean())} of the area of one went to the wrong class on average, by "
+        f"adjusted by the others, they have {percent(adjusted.mean())} of their area in the wrong class on average, by "
         f"pixel counts {percent(mapped.mean())}; adjustment was closer in {np.count_nonzero(adjusted < mapped):,} of "
         f"{len(mapped):,} (one-sided paired t-test: {p_value})"
     )
