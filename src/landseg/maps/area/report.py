@@ -146,12 +146,16 @@ def _point_sentences(found: AreaMeasurement, points: PointSample, estimate: Area
     single = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 1)
     if single:
         yield f"Only one point in {single}: standard errors are undefined; add points there."
-    if estimate.largest_stratum is None:
+    share, stratum = estimate.largest_share, estimate.largest_stratum
+    if share is None or stratum is None:
         return
     width = estimate.areas_interval[:, 1] - estimate.areas_interval[:, 0]
     wide = (estimate.mapped > 0) & (width > _WIDE * estimate.areas)
-    stratum = estimate.largest_stratum
-    listed = _class_list(found, wide, lambda k: f"most of it from {names[stratum[k]]}, {counts[stratum[k]]:,} points")
+    listed = _class_list(
+        found,
+        wide,
+        lambda k: f"{100 * share[k]:.0f} % of the variance from {names[stratum[k]]}, {counts[stratum[k]]:,} points",
+    )
     if listed:
         yield f"Intervals wider than the area itself: {listed}. More points there would narrow them most."
 
