@@ -63,7 +63,7 @@ _METHODS = ("normal", "bootstrap", "Wilson", "Clopper-Pearson", "Jeffreys", "lan
 
 
 def main(
-    runs: Annotated[int, typer.Option(help="Simulated samples per map and design.")] = 1000,
+    runs: Annotated[int, typer.Option(help="Simulated samples per map and design.")] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     keep: Annotated[bool, typer.Option(help="Write benchmarks/results/area_coverage.json.")] = True,
 ) -> None:

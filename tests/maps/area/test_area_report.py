@@ -98,8 +98,8 @@ def test_interval_ends_are_printed(tmp_path: Path) -> None:
 def test_wide_intervals_name_where_points_are_missing(tmp_path: Path) -> None:
     printed = estimate_from_points(tmp_path, strata(0.7, 0.29, 0.01), [(0, 60, 0), (1, 100, 1), (4, 30, 4)])
     assert (
-        "Intervals wider than the area itself: water & ice (94 % of the variance from pixels mapped as other, 60 points). "
-        "More points there would narrow them most." in printed
+        "Intervals wider than the area itself: water & ice (94 % of the variance from pixels mapped as other, 60 "
+        "points). More points there would narrow them most." in printed
     )
     enough = estimate_from_points(tmp_path, strata(0.4, 0.3, 0.3), [(0, 99, 0), (0, 1, 1), (1, 60, 1), (4, 60, 4)])
     assert "wider than" not in enough
