@@ -28,8 +28,8 @@ def main() -> None:
     splits = assign_splits(tiles, params, official, evidence)
     pixels = read_pixel_counts(table, card.classes)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
-    columns = {"location": merged_locations(tiles, evidence.ground, evidence.copies), "split": splits}
-    extend_parquet(table, paths.table("split.parquet"), columns)
+    location = merged_locations(tiles, evidence.ground, evidence.copies, evidence.seams)
+    extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
 
     summary = summarise(tiles, pixels, splits, card, evidence)
     write_summary(summary, params.strategy, params.seed, params.train_tiles, skew, found, RESULTS / "split.json")

@@ -247,6 +247,18 @@ def test_chips_that_continue_one_another_touch() -> None:
     assert found == Leakage(0.5, 0.5, 0, None, lower_bound=True)
 
 
+def test_chips_that_continue_one_another_stay_together() -> None:
+    chips = pd.concat([grid(f"chip{n}", 2, 2) for n in range(9)], ignore_index=True)
+    seams = Seams(sorted(set(chips["scene"])), np.array([[0, 3], [3, 8]]))
+    ties = find_ties(chips, "scene", Ground.unknown(36), None, seams)
+    for seed in range(20):
+        splits = scene_split(chips, (0.5, 0.25, 0.25), seed, ties)
+        assert len(set(splits[chips["scene"].isin(["chip0", "chip3", "chip8"])])) == 1
+    names = merged_locations(chips, Ground.unknown(36), None, seams)
+    assert set(names[chips["scene"].isin(["chip3", "chip8"])]) == {"chip0"}
+    assert len(set(names)) == 7
+
+
 def test_chips_without_position_are_warned_of() -> None:
     names = [f"{ortho}_{n:03}" for ortho in ("north", "south") for n in range(130)]
     chips = pd.concat([grid(name, 1, 1) for name in names], ignore_index=True)

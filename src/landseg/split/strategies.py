@@ -4,7 +4,8 @@ A split assignment is an array of split names, (N,) str, in the row order of the
 'buffer' (removed by the block strategy), 'unlisted' (locations on no published list) or 'spare' (training tiles removed
 to change or keep the size of the training split). All strategies sort their units by name before the shuffle, so a seed
 gives the same split for any order of rows. All dates of a location are in one split, because they show the same ground
-and share a label. So are units that are tied: copies of one another, and locations that overlap on the ground.
+and share a label. So are units that are tied: copies, locations that overlap on the ground, and scenes that
+continue one another.
 """
 
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def assign_splits(tiles: pd.DataFrame, params: SplitParams, official: pd.DataFra
             splits, or a buffer in metres is set for tiles without positions.
     """
     ground, copies = evidence.ground, evidence.copies if params.duplicates == "together" else None
-    ties = find_ties(tiles, params.strategy, ground, copies)
+    ties = find_ties(tiles, params.strategy, ground, copies, evidence.seams)
     ratios, seed = params.ratios, params.seed
     match params.strategy:
         case "random":

@@ -263,7 +263,7 @@ def _seam_warnings(seams: Seams | None) -> list[str]:
     one, other = (seams.scene_names[scene] for scene in seams.scenes[0])
     return [
         f"{len(seams.scenes)} borders of scenes continue those of others, for example of {one} and {other}: they were "
-        "cut from one image; set dataset.groups, and split.strategy to group"
+        "cut from one image, and count as one location"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Units of a split that belong together: copies of one another, and locations that overlap on the ground."""
+"""Units of a split that belong together: copies, locations that overlap, and scenes that continue one another."""
 
 import numpy as np
 import pandas as pd
@@ -8,30 +8,38 @@ from scipy.sparse.csgraph import connected_components
 from landseg.core.arrays import Ints, Strings
 from landseg.split.duplicates import Copies
 from landseg.split.ground import Ground, overlapping_locations
+from landseg.split.seams import Seams
 
 
-def find_ties(tiles: pd.DataFrame, strategy: str, ground: Ground, copies: Copies | None) -> Ints:
+def find_ties(
+    tiles: pd.DataFrame, strategy: str, ground: Ground, copies: Copies | None, seams: Seams | None = None
+) -> Ints:
     """Return pairs of rows, (R, 2), whose units belong in one split under a strategy.
 
-    Overlapping locations are tied where whole locations or groups are assigned. Under the block strategy a buffer
-    separates them instead, and under the random strategy tiles touch anyway.
+    Overlapping locations, and scenes that continue one another, are tied where whole locations or groups are assigned.
+    Under the block strategy a buffer separates the former instead, and under the random strategy tiles touch anyway.
 
     Args:
         tiles: columns scene, location.
         strategy: the split strategy.
         ground: positions of the tiles.
         copies: copies that belong together; None if they do not.
+        seams: scenes that continue one another; None if they were not searched.
     """
     ties = [np.empty((0, 2), np.int64)]
     if copies is not None:
         ties.append(rows_of_copies(tiles, copies))
     if strategy in ("scene", "group"):
         ties.append(rows_of_overlaps(tiles, ground))
+        if seams is not None:
+            ties.append(_first_rows(_scene_numbers(tiles, seams.scene_names), len(seams.scene_names))[seams.scenes])
     return np.concatenate(ties)
 
 
-def merged_locations(tiles: pd.DataFrame, ground: Ground, copies: Copies | None) -> Strings:
-    """Return the location of each tile, (N,), with copies and overlapping locations as one, named after the first.
+def merged_locations(tiles: pd.DataFrame, ground: Ground, copies: Copies | None, seams: Seams | None = None) -> Strings:
+    """Return the location of each tile, (N,), named after the first of those that are one.
+
+    Copies, overlapping locations, and scenes that continue one another are one location.
 
     These are the units of intervals: ground that is tested twice is not tested on two locations.
 
@@ -39,9 +47,10 @@ def merged_locations(tiles: pd.DataFrame, ground: Ground, copies: Copies | None)
         tiles: columns scene, location.
         ground: positions of the tiles.
         copies: copies among the tiles and scenes; None if they were not searched.
+        seams: scenes that continue one another; None if they were not searched.
     """
     location, names = pd.factorize(tiles["location"], sort=True)
-    ties = find_ties(tiles, "scene", ground, copies)
+    ties = find_ties(tiles, "scene", ground, copies, seams)
     merged = merge_units(np.asarray(location, np.int64), ties)
     first = np.zeros(merged.max(initial=-1) + 1, np.int64)
     np.maximum.at(first, merged, len(names) - 1 - location)  # the smallest number of a location in each unit
@@ -57,7 +66,7 @@ def rows_of_copies(tiles: pd.DataFrame, copies: Copies) -> Ints:
         tiles: column scene.
         copies: copies among the tiles and scenes.
     """
-    scene = pd.Index(copies.scene_names).get_indexer(pd.Index(tiles["scene"]))
+    scene = _scene_numbers(tiles, copies.scene_names)
     first = _first_rows(scene, len(copies.scene_names))
     copied = np.flatnonzero(np.isin(scene, copies.scenes))
     same_scene = np.stack([copied, first[scene[copied]]], axis=1)
@@ -74,6 +83,11 @@ def rows_of_overlaps(tiles: pd.DataFrame, ground: Ground) -> Ints:
     location, names = pd.factorize(tiles["location"], sort=True)
     location = np.asarray(location, np.int64)
     return _first_rows(location, len(names))[overlapping_locations(location, ground)]
+
+
+def _scene_numbers(tiles: pd.DataFrame, names: list[str]) -> Ints:
+    """Return the position of each tile's scene among the names, (N,)."""
+    return np.asarray(pd.Index(names).get_indexer(pd.Index(tiles["scene"])), np.int64)
 
 
 def _first_rows(number: Ints, count: int) -> Ints:
