@@ -161,3 +161,34 @@ def test_balanced_weights() -> None:
 def test_wrong_weights_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(LandsegError, match=r"loss.class_weights = .*: expected 3 positive numbers, one per class"):
         class_weights(weights, np.array([1, 2, 3], np.int64))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.9, 2.0])
+@pytest.mark.parametrize("logit", [-40.0, -17.0, 0.0, 17.0, 40.0])
+def test_focal_loss_has_the_gradient_of_exact_arithmetic(gamma: float, logit: float) -> None:
+    """In 32 bits, 1 - p is 0 for logits above about 17: a power below 1 of it has no derivative."""
+
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        logits = torch.tensor([logit, -logit, 0.3], dtype=dtype).view(1, 3, 1, 1).requires_grad_()
+        loss_function("focal", gamma, None)(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).backward()
+        assert logits.grad is not None
+        return logits.grad.double()
+
+    found, exact = gradient(torch.float32), gradient(torch.float64)
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-12)
+    if abs(logit) < 20:  # by differences of the definition, in double precision
+
+        def value(z: float) -> float:
+            p = 1 / (1 + np.exp(-z))
+            return float(-((1 - p) ** gamma) * np.log(p))
+
+        expected = (value(logit + 1e-5) - value(logit - 1e-5)) / 2e-5 / 3
+        assert float(exact[0, 0, 0, 0]) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_focal_loss_is_finite_in_mixed_precision() -> None:
+    logits = torch.full((1, 3, 4, 4), 40.0, dtype=torch.bfloat16).requires_grad_()
+    loss_function("focal", 0.5, None)(logits.float(), torch.zeros(1, 4, 4, dtype=torch.uint8)).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()

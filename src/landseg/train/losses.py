@@ -50,7 +50,9 @@ class FocalLoss(Loss):
         FL = mean(-(1 - p)^gamma log p),
 
     and the loss is the mean over classes, Σ w FL / Σ w. Equal to smp.losses.FocalLoss, which synchronises with the
-    device for every class.
+    device for every class, and whose gradient is NaN for gamma < 1 once a logit is right by about 17: 1 - p is then 0,
+    and the derivative of a power below 1 is infinite there. Here log(1 - p) is computed from the logit, so 1 - p keeps
+    its value down to the smallest float.
     """
 
     def __init__(self, gamma: float, weights: Sequence[float] | None) -> None:
@@ -63,8 +65,9 @@ class FocalLoss(Loss):
         """Return the loss."""
         classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
         is_class = targets.unsqueeze(1) == classes
-        negative_log_p = F.binary_cross_entropy_with_logits(logits, is_class.to(logits.dtype), reduction="none")
-        loss = (1 - torch.exp(-negative_log_p)) ** self.gamma * negative_log_p
+        # p = sigmoid(margin), so log p = -softplus(-margin) and log(1 - p) = -softplus(margin).
+        margin = torch.where(is_class, logits, -logits)
+        loss = torch.exp(-self.gamma * F.softplus(margin)) * F.softplus(-margin)
         labelled = (targets != IGNORE).unsqueeze(1)
         per_class = (loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1)
         if self.weights is None:
