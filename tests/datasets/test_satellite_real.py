@@ -117,6 +117,12 @@ def test_cloud_shares(chips: Path, scene: str, method: CloudMethod, scl: tuple[i
     assert found.cloud_share == cloudy / 65536
 
 
+def test_dilated_clouds_of_a_real_chip(chips: Path) -> None:
+    rule = cloud_rule("scl", (1, 3, 8, 9, 10), 50, CARD.clouds, dilate=100)
+    found = cloud_coverage(chips, table(CLEARER)["cloud"].iloc[0], rule)
+    assert found.cloud_share == pytest.approx(0.3576, abs=0.0001)  # 19.1 % without; 33.9 % by a diamond of 10 px
+
+
 def test_which_chip_is_kept(chips: Path) -> None:
     """12516 of 65536 px are 19.1 %, just below 20 %."""
     scenes = pd.concat([table(CLOUDY), table(CLEARER)], ignore_index=True)

@@ -1,5 +1,6 @@
 """Cloud layers of a scene: classification into clear, cloudy and nodata pixels, and cloud cover."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from rasterio.windows import Window
 
@@ -16,6 +18,7 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
 from landseg.raster.io import open_raster, read_pixels
+from landseg.raster.pixel_area import ground_sampling_distance
 
 CloudMethod = Literal["mask", "scl", "cld", "both"]
 
@@ -44,6 +47,8 @@ class CloudRule:
     scl: tuple[int, ...]
     #: Cloud probability in % from which a pixel is cloud.
     cld: int
+    #: Distance in metres from cloudy pixels within which clear pixels count as cloudy.
+    dilate: float = 0
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -80,7 +85,9 @@ class CloudRule:
         return codes
 
 
-def cloud_rule(method: CloudMethod, scl: tuple[int, ...], cld: int, encoding: CloudEncoding) -> CloudRule:
+def cloud_rule(
+    method: CloudMethod, scl: tuple[int, ...], cld: int, encoding: CloudEncoding, dilate: float = 0
+) -> CloudRule:
     """Build a cloud rule from the parameters and the cloud encoding of the data card.
 
     Raises:
@@ -92,15 +99,20 @@ def cloud_rule(method: CloudMethod, scl: tuple[int, ...], cld: int, encoding: Cl
             f"filter.method = {method}: this dataset has no cloud layer {' or '.join(missing)} (only "
             f"{', '.join(encoding.layers) or 'none'}); choose another method"
         )
-    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld)
+    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld, dilate)
 
 
 class CloudLayers:
     """Open cloud layers of a scene; see `open_cloud_layers`."""
 
     def __init__(self, sources: Sequence[Any], rule: CloudRule) -> None:
-        """Create it from the open rasters of the rule's layers, in the rule's order."""
+        """Create it from the open rasters of the rule's layers, in the rule's order.
+
+        Raises:
+            ParamsError: clouds are to be dilated, but the pixel size is unknown.
+        """
         self._sources, self._rule = sources, rule
+        self._reach = _pixels(rule.dilate, Grid.of(sources[0])) if rule.dilate else 0
         #: Height and width in px.
         self.shape: tuple[int, int] = sources[0].shape
 
@@ -115,10 +127,45 @@ class CloudLayers:
     def read(self, window: Window) -> Pixels:
         """Classify the pixels of a window: (H, W) uint8 of CLEAR, CLOUDY or NO_DATA.
 
+        Clouds outside of the window are dilated into it.
+
         Raises:
             LandsegError: a layer is damaged or has a fractional value.
         """
+        if not self._reach:
+            return self._codes(window)
+        margin, (height, width) = math.ceil(self._reach), self.shape
+        top, left = max(0, window.row_off - margin), max(0, window.col_off - margin)
+        bottom = min(height, window.row_off + window.height + margin)
+        right = min(width, window.col_off + window.width + margin)
+        codes = _dilated(self._codes(Window(left, top, right - left, bottom - top)), self._reach)
+        rows = slice(window.row_off - top, window.row_off - top + window.height)
+        return codes[rows, window.col_off - left : window.col_off - left + window.width].copy()
+
+    def _codes(self, window: Window) -> Pixels:
         return self._rule.codes([_read_integers(source, window) for source in self._sources])
+
+
+def _pixels(metres: float, grid: Grid) -> float:
+    """Return a distance in pixels."""
+    size = ground_sampling_distance(grid)
+    if not size or not math.isfinite(size):
+        raise ParamsError(
+            f"filter.dilate = {metres:g}: {grid.name} has no CRS, so its pixel size is unknown; set it to 0, or assign a "
+            "CRS"
+        )
+    # The ground size of a pixel differs from that in the projection by up to one thousandth.
+    return metres / size * 1.001
+
+
+def _dilated(codes: Pixels, reach: float) -> Pixels:
+    """Return codes, (H, W), in which clear pixels within `reach` px of a cloudy pixel are cloudy."""
+    clear = (codes != CLOUDY).astype(np.uint8)
+    if clear.all():
+        return codes
+    distance = cv2.distanceTransform(clear, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    codes[(codes == CLEAR) & (distance <= reach)] = CLOUDY
+    return codes
 
 
 def _read_integers(source: Any, window: Window) -> Image:

@@ -118,7 +118,7 @@ def _source(region: str) -> ChipSource:
 
 def _layout(codes: tuple[str, ...]) -> ChipLayout:
     # Scene classes of Sen2Cor: shadow, cloud of medium and high probability, and cirrus are not clear.
-    rule = CloudRule(method="scl", clear=(), nodata=None, scl=(3, 8, 9, 10), cld=50)
+    rule = CloudRule(method="scl", clear=(), nodata=None, scl=(1, 3, 8, 9, 10), cld=50)
     return ChipLayout(_path, "SCL", cloud_assets=("SCL", "CLD"), band_assets=codes, cloud_rule=rule)
 
 
