@@ -1,8 +1,8 @@
-"""Coverage of the intervals of the expected calibration error: uv run python -m benchmarks.calibration
+"""Coverage of the intervals of the expected calibration error: uv run python -m benchmarks.calibration.
 
-In each world, locations differ in size, in their confidences, and in how far confidences are from accuracy. The ECE to be
-covered is that of very many locations together. The table gives the share of simulated test sets whose interval contains
-it, with and without the correction of the lower end, and the share with the upper end above it.
+In each world, locations differ in size, in their confidences, and in how far confidences are from accuracy. The ECE to
+be covered is that of very many locations together. The table gives the share of simulated test sets whose interval
+contains it, with and without the correction of the lower end, and the share with the upper end above it.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from landseg.core.arrays import Counts
 from landseg.evaluate.calibration import BINS, UNIT, error_interval, expected_calibration_error
 
 _CENTRES = (np.arange(BINS) + 0.5) / BINS
-#: Mean gap between confidence and accuracy, and standard deviation of the gaps between locations and between their bins.
+#: Mean gap between confidence and accuracy, and standard deviation of gaps between locations and between their bins.
 _WORLDS = (
     ("calibrated", 0.0, 0.15, 0.1),
     ("slightly overconfident", 0.05, 0.15, 0.1),

@@ -55,7 +55,10 @@ def test_encoders_match_the_paper(project: Path) -> None:
 
 
 def test_cells_are_limited_to_datasets(project: Path) -> None:
-    content: dict[str, Any] = {"grid": {"split.strategy": ["scene", "official"]}, "only_for": {"official": ["landcoverai"]}}
+    content: dict[str, Any] = {
+        "grid": {"split.strategy": ["scene", "official"]},
+        "only_for": {"official": ["landcoverai"]},
+    }
     assert study(project, **content).labels == ["scene"]
     shutil.copy(ROOT / "presets/landcoverai.yaml", "params.yaml")
     assert study(project, **content).labels == ["scene", "official"]

@@ -1,4 +1,4 @@
-"""Reduce pairs of images and masks to a quarter of their height and width: `python reduce.py FROM TO`.
+"""Reduce the height and width of pairs of images and masks, by default to a quarter: `python reduce.py FROM TO [4]`.
 
 Images are averaged over squares of 4 px. Masks keep every fourth pixel of every fourth row, so no new colours appear.
 """
@@ -8,17 +8,15 @@ from pathlib import Path
 
 from PIL import Image
 
-FACTOR = 4
 
-
-def main(source: Path, target: Path) -> None:
+def main(source: Path, target: Path, factor: int = 4) -> None:
     """Reduce all pairs in a folder."""
     for folder in ("images", "masks"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("images/image*.jpg")):
         with Image.open(path) as image:
-            width, height = (side // FACTOR for side in image.size)
-            box = (0, 0, width * FACTOR, height * FACTOR)
+            width, height = (side // factor for side in image.size)
+            box = (0, 0, width * factor, height * factor)
             smaller = image.convert("RGB").resize((width, height), Image.Resampling.BOX, box)
         smaller.save(target / "images" / f"{path.stem}.png")
         mask_path = source / "masks" / f"{path.stem.replace('image', 'mask')}.png"
@@ -28,4 +26,4 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

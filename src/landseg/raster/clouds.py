@@ -151,8 +151,8 @@ def _pixels(metres: float, grid: Grid) -> float:
     size = ground_sampling_distance(grid)
     if not size or not math.isfinite(size):
         raise ParamsError(
-            f"filter.dilate = {metres:g}: {grid.name} has no CRS, so its pixel size is unknown; set it to 0, or assign a "
-            "CRS"
+            f"filter.dilate = {metres:g}: {grid.name} has no CRS, so its pixel size is unknown; set it to 0, or assign "
+            "a CRS"
         )
     # The ground size of a pixel differs from that in the projection by up to one thousandth.
     return metres / size * 1.001

@@ -21,7 +21,7 @@ from landseg.maps.estimator import FEW_POINTS
 from landseg.maps.formatting import percent, table_lines
 from landseg.maps.reference import duplicates_sentence, no_interval_sentence, points_sentence, validity_sentences
 from landseg.metrics import pixel_accuracy
-from landseg.results.wording import FEW_UNITS
+from landseg.results.wording import FEW_EFFECTIVE_UNITS
 
 # Number of changes in the table, and of names in a sentence.
 _MAX_ROWS, _MAX_NAMES = 10, 3
@@ -247,7 +247,7 @@ def _error_sentences(change: ChangeMatrix, estimate: ChangeEstimate, errors: Mod
     if not refuted and (matrices.noun is None or errors.units < MIN_POINTS):
         yield no_interval_sentence(matrices)
     elif not refuted:
-        few = f"; {errors.units:,} are too few for reliable intervals" if errors.units < FEW_UNITS else ""
+        few = f"; {errors.units:,} are too few for reliable intervals" if errors.units < FEW_EFFECTIVE_UNITS else ""
         yield (
             f"Intervals are prediction intervals for one area with errors like those of the {errors.units:,} "
             f"{matrices.noun}{few}."
