@@ -12,7 +12,7 @@ Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS open
 | tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, geometry |
 | tiles | tiles.parquet | columns of plan.parquet; pixels_<id> for each class, pixels_ignored |
 | signatures | signatures.parquet | kind, name, image, spread, labels, height, width, borders; see `core.signatures` |
-| split | split.parquet | columns of tiles.parquet, where copies, overlaps and neighbours by seams are one location; split |
+| split | split.parquet | columns of tiles.parquet, copies and adjoining scenes being one location; split |
 
 Glossary:
 
