@@ -102,9 +102,9 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
             "filter = null: must be a section with keys; copy the section from one of presets/*.yaml",
         ),
         ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
-        ("edge: pad", "edge: pad\n  edge: drop", 'line 31: found duplicate key "edge"'),
-        ("edge: pad", "edge: [pad", "line 32: expected ',' or ']'"),
-        ("edge: pad", "\tedge: pad", "line 30: found character '\\t' that cannot start any token; correct it"),
+        ("edge: pad", "edge: pad\n  edge: drop", 'line 32: found duplicate key "edge"'),
+        ("edge: pad", "edge: [pad", "line 33: expected ',' or ']'"),
+        ("edge: pad", "\tedge: pad", "line 31: found character '\\t' that cannot start any token; correct it"),
         ("edge: pad", "edge: \0", "not valid YAML; correct it or copy one of presets/*.yaml to it"),
     ],
 )
@@ -197,7 +197,7 @@ def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None
         ),
         (
             "landcovernet",
-            "scl: [3, 8, 9, 10]",
+            "scl: [1, 3, 8, 9, 10]",
             "scl: [12]",
             "filter.scl.0 = 12: must be at most 11",
         ),

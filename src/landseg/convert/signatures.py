@@ -86,9 +86,12 @@ class SceneThumbnail:
         brightness = self._brightness(pixels)
         rows = _overlaps(window.row_off, window.height, self.height)
         columns = _overlaps(window.col_off, window.width, self.width)
-        weight = np.ones_like(brightness) if valid is None else valid.astype(np.float32)
-        self._total += rows @ (brightness * weight) @ columns.T
-        self._weight += rows @ weight @ columns.T
+        if valid is None:
+            self._total += rows @ brightness @ columns.T
+            self._weight += np.outer(rows.sum(axis=1), columns.sum(axis=1))
+        else:
+            self._total += rows @ np.where(valid, brightness, np.float32(0)) @ columns.T
+            self._weight += rows @ valid.astype(np.float32) @ columns.T
         self._add_borders(window, brightness if valid is None else np.where(valid, brightness, np.float32(np.nan)))
 
     def _brightness(self, pixels: Image) -> Floats32:
