@@ -97,9 +97,9 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
         ("  name: folder", "  # name", "dataset.name: missing key; add it"),
         ("  edge: pad", "  # edge", "tile.edge: missing key; add it, or copy the section from one of presets/*.yaml"),
         (
-            "filter:\n  max",
-            "filter:\n  # max",
-            "filter = null: must be a section with keys; copy the section from one of presets/*.yaml",
+            "download:\n  folder",
+            "download:\n  # folder",
+            "download = null: must be a section with keys; copy the section from one of presets/*.yaml",
         ),
         ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
         ("edge: pad", "edge: pad\n  edge: drop", 'line 32: found duplicate key "edge"'),
