@@ -26,7 +26,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 from landseg.datasets.folder import fetch as folder
 from landseg.datasets.folder.fetch import find_files
-from landseg.datasets.folder.params import FolderParams
+from landseg.datasets.folder.params import FolderParams, NamePattern
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 from landseg.tile.plan import plan_tiles
@@ -128,6 +128,71 @@ def test_cloud_layers(tmp_path: Path) -> None:
     fetched = fetch(local, tmp_path / "raw", clouds="clouds/*.tif")
     assert fetched.scenes["cloud"].tolist() == ["", "clouds/b.tif"]
     assert (tmp_path / "raw/clouds/b.tif").is_file()
+
+
+def chips(at: Path) -> Path:
+    names = ("north_001", "north_002", "south_001")
+    return fill(at, *(f"{kind}/{name}.tif" for kind in ("images", "masks") for name in names))
+
+
+def test_locations_and_groups_by_pattern(tmp_path: Path) -> None:
+    scenes = fetch(chips(tmp_path / "in"), tmp_path / "raw", groups={"pattern": "(.*)_[0-9]+"}).scenes
+    assert scenes["group"].tolist() == ["north", "north", "south"]
+    assert scenes["location"].tolist() == ["north_001", "north_002", "south_001"]
+    scenes = fetch(tmp_path / "in", tmp_path / "raw2", locations={"pattern": "(north|south).*"}).scenes
+    assert scenes["location"].tolist() == ["north", "north", "south"]
+    assert scenes["group"].tolist() == ["", "", ""]
+
+
+def test_locations_and_groups_by_table(tmp_path: Path) -> None:
+    at = chips(tmp_path / "in")
+    (at / "places.csv").write_text("image,site,flight\nsouth_001,s,2\nnorth_001,n,1\nnorth_002,n,1\nother,o,3\n")
+    by = {"locations": {"table": "places.csv", "column": "site"}, "groups": {"table": "places.csv", "column": "flight"}}
+    scenes = fetch(at, tmp_path / "raw", **by).scenes
+    assert scenes["location"].tolist() == ["n", "n", "s"]
+    assert scenes["group"].tolist() == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "table", "fault"),
+    [
+        (
+            {"pattern": "(north)_.*"},
+            "",
+            r"dataset\.groups: pattern '\(north\)_\.\*' gives no name for 1 images, first 'south_001'",
+        ),
+        (
+            {"table": "t.csv", "column": "g"},
+            "",
+            r"dataset\.groups\.table: .*t\.csv not found; add it to download\.folder",
+        ),
+        (
+            {"table": "t.csv", "column": "g"},
+            "image,h\n",
+            r"t\.csv has no column 'g', only image, h; correct dataset\.groups\.col",
+        ),
+        (
+            {"table": "t.csv", "column": "g"},
+            "image,g\nnorth_001,a\n",
+            "t.csv gives no name for 2 images, first 'north_002'",
+        ),
+        ({"table": "t.csv", "column": "g"}, "image,g\nx,a\nx,b\n", "has two different rows for image 'x'; keep one"),
+    ],
+)
+def test_images_without_a_group(tmp_path: Path, groups: dict[str, str], table: str, fault: str) -> None:
+    at = chips(tmp_path / "in")
+    if table:
+        (at / "t.csv").write_text(table)
+    with pytest.raises(LandsegError, match=fault):
+        fetch(at, tmp_path / "raw", groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"), [("(a", "not a regular expression"), ("a", "has 0 groups"), ("(a)(b)", "has 2")]
+)
+def test_invalid_patterns_of_names(pattern: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        NamePattern(pattern=pattern)
 
 
 def test_names_with_glob_characters(tmp_path: Path) -> None:

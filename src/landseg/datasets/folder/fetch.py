@@ -1,5 +1,6 @@
 """Copy your own images and masks."""
 
+import csv
 import glob
 import re
 import shutil
@@ -10,6 +11,7 @@ from landseg.core.data_card import DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import scene_table
 from landseg.datasets.folder.params import FolderParams as Params
+from landseg.datasets.folder.params import NamePattern, NameTable
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 
@@ -28,8 +30,8 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         workers: not used; copying is limited by the disk.
 
     Raises:
-        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, or two files have the
-            same name apart from their extension.
+        LandsegError: the folder is missing or empty, an image has no mask or a mask no image, two files have the same
+            name apart from their extension, or an image has no location or group although these are set.
     """
     del state, workers
     card = _card(dataset, download.folder)
@@ -39,11 +41,21 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     _require_pairs(images, masks, "image", "mask")
     _require_pairs(masks, images, "mask", "image")
     _require_pairs(clouds, images, "cloud layer", "image")
+    names = {
+        "location": _names(
+            images, dataset.locations, download.folder, "dataset.locations", {name: name for name in images}
+        ),
+        "group": _names(images, dataset.groups, download.folder, "dataset.groups", dict.fromkeys(images, "")),
+    }
     columns = {"image": images, "mask": masks, "cloud": clouds}
     for files in columns.values():
         _copy(files.values(), download.folder, raw)
     rows = [
-        {"scene": scene, **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()}}
+        {
+            "scene": scene,
+            **{column: given[scene] for column, given in names.items()},
+            **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()},
+        }
         for scene in sorted(images)
     ]
     return RawDataset(card, scene_table(rows))
@@ -96,6 +108,58 @@ def find_files(folder: Path, pattern: str, key: str) -> dict[str, Path]:
         found[match[1]] = path
     if not found:
         raise LandsegError(f"{folder}: no file matches {pattern!r}; add files, or correct {key}")
+    return found
+
+
+def _names(
+    images: Iterable[str], by: NamePattern | NameTable | None, folder: Path, key: str, default: dict[str, str]
+) -> dict[str, str]:
+    """Return the location or group of every image.
+
+    Args:
+        images: names of the images.
+        by: the pattern or table.
+        folder: folder of the table.
+        key: the parameter, for messages.
+        default: names without a pattern or table.
+
+    Raises:
+        LandsegError: an image matches no pattern, or is not in the table; or the table is missing or invalid.
+    """
+    if by is None:
+        return default
+    if isinstance(by, NamePattern):
+        matches = {image: re.fullmatch(by.pattern, image) for image in images}
+        found = {image: match[1] for image, match in matches.items() if match and match[1]}
+        source, remedy = f"pattern {by.pattern!r}", "correct the pattern"
+    else:
+        found = _read_names(folder / by.table, by.column, key)
+        source, remedy = by.table, "add a row for each image"
+    missing = [image for image in images if not found.get(image)]
+    if missing:
+        raise ParamsError(
+            f"{key}: {source} gives no name for {len(missing)} images, first {missing[0]!r}; {remedy}, or set {key} to "
+            "null"
+        )
+    return {image: found[image] for image in images}
+
+
+def _read_names(path: Path, column: str, key: str) -> dict[str, str]:
+    """Read the names of images from a CSV file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or [], list(reader)
+    except FileNotFoundError:
+        raise ParamsError(f"{key}.table: {path} not found; add it to download.folder") from None
+    for needed in ("image", column):
+        if needed not in header:
+            raise ParamsError(f"{key}: {path} has no column {needed!r}, only {', '.join(header)}; correct {key}.column")
+    found: dict[str, str] = {}
+    for row in rows:
+        image = row["image"] or ""
+        if found.setdefault(image, row[column] or "") != (row[column] or ""):
+            raise ParamsError(f"{key}: {path} has two different rows for image {image!r}; keep one")
     return found
 
 

@@ -1,11 +1,42 @@
 """Section `dataset` for `folder`."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from landseg.core.classes import ClassTable, Colour, class_names
+from landseg.core.params import Section
 from landseg.download.params import DatasetParams
+
+
+class NamePattern(Section):
+    """Names from the names of images."""
+
+    pattern: str
+    """Regular expression with one group, which matches the whole name of an image; the group is the name."""
+
+    @model_validator(mode="after")
+    def _one_group(self) -> "NamePattern":
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"pattern = {self.pattern!r}: not a regular expression ({error}); correct it") from None
+        if groups != 1:
+            raise ValueError(
+                f"pattern = {self.pattern!r}: has {groups} groups; put one pair of parentheses around the part that "
+                "names the location or group"
+            )
+        return self
+
+
+class NameTable(Section):
+    """Names from a table."""
+
+    table: str
+    """CSV file below download.folder, with a column `image`: the text that the * of dataset.images matches."""
+    column: str
+    """Column with the names."""
 
 
 class FolderParams(DatasetParams):
@@ -19,6 +50,10 @@ class FolderParams(DatasetParams):
     """Glob of masks below download.folder; its single * must match the same text as that of images."""
     clouds: str | None = None
     """Glob of cloud layers below download.folder (0 clear, 255 nodata, else cloud); null: none."""
+    locations: NamePattern | NameTable | None = None
+    """Images of the same ground, such as several dates: a pattern or a table; null: each image is a location."""
+    groups: NamePattern | NameTable | None = None
+    """Images that lie close together, such as chips of one orthophoto: a pattern or a table; null: no groups."""
     bands: tuple[str, ...] = Field(min_length=1)
     """Band names, in file order."""
     mask_values: Literal["ids", "palette", "rgb"]
