@@ -48,7 +48,7 @@ def ground(tiles: pd.DataFrame) -> Ground:
     """Return the positions of tiles; unknown in a table without footprints."""
     if "geometry" not in tiles:
         return Ground.unknown(len(tiles))
-    return Ground(shapely.bounds(shapely.from_wkb(tiles["geometry"].to_numpy(object))))
+    return Ground.of(shapely.from_wkb(tiles["geometry"].to_numpy(object)))
 
 
 def leakage_of(

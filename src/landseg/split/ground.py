@@ -1,10 +1,11 @@
 """Positions of tiles on the ground: which locations overlap, which tiles touch across locations, and how far they are.
 
-Footprints are compared by their bounding boxes. They are exact for north-up scenes in the CRS of the table. A rotated
-tile may count as touching although only its box does, so leakage is never understated.
+Footprints are compared by their bounding boxes, which are exact for north-up scenes in the CRS of the table. Where
+footprints are rotated, as those of scenes in several UTM zones, pairs whose boxes touch are compared by their corners.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyproj import CRS
 from scipy.spatial import cKDTree
 
 from landseg.core.arrays import Floats, Ints, Mask
+from landseg.split import quadrilaterals
 
 _CHUNK = 100_000  # shapes per chunk: a million at once would take half a gigabyte
 _ROUNDING = 1e-3  # share of a tile within which borders count as equal
@@ -31,6 +33,8 @@ class Ground:
     #: (N, 4) west, south, east, north, in metres, or in degrees if `geographic`; NaN for tiles without a position.
     boxes: Floats
     geographic: bool = False
+    #: (N, 4, 2) corners of the footprints, in order; None if all are boxes.
+    corners: Floats | None = None
 
     @property
     def known(self) -> Mask:
@@ -44,6 +48,41 @@ class Ground:
         sides = self.boxes[self.known, 2] - self.boxes[self.known, 0]
         return float(_ROUNDING * sides.min()) if len(sides) else 0.0
 
+    def at(self, rows: Ints | Mask) -> "Ground":
+        """Return the positions of some of the tiles."""
+        return Ground(self.boxes[rows], self.geographic, None if self.corners is None else self.corners[rows])
+
+    def distinct(self) -> tuple[Ints, "Ground"]:
+        """Return the index of every footprint among the distinct footprints, (N,), and these."""
+        shapes = self.boxes if self.corners is None else self.corners.reshape(-1, 8)
+        index, first = unique_rows(shapes)
+        return index, self.at(first)
+
+    @classmethod
+    def of(cls, footprints: npt.NDArray[np.object_], geographic: bool = False) -> "Ground":
+        """Return the positions of footprints, (N,) polygons of four corners, or None."""
+        boxes = shapely.bounds(footprints)
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        if not (shapely.area(footprints) < (1 - _ROUNDING) * area).any():  # false for NaN
+            return cls(boxes, geographic)
+        known = ~shapely.is_missing(footprints)
+        corners = np.full((len(boxes), 4, 2), np.nan)
+        corners[known] = shapely.get_coordinates(footprints[known]).reshape(-1, 5, 2)[:, :4]
+        return cls(boxes, geographic, corners)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Ground"]) -> "Ground":
+        """Return the positions of all tiles of several parts in one CRS."""
+        boxes, geographic = np.concatenate([part.boxes for part in parts]), parts[0].geographic
+        if all(part.corners is None for part in parts):
+            return cls(boxes, geographic)
+        corners = [_box_corners(part.boxes) if part.corners is None else part.corners for part in parts]
+        return cls(boxes, geographic, np.concatenate(corners))
+
+    def scaled(self, factor: float) -> "Ground":
+        """Return the positions in another unit of length."""
+        return Ground(self.boxes * factor, self.geographic, None if self.corners is None else self.corners * factor)
+
     @classmethod
     def unknown(cls, tiles: int) -> "Ground":
         """Return the ground of tiles without positions."""
@@ -51,7 +90,7 @@ class Ground:
 
 
 def read_ground(table: Path, jitter: float = 0) -> Ground:
-    """Read the bounding boxes of all footprints of a tile table, GeoParquet.
+    """Read the positions of all tiles of a tile table, GeoParquet.
 
     Reads batch by batch: the footprints of a million tiles would take a quarter of a gigabyte.
 
@@ -63,12 +102,13 @@ def read_ground(table: Path, jitter: float = 0) -> Ground:
         return Ground.unknown(pq.read_metadata(table).num_rows)
     with pq.ParquetFile(table) as file:
         batches = file.iter_batches(_CHUNK, columns=["geometry"])
-        footprints = (shapely.from_wkb(batch[0].to_numpy(zero_copy_only=False)) for batch in batches)
-        boxes = np.concatenate([np.empty((0, 4)), *map(shapely.bounds, footprints)])
         crs = _crs(file.schema_arrow.metadata or {})
-    if crs is None or crs.is_geographic:
-        return Ground(boxes, geographic=crs is not None)
-    return Ground(boxes * crs.axis_info[0].unit_conversion_factor)
+        geographic = crs is not None and crs.is_geographic
+        footprints = (shapely.from_wkb(batch[0].to_numpy(zero_copy_only=False)) for batch in batches)
+        ground = Ground.joined(
+            [Ground(np.empty((0, 4)), geographic), *(Ground.of(each, geographic) for each in footprints)]
+        )
+    return ground if crs is None or geographic else ground.scaled(crs.axis_info[0].unit_conversion_factor)
 
 
 def _crs(metadata: dict[bytes, bytes]) -> CRS | None:
@@ -89,12 +129,11 @@ def overlapping_locations(location: Ints, ground: Ground) -> Ints:
     numbers, extents = _extents(location, ground)
     if len(numbers) < 2:
         return np.empty((0, 2), np.int64)
-    extent, distinct = unique_boxes(extents)
+    extent, first = unique_rows(extents)
     order = np.argsort(extent, kind="stable")
     same = extent[order][1:] == extent[order][:-1]
     chains = np.stack([order[:-1][same], order[1:][same]], axis=1)
-    _, first = np.unique(extent, return_index=True)
-    i, j = touching_pairs(_inset(distinct, ground.tolerance), distinct)
+    i, j = touching_pairs(_inset(extents[first], ground.tolerance), extents[first])
     pairs = first[np.stack([i, j], axis=1)[i < j]]
     rows = pd.Series(np.flatnonzero(ground.known)).groupby(location[ground.known]).apply(np.array)
     overlap = [_overlap(ground, rows[numbers[one]], rows[numbers[other]]) for one, other in pairs]
@@ -104,8 +143,11 @@ def overlapping_locations(location: Ints, ground: Ground) -> Ints:
 
 def _overlap(ground: Ground, one: Ints, other: Ints) -> bool:
     """Return whether any of two sets of tiles overlap; the extents of locations may enclose gaps."""
-    a, b = (unique_boxes(ground.boxes[rows])[1] for rows in (one, other))  # dates lie on one another
-    return len(touching_pairs(_inset(a, ground.tolerance), b)[0]) > 0
+    a, b = (ground.at(rows).distinct()[1] for rows in (one, other))  # dates lie on one another
+    i, j = touching_pairs(_inset(a.boxes, ground.tolerance), b.boxes)
+    if a.corners is None or b.corners is None:
+        return len(i) > 0
+    return bool(quadrilaterals.contact(a.corners[i], b.corners[j], ground.tolerance)[0].any())
 
 
 def _inset(boxes: Floats, margin: float) -> Floats:
@@ -126,13 +168,11 @@ class GroundContact:
         numbers, extents = _extents(location, ground)
         i, j = touching_pairs(_inset(extents, -ground.tolerance), extents)
         beside = numbers[np.unique(i[i != j])]
-        # Windows at locations that others adjoin, and the distinct boxes of these windows.
+        # Windows at locations that others adjoin, and the distinct footprints of these windows.
         self._windows = np.flatnonzero(ground.known & np.isin(location, beside))
-        self._box, boxes = unique_boxes(ground.boxes[self._windows])
-        self._boxes = len(boxes)
-        i, j = touching_pairs(_inset(boxes, -ground.tolerance), boxes)
-        common = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
-        self._i, self._j, self._edge = i, j, np.asarray((common > ground.tolerance).any(axis=1))
+        self._shape, shapes = ground.at(self._windows).distinct()
+        self._count = len(shapes.boxes)
+        self._i, self._j, self._edge = _contacts(shapes, ground.tolerance)
 
     def touched(self, other: Mask) -> tuple[Mask, Mask]:
         """Return the windows that touch a window `other`, (W,), of another location: at an edge; at an edge or corner.
@@ -141,21 +181,32 @@ class GroundContact:
             other: windows that may be touched, (W,).
         """
         location = self._location[self._windows]
-        lowest, highest = np.full(self._boxes, np.iinfo(np.int64).max), np.full(self._boxes, -1)
+        lowest, highest = np.full(self._count, np.iinfo(np.int64).max), np.full(self._count, -1)
         chosen = other[self._windows]
-        np.minimum.at(lowest, self._box[chosen], location[chosen])
-        np.maximum.at(highest, self._box[chosen], location[chosen])
+        np.minimum.at(lowest, self._shape[chosen], location[chosen])
+        np.maximum.at(highest, self._shape[chosen], location[chosen])
         found = []
         for pairs in (self._edge, np.ones_like(self._edge)):
-            low, high = np.full(self._boxes, np.iinfo(np.int64).max), np.full(self._boxes, -1)
+            low, high = np.full(self._count, np.iinfo(np.int64).max), np.full(self._count, -1)
             np.minimum.at(low, self._i[pairs], lowest[self._j[pairs]])
             np.maximum.at(high, self._i[pairs], highest[self._j[pairs]])
             # Another location is among those found unless all of them are the window's own.
-            elsewhere = (high[self._box] >= 0) & ((low[self._box] != location) | (high[self._box] != location))
+            elsewhere = (high[self._shape] >= 0) & ((low[self._shape] != location) | (high[self._shape] != location))
             mask = np.zeros(len(self._location), np.bool_)
             mask[self._windows[elsewhere]] = True
             found.append(mask)
         return found[0], found[1]
+
+
+def _contacts(shapes: Ground, tolerance: float) -> tuple[Ints, Ints, Mask]:
+    """Return the index pairs of footprints that touch or overlap, (P,) each, and whether they do along an edge."""
+    boxes = shapes.boxes
+    i, j = touching_pairs(_inset(boxes, -tolerance), boxes)
+    if shapes.corners is None:
+        common = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
+        return i, j, np.asarray((common > tolerance).any(axis=1))
+    _, edge, touching = quadrilaterals.contact(shapes.corners[i], shapes.corners[j], tolerance)
+    return i[touching], j[touching], edge[touching]
 
 
 def _extents(location: Ints, ground: Ground) -> tuple[Ints, Floats]:
@@ -179,14 +230,13 @@ def nearest_distances(ground: Ground, inside: Mask, other: Mask) -> Floats:
         (n,) one for each row `inside`, 0 for tiles that touch; infinite if no other tile has a position.
     """
     # Dates of one window lie on one another; without them, the nearest 16 are 16 different places.
-    here = ground.boxes[inside]
-    there = np.unique(ground.boxes[other & ground.known], axis=0)
-    if not len(there):
-        return np.full(len(here), np.inf)
-    tree, count = cKDTree(_points(there, ground.geographic)), min(_NEAREST, len(there))
-    _, nearest = tree.query(_points(here, ground.geographic), k=count)
-    nearest = np.reshape(nearest, (len(here), count))
-    return np.asarray(_gaps(here[:, None], there[nearest], ground.geographic).min(axis=1))
+    here, there = ground.at(inside), ground.at(other & ground.known).distinct()[1]
+    if not len(there.boxes):
+        return np.full(len(here.boxes), np.inf)
+    tree, count = cKDTree(_points(there.boxes, ground.geographic)), min(_NEAREST, len(there.boxes))
+    _, nearest = tree.query(_points(here.boxes, ground.geographic), k=count)
+    nearest = np.reshape(nearest, (len(here.boxes), count))
+    return np.asarray(np.min([_gaps(here, there.at(nearest[:, k])) for k in range(count)], axis=0))
 
 
 def _points(boxes: Floats, geographic: bool) -> Floats:
@@ -199,13 +249,16 @@ def _points(boxes: Floats, geographic: bool) -> Floats:
     return _RADIUS * np.stack([circle * np.cos(east), circle * np.sin(east), np.sin(north)], axis=1)
 
 
-def _gaps(a: Floats, b: Floats, geographic: bool) -> Floats:
-    """Return the distances between boxes, (..., 4) each, border to border, m."""
-    gap = np.maximum(np.maximum(a[..., :2], b[..., :2]) - np.minimum(a[..., 2:], b[..., 2:]), 0)
-    if geographic:
-        middle = np.radians((a[..., 1] + a[..., 3]) / 2)
-        gap = np.radians(gap) * _RADIUS * np.stack([np.cos(middle), np.ones_like(middle)], axis=-1)
-    return np.asarray(np.hypot(gap[..., 0], gap[..., 1]))
+def _gaps(a: Ground, b: Ground) -> Floats:
+    """Return the distances between pairs of footprints, (n,), border to border, m."""
+    scale = np.ones((len(a.boxes), 2))
+    if a.geographic:
+        scale = np.radians(1) * _RADIUS * scale
+        scale[:, 0] *= np.cos(np.radians((a.boxes[:, 1] + a.boxes[:, 3]) / 2))
+    if a.corners is not None and b.corners is not None:
+        return quadrilaterals.distances(a.corners * scale[:, None], b.corners * scale[:, None])
+    gap = np.maximum(np.maximum(a.boxes[:, :2], b.boxes[:, :2]) - np.minimum(a.boxes[:, 2:], b.boxes[:, 2:]), 0)
+    return np.asarray(np.hypot(*(gap * scale).T))
 
 
 def touching_pairs(a: Floats, b: Floats) -> tuple[Ints, Ints]:
@@ -227,8 +280,14 @@ def _diagonals(boxes: Floats) -> npt.NDArray[np.object_]:
     return lines
 
 
-def unique_boxes(boxes: Floats) -> tuple[Ints, Floats]:
-    """Return the index of every box among the distinct boxes, (N,), and the distinct boxes, (D, 4)."""
-    index = np.asarray(pd.DataFrame(boxes).groupby([0, 1, 2, 3], sort=False).ngroup(), np.int64)
+def unique_rows(values: Floats) -> tuple[Ints, Ints]:
+    """Return the index of every row among the distinct rows, (N,), and the first row with each, (D,)."""
+    keys = list(range(values.shape[1]))
+    index = np.asarray(pd.DataFrame(values).groupby(keys, sort=False, dropna=False).ngroup(), np.int64)
     _, first = np.unique(index, return_index=True)
-    return index, boxes[first]
+    return index, first
+
+
+def _box_corners(boxes: Floats) -> Floats:
+    """Return the corners of boxes, (N, 4, 2), in order."""
+    return np.asarray(boxes[:, [[0, 1], [0, 3], [2, 3], [2, 1]]])

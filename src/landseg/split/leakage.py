@@ -15,7 +15,7 @@ import pandas as pd
 
 from landseg.core.arrays import Floats, Ints, Mask, Strings
 from landseg.split.duplicates import Copies
-from landseg.split.ground import Ground, GroundContact, nearest_distances, touching_pairs, unique_boxes
+from landseg.split.ground import Ground, GroundContact, nearest_distances, touching_pairs, unique_rows
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class TileAdjacency:
         # Put all locations side by side in one plane, 1 px apart, so one search covers them. float64 is exact for
         # integers up to 2^53.
         left = left + location * ((left + width).max(initial=0) - left.min(initial=0) + 1)
-        self._window, self._boxes = unique_boxes(np.stack([left, top, left + width, top + height], axis=1))
-        _, first = np.unique(self._window, return_index=True)
-        self._across = GroundContact(location[first], Ground(ground.boxes[first], ground.geographic))
+        boxes = np.stack([left, top, left + width, top + height], axis=1)
+        self._window, first = unique_rows(boxes)
+        self._boxes, self._across = boxes[first], GroundContact(location[first], ground.at(first))
         self._beside = np.empty((0, 2), np.int64) if beside is None else self._window[beside]
 
     def contact(self, inside: Mask, other: Mask) -> tuple[Mask, Mask]:
