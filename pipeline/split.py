@@ -31,7 +31,7 @@ def main() -> None:
     location = merged_locations(tiles, evidence.ground, evidence.copies, evidence.seams)
     extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
 
-    summary = summarise(tiles, pixels, splits, card, evidence)
+    summary = summarise(tiles, pixels, splits, location, card, evidence)
     write_summary(summary, params.strategy, params.seed, params.train_tiles, skew, found, RESULTS / "split.json")
     print_summary(summary)
 

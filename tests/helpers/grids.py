@@ -67,6 +67,7 @@ def assigned(
     block: int,
     copies: Copies | None = None,
     official: pd.DataFrame | None = None,
+    evidence: Evidence | None = None,
 ) -> Strings:
     """Assign tiles to splits, by default with a published list of every tile."""
     params = SplitParams.model_validate(
@@ -80,7 +81,7 @@ def assigned(
         }
     )
     published = lists(tiles.sort_values("tile")) if official is None else official
-    return assign_splits(tiles, params, published, Evidence(ground(tiles), copies, None))
+    return assign_splits(tiles, params, published, evidence or Evidence(ground(tiles), copies, None))
 
 
 def blocks(tiles: pd.DataFrame, ratios: Ratios, seed: int, size: int, **options: Any) -> Strings:

@@ -35,6 +35,9 @@ from landseg.split.strategies import SPARE, Strategy, scene_split
 from landseg.split.summary import summarise
 from landseg.split.units import find_ties, merge_units, merged_locations
 
+CARD = DataCard(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",))
+
+
 # Contact across scenes
 
 
@@ -264,14 +267,44 @@ def test_chips_without_position_are_warned_of() -> None:
     chips = pd.concat([grid(name, 1, 1) for name in names], ignore_index=True)
     splits = assigned(chips, "scene", RATIOS, 0, 1)
     evidence = Evidence(Ground.unknown(260), None, Seams(sorted(names), np.array([[0, 1]])))
-    card = DataCard(name="mine", title="Mine", licence="mine", classes=CLASSES, bands=("grey",))
-    summary = summarise(chips, chips, splits, card, evidence)
+    location = merged_locations(chips, evidence.ground, None, evidence.seams)
+    summary = summarise(chips, chips, splits, location, CARD, evidence)
     assert (summary.leakage["test"].edge, summary.leakage["test"].edge_or_corner) in [(None, None), (1 / 26, 1 / 26)]
     assert summary.distance["test"] is None
     text = "\n".join(summary.warnings)
     assert "260 scenes have no position" in text
     assert "130 scenes are named north_…, as if they were cut from one image" in text
     assert "1 borders of scenes continue those of others, for example of north_000 and north_001" in text
+    assert "260 locations count as 259: some overlap, continue or copy others" in text
+
+
+def test_blocks_leave_out_chips_that_continue_test_chips() -> None:
+    chips = pd.concat([grid(f"chip{n:02}", 1, 1) for n in range(60)], ignore_index=True)
+    pairs = np.stack([np.arange(0, 60, 2), np.arange(1, 60, 2)], axis=1)
+    evidence = Evidence(Ground.unknown(60), None, Seams(sorted(chips["scene"]), pairs))
+    splits = assigned(chips, "block", (0.5, 0.2, 0.3), 0, 1, evidence=evidence)
+    adjacency = TileAdjacency(chips, evidence.ground, adjoining_tiles(chips, evidence.seams))
+    assert (splits == "buffer").any()
+    for split, against in (("test", "train"), ("val", "train"), ("test", "val")):
+        assert not adjacency.contact(splits == split, splits == against)[0].any()
+
+
+def test_leakage_by_location_counts_those_that_are_one() -> None:
+    """Copies that are only warned of, and scenes that overlap, lie at a location with training tiles."""
+    tiles = placed(scenes((1, 2), (1, 2), (1, 2), (1, 2)), {f"scene{n}": x for n, x in enumerate((0, 900, 5000, 9000))})
+    copies = Copies(sorted(set(tiles["scene"])), np.array([[0, 2]]), np.empty((0, 2), np.int64))
+    splits = np.array(["train", "train", "test", "test", "test", "test", "test", "test"])
+    for found, shared in ((copies, 4 / 6), (None, 2 / 6)):
+        evidence = Evidence(ground(tiles), found, None)
+        location = merged_locations(tiles, evidence.ground, evidence.copies, evidence.seams)
+        summary = summarise(tiles, tiles, splits, location, CARD, evidence)
+        assert summary.leakage["test"].same_location == shared
+
+
+def test_too_few_locations_are_explained() -> None:
+    tiles = placed(scenes(*[(2, 2)] * 9), {f"scene{n}": 900.0 * n for n in range(9)})
+    with pytest.raises(ParamsError, match=r"there are 1 \(9, but they overlap, continue or copy one another\); add sc"):
+        assigned(tiles, "scene", RATIOS, 0, 1)
 
 
 # Real scenes

@@ -19,7 +19,7 @@ from landseg.core.arrays import Ints, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
-from landseg.split.evidence import Evidence
+from landseg.split.evidence import Evidence, adjoining_tiles
 from landseg.split.ground import Ground, nearest_distances
 from landseg.split.leakage import TileAdjacency
 from landseg.split.params import SplitParams
@@ -96,7 +96,8 @@ def assign_splits(tiles: pd.DataFrame, params: SplitParams, official: pd.DataFra
         case "group":
             return group_split(tiles, ratios, seed, ties)
         case "block":
-            return block_split(tiles, ratios, seed, BlockOptions.of(params), ground, ties)
+            beside = adjoining_tiles(tiles, evidence.seams)
+            return block_split(tiles, ratios, seed, BlockOptions.of(params), ground, ties, beside)
 
 
 def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
@@ -108,8 +109,8 @@ def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _N
     suffix = tiles["tile"].str.replace(r"^.*_", "", regex=True)  # seven times as fast as rpartition
     window, names = pd.factorize(tiles["location"] + "_" + suffix, sort=True)
     if len(ties):
-        unit = merge_units(np.asarray(window, np.int64), ties)
-        return _assign_rows(unit, ratios, seed, "random", "windows", "choose split.duplicates = warn")
+        unit = np.asarray(window, np.int64)
+        return _assign_rows(unit, ties, ratios, seed, "random", "windows", "choose split.duplicates = warn")
     total = len(names)
     exact = total * np.array(ratios) / sum(ratios)
     counts = np.floor(exact).astype(np.int64)
@@ -198,13 +199,19 @@ def group_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO
 def _unit_split(
     units: "pd.Series[str]", strategy: str, unit_name: str, ratios: Ratios, seed: int, ties: Ints
 ) -> Strings:
-    unit = merge_units(np.asarray(pd.factorize(units, sort=True)[0], np.int64), ties)
+    unit = np.asarray(pd.factorize(units, sort=True)[0], np.int64)
     remedy = "add scenes or choose split.strategy = random or block"
-    return _assign_rows(unit, ratios, seed, strategy, f"{unit_name} with tiles", remedy)
+    return _assign_rows(unit, ties, ratios, seed, strategy, f"{unit_name} with tiles", remedy)
 
 
 def block_split(
-    tiles: pd.DataFrame, ratios: Ratios, seed: int, block: BlockOptions, ground: Ground, ties: Ints = _NO_TIES
+    tiles: pd.DataFrame,
+    ratios: Ratios,
+    seed: int,
+    block: BlockOptions,
+    ground: Ground,
+    ties: Ints = _NO_TIES,
+    beside: Ints = _NO_TIES,
 ) -> Strings:
     """Assign square blocks of tiles within locations, then remove a buffer between the splits.
 
@@ -213,6 +220,15 @@ def block_split(
 
     With `block.neighbours = include`, training tiles near test stay, and as many others become spare at random. Val and
     test are the same as without, and so is the number of training tiles: the pair shows what nearness alone adds.
+
+    Args:
+        tiles: columns tile, scene, location, row, col, height, width (px).
+        ratios: shares of train, val and test.
+        seed: seed of the shuffle.
+        block: options.
+        ground: positions of the tiles.
+        ties: pairs of rows, (R, 2), whose blocks belong together.
+        beside: pairs of rows, (P, 2), of tiles without a position that are known to share an edge.
 
     Raises:
         ParamsError: there are fewer blocks than splits, or `block.buffer` is set for tiles without positions.
@@ -228,24 +244,28 @@ def block_split(
     key = (location * (row.max(initial=0) + 1) + row) * (col.max(initial=0) + 1) + col
     _, unit = np.unique(key, return_inverse=True)
     remedy = "lower split.block, add scenes or choose split.strategy = random"
-    splits = _assign_rows(merge_units(unit, ties), ratios, seed, "block", "blocks", remedy)
-    return _with_buffer(tiles, splits, block, ground, seed)
+    splits = _assign_rows(unit, ties, ratios, seed, "block", "blocks", remedy)
+    return _with_buffer(tiles, splits, block, ground, TileAdjacency(tiles, ground, beside), seed)
 
 
-def _assign_rows(unit: Ints, ratios: Ratios, seed: int, strategy: str, unit_name: str, remedy: str) -> Strings:
-    """Assign units to splits; return the split of each row.
+def _assign_rows(
+    unit: Ints, ties: Ints, ratios: Ratios, seed: int, strategy: str, unit_name: str, remedy: str
+) -> Strings:
+    """Assign units to splits, tied ones to the same; return the split of each row.
 
     Raises:
         ParamsError: there are fewer units than splits.
     """
-    sizes = np.bincount(unit)
+    merged = merge_units(unit, ties)
+    sizes, units = np.bincount(merged), int(unit.max(initial=-1)) + 1
     needed = [split for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0]
     if len(sizes) < len(needed):
+        tied = f" ({units}, but they overlap, continue or copy one another)" if units > len(sizes) else ""
         raise ParamsError(
             f"split.strategy = {strategy}: {', '.join(needed)} need at least {len(needed)} {unit_name}, but there are "
-            f"{len(sizes)}; {remedy}"
+            f"{len(sizes)}{tied}; {remedy}"
         )
-    return _assign_units(sizes, ratios, seed)[unit]
+    return _assign_units(sizes, ratios, seed)[merged]
 
 
 def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
@@ -268,9 +288,11 @@ def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
     return _NAMES[assigned]
 
 
-def _with_buffer(tiles: pd.DataFrame, splits: Strings, block: BlockOptions, ground: Ground, seed: int) -> Strings:
+def _with_buffer(
+    tiles: pd.DataFrame, splits: Strings, block: BlockOptions, ground: Ground, adjacency: TileAdjacency, seed: int
+) -> Strings:
     """Remove val tiles near test, then train tiles near test or the remaining val."""
-    splits, adjacency = splits.copy(), TileAdjacency(tiles, ground)
+    splits = splits.copy()
 
     def near(split: str, against: str) -> Mask:
         """Return the tiles of a split that are near another, (N,)."""

@@ -66,7 +66,7 @@ class SplitSummary:
 
 
 def summarise(
-    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, card: DataCard, evidence: Evidence
+    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, location: Strings, card: DataCard, evidence: Evidence
 ) -> SplitSummary:
     """Summarise a split.
 
@@ -74,6 +74,7 @@ def summarise(
         tiles: columns tile, scene, location, group, row, col, height, width (px).
         pixels: columns pixels_<id>.
         splits: split of each row.
+        location: location of each row, where those that are one have the same name (see `units.merged_locations`).
         card: the data card.
         evidence: what is known of the ground that the tiles show.
     """
@@ -81,8 +82,9 @@ def summarise(
     shares = class_shares(pixels, splits, card.classes)
     adjacency = TileAdjacency(tiles, ground, adjoining_tiles(tiles, evidence.seams))
     known = contact_is_known(tiles["location"], ground)
+    units = tiles[["scene", "group"]].assign(location=location)
     leakage = {
-        split: measure_leakage(tiles, splits, split, adjacency=adjacency, complete=known, copies=copies)
+        split: measure_leakage(units, splits, split, adjacency=adjacency, complete=known, copies=copies)
         for split in ("test", "val")
     }
     return SplitSummary(
@@ -95,6 +97,7 @@ def summarise(
             *_position_warnings(tiles, ground, card.jitter),
             *_seam_warnings(evidence.seams),
             *_copy_warnings(copies, leakage),
+            *_merge_warnings(tiles["location"], location),
         ],
     )
 
@@ -285,3 +288,9 @@ def _copy_warnings(copies: Copies | None, leakage: Mapping[str, Leakage]) -> lis
                 "remove the copies"
             )
     return messages
+
+
+def _merge_warnings(location: "pd.Series[str]", merged: Strings) -> list[str]:
+    """Say how many locations there are on the ground, if fewer than by name."""
+    names, places = location.nunique(), len(np.unique(merged))
+    return [f"{names} locations count as {places}: some overlap, continue or copy others"] if places < names else []
