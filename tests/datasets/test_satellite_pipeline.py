@@ -124,7 +124,8 @@ def test_ghana_from_both_sources(project: Path, coop: S3Server, fields: list[Chi
     assert {name: split["splits"][name]["tiles"] for name in ("train", "val", "test")} == {
         "train": 6 * 3, "val": 2 * 3, "test": 2 * 3,
     }  # fmt: skip
-    assert split["leakage"]["test"] == {"edge": None, "edge_or_corner": None, "same_location": 0, "same_group": None}
+    unknown = {"edge": None, "edge_or_corner": None, "same_group": None, "lower_bound": False}
+    assert split["leakage"]["test"] == {**unknown, "same_location": 0, "duplicate": 0}
     assert any("moved every scene at random" in warning for warning in split["warnings"])
     assert scores(project)["interval_over"] == "locations"
     assert scores(project)["per_class"]["maize"]["pixels"] > 0
