@@ -34,12 +34,12 @@ Objects = npt.NDArray[np.object_]
 
 
 def orthophotos(rows: int) -> gpd.GeoDataFrame:
-    """Like LandCover.ai, with 3,907 scenes: 256 tiles of 512 px of 0.25 m each; neighbours overlap by 48 m."""
+    """Like LandCover.ai, with 3,907 scenes: 256 tiles of 512 px of 0.25 m each; pairs overlap by 48 m."""
     scene, cell = np.divmod(np.arange(rows), 256)
     names = [f"N-{33 + n % 2}-{n // 64:03}-{'ABCD'[n // 16 % 4]}-d-{n // 4 % 4}-{n % 4}" for n in range(scene[-1] + 1)]
     sheets = [name[:8] for name in names]
     north, east = np.divmod(scene, 63)
-    corner = np.stack([300_000.0 + 2000 * east, 500_000 + 2000 * north])
+    corner = np.stack([300_000.0 + 2100 * east - 100 * (east % 2), 500_000 + 2048 * north])
     return _plan(
         _pick(names, scene), _pick(names, scene), _pick(sheets, scene), cell, 16, 512, corner, 0.25, "EPSG:2180"
     )
@@ -59,11 +59,12 @@ def chips(rows: int) -> gpd.GeoDataFrame:
 
 
 def year(rows: int) -> gpd.GeoDataFrame:
-    """Like a year of whole Sentinel-2 scenes: 441 tiles of 512 px of 10 m, 73 dates; neighbours overlap by 10 km."""
+    """Like a year of whole Sentinel-2 scenes: 441 tiles of 512 px of 10 m, 73 dates; pairs overlap by 10 km."""
     scene, cell = np.divmod(np.arange(rows), 441)
     location, day = np.divmod(scene, len(DAYS))
     names = [f"34U{'ABCDEFGH'[n // 8]}{'ABCDEFGH'[n % 8]}" for n in range(location[-1] + 1)]
-    corner = np.stack([300_000.0 + 100_000 * (location % 8), 5_000_000 + 100_000 * (location // 8)])
+    east, north = location % 8, location // 8
+    corner = np.stack([300_000.0 + 110_000 * east - 12_000 * (east % 2), 5_000_000 + 107_520 * north])
     locations = _pick(names, location)
     groups = _pick([f"R{n // 2:03}" for n in range(len(names))], location)  # relative orbits
     return _plan(locations + "_" + DAYS[day], locations, groups, cell, 21, 512, corner, 10, "EPSG:32634")
