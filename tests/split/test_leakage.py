@@ -114,7 +114,7 @@ def test_scenes_with_the_same_footprint_add_no_pairs(pairs: list[int]) -> None:
         tiles = pd.concat([grid(f"chip{n:04}", 1, 1) for n in range(count)], ignore_index=True)
         rounded = placed(tiles, dict.fromkeys(tiles["scene"], 0.0))
         assert len(ties(rounded)) == count - 1
-    assert pairs == [1, 1]
+    assert pairs[: len(pairs) // 2] == pairs[len(pairs) // 2 :]
 
 
 def test_pairs_grow_linearly_with_tiles(pairs: list[int]) -> None:

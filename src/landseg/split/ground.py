@@ -120,34 +120,24 @@ def _crs(metadata: dict[bytes, bytes]) -> CRS | None:
 def overlapping_locations(location: Ints, ground: Ground) -> Ints:
     """Return pairs of locations that connect all locations whose tiles overlap on the ground, (P, 2).
 
-    Locations with the same extent are connected in a chain, so that thousands of them do not give millions of pairs.
+    Locations with the same footprint are each connected to the first, so that thousands of them do not give millions of
+    pairs.
 
     Args:
         location: number of the location of each tile, (N,).
         ground: positions of the tiles.
     """
-    numbers, extents = _extents(location, ground)
-    if len(numbers) < 2:
-        return np.empty((0, 2), np.int64)
-    extent, first = unique_rows(extents)
-    order = np.argsort(extent, kind="stable")
-    same = extent[order][1:] == extent[order][:-1]
-    chains = np.stack([order[:-1][same], order[1:][same]], axis=1)
-    i, j = touching_pairs(_inset(extents[first], ground.tolerance), extents[first])
-    pairs = first[np.stack([i, j], axis=1)[i < j]]
-    rows = pd.Series(np.flatnonzero(ground.known)).groupby(location[ground.known]).apply(np.array)
-    overlap = [_overlap(ground, rows[numbers[one]], rows[numbers[other]]) for one, other in pairs]
-    connected: Ints = numbers[np.concatenate([chains, pairs[np.array(overlap, np.bool_)]])]
-    return connected
-
-
-def _overlap(ground: Ground, one: Ints, other: Ints) -> bool:
-    """Return whether any of two sets of tiles overlap; the extents of locations may enclose gaps."""
-    a, b = (ground.at(rows).distinct()[1] for rows in (one, other))  # dates lie on one another
-    i, j = touching_pairs(_inset(a.boxes, ground.tolerance), b.boxes)
-    if a.corners is None or b.corners is None:
-        return len(i) > 0
-    return bool(quadrilaterals.contact(a.corners[i], b.corners[j], ground.tolerance)[0].any())
+    tolerance = ground.tolerance
+    rows = _near_others(location, ground, -tolerance)
+    shape, shapes = ground.at(rows).distinct()
+    location, (_, first) = location[rows], np.unique(shape, return_index=True)
+    i, j = touching_pairs(_inset(shapes.boxes, tolerance), shapes.boxes)
+    if shapes.corners is not None:
+        overlap, _, _ = quadrilaterals.contact(shapes.corners[i], shapes.corners[j], tolerance)
+        i, j = i[overlap], j[overlap]
+    same = np.stack([location[first][shape], location], axis=1)
+    pairs = np.concatenate([same, location[first][np.stack([i, j], axis=1)]])
+    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
 def _inset(boxes: Floats, margin: float) -> Floats:
@@ -165,11 +155,8 @@ class GroundContact:
             ground: positions of the windows.
         """
         self._location = location
-        numbers, extents = _extents(location, ground)
-        i, j = touching_pairs(_inset(extents, -ground.tolerance), extents)
-        beside = numbers[np.unique(i[i != j])]
-        # Windows at locations that others adjoin, and the distinct footprints of these windows.
-        self._windows = np.flatnonzero(ground.known & np.isin(location, beside))
+        # Windows beside other locations, and the distinct footprints of these windows.
+        self._windows = _near_others(location, ground, ground.tolerance)
         self._shape, shapes = ground.at(self._windows).distinct()
         self._count = len(shapes.boxes)
         self._i, self._j, self._edge = _contacts(shapes, ground.tolerance)
@@ -209,11 +196,25 @@ def _contacts(shapes: Ground, tolerance: float) -> tuple[Ints, Ints, Mask]:
     return i[touching], j[touching], edge[touching]
 
 
-def _extents(location: Ints, ground: Ground) -> tuple[Ints, Floats]:
-    """Return the numbers of locations with a position, (L,), and their boxes, (L, 4)."""
-    known = ground.known
+def _near_others(location: Ints, ground: Ground, margin: float) -> Ints:
+    """Return the rows of tiles that, widened by a margin, touch the extent of another location."""
+    known = np.flatnonzero(ground.known)
     boxes = pd.DataFrame(ground.boxes[known]).groupby(location[known]).agg({0: "min", 1: "min", 2: "max", 3: "max"})
-    return boxes.index.to_numpy(np.int64), boxes.to_numpy(np.float64).reshape(-1, 4)
+    # Thousands of locations with the same extent would give millions of pairs.
+    extent, first = unique_rows(boxes.to_numpy(np.float64).reshape(-1, 4))
+    extents = boxes.to_numpy(np.float64)[first]
+    near = np.bincount(extent, minlength=len(first)) > 1
+    shared = near.copy()
+    i, j = touching_pairs(_inset(extents, -margin), extents)
+    near[i[i != j]] = True
+    # Most locations may have no neighbours, so only the tiles of the others are compared.
+    own = extent[boxes.index.get_indexer(pd.Index(location[known]))]
+    rows, own = known[near[own]], own[near[own]]
+    window, first = unique_rows(np.column_stack([ground.boxes[rows], own]))
+    i, j = touching_pairs(_inset(ground.boxes[rows[first]], -margin), extents)
+    beside = np.zeros(len(first), np.bool_)
+    beside[i[(own[first][i] != j) | shared[j]]] = True
+    return np.asarray(rows[beside[window]], np.int64)
 
 
 def nearest_distances(ground: Ground, inside: Mask, other: Mask) -> Floats:
