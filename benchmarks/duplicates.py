@@ -83,7 +83,7 @@ def thumbnail(name: str, image: Pixels) -> Thumbnail:
 def pairs_among(thumbnails: list[Thumbnail]) -> Ints:
     """Return the pairs that are found among thumbnails, (P, 2)."""
     table = as_signatures(thumbnails)
-    return copied_pairs(table.images, table.spread, np.arange(len(table)))
+    return copied_pairs(table.images, table.spread, np.arange(len(table)))[0]
 
 
 def copies_of_tiles(data: Path) -> None:

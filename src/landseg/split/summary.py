@@ -281,6 +281,11 @@ def _copy_warnings(copies: Copies | None, leakage: Mapping[str, Leakage]) -> lis
             f"{len(np.unique(copies.scenes))} scenes are copies of others (also mirrored, turned or resized), for "
             f"example {one} and {other}"
         )
+    if copies.relabelled:
+        messages.append(
+            f"the labels of {copies.relabelled} of {len(copies.scenes)} pairs of copied scenes differ; correct or "
+            "remove one of each pair"
+        )
     for split, each in leakage.items():
         if each.duplicate:
             messages.append(
