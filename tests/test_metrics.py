@@ -29,11 +29,6 @@ def summary(total: Counts, names: tuple[str, ...] = NAMES, background: str | Non
     return metrics.summary(total, total[None], names, background)
 
 
-def macro_interval(matrices: Counts, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float] | None:
-    """Return the interval of the macro mIoU."""
-    return metrics.interval(np.nanmean(metrics.resampled_iou(matrices, resamples, seed), axis=-1), level)
-
-
 NO_INTERVAL = {"iou_low": None, "iou_high": None}  # a single unit has no interval
 ONE_UNIT = {"units": 1, "effective_units": 1.0}
 
@@ -219,8 +214,6 @@ def test_counts_beyond_32_bits_are_exact() -> None:
     assert scores.per_class["wood"].pixels == 10 * 2**40
     for key in ("macro_miou", "micro_iou", "pixel_accuracy", "macro_f1"):
         assert getattr(scores, key) == getattr(small, key)
-    scenes = np.stack([matrix(SMALL), matrix(SMALL).T + 3]) * 2**30
-    assert macro_interval(scenes, 200, 0) == macro_interval(scenes // 2**30, 200, 0)
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.938])
@@ -266,59 +259,3 @@ def test_one_hot_iou_equals_segmentation_models() -> None:
     expected = float(published.iou(probabilities, target, threshold=0.5))
     assert metrics.one_hot_iou(intersection, union) == pytest.approx(expected, rel=1e-6)
     assert metrics.one_hot_iou(0, 0) == 1
-
-
-def scenes(generator: np.random.Generator, count: int) -> Counts:
-    """Return matrices of scenes with varying accuracy: (count, 3, 3)."""
-    accuracy = generator.beta(16, 4, (count, 3))
-    pixels = generator.integers(500, 1500, (count, 3))
-    hits = (accuracy * pixels).astype(np.int64)
-    matrices = np.repeat(((pixels - hits) // 2)[:, :, None], 3, axis=2)
-    matrices[:, np.arange(3), np.arange(3)] = hits
-    return matrices
-
-
-def test_interval_has_about_its_nominal_coverage() -> None:
-    generator = np.random.default_rng(3)
-    truth = np.nanmean(metrics.iou(scenes(generator, 100_000).sum(axis=0)))
-    covered = []
-    for seed in range(200):
-        interval = macro_interval(scenes(generator, 30), 300, seed)
-        assert interval is not None
-        covered.append(interval[0] <= truth <= interval[1])
-    assert 0.88 <= np.mean(covered) <= 0.99
-
-
-def test_interval_equals_a_plain_loop() -> None:
-    drawn = scenes(np.random.default_rng(5), 12)
-    drawn[3:, 2] = 0  # class 2 is in three scenes only: some resamples do not contain it
-    generator = np.random.default_rng(9)
-    plain = []
-    for _ in range(500):
-        weights = generator.multinomial(12, [1 / 12] * 12)
-        plain.append(np.nanmean(metrics.iou((weights[:, None, None] * drawn).sum(axis=0))))
-    interval = macro_interval(drawn, 500, 9)
-    assert interval == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=1e-12)
-
-
-def test_interval_is_reproducible_and_narrows_with_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = scenes(np.random.default_rng(0), 200)
-    few, whole = macro_interval(many[:10], 500, 0), macro_interval(many, 500, 0)
-    assert few is not None
-    assert whole is not None
-    assert whole[1] - whole[0] < few[1] - few[0]
-    assert macro_interval(many, 500, 1) != whole
-    monkeypatch.setattr(metrics, "_CHUNK", 1000)  # chunks of 5 resamples
-    assert macro_interval(many, 500, 0) == whole
-    narrow = macro_interval(many, 500, 0, level=0.5)
-    assert narrow is not None
-    assert whole[0] < narrow[0] < narrow[1] < whole[1]
-
-
-def test_interval_needs_two_scenes_with_pixels() -> None:
-    one = matrix(SMALL)
-    assert macro_interval(np.zeros((0, 3, 3), np.int64), 100, 0) is None
-    assert macro_interval(one[None], 100, 0) is None
-    assert macro_interval(np.stack([one, np.zeros_like(one)]), 100, 0) is None
-    macro = float(np.nanmean(metrics.iou(one)))
-    assert macro_interval(np.stack([one, one]), 100, 0) == pytest.approx((macro, macro))

@@ -12,7 +12,7 @@ be 0 for a single false positive and undefined without one. Its false positives 
 precision (None), and counts as 0 in the macro precision, as in scikit-learn.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,7 +23,10 @@ from scipy.special import expit, logit, stdtrit
 from landseg.core.arrays import Counts, Floats
 from landseg.core.classes import IGNORE
 
-_CHUNK = 2_000_000  # numbers drawn at a time: 16 MB as int64, and again as float64
+#: Below this many units there is no interval.
+MIN_UNITS = 5
+#: Below this effective number of units a score has no interval: it would reach from nearly 0 to nearly 1.
+MIN_EFFECTIVE_UNITS = 2
 
 
 def confusion(targets: npt.NDArray[np.uint8], predictions: npt.NDArray[np.uint8], classes: int) -> Counts:
@@ -114,60 +117,6 @@ def majority_miou(matrix: Counts, channel: int) -> float | None:
     baseline = np.zeros_like(matrix)
     baseline[:, channel] = target
     return _mean(iou(baseline), target > 0)
-
-
-def resampled_iou(matrices: Counts, resamples: int, seed: int) -> Floats:
-    """Return the IoU per class in bootstrap resamples.
-
-    Pixels and tiles of one location are correlated, so the resampled units are locations, or groups of them: as many as
-    there are, drawn with replacement. The IoU is that of the sum of their matrices (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, chapters 8 and 13).
-
-    Args:
-        matrices: (S, K, K) int64, one per location or group; empty matrices are ignored.
-        resamples: R, the number of resamples.
-        seed: random seed.
-
-    Returns:
-        (R, K); NaN for classes without target pixels in a resample. (0, K) for fewer than two non-empty matrices.
-    """
-    filled = matrices[matrices.any(axis=(1, 2))]
-    units, classes = filled.shape[:2]
-    if units < 2:
-        return np.empty((0, classes))
-    margins = np.concatenate(_margins(filled), axis=-1)  # (S, 3K), sufficient for the IoU
-    sums = [chunk.reshape(-1, 3, classes) for chunk in resample(margins, resamples, seed)]
-    return np.concatenate([np.empty((0, classes)), *(_iou(*np.moveaxis(chunk, 1, 0)) for chunk in sums)])
-
-
-def resample(counts: Counts, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield bootstrap sums of S units, drawn with replacement: (S, M) int64 to chunks of (R, M) float64.
-
-    Sums are exact up to 2^53. The draws depend on the seed and on S only: two models scored on the same units, in the
-    same order, are resampled alike, so differences of their scores are paired.
-    """
-    units = len(counts)
-    values = counts.astype(np.float64)  # BLAS computes sums of floats only
-    generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(values.shape))
-    for start in range(0, resamples, step):
-        drawn = generator.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start))
-        yield drawn.astype(np.float64) @ values
-
-
-def interval(scores: Floats, level: float = 0.95) -> tuple[float, float] | None:
-    """Return the percentile interval of resampled scores, (R,), without NaN; None if all are NaN."""
-    known = scores[~np.isnan(scores)]
-    if not len(known):
-        return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-#: Below this many units there is no interval.
-MIN_UNITS = 5
-#: Below this effective number of units a score has no interval: it would reach from nearly 0 to nearly 1.
-MIN_EFFECTIVE_UNITS = 2
 
 
 def effective_units(pixels: npt.ArrayLike) -> Floats:

@@ -6,7 +6,7 @@ from scipy.stats import t, ttest_rel
 from landseg.core.errors import LandsegError
 from landseg.maps.cluster import LeaveOneOut, cluster_estimate, leave_one_out
 from landseg.maps.estimator import stratified_estimate
-from landseg.metrics import effective_units, resample, score_interval
+from landseg.metrics import effective_units, score_interval
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -54,9 +54,8 @@ def test_area_intervals_cover_a_new_location(count: int) -> None:
         mapped, true = new.sum(axis=0).astype(float), new.sum(axis=1)
         low, high = cluster_estimate(mapped, matrices).areas_interval.T
         # Confidence interval of the mean location by bootstrap, which is too narrow for a new location.
-        sums = np.concatenate(list(resample(matrices.reshape(len(matrices), -1), 100, 0))).reshape(
-            -1, *matrices.shape[1:]
-        )
+        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=100)
+        sums = np.tensordot(drawn, matrices, axes=1)
         means = sums / np.maximum(1, sums.sum(axis=1, keepdims=True)) @ mapped
         of_average = np.quantile(means, [0.025, 0.975], axis=0)
         hits.append([(low <= true) & (true <= high), (of_average[0] <= true) & (true <= of_average[1])])
