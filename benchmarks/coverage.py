@@ -80,14 +80,14 @@ def simulate_intervals(
     units = draw(world, (scenes, runs), rng)[0]
     total = units.sum(axis=0)
     ious = metrics.iou(total)
-    macro, replicates = _mean(ious), _mean(metrics.jackknife_iou(units))
+    macro, replicates = metrics.known_mean(ious), metrics.known_mean(metrics.jackknife_iou(units))
     classes, scene_truth = truth[0][0], truth[1][0]
-    wanted = _mean(np.where(np.isnan(ious), np.nan, classes))
+    wanted = metrics.known_mean(np.where(np.isnan(ious), np.nan, classes))
     resampled = bootstrap(units, resamples, rng)
     error = np.sqrt((scenes - 1) * replicates.var(axis=0))
     margin = student.ppf(0.975, scenes - 1) * error
     methods: dict[str, Ends] = {
-        "percentile": _quantiles(_mean(resampled)),
+        "percentile": _quantiles(metrics.known_mean(resampled)),
         "plain": (np.clip(macro - margin, 0, 1), np.clip(macro + margin, 0, 1)),
         "landseg": metrics.macro_interval(units),
     }
@@ -149,18 +149,17 @@ def simulate_differences(
     for title, added in (("type_1", 0.0), ("power", gain)):
         units = np.moveaxis(draw(world, (scenes, runs), rng, models=2, gain=added), 0, 2)  # (S, R, 2, K, K)
         both = units.sum(axis=0)
-        value = _difference(_mean(metrics.iou(both)))
-        replicates = _difference(_mean(metrics.jackknife_iou(units)))
+        value = _difference(metrics.known_mean(metrics.iou(both)))
+        replicates = _difference(metrics.known_mean(metrics.jackknife_iou(units)))
         effective = np.maximum(metrics.effective_units(units[:, :, 0].sum(axis=(-2, -1))), 2)
-        own = _difference(_mean(metrics.iou(units)))
-        without = (own.sum(axis=0) - own) / (scenes - 1)
-        draws = _difference(_mean(bootstrap(units, resamples, rng)))
+        own, without = (_difference(scores) for scores in metrics.scene_scores(units))
+        draws = _difference(metrics.known_mean(bootstrap(units, resamples, rng)))
         found[title] = {
             "percentile": _rejects(_quantiles(draws)),
             "jackknife": _rejects(metrics.jackknife(value, replicates)[1:]),
             "jackknife_effective": _rejects(metrics.jackknife(value, replicates, effective - 1)[1:]),
             "sign_flip": round(float((sign_flip(units, resamples, rng) <= 0.05).mean()), 3),
-            "scene_t": _rejects(metrics.jackknife(own.mean(axis=0), without)[1:]),
+            "scene_t": _rejects(metrics.jackknife(own, without)[1:]),
         }
     return found
 
@@ -190,9 +189,9 @@ def sign_flip(units: Counts, permutations: int, rng: np.random.Generator) -> Flo
         swapped = rng.random((permutations, scenes)) < 0.5
     first, second = units[:, :, 0], units[:, :, 1]
     weights = np.concatenate([~swapped, swapped], axis=1).astype(np.float64)
-    drawn = _mean(_weighted_iou(weights, np.concatenate([second, first])))
-    drawn -= _mean(_weighted_iou(weights, np.concatenate([first, second])))
-    value = _difference(_mean(metrics.iou(units.sum(axis=0))))
+    drawn = metrics.known_mean(_weighted_iou(weights, np.concatenate([second, first])))
+    drawn -= metrics.known_mean(_weighted_iou(weights, np.concatenate([first, second])))
+    value = _difference(metrics.known_mean(metrics.iou(units.sum(axis=0))))
     extreme = (np.abs(drawn) >= np.abs(value) - 1e-12).sum(axis=0)
     # The swaps that happened count among the possible ones: add them to random ones.
     p_values: Floats = extreme / len(swapped) if exact else (extreme + 1) / (len(swapped) + 1)
@@ -210,13 +209,6 @@ def _weighted_iou(weights: Floats, units: Counts) -> Floats:
         union = target + predicted - correct
         blocks.append(np.divide(correct, union, out=np.full(union.shape, np.nan), where=target > 0))
     return np.concatenate(blocks, axis=1)
-
-
-def _mean(scores: Floats) -> Floats:
-    """Return the mean without NaN over the last axis."""
-    known = ~np.isnan(scores)
-    means: Floats = np.where(known, scores, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
-    return means
 
 
 def _difference(scores: Floats) -> Floats:

@@ -14,7 +14,7 @@ precision (None), and counts as 0 in the macro precision, as in scikit-learn.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from landseg.core.classes import IGNORE
 MIN_UNITS = 5
 #: Below this effective number of units a score has no interval: it would reach from nearly 0 to nearly 1.
 MIN_EFFECTIVE_UNITS = 2
+
+T = TypeVar("T")
 
 
 def confusion(targets: npt.NDArray[np.uint8], predictions: npt.NDArray[np.uint8], classes: int) -> Counts:
@@ -61,7 +63,7 @@ def iou(matrices: Counts) -> Floats:
 def recall(matrices: Counts) -> Floats:
     """Return the recall per class: (..., K, K) int64 to (..., K); NaN for classes without target pixels."""
     hits, target, _ = _margins(matrices)
-    return _ratio(hits, target)
+    return ratio(hits, target)
 
 
 def precision(matrices: Counts) -> Floats:
@@ -70,18 +72,18 @@ def precision(matrices: Counts) -> Floats:
     NaN for classes without target pixels and for classes that are never predicted.
     """
     hits, target, predicted = _margins(matrices)
-    return np.where(target > 0, _ratio(hits, predicted), np.nan)
+    return np.where(target > 0, ratio(hits, predicted), np.nan)
 
 
 def f1(matrices: Counts) -> Floats:
     """Return the F1 per class: (..., K, K) int64 to (..., K); NaN for classes without target pixels."""
     hits, target, predicted = _margins(matrices)
-    return np.where(target > 0, _ratio(2 * hits, target + predicted), np.nan)
+    return np.where(target > 0, ratio(2 * hits, target + predicted), np.nan)
 
 
 def pixel_accuracy(matrix: Counts) -> float:
     """Return the share of correct pixels; NaN for an empty matrix."""
-    return float(_ratio(np.trace(matrix), matrix.sum()))
+    return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def micro_iou(matrix: Counts) -> float:
@@ -92,7 +94,7 @@ def micro_iou(matrix: Counts) -> float:
     dominated by large classes. A pixel accuracy of 0.938 is a micro IoU of 0.883, whatever the macro mIoU.
     """
     correct, pixels = np.trace(matrix), matrix.sum()
-    return float(_ratio(correct, 2 * pixels - correct))
+    return float(ratio(correct, 2 * pixels - correct))
 
 
 def one_hot_iou(intersection: float, union: float, eps: float = 1e-7) -> float:
@@ -126,7 +128,7 @@ def effective_units(pixels: npt.ArrayLike) -> Floats:
     Survey Sampling, 1965). It is S if all units are of one size, and close to 1 if one unit has nearly all pixels.
     """
     sizes = np.asarray(pixels, np.float64)
-    return np.nan_to_num(_ratio(sizes.sum(axis=0) ** 2, (sizes**2).sum(axis=0)))
+    return np.nan_to_num(ratio(sizes.sum(axis=0) ** 2, (sizes**2).sum(axis=0)))
 
 
 def leave_one_out(counts: Counts) -> Counts:
@@ -240,12 +242,18 @@ class Scores:
         Raises:
             KeyError: a score is missing.
         """
-        values = {field.name: content[field.name] for field in fields(cls) if field.name != "per_class"}
-        names = [field.name for field in fields(ClassScores)]
-        per_class = {
-            name: ClassScores(**{key: scores[key] for key in names}) for name, scores in content["per_class"].items()
-        }
-        return cls(**values, per_class=per_class)
+        per_class = {name: from_fields(ClassScores, scores) for name, scores in content["per_class"].items()}
+        return from_fields(cls, content, per_class=per_class)
+
+
+def from_fields(kind: type[T], content: Mapping[str, Any], **given: Any) -> T:
+    """Build a dataclass from the values of its fields in a mapping, apart from those that are given.
+
+    Raises:
+        KeyError: a value is missing.
+    """
+    read = {field.name: content[field.name] for field in fields(kind) if field.name not in given}  # type: ignore[arg-type]
+    return kind(**read, **given)
 
 
 def summary(matrix: Counts, unit_matrices: Counts, names: Sequence[str], background: str | None) -> Scores:
@@ -271,16 +279,16 @@ def summary(matrix: Counts, unit_matrices: Counts, names: Sequence[str], backgro
     scene = scene_miou(units) if len(units) else (np.nan, np.nan, np.nan)
     return Scores(
         macro_miou=_mean(iou(matrix), scored),
-        macro_miou_low=_number(low),
-        macro_miou_high=_number(high),
+        macro_miou_low=rounded(low),
+        macro_miou_high=rounded(high),
         interval_units=len(units),
         effective_units=round(float(effective_units(units.sum(axis=(1, 2)))), 6),
-        scene_miou=_number(scene[0]),
-        scene_miou_low=_number(scene[1]),
-        scene_miou_high=_number(scene[2]),
+        scene_miou=rounded(scene[0]),
+        scene_miou_low=rounded(scene[1]),
+        scene_miou_high=rounded(scene[2]),
         macro_miou_without_background=None if background is None else _mean(iou(matrix), foreground),
-        micro_iou=_number(micro_iou(matrix)),
-        pixel_accuracy=_number(pixel_accuracy(matrix)),
+        micro_iou=rounded(micro_iou(matrix)),
+        pixel_accuracy=rounded(pixel_accuracy(matrix)),
         macro_precision=_mean(np.nan_to_num(precision(matrix)), scored),
         macro_recall=_mean(recall(matrix), scored),
         macro_f1=_mean(f1(matrix), scored),
@@ -311,9 +319,9 @@ def macro_interval(matrices: Counts) -> tuple[Floats, Floats]:
     Returns:
         Lower and upper ends, (...) each; NaN if there is none.
     """
-    macro, replicates = _known_mean(iou(matrices.sum(axis=0))), jackknife_iou(matrices)
+    macro, replicates = known_mean(iou(matrices.sum(axis=0))), jackknife_iou(matrices)
     effective = effective_units(matrices.sum(axis=(-2, -1)))
-    return score_interval(macro, _known_mean(replicates), effective, _unseen_variance(matrices, replicates))
+    return score_interval(macro, known_mean(replicates), effective, _unseen_variance(matrices, replicates))
 
 
 def _unseen_variance(matrices: Counts, replicates: Floats) -> Floats:
@@ -322,7 +330,7 @@ def _unseen_variance(matrices: Counts, replicates: Floats) -> Floats:
     units = (target > 0).sum(axis=0)
     spread = replicates.var(axis=0) if len(matrices) else np.nan
     between_units = (len(matrices) - 1) * spread * effective_units(target)
-    usual = _known_mean(np.where(units > 1, between_units, np.nan))
+    usual = known_mean(np.where(units > 1, between_units, np.nan))
     single, scored = (units == 1).sum(axis=-1), (units > 0).sum(axis=-1)
     return np.where(single > 0, usual * single / np.maximum(scored, 1) ** 2, 0)
 
@@ -342,20 +350,28 @@ def class_intervals(matrices: Counts) -> tuple[Floats, Floats]:
     return score_interval(iou(matrices.sum(axis=0)), jackknife_iou(matrices), effective)
 
 
-def scene_miou(matrices: Counts) -> tuple[Floats, Floats, Floats]:
-    """Return the mean over units of their own macro mIoU, over the classes that each contains, and its 95 % interval.
-
-    All units weigh the same, so Student's t has S - 1 degrees of freedom.
+def scene_scores(matrices: Counts) -> tuple[Floats, Floats]:
+    """Return the mean over units of their own macro mIoU, over the classes that each contains, and its replicates.
 
     Args:
         matrices: (S, ..., K, K) int64, one per location or group with labelled pixels; S > 0.
 
     Returns:
+        The mean, (...), and the same without each unit, (S, ...).
+    """
+    own = known_mean(iou(matrices))
+    return own.mean(axis=0), (own.sum(axis=0) - own) / max(len(own) - 1, 1)
+
+
+def scene_miou(matrices: Counts) -> tuple[Floats, Floats, Floats]:
+    """Return the mean over units of their own macro mIoU (see `scene_scores`), and its 95 % interval.
+
+    All units weigh the same, so Student's t has S - 1 degrees of freedom.
+
+    Returns:
         The mean, lower and upper ends, (...) each; ends are NaN below MIN_UNITS.
     """
-    scores = _known_mean(iou(matrices))
-    mean = scores.mean(axis=0)
-    without = (scores.sum(axis=0) - scores) / max(len(scores) - 1, 1)
+    mean, without = scene_scores(matrices)
     _, low, high = jackknife(mean, without)
     return mean, np.clip(low, 0, 1), np.clip(high, 0, 1)
 
@@ -367,12 +383,12 @@ def _class_scores(matrix: Counts, units: Counts) -> list[ClassScores]:
     low, high = class_intervals(units)
     return [
         ClassScores(
-            iou=_number(ious[channel]),
-            iou_low=_number(low[channel]),
-            iou_high=_number(high[channel]),
-            precision=_number(precisions[channel]),
-            recall=_number(recalls[channel]),
-            f1=_number(f1s[channel]),
+            iou=rounded(ious[channel]),
+            iou_low=rounded(low[channel]),
+            iou_high=rounded(high[channel]),
+            precision=rounded(precisions[channel]),
+            recall=rounded(recalls[channel]),
+            f1=rounded(f1s[channel]),
             pixels=int(matrix[channel].sum()),
             units=int(with_class[channel]),
             effective_units=round(float(effective[channel]), 6),
@@ -387,26 +403,26 @@ def _margins(matrices: Counts) -> tuple[Counts, Counts, Counts]:
 
 
 def _iou(hits: npt.NDArray[Any], target: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
-    return np.where(target > 0, _ratio(hits, target + predicted - hits), np.nan)
+    return np.where(target > 0, ratio(hits, target + predicted - hits), np.nan)
 
 
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
+def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
     """Divide, with NaN for x / 0."""
     divisor = np.asarray(denominator, np.float64)
     quotient: Floats = np.divide(numerator, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
     return quotient
 
 
-def _known_mean(scores: Floats) -> Floats:
+def known_mean(scores: Floats) -> Floats:
     """Return the mean without NaN over the last axis: (..., K) to (...); NaN if all are."""
     known = ~np.isnan(scores)
-    return _ratio(np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1))
+    return ratio(np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1))
 
 
 def _mean(scores: Floats, counted: npt.NDArray[np.bool_]) -> float | None:
-    return _number(scores[counted].mean()) if counted.any() else None
+    return rounded(scores[counted].mean()) if counted.any() else None
 
 
-def _number(value: float | Floats | None) -> float | None:
-    """Return a value that JSON can represent: no numpy scalar, no NaN."""
+def rounded(value: float | Floats | None) -> float | None:
+    """Round a value to six digits, as JSON can represent it: no numpy scalar, no NaN."""
     return None if value is None or np.isnan(value) else round(float(value), 6)

@@ -9,11 +9,10 @@ reductions", ICLR 2022, https://openreview.net/forum?id=WqoBaaPHS-).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from landseg import metrics
@@ -69,13 +68,8 @@ class Calibration(ConfidenceScores):
         Raises:
             KeyError: a value is missing.
         """
-        names = [field.name for field in fields(ConfidenceScores)]
-        per_class = {
-            name: ConfidenceScores(**{key: values[key] for key in names})
-            for name, values in content["per_class"].items()
-        }
-        values = {field.name: content[field.name] for field in fields(cls) if field.name != "per_class"}
-        return cls(**values, per_class=per_class)
+        per_class = {name: metrics.from_fields(ConfidenceScores, of) for name, of in content["per_class"].items()}
+        return metrics.from_fields(cls, content, per_class=per_class)
 
 
 def score_calibration(
@@ -107,7 +101,9 @@ def expected_calibration_error(histogram: Counts) -> Floats:
 def _gaps(histogram: Counts) -> Floats:
     """Return what each bin adds to accuracy minus confidence: (..., BINS, 3) int64 to (..., BINS)."""
     pixels, correct, confidences = np.moveaxis(histogram, -1, 0)
-    return _ratio(correct - confidences / UNIT, np.broadcast_to(pixels.sum(axis=-1, keepdims=True), pixels.shape))
+    return metrics.ratio(
+        correct - confidences / UNIT, np.broadcast_to(pixels.sum(axis=-1, keepdims=True), pixels.shape)
+    )
 
 
 def error_interval(histograms: Counts) -> tuple[Floats, Floats]:
@@ -151,8 +147,8 @@ def reliability_table(histograms: Counts, names: Sequence[str]) -> pd.DataFrame:
         bins = {"class": name, "low": edges[:-1], "high": edges[1:]}
         for suffix, (pixels, correct, confidences) in (("", after.T), ("_before", before.T)):
             bins[f"pixels{suffix}"] = pixels
-            bins[f"confidence{suffix}"] = _ratio(confidences / UNIT, pixels).round(6)
-            bins[f"accuracy{suffix}"] = _ratio(correct, pixels).round(6)
+            bins[f"confidence{suffix}"] = metrics.ratio(confidences / UNIT, pixels).round(6)
+            bins[f"accuracy{suffix}"] = metrics.ratio(correct, pixels).round(6)
         tables.append(pd.DataFrame(bins))
     return pd.concat(tables, ignore_index=True)
 
@@ -164,29 +160,18 @@ def _errors(histograms: Counts) -> dict[str, Any]:
     ece = expected_calibration_error(total)
     low, high = error_interval(filled)
     pixels, correct, confidences = total.sum(axis=1).T
-    confidence = _ratio(confidences / UNIT, pixels)
+    confidence = metrics.ratio(confidences / UNIT, pixels)
     return {
-        "ece": _number(ece[0]),
-        "ece_low": _number(low[0]),
-        "ece_high": _number(high[0]),
-        "ece_before": _number(ece[1]),
-        "ece_before_low": _number(low[1]),
-        "ece_before_high": _number(high[1]),
-        "confidence": _number(confidence[0]),
-        "confidence_before": _number(confidence[1]),
-        "accuracy": _number(_ratio(correct[0], pixels[0])),
+        "ece": metrics.rounded(ece[0]),
+        "ece_low": metrics.rounded(low[0]),
+        "ece_high": metrics.rounded(high[0]),
+        "ece_before": metrics.rounded(ece[1]),
+        "ece_before_low": metrics.rounded(low[1]),
+        "ece_before_high": metrics.rounded(high[1]),
+        "confidence": metrics.rounded(confidence[0]),
+        "confidence_before": metrics.rounded(confidence[1]),
+        "accuracy": metrics.rounded(metrics.ratio(correct[0], pixels[0])),
         "pixels": int(pixels[0]),
         "units": len(filled),
         "effective_units": round(float(metrics.effective_units(filled[:, 0, :, 0].sum(axis=1))), 2),
     }
-
-
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
-    """Divide, with NaN for x / 0."""
-    divisor = np.asarray(denominator, np.float64)
-    quotient: Floats = np.divide(numerator, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
-    return quotient
-
-
-def _number(value: npt.ArrayLike) -> float | None:
-    return None if np.isnan(value) else round(float(np.asarray(value)), 6)

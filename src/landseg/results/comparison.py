@@ -7,6 +7,8 @@ location, for both models alike. Its interval is far narrower than the intervals
 import difflib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,22 @@ from landseg.results.provenance import diff_runs
 from landseg.results.run import Run
 from landseg.results.wording import SPLIT_NAMES, leakage_sentence, unit_noun
 
-#: Returns the scores of N runs, (N,), and the same without each unit, (S, N), from (S, N, K, K) int64 matrices.
-_ScoreFunction = Callable[[Counts], tuple[Floats, Floats]]
+
+@dataclass(frozen=True)
+class _UnitMatrices:
+    """Confusion matrices of N runs on the same S units, and their IoU, which most scores are means of."""
+
+    #: (S, N, K, K) int64.
+    matrices: Counts
+
+    @cached_property
+    def ious(self) -> tuple[Floats, Floats]:
+        """IoU per class, (N, K), and the same without each unit, (S, N, K)."""
+        return metrics.iou(self.matrices.sum(axis=0)), metrics.jackknife_iou(self.matrices)
+
+
+#: Returns the scores of N runs, (N,), and the same without each unit, (S, N).
+_ScoreFunction = Callable[[_UnitMatrices], tuple[Floats, Floats]]
 
 
 def paired_differences(
@@ -57,10 +73,11 @@ def paired_differences(
     functions = {metric: _score_function(runs, metric) for metric in wanted}
     matrices = np.stack([run.units[1] for run in runs], axis=1)  # (S, N, K, K)
     matrices = matrices[matrices[:, 0].any(axis=(1, 2))]  # all runs have the same target pixels, so the same units
+    counted = _UnitMatrices(matrices)
     one, other = titles or (a[0].name, b[0].name)
     found = []
     for metric, function in functions.items():
-        scores, replicates = function(matrices)
+        scores, replicates = function(counted)
         units, effective, noun = _units(a[0], metric, matrices[:, 0])
         error, degrees = _standard_error(scores, replicates, len(a), effective if metric != "scene_miou" else units)
         known = units >= metrics.MIN_UNITS and effective >= metrics.MIN_EFFECTIVE_UNITS and np.isfinite(error)
@@ -92,8 +109,13 @@ def _standard_error(scores: Floats, replicates: Floats, first: int, effective: f
         effective: effective number of units.
     """
     sides = (slice(None, first), slice(first, None))
-    one, other = (replicates[:, side].mean(axis=1) for side in sides)
-    parts = [((len(replicates) - 1) * float((one - other).var()), max(effective - 1, 1e-9))]
+
+    def difference(values: Floats) -> Floats:
+        one, other = (values[..., side].mean(axis=-1) for side in sides)
+        return np.asarray(one - other)
+
+    error, _, _ = metrics.jackknife(difference(scores), difference(replicates))
+    parts = [(float(error) ** 2, max(effective - 1, 1e-9))]
     for side in sides:
         seeds = len(scores[side])
         if seeds > 1:
@@ -111,11 +133,10 @@ def comparison_report(a: Run, b: Run, metric: str = "macro_miou") -> str:
     Raises:
         LandsegError: the runs cannot be compared (see `check_comparable`), or the metric has no interval.
     """
-    check_comparable(a, b)
-    wanted = dict.fromkeys([metric, "macro_miou", "scene_miou"])
-    overall = paired_differences([a], [b], list(wanted))
-    by_class = paired_differences([a], [b], [f"per_class.{each.name}.iou" for each in a.classes])
-    first, *others = overall
+    overall = [*dict.fromkeys([metric, "macro_miou", "scene_miou"])]
+    classes = [key for each in a.classes if (key := f"per_class.{each.name}.iou") != metric]
+    found = paired_differences([a], [b], [*overall, *classes])
+    first, others, by_class = found[0], found[1 : len(overall)], found[len(overall) :]
     lines = [
         first.sentence(),
         "",
@@ -123,7 +144,7 @@ def comparison_report(a: Run, b: Run, metric: str = "macro_miou") -> str:
         f"B: {_run_line(b)}",
         *_training_lines(a, b),
         "",
-        *_table([first, *others, *correct_for_many([each for each in by_class if each.metric != metric])]),
+        *_table([first, *others, *correct_for_many(by_class)]),
         "",
         "Differences are A minus B. Scores pool the pixels of all locations, except the mean mIoU of single locations. "
         "P-values of classes are corrected for their number (Holm).",
@@ -191,7 +212,7 @@ def _score_function(runs: Sequence[Run], metric: str) -> _ScoreFunction:
         "macro_miou": _mean_iou(slice(None)),
         "micro_iou": _ratio(2),
         "pixel_accuracy": _ratio(1),
-        "scene_miou": _scene_miou,
+        "scene_miou": lambda counted: metrics.scene_scores(counted.matrices),
         **{f"per_class.{name}.iou": _mean_iou([channel]) for channel, name in enumerate(classes)},
     }
     if background in classes:
@@ -222,9 +243,9 @@ def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _mean_iou(channels: slice | list[int]) -> _ScoreFunction:
     """Return the function of the mean IoU over some classes, pooled over units."""
 
-    def scores(matrices: Counts) -> tuple[Floats, Floats]:
-        pooled, without = metrics.iou(matrices.sum(axis=0)), metrics.jackknife_iou(matrices)
-        return _mean(pooled[..., channels]), _mean(without[..., channels])
+    def scores(counted: _UnitMatrices) -> tuple[Floats, Floats]:
+        pooled, without = counted.ious
+        return metrics.known_mean(pooled[..., channels]), metrics.known_mean(without[..., channels])
 
     return scores
 
@@ -233,31 +254,13 @@ def _ratio(weight: int) -> _ScoreFunction:
     """Return the function of right / (right + weight * wrong): pixel accuracy for weight 1, micro IoU for weight 2."""
 
     def ratio(matrices: Counts) -> Floats:
-        right = np.trace(matrices, axis1=-2, axis2=-1).astype(np.float64)
-        wrong = matrices.sum(axis=(-2, -1)) - right
-        total = right + weight * wrong
-        quotient: Floats = np.divide(right, total, out=np.full(right.shape, np.nan), where=total > 0)
-        return quotient
+        right = np.trace(matrices, axis1=-2, axis2=-1)
+        return metrics.ratio(right, right + weight * (matrices.sum(axis=(-2, -1)) - right))
 
-    def scores(matrices: Counts) -> tuple[Floats, Floats]:
-        return ratio(matrices.sum(axis=0)), ratio(metrics.leave_one_out(matrices))
+    def scores(counted: _UnitMatrices) -> tuple[Floats, Floats]:
+        return ratio(counted.matrices.sum(axis=0)), ratio(metrics.leave_one_out(counted.matrices))
 
     return scores
-
-
-def _scene_miou(matrices: Counts) -> tuple[Floats, Floats]:
-    """Return the mean over units of their own macro mIoU."""
-    own = _mean(metrics.iou(matrices))
-    return own.mean(axis=0), (own.sum(axis=0) - own) / max(len(own) - 1, 1)
-
-
-def _mean(ious: Floats) -> Floats:
-    """Return the mean over classes with a target pixel: (..., K) to (...); NaN if no class has one."""
-    known = ~np.isnan(ious)
-    counted = known.sum(axis=-1)
-    sums = np.where(known, ious, 0).sum(axis=-1)
-    means: Floats = np.divide(sums, counted, out=np.full(counted.shape, np.nan), where=counted > 0)
-    return means
 
 
 def _seeds(runs: Sequence[Run]) -> tuple[int, ...]:
