@@ -25,13 +25,13 @@ def main() -> None:
 
     tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
     evidence = gather_evidence(table, paths.table("signatures.parquet"), tiles, card.jitter, params.duplicates)
-    splits = assign_splits(tiles, params, official, evidence)
+    splits = assign_splits(params, official, evidence)
     pixels = read_pixel_counts(table, card.classes)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
-    location = merged_locations(tiles, evidence.ground, evidence.copies, evidence.seams)
+    location = merged_locations(evidence)
     extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
 
-    summary = summarise(tiles, pixels, splits, location, card, evidence)
+    summary = summarise(pixels, splits, location, card, evidence)
     write_summary(summary, params.strategy, params.seed, params.train_tiles, skew, found, RESULTS / "split.json")
     print_summary(summary)
 

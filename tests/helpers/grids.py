@@ -14,6 +14,7 @@ from landseg.split.evidence import Evidence
 from landseg.split.ground import Ground
 from landseg.split.leakage import Leakage, TileAdjacency, measure_leakage
 from landseg.split.params import SplitParams
+from landseg.split.seams import Seams
 from landseg.split.strategies import BlockOptions, Ratios, Strategy, assign_splits, block_split
 
 SIZE = 512
@@ -51,6 +52,11 @@ def ground(tiles: pd.DataFrame) -> Ground:
     return Ground.of(shapely.from_wkb(tiles["geometry"].to_numpy(object)))
 
 
+def evidence_of(tiles: pd.DataFrame, copies: Copies | None = None, seams: Seams | None = None) -> Evidence:
+    """Return what is known of the ground that tiles show."""
+    return Evidence(tiles, ground(tiles), copies, seams)
+
+
 def leakage_of(
     tiles: pd.DataFrame, splits: Strings, split: str, against: str = "train", *, complete: bool = True, **options: Any
 ) -> Leakage:
@@ -81,12 +87,12 @@ def assigned(
         }
     )
     published = lists(tiles.sort_values("tile")) if official is None else official
-    return assign_splits(tiles, params, published, evidence or Evidence(ground(tiles), copies, None))
+    return assign_splits(params, published, evidence or evidence_of(tiles, copies))
 
 
 def blocks(tiles: pd.DataFrame, ratios: Ratios, seed: int, size: int, **options: Any) -> Strings:
     """Assign tiles by the block strategy."""
-    return block_split(tiles, ratios, seed, BlockOptions(size, **options), ground(tiles))
+    return block_split(evidence_of(tiles), ratios, seed, BlockOptions(size, **options))
 
 
 def counts(splits: Strings) -> list[int]:

@@ -17,6 +17,7 @@ from helpers.grids import (
     blocks,
     brute_force,
     counts,
+    evidence_of,
     grid,
     ground,
     leakage_of,
@@ -27,9 +28,8 @@ from helpers.grids import (
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
 from landseg.split.duplicates import Copies
-from landseg.split.evidence import Evidence, adjoining_tiles
 from landseg.split.ground import Ground, nearest_distances, read_ground
-from landseg.split.leakage import Distance, Leakage, TileAdjacency, measure_distance, measure_leakage
+from landseg.split.leakage import Distance, Leakage, measure_distance, measure_leakage
 from landseg.split.seams import Seams
 from landseg.split.strategies import SPARE, Strategy, scene_split
 from landseg.split.summary import summarise
@@ -90,27 +90,27 @@ def test_overlapping_scenes_stay_together() -> None:
     tiles = placed(
         scenes(*[(2, 2)] * 9), {f"scene{n}": 2000.0 * n for n in range(7)} | {"scene7": 500.0, "scene8": 900.0}
     )
-    ties = find_ties(tiles, "scene", ground(tiles), None)
-    assert len(find_ties(tiles, "block", ground(tiles), None)) == 0
+    ties = find_ties(evidence_of(tiles), "scene")
+    assert len(find_ties(evidence_of(tiles), "block")) == 0
     for seed in range(20):
         splits = scene_split(tiles, (0.5, 0.25, 0.25), seed, ties)
         together = splits[tiles["scene"].isin(["scene0", "scene7", "scene8"])]
         assert len(set(together)) == 1
-    names = merged_locations(tiles, ground(tiles), None)
+    names = merged_locations(evidence_of(tiles))
     assert set(names[tiles["scene"].isin(["scene0", "scene7", "scene8"])]) == {"scene0"}
     assert len(set(names)) == 7
 
 
 def test_scenes_that_share_a_border_are_not_tied() -> None:
     tiles = placed(scenes((2, 2), (2, 2)), {"scene0": 0.1, "scene1": 1024.1 - 1e-9})
-    assert len(find_ties(tiles, "scene", ground(tiles), None)) == 0
+    assert len(find_ties(evidence_of(tiles), "scene")) == 0
 
 
 def test_extents_with_gaps_are_not_tied() -> None:
     """An L of three tiles, and a scene in the gap of its extent."""
     tiles = placed(pd.concat([grid("l", 2, 2)[:3], grid("m", 1, 1)], ignore_index=True), {"l": 0, "m": 512})
     tiles.loc[3, "geometry"] = shapely.to_wkb(shapely.box(520, -1024, 1032, -520))
-    assert len(find_ties(tiles, "scene", ground(tiles), None)) == 0
+    assert len(find_ties(evidence_of(tiles), "scene")) == 0
 
 
 def test_merging_keeps_the_order_of_units() -> None:
@@ -244,7 +244,7 @@ def test_copies_count_as_leakage() -> None:
 def test_chips_that_continue_one_another_touch() -> None:
     chips = pd.concat([grid(f"ortho_{n:03}", 1, 1) for n in range(4)], ignore_index=True)
     seams = Seams(sorted(chips["scene"]), np.array([[0, 1], [2, 3]]))
-    adjacency = TileAdjacency(chips, Ground.unknown(4), adjoining_tiles(chips, seams))
+    adjacency = evidence_of(chips, seams=seams).adjacency
     splits = np.array(["train", "test", "val", "test"])
     found = measure_leakage(chips, splits, "test", adjacency=adjacency, complete=False)
     assert found == Leakage(0.5, 0.5, 0, None, lower_bound=True)
@@ -253,11 +253,11 @@ def test_chips_that_continue_one_another_touch() -> None:
 def test_chips_that_continue_one_another_stay_together() -> None:
     chips = pd.concat([grid(f"chip{n}", 2, 2) for n in range(9)], ignore_index=True)
     seams = Seams(sorted(set(chips["scene"])), np.array([[0, 3], [3, 8]]))
-    ties = find_ties(chips, "scene", Ground.unknown(36), None, seams)
+    ties = find_ties(evidence_of(chips, seams=seams), "scene")
     for seed in range(20):
         splits = scene_split(chips, (0.5, 0.25, 0.25), seed, ties)
         assert len(set(splits[chips["scene"].isin(["chip0", "chip3", "chip8"])])) == 1
-    names = merged_locations(chips, Ground.unknown(36), None, seams)
+    names = merged_locations(evidence_of(chips, seams=seams))
     assert set(names[chips["scene"].isin(["chip3", "chip8"])]) == {"chip0"}
     assert len(set(names)) == 7
 
@@ -266,9 +266,8 @@ def test_chips_without_position_are_warned_of() -> None:
     names = [f"{ortho}_{n:03}" for ortho in ("north", "south") for n in range(130)]
     chips = pd.concat([grid(name, 1, 1) for name in names], ignore_index=True)
     splits = assigned(chips, "scene", RATIOS, 0, 1)
-    evidence = Evidence(Ground.unknown(260), None, Seams(sorted(names), np.array([[0, 1]])))
-    location = merged_locations(chips, evidence.ground, None, evidence.seams)
-    summary = summarise(chips, chips, splits, location, CARD, evidence)
+    evidence = evidence_of(chips, seams=Seams(sorted(names), np.array([[0, 1]])))
+    summary = summarise(chips, splits, merged_locations(evidence), CARD, evidence)
     assert (summary.leakage["test"].edge, summary.leakage["test"].edge_or_corner) in [(None, None), (1 / 26, 1 / 26)]
     assert summary.distance["test"] is None
     text = "\n".join(summary.warnings)
@@ -281,12 +280,11 @@ def test_chips_without_position_are_warned_of() -> None:
 def test_blocks_leave_out_chips_that_continue_test_chips() -> None:
     chips = pd.concat([grid(f"chip{n:02}", 1, 1) for n in range(60)], ignore_index=True)
     pairs = np.stack([np.arange(0, 60, 2), np.arange(1, 60, 2)], axis=1)
-    evidence = Evidence(Ground.unknown(60), None, Seams(sorted(chips["scene"]), pairs))
+    evidence = evidence_of(chips, seams=Seams(sorted(chips["scene"]), pairs))
     splits = assigned(chips, "block", (0.5, 0.2, 0.3), 0, 1, evidence=evidence)
-    adjacency = TileAdjacency(chips, evidence.ground, adjoining_tiles(chips, evidence.seams))
     assert (splits == "buffer").any()
     for split, against in (("test", "train"), ("val", "train"), ("test", "val")):
-        assert not adjacency.contact(splits == split, splits == against)[0].any()
+        assert not evidence.adjacency.contact(splits == split, splits == against)[0].any()
 
 
 def test_leakage_by_location_counts_those_that_are_one() -> None:
@@ -295,9 +293,8 @@ def test_leakage_by_location_counts_those_that_are_one() -> None:
     copies = Copies(sorted(set(tiles["scene"])), np.array([[0, 2]]), np.empty((0, 2), np.int64))
     splits = np.array(["train", "train", "test", "test", "test", "test", "test", "test"])
     for found, shared in ((copies, 4 / 6), (None, 2 / 6)):
-        evidence = Evidence(ground(tiles), found, None)
-        location = merged_locations(tiles, evidence.ground, evidence.copies, evidence.seams)
-        summary = summarise(tiles, tiles, splits, location, CARD, evidence)
+        evidence = evidence_of(tiles, found)
+        summary = summarise(tiles, splits, merged_locations(evidence), CARD, evidence)
         assert summary.leakage["test"].same_location == shared
 
 
@@ -312,10 +309,10 @@ def test_too_few_locations_are_explained() -> None:
 
 def test_real_scenes_that_overlap(real_scenes: pd.DataFrame) -> None:
     """Three scenes of LandCover.ai overlap; within the ground that is tiled, two of them do."""
-    names = pd.Series(merged_locations(real_scenes, ground(real_scenes), None)).groupby(real_scenes["scene"]).first()
+    names = pd.Series(merged_locations(evidence_of(real_scenes))).groupby(real_scenes["scene"]).first()
     assert names.nunique() == 40
     assert set(names.index[names == "N-33-139-C-d-2-4"]) == {"N-33-139-C-d-2-4", "N-33-139-D-c-1-3"}
-    ties = find_ties(real_scenes, "scene", ground(real_scenes), None)
+    ties = find_ties(evidence_of(real_scenes), "scene")
     before = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed), "test") for seed in (27, 32, 37)]
     after = [leakage_of(real_scenes, scene_split(real_scenes, RATIOS, seed, ties), "test") for seed in range(40)]
     assert all((each.edge or 0) > 0 for each in before)

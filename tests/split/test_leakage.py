@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.grids import MANY, RATIOS, blocks, brute_force, grid, ground, leakage_of, placed, scenes
+from helpers.grids import MANY, RATIOS, blocks, brute_force, evidence_of, grid, leakage_of, placed, scenes
 
 from landseg.core.arrays import Ints
 from landseg.core.tables import SPLITS
@@ -15,11 +15,10 @@ from landseg.split import leakage
 from landseg.split.ground import touching_pairs
 from landseg.split.leakage import Leakage
 from landseg.split.strategies import random_split
-from landseg.split.units import find_ties
 
 
 def ties(tiles: pd.DataFrame) -> Ints:
-    return find_ties(tiles, "scene", ground(tiles), None)
+    return evidence_of(tiles).overlaps
 
 
 @pytest.mark.parametrize("seed", range(20))

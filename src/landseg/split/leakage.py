@@ -146,13 +146,12 @@ def _share_in_common(units: "pd.Series[str]", inside: Mask, other: Mask) -> floa
 def _share_of_copies(scenes: "pd.Series[str]", copies: Copies, inside: Mask, other: Mask) -> float:
     """Return the share of rows `inside` that have a copy `other`, or whose scene has one."""
     scene = pd.Index(copies.scene_names).get_indexer(pd.Index(scenes))
-    copied = np.zeros(len(scenes), bool)
     has_other = np.zeros(len(copies.scene_names), bool)
     has_other[scene[other]] = True
     leaking = np.zeros(len(copies.scene_names), bool)
     for one, two in (copies.scenes.T, copies.scenes[:, ::-1].T):
         leaking[one[has_other[two]]] = True
-    copied |= leaking[scene]
+    copied = leaking[scene]
     for one, two in (copies.tiles.T, copies.tiles[:, ::-1].T):
         copied[one[other[two]]] = True
     return float(copied[inside].mean())

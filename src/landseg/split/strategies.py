@@ -19,9 +19,8 @@ from landseg.core.arrays import Ints, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
-from landseg.split.evidence import Evidence, adjoining_tiles
-from landseg.split.ground import Ground, nearest_distances
-from landseg.split.leakage import TileAdjacency
+from landseg.split.evidence import Evidence
+from landseg.split.ground import nearest_distances
 from landseg.split.params import SplitParams
 from landseg.split.units import find_ties, merge_units
 
@@ -68,22 +67,20 @@ class BlockOptions:
         return cls(params.block, params.buffer, params.neighbours)
 
 
-def assign_splits(tiles: pd.DataFrame, params: SplitParams, official: pd.DataFrame, evidence: Evidence) -> Strings:
+def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidence) -> Strings:
     """Return the split of each tile under a strategy.
 
     Args:
-        tiles: columns tile, scene, location, group, row, col, height, width (px).
         params: the section `split`.
         official: columns tile and split, or location and split (official strategy only).
-        evidence: what is known of the ground that the tiles show.
+        evidence: the tiles, and what is known of the ground that they show.
 
     Raises:
         ParamsError: the published lists do not match the tiles, scenes have no group, there are fewer units than
             splits, or a buffer in metres is set for tiles without positions.
     """
-    ground, copies = evidence.ground, evidence.copies if params.duplicates == "together" else None
-    ties = find_ties(tiles, params.strategy, ground, copies, evidence.seams)
-    ratios, seed = params.ratios, params.seed
+    ties = find_ties(evidence, params.strategy, copies=params.duplicates == "together")
+    tiles, ratios, seed = evidence.tiles, params.ratios, params.seed
     match params.strategy:
         case "random":
             return random_split(tiles, ratios, seed, ties)
@@ -96,8 +93,7 @@ def assign_splits(tiles: pd.DataFrame, params: SplitParams, official: pd.DataFra
         case "group":
             return group_split(tiles, ratios, seed, ties)
         case "block":
-            beside = adjoining_tiles(tiles, evidence.seams)
-            return block_split(tiles, ratios, seed, BlockOptions.of(params), ground, ties, beside)
+            return block_split(evidence, ratios, seed, BlockOptions.of(params), ties)
 
 
 def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
@@ -204,15 +200,7 @@ def _unit_split(
     return _assign_rows(unit, ties, ratios, seed, strategy, f"{unit_name} with tiles", remedy)
 
 
-def block_split(
-    tiles: pd.DataFrame,
-    ratios: Ratios,
-    seed: int,
-    block: BlockOptions,
-    ground: Ground,
-    ties: Ints = _NO_TIES,
-    beside: Ints = _NO_TIES,
-) -> Strings:
+def block_split(evidence: Evidence, ratios: Ratios, seed: int, block: BlockOptions, ties: Ints = _NO_TIES) -> Strings:
     """Assign square blocks of tiles within locations, then remove a buffer between the splits.
 
     A tile belongs to the block that contains its upper left corner. No remaining test tile touches a val or train
@@ -222,17 +210,16 @@ def block_split(
     test are the same as without, and so is the number of training tiles: the pair shows what nearness alone adds.
 
     Args:
-        tiles: columns tile, scene, location, row, col, height, width (px).
+        evidence: the tiles, and what is known of the ground that they show.
         ratios: shares of train, val and test.
         seed: seed of the shuffle.
         block: options.
-        ground: positions of the tiles.
         ties: pairs of rows, (R, 2), whose blocks belong together.
-        beside: pairs of rows, (P, 2), of tiles without a position that are known to share an edge.
 
     Raises:
         ParamsError: there are fewer blocks than splits, or `block.buffer` is set for tiles without positions.
     """
+    tiles, ground = evidence.tiles, evidence.ground
     if block.buffer and not ground.known.all():
         raise ParamsError(
             f"split.buffer = {block.buffer:g}: scene {tiles['scene'][~ground.known].iloc[0]} has no CRS, so distances "
@@ -245,7 +232,7 @@ def block_split(
     _, unit = np.unique(key, return_inverse=True)
     remedy = "lower split.block, add scenes or choose split.strategy = random"
     splits = _assign_rows(unit, ties, ratios, seed, "block", "blocks", remedy)
-    return _with_buffer(tiles, splits, block, ground, TileAdjacency(tiles, ground, beside), seed)
+    return _with_buffer(evidence, splits, block, seed)
 
 
 def _assign_rows(
@@ -288,25 +275,23 @@ def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:
     return _NAMES[assigned]
 
 
-def _with_buffer(
-    tiles: pd.DataFrame, splits: Strings, block: BlockOptions, ground: Ground, adjacency: TileAdjacency, seed: int
-) -> Strings:
+def _with_buffer(evidence: Evidence, splits: Strings, block: BlockOptions, seed: int) -> Strings:
     """Remove val tiles near test, then train tiles near test or the remaining val."""
     splits = splits.copy()
 
     def near(split: str, against: str) -> Mask:
         """Return the tiles of a split that are near another, (N,)."""
         inside, other, found = splits == split, splits == against, np.zeros(len(splits), np.bool_)
-        found[inside] = adjacency.contact(inside, other)[1]
+        found[inside] = evidence.adjacency.contact(inside, other)[1]
         if block.buffer and inside.any() and other.any():
-            found[inside] |= nearest_distances(ground, inside, other) < block.buffer
+            found[inside] |= nearest_distances(evidence.ground, inside, other) < block.buffer
         return found
 
     splits[near("val", "test")] = BUFFER
     near_test, near_val = near("train", "test"), near("train", "val")
     splits[near_test | near_val] = BUFFER
     if block.neighbours == "include":
-        _swap(splits, near_test & ~near_val, tiles, seed)
+        _swap(splits, near_test & ~near_val, evidence.tiles, seed)
     return splits
 
 

@@ -16,12 +16,11 @@ from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import SPLITS, pixel_column
 from landseg.split.duplicates import Copies
-from landseg.split.evidence import Evidence, adjoining_tiles
+from landseg.split.evidence import Evidence
 from landseg.split.ground import Ground
 from landseg.split.leakage import (
     Distance,
     Leakage,
-    TileAdjacency,
     contact_is_known,
     measure_distance,
     measure_leakage,
@@ -66,25 +65,23 @@ class SplitSummary:
 
 
 def summarise(
-    tiles: pd.DataFrame, pixels: pd.DataFrame, splits: Strings, location: Strings, card: DataCard, evidence: Evidence
+    pixels: pd.DataFrame, splits: Strings, location: Strings, card: DataCard, evidence: Evidence
 ) -> SplitSummary:
     """Summarise a split.
 
     Args:
-        tiles: columns tile, scene, location, group, row, col, height, width (px).
         pixels: columns pixels_<id>.
         splits: split of each row.
         location: location of each row, where those that are one have the same name (see `units.merged_locations`).
         card: the data card.
-        evidence: what is known of the ground that the tiles show.
+        evidence: the tiles, and what is known of the ground that they show.
     """
-    ground, copies = evidence.ground, evidence.copies
+    tiles, ground, copies = evidence.tiles, evidence.ground, evidence.copies
     shares = class_shares(pixels, splits, card.classes)
-    adjacency = TileAdjacency(tiles, ground, adjoining_tiles(tiles, evidence.seams))
     known = contact_is_known(tiles["location"], ground)
     units = tiles[["scene", "group"]].assign(location=location)
     leakage = {
-        split: measure_leakage(units, splits, split, adjacency=adjacency, complete=known, copies=copies)
+        split: measure_leakage(units, splits, split, adjacency=evidence.adjacency, complete=known, copies=copies)
         for split in ("test", "val")
     }
     return SplitSummary(

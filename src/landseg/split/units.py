@@ -7,51 +7,39 @@ from scipy.sparse.csgraph import connected_components
 
 from landseg.core.arrays import Ints, Strings
 from landseg.split.duplicates import Copies
-from landseg.split.ground import Ground, overlapping_locations
-from landseg.split.seams import Seams
+from landseg.split.evidence import Evidence, first_rows, scene_numbers
 
 
-def find_ties(
-    tiles: pd.DataFrame, strategy: str, ground: Ground, copies: Copies | None, seams: Seams | None = None
-) -> Ints:
+def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints:
     """Return pairs of rows, (R, 2), whose units belong in one split under a strategy.
 
     Overlapping locations, and scenes that continue one another, are tied where whole locations or groups are assigned.
     Under the block strategy a buffer separates the former instead, and under the random strategy tiles touch anyway.
 
     Args:
-        tiles: columns scene, location.
+        evidence: what is known of the ground that the tiles show.
         strategy: the split strategy.
-        ground: positions of the tiles.
-        copies: copies that belong together; None if they do not.
-        seams: scenes that continue one another; None if they were not searched.
+        copies: whether copies belong together.
     """
     ties = [np.empty((0, 2), np.int64)]
-    if copies is not None:
-        ties.append(rows_of_copies(tiles, copies))
+    if copies and evidence.copies is not None:
+        ties.append(rows_of_copies(evidence.tiles, evidence.copies))
     if strategy in ("scene", "group"):
-        ties.append(rows_of_overlaps(tiles, ground))
-        if seams is not None:
-            ties.append(_first_rows(_scene_numbers(tiles, seams.scene_names), len(seams.scene_names))[seams.scenes])
+        ties.append(evidence.overlaps)
+        if (seams := evidence.seams) is not None:
+            ties.append(_rows_of_scenes(evidence.tiles, seams.scene_names)[seams.scenes])
     return np.concatenate(ties)
 
 
-def merged_locations(tiles: pd.DataFrame, ground: Ground, copies: Copies | None, seams: Seams | None = None) -> Strings:
+def merged_locations(evidence: Evidence) -> Strings:
     """Return the location of each tile, (N,), named after the first of those that are one.
 
     Copies, overlapping locations, and scenes that continue one another are one location.
 
     These are the units of intervals: ground that is tested twice is not tested on two locations.
-
-    Args:
-        tiles: columns scene, location.
-        ground: positions of the tiles.
-        copies: copies among the tiles and scenes; None if they were not searched.
-        seams: scenes that continue one another; None if they were not searched.
     """
-    location, names = pd.factorize(tiles["location"], sort=True)
-    ties = find_ties(tiles, "scene", ground, copies, seams)
-    merged = merge_units(np.asarray(location, np.int64), ties)
+    location, names = pd.factorize(evidence.tiles["location"], sort=True)
+    merged = merge_units(np.asarray(location, np.int64), find_ties(evidence, "scene"))
     first = np.zeros(merged.max(initial=-1) + 1, np.int64)
     np.maximum.at(first, merged, len(names) - 1 - location)  # the smallest number of a location in each unit
     return np.asarray(names[len(names) - 1 - first[merged]], np.str_)
@@ -66,36 +54,15 @@ def rows_of_copies(tiles: pd.DataFrame, copies: Copies) -> Ints:
         tiles: column scene.
         copies: copies among the tiles and scenes.
     """
-    scene = _scene_numbers(tiles, copies.scene_names)
-    first = _first_rows(scene, len(copies.scene_names))
+    scene, first = scene_numbers(tiles, copies.scene_names), _rows_of_scenes(tiles, copies.scene_names)
     copied = np.flatnonzero(np.isin(scene, copies.scenes))
     same_scene = np.stack([copied, first[scene[copied]]], axis=1)
     return np.concatenate([first[copies.scenes], same_scene, copies.tiles])
 
 
-def rows_of_overlaps(tiles: pd.DataFrame, ground: Ground) -> Ints:
-    """Return pairs of rows, (R, 2), one of each pair of locations that overlap on the ground.
-
-    Args:
-        tiles: column location.
-        ground: positions of the tiles.
-    """
-    location, names = pd.factorize(tiles["location"], sort=True)
-    location = np.asarray(location, np.int64)
-    return _first_rows(location, len(names))[overlapping_locations(location, ground)]
-
-
-def _scene_numbers(tiles: pd.DataFrame, names: list[str]) -> Ints:
-    """Return the position of each tile's scene among the names, (N,)."""
-    return np.asarray(pd.Index(names).get_indexer(pd.Index(tiles["scene"])), np.int64)
-
-
-def _first_rows(number: Ints, count: int) -> Ints:
-    """Return the first row with each number, (count,); -1 if there is none."""
-    first = np.full(count, -1, np.int64)
-    values, rows = np.unique(number, return_index=True)
-    first[values[values >= 0]] = rows[values >= 0]
-    return first
+def _rows_of_scenes(tiles: pd.DataFrame, names: list[str]) -> Ints:
+    """Return the first row of each scene, (S,)."""
+    return first_rows(scene_numbers(tiles, names), len(names))
 
 
 def merge_units(unit: Ints, pairs: Ints) -> Ints:
