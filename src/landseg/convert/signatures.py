@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
-from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
+from landseg.core.arrays import Floats, Floats32, Image, Pixels, ValidMask
 from landseg.core.classes import IGNORE, ClassTable
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import BORDER, BORDERS, SIDE, Signatures
@@ -140,12 +140,9 @@ class SceneThumbnail:
 
 def _overlaps(start: float, length: float, total: int) -> tuple[slice, Floats32]:
     """Return the C cells of the scene that a window touches, and the share of each pixel in them, (C, length)."""
-    cell = total / SIDE
-    first, last = int(start / cell), min(SIDE - 1, int((start + length) / cell))
-    low = np.arange(first, last + 1)[:, None] * cell
-    pixel = start + np.arange(int(length))[None, :]
-    shares: Floats32 = np.clip(np.minimum(low + cell, pixel + 1) - np.maximum(low, pixel), 0, 1).astype(np.float32)
-    return slice(first, last + 1), shares
+    first, last = int(start * SIDE / total), min(SIDE - 1, int((start + length) * SIDE / total))
+    cells, pixels = _edges(0, total, SIDE)[first : last + 2], _edges(start, length, int(length))
+    return slice(first, last + 1), _intersections(cells, pixels)
 
 
 def _assembled(tiles: Sequence[tuple[int, int, Thumbnail]]) -> Pixels:
@@ -154,20 +151,23 @@ def _assembled(tiles: Sequence[tuple[int, int, Thumbnail]]) -> Pixels:
     width = max(col + tile.size[1] for _, col, tile in tiles)
     total, weight = np.zeros((2, SIDE, SIDE), np.float32)
     for row, col, tile in tiles:
-        rows, columns = (
-            _overlaps_of_cells(*span) for span in ((row, tile.size[0], height), (col, tile.size[1], width))
-        )
+        rows = _intersections(_edges(0, height, SIDE), _edges(row, tile.size[0], SIDE))
+        columns = _intersections(_edges(0, width, SIDE), _edges(col, tile.size[1], SIDE))
         total += rows @ tile.labels.astype(np.float32) @ columns.T
-        weight += rows @ np.ones((SIDE, SIDE), np.float32) @ columns.T
+        weight += np.outer(rows.sum(axis=1), columns.sum(axis=1))
     return _mean_of(total, weight).round().astype(np.uint8)
 
 
-def _overlaps_of_cells(start: int, length: int, total: int) -> Floats32:
-    """Return the extent, px, of the intersection of each cell of a tile with each cell of the scene, (SIDE, SIDE)."""
-    outer, inner = total / SIDE, length / SIDE
-    low, begin = np.arange(SIDE)[:, None] * outer, start + np.arange(SIDE)[None, :] * inner
-    shares: Floats32 = np.clip(np.minimum(low + outer, begin + inner) - np.maximum(low, begin), 0, None)
-    return shares.astype(np.float32)
+def _edges(start: float, length: float, cells: int) -> Floats:
+    """Return the edges of equal cells, (cells + 1,)."""
+    edges: Floats = start + np.arange(cells + 1, dtype=np.float64) * (length / cells)
+    return edges
+
+
+def _intersections(one: Floats, other: Floats) -> Floats32:
+    """Return the lengths that two rows of cells have in common, from their edges, (N + 1,) and (M + 1,): (N, M)."""
+    common = np.minimum(one[1:, None], other[1:]) - np.maximum(one[:-1, None], other[:-1])
+    return np.asarray(np.maximum(common, 0), np.float32)
 
 
 def as_signatures(thumbnails: Iterable[Thumbnail]) -> Signatures:

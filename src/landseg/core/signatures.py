@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Floats32, Ints32, Pixels
-from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 
 if TYPE_CHECKING:
@@ -92,12 +91,9 @@ def read_signatures(path: Path, kind: Kind, columns: Sequence[str] = COLUMNS) ->
     Raises:
         LandsegError: the file is missing.
     """
-    import pyarrow.parquet as pq
+    from landseg.core.tables import read_arrow
 
-    try:
-        table = pq.read_table(path, columns=list(columns), filters=[("kind", "=", kind)])
-    except FileNotFoundError:
-        raise LandsegError(f"{path}: file not found; run `dvc repro` or the convert stage") from None
+    table = read_arrow(path, list(columns), [("kind", "=", kind)])
     return {name: _decoded(table[name].combine_chunks(), name) for name in columns}
 
 

@@ -34,7 +34,7 @@ data/, because composites lie outside the raw folder. Image paths may contain {b
 `core.data_card`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
@@ -101,14 +101,19 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return table
 
 
-def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read columns of a tile table as an Arrow table, without importing pandas.
+def read_arrow(path: Path, columns: list[str] | None = None, filters: Sequence[tuple[str, str, str]] = ()) -> pa.Table:
+    """Read columns of a Parquet table as an Arrow table.
+
+    Args:
+        path: the table.
+        columns: names of the columns; None: all.
+        filters: conditions on rows, such as ("kind", "=", "tile").
 
     Raises:
         LandsegError: the file is missing.
     """
     try:
-        return pq.read_table(path, columns=columns)
+        return pq.read_table(path, columns=columns, filters=list(filters) or None)
     except FileNotFoundError:
         raise _missing(path) from None
 
