@@ -34,6 +34,8 @@ data/, because composites lie outside the raw folder. Image paths may contain {b
 `core.data_card`.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -83,6 +85,26 @@ def read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, "str"), keep_default_na=False, na_values=_GAPS)
     except FileNotFoundError:
         raise _missing(path) from None
+
+
+def read_text_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read the header and the rows of a CSV file that a person wrote; cells are stripped, missing ones are ''.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        LandsegError: the file is not UTF-8 or not valid CSV.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    except UnicodeDecodeError:
+        raise LandsegError(f"{path}: not UTF-8; save it as CSV in UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text))
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    try:
+        return header, [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
+    except csv.Error as error:
+        raise LandsegError(f"{path}: invalid CSV ({error}); look for an unclosed quote") from None
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -16,7 +16,7 @@ from landseg.core.classes import as_hex, class_names
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
-from landseg.evaluate.intervals import count_units, describe_interval, missing_interval
+from landseg.evaluate.intervals import count_units, missing_interval
 from landseg.model.info import ModelInfo
 from landseg.results.run import RERUN, Run
 from landseg.results.wording import (
@@ -24,6 +24,7 @@ from landseg.results.wording import (
     describe_strategy,
     distance_sentence,
     leakage_sentence,
+    macro_interval_text,
     unit_noun,
 )
 
@@ -138,15 +139,8 @@ def _data_card(run: Run) -> DataCard | None:
 
 
 def _headline(run: Run) -> str:
-    return (
-        f"**Macro mIoU {_score(run.scores.macro_miou)} on the {run.metrics['split']} split** ({_interval_note(run)})."
-    )
-
-
-def _interval_note(run: Run) -> str:
-    scores = run.scores
-    units = (scores.interval_units, scores.effective_units, unit_noun(run))
-    return describe_interval(scores.macro_miou_low, scores.macro_miou_high, *units)
+    title = f"Macro mIoU {_score(run.scores.macro_miou)} on the {run.metrics['split']} split"
+    return f"**{title}** ({macro_interval_text(run)})."
 
 
 def _sample_size(run: Run) -> str:

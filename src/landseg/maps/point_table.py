@@ -1,7 +1,5 @@
 """Tables of points: CSV files, and point layers that geopandas reads."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from rasterio.crs import CRS
 
 from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
+from landseg.core.tables import read_text_csv
 
 #: Optional columns: the stratum that a point was drawn from, and its size (see `landseg.maps.strata`).
 STRATUM, STRATUM_SIZE = "stratum", "stratum_size"
@@ -99,18 +98,10 @@ def csv_rows(path: Path, columns: Sequence[str], required: str) -> list[dict[str
         LandsegError: the file is missing or unreadable, has no rows, or lacks a column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+        header, rows = read_text_csv(path)
     except FileNotFoundError:
         raise LandsegError(f"{path}: file not found; give a table with the columns {required}") from None
-    except UnicodeDecodeError:
-        raise LandsegError(f"{path}: not UTF-8; save it as CSV in UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-    try:
-        rows = [{key: (cell or "").strip() for key, cell in row.items() if key} for row in reader]
-    except csv.Error as error:
-        raise LandsegError(f"{path}: invalid CSV ({error}); look for an unclosed quote") from None
-    missing = [column for column in columns if column not in reader.fieldnames]
+    missing = [column for column in columns if column not in header]
     if missing or not rows:
         fault = f"no column {missing[0]}" if missing else "no rows"
         raise LandsegError(f"{path}: {fault}; give a comma-separated table with the columns {required}")

@@ -7,7 +7,6 @@ import numpy as np
 from markupsafe import Markup
 
 from landseg.core.classes import as_hex
-from landseg.evaluate.intervals import describe_interval
 from landseg.metrics import ClassScores
 from landseg.report.charts import (
     Curve,
@@ -84,13 +83,6 @@ def _further_scores(run: Run) -> list[TableCell]:
         ("macro_recall", "macro recall", "mean recall over classes", scores.macro_recall),
     )
     return [_cell(ScoreColumn(key, title, meaning, "score"), value) for key, title, meaning, value in further]
-
-
-def headline_interval(run: Run) -> str:
-    """Describe the interval of the macro mIoU, or say why there is none."""
-    scores = run.scores
-    units = (scores.interval_units, scores.effective_units, unit_noun(run))
-    return describe_interval(scores.macro_miou_low, scores.macro_miou_high, *units)
 
 
 def run_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:

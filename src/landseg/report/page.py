@@ -17,7 +17,7 @@ from landseg.report import content
 from landseg.report.leaflet import leaflet_script, leaflet_style
 from landseg.report.viewer import viewer_data
 from landseg.results.run import Run
-from landseg.results.wording import confidence_text
+from landseg.results.wording import confidence_text, macro_interval_text
 
 _ASSETS = files("landseg.report") / "assets"
 
@@ -65,7 +65,7 @@ def render_page(
         labels=[run.name for run in runs],
         single=len(runs) == 1,
         headline=runs[0].scores,
-        interval=content.headline_interval(runs[0]),
+        interval=macro_interval_text(runs[0]),
         metrics=runs[0].metrics,
         about=[paragraph for paragraph in about.split("\n\n") if paragraph.strip()],
         findings=findings,

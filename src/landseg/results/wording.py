@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from landseg.evaluate.calibration import ConfidenceScores
+from landseg.evaluate.intervals import describe_interval
 from landseg.results.run import Run
 
 #: Splits by key, spelled out.
@@ -40,6 +41,13 @@ def unit_noun(run: Run) -> str:
     """Return the noun for the units of the intervals: scenes (locations with one date each), locations or groups."""
     over = str(run.metrics["interval_over"])
     return "scenes" if over == "locations" and run.metrics["locations"] == run.metrics["scenes"] else over
+
+
+def macro_interval_text(run: Run) -> str:
+    """Describe the interval of the macro mIoU, or say why there is none."""
+    scores = run.scores
+    units = (scores.interval_units, scores.effective_units, unit_noun(run))
+    return describe_interval(scores.macro_miou_low, scores.macro_miou_high, *units)
 
 
 def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:

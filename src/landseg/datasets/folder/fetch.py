@@ -1,6 +1,5 @@
 """Copy your own images and masks."""
 
-import csv
 import glob
 import re
 import shutil
@@ -9,7 +8,7 @@ from pathlib import Path, PurePath
 
 from landseg.core.data_card import DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.tables import scene_table
+from landseg.core.tables import read_text_csv, scene_table
 from landseg.datasets.folder.params import FolderParams as Params
 from landseg.datasets.folder.params import NamePattern, NameTable
 from landseg.download.params import DownloadParams
@@ -147,9 +146,7 @@ def _names(
 def _read_names(path: Path, column: str, key: str) -> dict[str, str]:
     """Read the names of images from a CSV file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header, rows = reader.fieldnames or [], list(reader)
+        header, rows = read_text_csv(path)
     except FileNotFoundError:
         raise ParamsError(f"{key}.table: {path} not found; add it to download.folder") from None
     for needed in ("image", column):
@@ -157,9 +154,8 @@ def _read_names(path: Path, column: str, key: str) -> dict[str, str]:
             raise ParamsError(f"{key}: {path} has no column {needed!r}, only {', '.join(header)}; correct {key}.column")
     found: dict[str, str] = {}
     for row in rows:
-        image = row["image"] or ""
-        if found.setdefault(image, row[column] or "") != (row[column] or ""):
-            raise ParamsError(f"{key}: {path} has two different rows for image {image!r}; keep one")
+        if found.setdefault(row["image"], row[column]) != row[column]:
+            raise ParamsError(f"{key}: {path} has two different rows for image {row['image']!r}; keep one")
     return found
 
 
