@@ -235,7 +235,8 @@ def _position_warnings(tiles: pd.DataFrame, ground: Ground, jitter: float) -> li
     messages = [
         f"{len(nowhere)} scenes have no position: whether tiles of different locations touch is unknown, not excluded"
     ]
-    prefix, members = _shared_prefix(nowhere["location"])
+    # Locations that the user has named are known to differ.
+    prefix, members = _shared_prefix(nowhere["scene"][nowhere["scene"] == nowhere["location"]])
     if members:
         messages.append(
             f"{members} scenes are named {prefix}…, as if they were cut from one image, but are different locations; "
@@ -244,12 +245,12 @@ def _position_warnings(tiles: pd.DataFrame, ground: Ground, jitter: float) -> li
     return messages
 
 
-def _shared_prefix(locations: "pd.Series[str]") -> tuple[str, int]:
-    """Return the most common name before a final number, and how many locations share it, if other names differ.
+def _shared_prefix(scenes: "pd.Series[str]") -> tuple[str, int]:
+    """Return the most common name before a final number, and how many scenes share it, if other names differ.
 
     Names that are nothing but a number after one common word, such as image0001, do not tell.
     """
-    stems = locations.drop_duplicates().str.extract(r"^(.*[^0-9])[0-9]+$")[0].dropna()
+    stems = scenes.str.extract(r"^(.*[^0-9])[0-9]+$")[0].dropna()
     counts = stems.value_counts()
     if len(counts) < 2 or counts.iloc[0] < 2 or counts.sum() < 2 * len(counts):
         return "", 0
