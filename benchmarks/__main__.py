@@ -25,6 +25,7 @@ SUITE = (
     "coverage",
     "area_coverage",
     "area_matrix",
+    "change_limit",
 )
 
 

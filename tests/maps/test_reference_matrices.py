@@ -52,7 +52,7 @@ def test_matrices_of_a_run_give_intervals_over_its_scenes(tested: Path) -> None:
     assert f" of equal size, {whole.sum():,} pixels (the test set of workspace)." in printed
     assert "if the map erred here as at the test scenes: 12 scenes, effectively 11." in printed
     assert (
-        "not a random sample of the mapped area: the estimates are valid only as far as the area "
+        "not a random sample of the mapped area: these figures are valid only as far as the area "
         "resembles the test scenes." in printed
     )
     by_table = measure_areas([tested], matrix="results/scenes.csv")

@@ -326,20 +326,10 @@ def duplicates_sentence(duplicates: int) -> str:
     )
 
 
-def no_interval_sentence(matrices: ReferenceMatrices) -> str:
-    """Return the report's sentence on confusion matrices of fewer than two locations."""
-    if matrices.noun is None:
-        return (
-            "No interval: pixels of one location are correlated, and the reference does not tell locations apart; "
-            "results/scenes.csv does."
-        )
-    return f"No interval: it takes at least two {matrices.noun} with reference pixels."
-
-
 def validity_sentences(matrices: ReferenceMatrices) -> Iterator[str]:
     """Yield the report's sentences on how far estimates from confusion matrices are valid."""
     yield (
-        "The reference is not a random sample of the mapped area: the estimates are valid only as far as the area "
+        "The reference is not a random sample of the mapped area: these figures are valid only as far as the area "
         f"resembles {split_units(matrices)}."
     )
     if matrices.optimism:

@@ -1,4 +1,4 @@
-"""Change areas adjusted by a reference: points of known class at both dates, or a model's confusion matrices."""
+"""Change areas adjusted by reference points of known class at both dates."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
-from landseg.maps.change.error_model import changed_area, cluster_transitions
 from landseg.maps.change.pair import ChangeMatrix, MapPair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import AreaEstimate, stratified_estimate
-from landseg.maps.reference import PointSample, ReferenceMatrices, read_points
+from landseg.maps.estimator import stratified_estimate
+from landseg.maps.reference import PointSample, read_points
 
 #: Fewest points of a stratum: two points are needed for a variance.
 MIN_POINTS = 2
@@ -28,15 +26,12 @@ class ChangeEstimate:
 
     #: (K, K); NaN where unknown.
     areas: Floats
-    #: (K, K, 2) ends of the 95 % intervals, clipped to 0 and the total; NaN without an interval; only the upper end is
-    #: NaN for a lower bound.
+    #: (K, K, 2) ends of the 95 % intervals; NaN where the area is unknown; only the upper end is NaN for a lower bound.
     intervals: Floats
-    #: Changed area, NaN if unknown, and the ends of its 95 % interval, (2,), NaN without one.
+    #: Changed area, and the ends of its 95 % interval, (2,).
     changed: float
     changed_interval: Floats
-    #: The reference: points or a model's confusion matrices.
-    points: "ChangePoints | None" = None
-    errors: "ModelErrors | None" = None
+    points: "ChangePoints"
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,6 @@ class ChangePoints:
     blank: int
     #: (K, K) stratum of each transition: its own number, K² (merged changes), K² + 1 (merged unchanged) or EXCLUDED.
     strata: npt.NDArray[np.intp]
-    #: Area that may have changed although no point mapped as unchanged did; None if a point did.
-    undetected: float | None
     #: Number of points with the coordinates of another point.
     duplicates: int = 0
 
@@ -62,19 +55,6 @@ class ChangePoints:
         """(K, K) whether a mapped transition is excluded from the estimate."""
         excluded: npt.NDArray[np.bool_] = self.strata == EXCLUDED
         return excluded
-
-
-@dataclass(frozen=True)
-class ModelErrors:
-    """Errors of a model at its test locations (see `error_model.Transitions`)."""
-
-    matrices: ReferenceMatrices
-    #: Number of locations.
-    units: int
-    #: Area mapped as changed because of errors alone if nothing changed.
-    spurious: float
-    #: The two classes with the most similar errors, if hardly separable.
-    inseparable: tuple[int, int] | None
 
 
 #: The stratum of transitions with too few points, and of transitions that are not mapped.
@@ -125,10 +105,6 @@ def estimate_from_sample(
     parts in proportion to their areas. If points were drawn from each change separately, a point on a small change
     would weigh as much as one on a large change.
 
-    If all points of every stratum agree, there is no interval: unobserved errors may exist. With n agreeing points, up
-    to 3/n of the area may differ (the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything
-    all right?", JAMA 249, 1983).
-
     Args:
         areas: (K, K) mapped areas; rows: class before, columns: class after.
         mapped: (N,) mapped transition of each point: before × K + after.
@@ -151,10 +127,7 @@ def estimate_from_sample(
         )
     kept = strata.ravel()[mapped] != EXCLUDED
     mapped, true = mapped[kept], true[kept]
-    unchanged = np.arange(count) * (count + 1)
-    detected = (np.isin(mapped, unchanged) & ~np.isin(true, unchanged)).any()
-    undetected = None if detected else _undetected(areas, counts, strata)
-    points = ChangePoints(name, counts, outside, blank, strata, undetected, duplicates)
+    points = ChangePoints(name, counts, outside, blank, strata, duplicates)
     return _stratified(areas, mapped, true, points)
 
 
@@ -177,20 +150,6 @@ def _strata(areas: Floats, counts: Counts) -> npt.NDArray[np.intp]:
     return strata
 
 
-def _undetected(areas: Floats, counts: Counts, strata: npt.NDArray[np.intp]) -> float | None:
-    """Return the area mapped as unchanged that may have changed, by the rule of three; None without points.
-
-    The larger of two limits: for points drawn from the whole map, over all unchanged classes together; for points drawn
-    from each class, the largest limit of a class.
-    """
-    kept = np.diagonal(strata) >= 0
-    area, points = np.diagonal(areas)[kept], np.diagonal(counts)[kept]
-    if not points.any():
-        return None
-    whole = area.sum() * min(1, 3 / points.sum())
-    return float(max(whole, (area * np.minimum(1, 3 / np.maximum(points, 1))).max()))
-
-
 def _stratified(
     areas: Floats, mapped: npt.NDArray[np.intp], true: npt.NDArray[np.intp], points: ChangePoints
 ) -> ChangeEstimate:
@@ -206,7 +165,7 @@ def _stratified(
     single = labels < count**2
     true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
     true_areas[labels[single]] = found.areas[single]
-    intervals[labels[single]] = _intervals(found)[single]
+    intervals[labels[single]] = found.areas_interval[single]
     excluded = points.excluded.ravel()
     true_areas[excluded & (true_areas == 0)] = np.nan
     intervals[excluded, 1] = np.nan
@@ -214,7 +173,7 @@ def _stratified(
         true_areas.reshape(count, count),
         intervals.reshape(count, count, 2),
         float(total.areas[0]),
-        _intervals(total)[0],
+        total.areas_interval[0],
         points,
     )
 
@@ -232,30 +191,3 @@ def _stratified_sample(
     rows, columns = np.searchsorted(labels, true), np.searchsorted(labels, stratum)
     sample = np.bincount(rows * len(labels) + columns, minlength=len(labels) ** 2).reshape(len(labels), -1)
     return labels, sizes, sample
-
-
-def _intervals(estimate: AreaEstimate) -> Floats:
-    """Return the intervals of areas, (N, 2); NaN where the standard error is 0."""
-    return np.where(estimate.areas_se[:, None] > 0, estimate.areas_interval, np.nan)
-
-
-def estimate_from_matrices(change: ChangeMatrix, matrices: ReferenceMatrices) -> ChangeEstimate:
-    """Estimate areas of change between two maps of one model from its confusion matrices.
-
-    The estimate assumes that errors at the two dates are independent, which seldom holds (see
-    `error_model.estimate_transitions`). If less change is mapped than such errors alone would show, the assumption is
-    refuted and all areas are NaN.
-
-    Args:
-        change: the measured change.
-        matrices: confusion matrices of the model, in channel order of the maps.
-
-    Raises:
-        LandsegError: a mapped class has no reference pixel, or no reference pixel is mapped as it.
-    """
-    found = cluster_transitions(change.areas, matrices.matrices, class_names(change.classes))
-    errors = ModelErrors(matrices, found.units, found.spurious, found.inseparable)
-    if changed_area(change.areas) < found.spurious:
-        unknown = np.full((*change.areas.shape, 2), np.nan)
-        return ChangeEstimate(unknown[..., 0], unknown, np.nan, unknown[0, 0], errors=errors)
-    return ChangeEstimate(found.areas, found.interval, found.changed, found.changed_interval, errors=errors)

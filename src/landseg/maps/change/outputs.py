@@ -6,7 +6,8 @@ from pathlib import Path
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import require_new
-from landseg.maps.change.estimate import estimate_from_matrices, estimate_from_points
+from landseg.maps.change.estimate import estimate_from_points
+from landseg.maps.change.limit import limit_change
 from landseg.maps.change.pair import change_legend, measure_change, open_map_pair, write_change_raster
 from landseg.maps.change.patches import find_patches
 from landseg.maps.change.report import change_report, write_change_table
@@ -106,13 +107,10 @@ def write_change(
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)
         change = measure_change(pair)
         found = find_patches(pair, min_area)
-        adjusted = None
-        if points is not None:
-            adjusted = estimate_from_points(pair, change, points)
-        elif matrices is not None:
-            adjusted = estimate_from_matrices(change, matrices)
+        estimate = None if points is None else estimate_from_points(pair, change, points)
+        limit = None if matrices is None else limit_change(change, matrices)
         write_change_raster(pair, change, folder / RASTER)
-    write_change_table(change, adjusted, folder / TABLE)
+    write_change_table(change, estimate, folder / TABLE)
     write_polygons(found.frame, folder / POLYGONS, change_legend(change), "change")
     write_flow_figure(change, folder / FIGURE)
-    return change_report(change, found, adjusted)
+    return change_report(change, found, estimate, limit)

@@ -179,6 +179,12 @@ def _grid_name(grid: Grid) -> str:
     return f"{crs}, pixels of {size:.3g} m" if size is not None and np.isfinite(size) else crs
 
 
+def changed_area(areas: Floats) -> Floats:
+    """Return the changed area, (...), of transition areas, (..., K, K): the sum off the diagonal."""
+    changed: Floats = areas.sum(axis=(-2, -1)) - np.trace(areas, axis1=-2, axis2=-1)
+    return changed
+
+
 @dataclass(frozen=True)
 class ChangeMatrix:
     """Change matrix of two maps. Rows: class before, columns: class after, in channel order."""
@@ -211,7 +217,7 @@ class ChangeMatrix:
     @property
     def changed(self) -> float:
         """Changed area in `unit`."""
-        return float(self.areas[~np.eye(len(self.classes), dtype=np.bool_)].sum())
+        return float(changed_area(self.areas))
 
     def format_area(self, area: float) -> str:
         """Format an area without its unit, to a thousandth of the total."""

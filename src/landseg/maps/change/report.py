@@ -13,15 +13,13 @@ from rich.table import Column, Table
 from landseg.core.arrays import Floats
 from landseg.core.classes import class_names
 from landseg.core.files import atomic
-from landseg.maps.change.error_model import changed_area
-from landseg.maps.change.estimate import MIN_POINTS, ChangeEstimate, ChangePoints, ModelErrors
-from landseg.maps.change.pair import ChangeMatrix
+from landseg.maps.change.estimate import MIN_POINTS, ChangeEstimate, ChangePoints
+from landseg.maps.change.limit import ChangeLimit
+from landseg.maps.change.pair import ChangeMatrix, changed_area
 from landseg.maps.change.patches import ChangePatches
-from landseg.maps.estimator import FEW_POINTS
 from landseg.maps.formatting import percent, table_lines
-from landseg.maps.reference import duplicates_sentence, no_interval_sentence, points_sentence, validity_sentences
-from landseg.metrics import pixel_accuracy
-from landseg.results.wording import FEW_EFFECTIVE_UNITS
+from landseg.maps.reference import duplicates_sentence, points_sentence, validity_sentences
+from landseg.metrics import MIN_UNITS, pixel_accuracy
 
 # Number of changes in the table, and of names in a sentence.
 _MAX_ROWS, _MAX_NAMES = 10, 3
@@ -30,19 +28,21 @@ _MAX_NAMED_COLUMNS = 8
 
 _NO_REFERENCE = (
     "Error unknown: the difference of two maps contains the errors of both. Two maps that are each wrong in 5 % of "
-    "their pixels may show nearly 10 % of change where nothing changed. To estimate the error, give --points (a table "
-    "of reference points with their classes before and after) or --matrix (the revision of the model that made the "
-    "maps)."
+    "their pixels may show nearly 10 % of change where nothing changed. To estimate the change, give --points (a table "
+    "of reference points with their classes before and after); for an upper limit, give --matrix (the revision of the "
+    "model that made the maps)."
 )
 _MERGING = (
     "Merging is valid for points drawn at random from the whole map; if they were drawn from each change, add points "
     "to these."
 )
-_AGREEMENT = "No interval (–) where all points agree, which does not prove that there is no error."
 
 
 def change_report(
-    change: ChangeMatrix, patches: ChangePatches | None = None, estimate: ChangeEstimate | None = None
+    change: ChangeMatrix,
+    patches: ChangePatches | None = None,
+    estimate: ChangeEstimate | None = None,
+    limit: ChangeLimit | None = None,
 ) -> str:
     """Return the text that `landseg change` prints."""
     total = change.areas.sum()
@@ -61,7 +61,12 @@ def change_report(
         parts += ["", *table_lines(_change_table(change, estimate)), ""]
     if patches is not None:
         parts.append(_patches_sentence(change, patches))
-    parts += [_NO_REFERENCE] if estimate is None else _estimate_sentences(change, estimate)
+    if estimate is not None:
+        parts += _point_sentences(change, estimate)
+    elif limit is not None:
+        parts += _limit_sentences(change, limit)
+    else:
+        parts.append(_NO_REFERENCE)
     return "\n".join(parts)
 
 
@@ -123,10 +128,8 @@ def _change_table(change: ChangeMatrix, estimate: ChangeEstimate | None) -> Tabl
     largest = change.areas if estimate is None else np.fmax(change.areas, estimate.areas)
     changes = _descending(largest * ~np.eye(len(labels), dtype=np.bool_))
     columns = [f"mapped {change.unit}", "share"]
-    if estimate is not None and estimate.errors is None:
+    if estimate is not None:
         columns += [f"adjusted {change.unit}", "95 % interval"]
-    elif estimate is not None:
-        columns += [f"{change.unit} if errors are independent", "95 % interval if so"]
     title = "change" if len(changes) <= _MAX_ROWS else f"change ({_MAX_ROWS} largest of {len(changes):,})"
     table = Table(title, *(Column(name, justify="right") for name in columns), box=None, pad_edge=False)
     for before, after in changes[:_MAX_ROWS]:
@@ -143,7 +146,7 @@ def _estimate_cells(estimate: ChangeEstimate, at: tuple[int, int], area_text: Ca
     area, interval = estimate.areas[at], _interval(estimate.intervals[at], area_text) or "–"
     if np.isnan(area):
         return ["–", "–"]
-    bound = "≥ " if estimate.points is not None and estimate.points.excluded[at] else ""
+    bound = "≥ " if estimate.points.excluded[at] else ""
     return [bound + area_text(area), interval]
 
 
@@ -159,21 +162,13 @@ def _patches_sentence(change: ChangeMatrix, patches: ChangePatches) -> str:
     )
 
 
-def _estimate_sentences(change: ChangeMatrix, estimate: ChangeEstimate) -> Iterator[str]:
-    if estimate.points is not None:
-        yield from _point_sentences(change, estimate, estimate.points)
-    if estimate.errors is not None:
-        yield from _error_sentences(change, estimate, estimate.errors)
-
-
-def _point_sentences(change: ChangeMatrix, estimate: ChangeEstimate, points: ChangePoints) -> Iterator[str]:
-    area_text, unit = change.format_area, change.unit
+def _point_sentences(change: ChangeMatrix, estimate: ChangeEstimate) -> Iterator[str]:
+    points, area_text, unit = estimate.points, change.format_area, change.unit
     interval = _interval(estimate.changed_interval, area_text)
     covered = np.where(points.excluded, 0, change.areas)
     excluded = bool(points.excluded.any())
     yield (
-        f"Adjusted change: {area_text(estimate.changed)} {unit}"
-        f"{interval and f' (95 % confidence interval: {interval})'}"
+        f"Adjusted change: {area_text(estimate.changed)} {unit} (95 % confidence interval: {interval})"
         f"{f', of the {area_text(covered.sum())} {unit} covered by points' if excluded else ''}; mapped change"
         f"{' there' if excluded else ''}: {area_text(float(changed_area(covered)))} {unit}."
     )
@@ -184,10 +179,6 @@ def _point_sentences(change: ChangeMatrix, estimate: ChangeEstimate, points: Cha
     if excluded:
         yield _excluded_sentence(change, estimate, points)
     yield from _strata_sentences(change, points)
-    if points.undetected is not None:
-        yield _undetected_sentence(change, points, points.undetected)
-    if np.isnan(estimate.intervals[(change.areas > 0) & ~points.excluded, 0]).any() or not interval:
-        yield _AGREEMENT
 
 
 def _excluded_sentence(change: ChangeMatrix, estimate: ChangeEstimate, points: ChangePoints) -> str:
@@ -202,7 +193,7 @@ def _excluded_sentence(change: ChangeMatrix, estimate: ChangeEstimate, points: C
 
 
 def _strata_sentences(change: ChangeMatrix, points: ChangePoints) -> Iterator[str]:
-    """Yield the sentences on merged strata and on strata with few points."""
+    """Yield the sentences on merged strata."""
     count = len(change.classes)
     pools = {"changes": points.strata == count**2, "unchanged classes": points.strata == count**2 + 1}
     for kind, pool in pools.items():
@@ -214,69 +205,39 @@ def _strata_sentences(change: ChangeMatrix, points: ChangePoints) -> Iterator[st
             )
     if any(pool.any() for pool in pools.values()):
         yield _MERGING
-    few = (points.counts < FEW_POINTS) & (points.strata >= 0) & (points.strata < count**2)
-    listed = [f"{name} ({points.counts[at]:,})" for name, at in _transition_names(change, few)]
-    listed += [
-        f"merged {kind} ({points.counts[pool].sum():,})"
-        for kind, pool in pools.items()
-        if 0 < points.counts[pool].sum() < FEW_POINTS
-    ]
-    if listed:
-        yield f"Fewer than {FEW_POINTS} points on {_shortened(listed)}: intervals are rough."
 
 
-def _undetected_sentence(change: ChangeMatrix, points: ChangePoints, undetected: float) -> str:
-    unchanged = np.eye(len(change.classes), dtype=np.bool_) & (points.strata >= 0)
-    share = undetected / change.areas[unchanged].sum()
-    return (
-        f"None of the {points.counts[unchanged].sum():,} points on pixels mapped as unchanged shows change; up to "
-        f"{change.format_area(undetected)} {change.unit} of them, {percent(share)}, may still have changed (rule of "
-        "three: 3/n), which no interval includes."
+def _limit_sentences(change: ChangeMatrix, limit: ChangeLimit) -> Iterator[str]:
+    """Yield what the model's errors tell of the changed area: an upper limit, and no estimate."""
+    matrices, area_text, unit = limit.matrices, change.format_area, change.unit
+    total = change.areas.sum()
+    if np.isnan(limit.area):
+        yield _no_limit_sentence(limit)
+    else:
+        yield (
+            f"Upper limit: at most {area_text(limit.area)} {unit} changed, {percent(limit.area / total)} (one-sided "
+            f"95 % limit for an area where the model errs as in {limit.units:,} {matrices.noun})."
+        )
+    yield (
+        "The model's errors do not tell how much changed: independent at the two dates, they alone would show "
+        f"{area_text(limit.spurious)} {unit} of change where nothing changed, and errors that repeat would show less. "
+        "To estimate the change, give --points."
     )
-
-
-def _error_sentences(change: ChangeMatrix, estimate: ChangeEstimate, errors: ModelErrors) -> Iterator[str]:
-    matrices, refuted = errors.matrices, np.isnan(estimate.changed)
-    yield _refuted_sentence(change, errors) if refuted else _independence_sentence(change, estimate, matrices.title)
-    error, changed = 1 - pixel_accuracy(matrices.matrices.sum(axis=0)), change.changed / change.areas.sum()
+    error, changed = 1 - pixel_accuracy(matrices.matrices.sum(axis=0)), change.changed / total
     verdict = "less than the error of one map alone" if changed < error else "more than the error of one map"
     yield (
-        f"The difference of two maps contains the errors of both. By {matrices.title}, {percent(error)} of the pixels "
-        f"of one map are wrong; {percent(changed)} are mapped as changed, {verdict}."
+        f"By {matrices.title}, {percent(error)} of the pixels of one map are wrong; {percent(changed)} are mapped as "
+        f"changed, {verdict}."
     )
-    if not refuted and (matrices.noun is None or errors.units < MIN_POINTS):
-        yield no_interval_sentence(matrices)
-    elif not refuted:
-        few = f"; {errors.units:,} are too few for reliable intervals" if errors.units < FEW_EFFECTIVE_UNITS else ""
-        yield (
-            f"Intervals are prediction intervals for one area with errors like those of the {errors.units:,} "
-            f"{matrices.noun}{few}."
-        )
-    if errors.inseparable:
-        one, other = (class_names(change.classes)[k] for k in errors.inseparable)
-        yield (
-            f"The model hardly separates {one} and {other}: estimates for either, and for changes between them, are "
-            "unreliable."
-        )
     yield from validity_sentences(matrices)
 
 
-def _independence_sentence(change: ChangeMatrix, estimate: ChangeEstimate, title: str) -> str:
-    ends = _interval(estimate.changed_interval, change.format_area)
-    interval = f" (95 % interval if so: {ends})" if ends else ""
+def _no_limit_sentence(limit: ChangeLimit) -> str:
+    if limit.matrices.noun is None:
+        return "No upper limit: the reference does not tell locations apart; results/scenes.csv does."
     return (
-        f"If errors at the two dates are independent, {change.format_area(estimate.changed)} {change.unit} changed"
-        f"{interval}; mapped change: {change.format_area(change.changed)} {change.unit}. Errors usually repeat at the "
-        f"same places, so more than that changed, as far as the model errs here as in {title}."
-    )
-
-
-def _refuted_sentence(change: ChangeMatrix, errors: ModelErrors) -> str:
-    return (
-        "The changed area cannot be estimated from the model's errors: if independent at the two dates, they alone "
-        f"would show {change.format_area(errors.spurious)} {change.unit} of change where nothing changed, but only "
-        f"{change.format_area(change.changed)} {change.unit} are mapped as changed. Errors therefore repeat at the "
-        f"same places, or are fewer here than in {errors.matrices.title}; use --points."
+        f"No upper limit: it takes at least {MIN_UNITS} {limit.matrices.noun} with reference pixels, and there are "
+        f"{limit.units:,}."
     )
 
 
