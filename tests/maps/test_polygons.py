@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
-from landseg.maps.polygons import map_polygons, write_polygons
+from landseg.maps.polygons import MAX_SHIFT, MapPolygons, map_polygons, polygons_sentence, write_polygons
 from landseg.maps.style import class_legend
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import row_areas
@@ -26,7 +26,7 @@ def vectors(
     path: Path, ids: Any, min_pixels: int = 1, tolerance: float = 0, confidence: Path | None = None, **options: Any
 ) -> Any:
     with open_class_map(make_map(path, ids, **options)) as classes_map:
-        return map_polygons(classes_map, confidence, min_pixels, tolerance)
+        return map_polygons(classes_map, confidence, min_pixels, tolerance).frame
 
 
 def regions(ids: Ids) -> list[tuple[int, npt.NDArray[np.bool_]]]:
@@ -245,3 +245,63 @@ class TestFiles:
             write_polygons(frame, path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+
+class TestClassAreas:
+    """Generalisation takes area from rare classes, whose patches are small."""
+
+    def generalised(self, path: Path, ids: Any, min_pixels: int | None = None, tolerance: float | None = None) -> Any:
+        with open_class_map(make_map(path, ids)) as classes_map:
+            return map_polygons(classes_map, None, min_pixels, tolerance)
+
+    def areas(self, found: MapPolygons) -> dict[int, float]:
+        """Areas of the polygons by class, px, from their geometries."""
+        area = found.frame.geometry.area / 100
+        return {int(k): float(value) for k, value in area.groupby(found.frame["class_id"]).sum().items()}
+
+    def noisy(self, share: float, seed: int = 0) -> Ids:
+        """Two large fields with single pixels of a rare class, and patches of it."""
+        ids = np.zeros((120, 120), np.uint8)
+        ids[:, 60:] = 4
+        ids[np.random.default_rng(seed).random(ids.shape) < share] = 1
+        ids[10:40, 20:35] = 1
+        return ids
+
+    @pytest.mark.parametrize(("share", "expected"), [(0, (10, 1)), (0.0001, (10, 1)), (0.002, (1, 0)), (0.02, (1, 0))])
+    def test_the_default_preserves_them(self, share: float, expected: tuple[int, float], tmp_path: Path) -> None:
+        ids = self.noisy(share)
+        found = self.generalised(tmp_path / "a.tif", ids)
+        before = {k: int((ids == k).sum()) for k in (0, 1, 4)}
+        after = self.areas(found)
+        for k, pixels in before.items():
+            assert abs(after[k] / pixels - 1) <= MAX_SHIFT
+            assert found.shifts[k] == pytest.approx(after[k] / pixels - 1, abs=1e-9)
+        assert (found.min_pixels, found.tolerance) == expected
+
+    def test_settings_that_are_given_are_kept_and_their_shift_is_told(self, tmp_path: Path) -> None:
+        ids = self.noisy(0.02)
+        found = self.generalised(tmp_path / "a.tif", ids, 10, 1)
+        assert (found.min_pixels, found.tolerance) == (10, 1)
+        assert found.shifts[1] < -0.3
+        sentence = polygons_sentence(found, CLASSES)
+        assert (
+            "regions of fewer than 10 px joined their neighbours, outlines are simplified by 1 px: class areas change "
+            f"by {100 * found.shifts[1]:+.1f} % (building) to {100 * max(found.shifts.values()):+.1f} % ("
+        ) in sentence
+
+    def test_tiny_classes_do_not_prevent_generalisation(self, tmp_path: Path) -> None:
+        ids = np.zeros((120, 120), np.uint8)
+        ids[:, 60:] = 4
+        ids[5, 5] = 1  # 0.007 % of the map
+        found = self.generalised(tmp_path / "a.tif", ids)
+        assert (found.min_pixels, found.shifts[1]) == (10, -1)
+        assert "-100.0 % (building)" in polygons_sentence(found, CLASSES)
+
+    def test_outlines_of_pixels_are_told(self, tmp_path: Path) -> None:
+        found = self.generalised(tmp_path / "a.tif", [[0, 0], [1, 4]], 1, 0)
+        assert polygons_sentence(found, CLASSES) == "3 polygons with the outlines of the pixels"
+
+    def test_no_data_at_all(self, tmp_path: Path) -> None:
+        found = self.generalised(tmp_path / "a.tif", np.full((5, 6), NODATA))
+        assert not found.shifts
+        assert polygons_sentence(found, CLASSES).startswith("0 polygons")

@@ -60,10 +60,21 @@ def predict_command(
         Literal["gpkg", "parquet"] | None,
         typer.Option(help="Also write polygons, as GeoPackage or GeoParquet.", rich_help_panel=OUTPUT),
     ] = None,
-    min_area: MinArea = None,
+    min_area: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Minimum polygon area in m² (default: 10 pixels, or less where this changes class areas by over 1 %).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, help="Simplification tolerance in pixels (default 1).", rich_help_panel=OUTPUT),
+        typer.Option(
+            min=0,
+            help="Simplification tolerance in pixels (default: 1, or less likewise).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

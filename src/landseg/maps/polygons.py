@@ -18,7 +18,8 @@ import shapely
 from rasterio.features import shapes, sieve
 from rasterio.windows import Window
 
-from landseg.core.arrays import Floats, Ints32, Pixels
+from landseg.core.arrays import Floats, Ints, Ints32, Pixels
+from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, ClassMap
@@ -45,8 +46,38 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_sty
 # Number of rows read at a time; the block size of maps.
 _ROWS = 512
 
+# Default settings, the first that preserve class areas: smallest sizes of a region, and tolerances, px. With 0.75, only
+# the corners of single steps are cut off, 0.5 px² each.
+_MIN_PIXELS, _TOLERANCES = (10, 6, 4, 3, 2, 1), (1, 0.75, 0)
+#: Largest change of a class area by the default settings, as a share of it.
+MAX_SHIFT = 0.01
+#: Share of the map below which a class is too small to restrict the default settings.
+MIN_SHARE = 0.001
 
-def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int, tolerance: float) -> "GeoDataFrame":
+
+@dataclass(frozen=True)
+class MapPolygons:
+    """Polygons of a map, and how much their generalisation changes class areas."""
+
+    #: Columns class_id, class, area_m2 (ground area of the pixels; NaN without a CRS), confidence (mean over the
+    #: pixels, 0 to 1; NaN without a raster), geometry.
+    frame: "GeoDataFrame"
+    #: Smallest size of a region, and tolerance of the simplification, px.
+    min_pixels: int
+    tolerance: float
+    #: (256,) pixels of the map by class id, and areas of the polygons, px.
+    pixels: Ints
+    areas: Floats
+
+    @property
+    def shifts(self) -> dict[int, float]:
+        """Relative change of the area of every class on the map, by id."""
+        return {int(k): float(self.areas[k] / self.pixels[k] - 1) for k in np.flatnonzero(self.pixels)}
+
+
+def map_polygons(
+    classes_map: ClassMap, confidence: Path | None, min_pixels: int | None = None, tolerance: float | None = None
+) -> MapPolygons:
     """Return the 4-connected regions of a map as polygons in its CRS.
 
     Regions of fewer than `min_pixels` are merged into their largest neighbour; regions enclosed by pixels without data
@@ -54,22 +85,26 @@ def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int
     1993, "Line generalisation by repeated elimination of points", The Cartographic Journal 30(1), 46–51), so that
     neighbours still touch. Boundaries with the outside and with pixels without data stay, and so does the total area.
 
+    Both change class areas: small regions of rare classes join more common ones. By default, regions of fewer than
+    10 px are merged and the tolerance is 1 px, unless this changes the area of a class by more than MAX_SHIFT; then
+    smaller values are used. Classes that cover less than MIN_SHARE of the map are not considered.
+
     Args:
         classes_map: the open map.
         confidence: a confidence raster on the map's grid, 0 to MAX_CONFIDENCE, or None.
-        min_pixels: smallest size of a region, px.
-        tolerance: square root of the largest area cut off at a corner, px; 0 for no simplification.
-
-    Returns:
-        Columns class_id, class, area_m2 (ground area of the pixels; NaN without a CRS), confidence (mean over the
-        pixels, 0 to 1; NaN without a raster), geometry.
+        min_pixels: smallest size of a region, px; None: see above.
+        tolerance: square root of the largest area cut off at a corner, px; 0 for no simplification; None: see above.
 
     Raises:
         LandsegError: a file is damaged, or the confidence raster has another grid.
     """
     from geopandas import GeoDataFrame
 
-    found = _outlines(_sieved(_whole(classes_map), min_pixels))
+    ids = _whole(classes_map)
+    pixels = _class_pixels(ids)
+    ids, min_pixels = _merged(ids, pixels, min_pixels)
+    found = _outlines(ids)
+    geometries, areas, tolerance = _generalised(found, pixels, tolerance)
     grid, names = classes_map.grid, {land_class.id: land_class.name for land_class in classes_map.classes}
     columns = {
         "class_id": found.ids.astype(np.int32),
@@ -77,7 +112,8 @@ def map_polygons(classes_map: ClassMap, confidence: Path | None, min_pixels: int
         "area_m2": _areas(found, grid),
         "confidence": _confidence(found, grid, confidence),
     }
-    return GeoDataFrame(columns, geometry=_placed(_simplified(found, tolerance), grid.transform), crs=grid.crs)
+    frame = GeoDataFrame(columns, geometry=_placed(geometries, grid.transform), crs=grid.crs)
+    return MapPolygons(frame, min_pixels, tolerance, pixels, areas)
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,40 @@ def _whole(classes_map: ClassMap) -> Pixels:
     for window in classes_map.windows():
         ids[window.toslices()] = classes_map.read(window)
     return ids
+
+
+def _class_pixels(ids: Pixels) -> Ints:
+    """Return the number of pixels of every class id, (256,); 0 for pixels without data."""
+    counts = np.bincount(ids.ravel(), minlength=NODATA + 1)
+    counts[NODATA] = 0
+    return counts
+
+
+def _preserved(pixels: Ints, areas: Floats | Ints) -> bool:
+    """Return whether no class area differs by more than MAX_SHIFT (see `map_polygons`)."""
+    considered = pixels > MIN_SHARE * pixels.sum()
+    return bool((np.abs(areas - pixels) <= MAX_SHIFT * pixels)[considered].all())
+
+
+def _merged(ids: Pixels, pixels: Ints, min_pixels: int | None) -> tuple[Pixels, int]:
+    """Merge small regions; return the map and the smallest size of a region."""
+    for size in _MIN_PIXELS if min_pixels is None else (min_pixels,):
+        merged = _sieved(ids, size)
+        if _preserved(pixels, _class_pixels(merged)):
+            break
+    return merged, size
+
+
+def _generalised(
+    found: _Outlines, pixels: Ints, tolerance: float | None
+) -> tuple[npt.NDArray[np.object_], Floats, float]:
+    """Return simplified regions, (N,), the area by class id, (256,), px, and the tolerance."""
+    for each in _TOLERANCES if tolerance is None else (tolerance,):
+        geometries = _simplified(found, each)
+        areas = np.bincount(found.ids, shapely.area(geometries), minlength=len(pixels)).astype(np.float64)
+        if _preserved(pixels, areas):
+            break
+    return geometries, areas, each
 
 
 def _sieved(ids: Pixels, min_pixels: int) -> Pixels:
@@ -240,6 +310,24 @@ def _vertical_edges(found: _Outlines, grid: Grid) -> Iterator[tuple[Window, list
         rows = Window(0, top, grid.width, min(_ROWS, grid.height - top))
         strip = slice(*np.searchsorted(edges[1], (top, top + rows.height)))
         yield rows, [column[strip] for column in edges]
+
+
+def polygons_sentence(polygons: MapPolygons, classes: ClassTable) -> str:
+    """Say how the polygons were generalised, and how much this changes class areas."""
+    settings = []
+    if polygons.min_pixels > 1:
+        settings.append(f"regions of fewer than {polygons.min_pixels:,} px joined their neighbours")
+    if polygons.tolerance:
+        settings.append(f"outlines are simplified by {polygons.tolerance:g} px")
+    if not settings or not polygons.shifts:
+        return f"{len(polygons.frame):,} polygons with the outlines of the pixels"
+    names = {land_class.id: land_class.name for land_class in classes}
+    changes = sorted((shift, names[k]) for k, shift in polygons.shifts.items())
+    (low, smallest), (high, largest) = changes[0], changes[-1]
+    change = f"by {100 * low:+.1f} % ({smallest}) to {100 * high:+.1f} % ({largest})"
+    if max(abs(low), abs(high)) < 0.0005:
+        change = "by less than 0.05 %"
+    return f"{len(polygons.frame):,} polygons; {', '.join(settings)}: class areas change {change}"
 
 
 def write_polygons(frame: "GeoDataFrame", path: Path, entries: Legend = (), column: str = "class_id") -> None:

@@ -30,8 +30,6 @@ from landseg.raster.pixel_area import ground_sampling_distance
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
 _GSD_TOLERANCE = 0.1
-# Smallest polygon by default, px.
-_MIN_PIXELS = 10
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,9 @@ class OutputOptions:
     probability: bool = False
     #: Write polygons: gpkg or parquet.
     vector: str | None = None
-    #: Smallest polygon, m²; smaller regions go to their largest neighbour. None: ten pixels.
+    #: Smallest polygon, m²; smaller regions go to their largest neighbour. None: see landseg.maps.polygons.
     min_area: float | None = None
-    #: Simplification tolerance of polygons, px; None: 1.
+    #: Simplification tolerance of polygons, px; None: see landseg.maps.polygons.
     tolerance: float | None = None
 
     def path(self, scene: InputScene, kind: str = "", suffix: str = "tif") -> Path:
@@ -163,19 +161,21 @@ def map_scene(
                 for strip in _strips_with_progress(blender, image, scene.name, options.probability):
                     write(strip)
         if options.vector:
-            _write_polygons(scene, options, info.classes, confidence, min_pixels)
+            notify(_write_polygons(scene, options, info.classes, confidence, min_pixels))
     return path
 
 
 def _write_polygons(
-    scene: InputScene, options: OutputOptions, classes: ClassTable, confidence: Path, min_pixels: int
-) -> None:
-    from landseg.maps.polygons import map_polygons, write_polygons  # geopandas takes a second to import
+    scene: InputScene, options: OutputOptions, classes: ClassTable, confidence: Path, min_pixels: int | None
+) -> str:
+    """Write the polygons of a map; return a sentence on how they differ from it."""
+    from landseg.maps.polygons import map_polygons, polygons_sentence, write_polygons  # geopandas takes a second
 
-    tolerance = 1 if options.tolerance is None else options.tolerance
+    path = options.path(scene, suffix=str(options.vector))
     with open_class_map(options.path(scene)) as class_map:
-        polygons = map_polygons(class_map, confidence, min_pixels, tolerance)
-    write_polygons(polygons, options.path(scene, suffix=str(options.vector)), class_legend(classes))
+        polygons = map_polygons(class_map, confidence, min_pixels, options.tolerance)
+    write_polygons(polygons.frame, path, class_legend(classes))
+    return f"{path.name}: {polygons_sentence(polygons, classes)}"
 
 
 def provenance_tags(
@@ -273,10 +273,10 @@ def _strips_with_progress(
         yield from track(strips, total, title, "windows", lambda strip: strip.windows)
 
 
-def _min_pixels(min_area: float | None, image: MultibandImage) -> int:
-    """Return the size of the smallest polygon, px."""
+def _min_pixels(min_area: float | None, image: MultibandImage) -> int | None:
+    """Return the size of the smallest polygon, px; None: not set."""
     if min_area is None:
-        return _MIN_PIXELS
+        return None
     pixel_size = ground_sampling_distance(image.grid)
     if pixel_size is None or isnan(pixel_size):
         raise LandsegError(f"{image.name}: no CRS, so --min-area (in m²) cannot be applied; leave it out")
