@@ -108,7 +108,7 @@ def simulate_limits(
 
 def simulate_points(world: World, points: int, changed: float, runs: int, rng: np.random.Generator) -> dict[str, Any]:
     """Compare estimates from points drawn at random from the whole map with the true changed share."""
-    landseg.maps.estimator.DRAWS = 1000  # of the posterior, for speed
+    landseg.maps.estimator.DRAWS = 100  # of the posterior of single changes, which are not used here
     found = []
     for _ in range(runs):
         whole = draw(world, (12,), rng)[0].sum(axis=0)

@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import beta
 
 from landseg.core.errors import LandsegError
-from landseg.maps.estimator import strata_estimate, stratified_estimate
+from landseg.maps.estimator import share_estimate, strata_estimate, stratified_estimate
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -240,3 +240,18 @@ def test_intervals_from_other_strata_have_95_percent_coverage(monkeypatch: pytes
     covered = np.mean(hits, axis=0)
     assert (covered > 0.84).all()
     assert covered.mean() == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("each", [8, 40])
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.05, 0.3])
+def test_intervals_of_a_share_hold_in_many_strata(each: int, rate: float) -> None:
+    """A prior of half a point in each of 25 strata would put the interval of a rare property above the truth."""
+    rng = np.random.default_rng(0)
+    sizes = rng.gamma(1, 1, 25)
+    rates = rate * rng.gamma(1, 1, 25)
+    truth, points = float(sizes @ rates / sizes.sum()), np.full(25, each)
+    hits = rng.binomial(each, np.minimum(rates, 1), (1000, 25))
+    intervals = np.array([share_estimate(sizes, row, points)[1] for row in hits])
+    assert np.mean((intervals[:, 0] <= truth) & (truth <= intervals[:, 1])) >= 0.93
+    share, ends = share_estimate(sizes, hits[0], points)
+    assert 0 <= ends[0] <= share <= ends[1] <= 1

@@ -87,13 +87,7 @@ class Figures:
     overall: Floats
 
 
-def stratified_estimate(
-    mapped: Floats,
-    sample: Counts,
-    names: Sequence[str] | None = None,
-    *,
-    possible: npt.NDArray[np.bool_] | None = None,
-) -> AreaEstimate:
+def stratified_estimate(mapped: Floats, sample: Counts, names: Sequence[str] | None = None) -> AreaEstimate:
     """Estimate areas and accuracies from reference points: a simple random sample, or one stratified by mapped class.
 
     The estimator of Olofsson et al. (2014). For a simple random sample it is the post-stratified one, which uses the
@@ -105,7 +99,6 @@ def stratified_estimate(
         mapped: (K,) mapped area of every class, in any unit, such as pixels.
         sample: (K, K) number of points; rows: reference class, columns: mapped class.
         names: class names, for messages.
-        possible: (K,) classes that may be true; by default all.
 
     Raises:
         LandsegError: classes without points cover more of the map.
@@ -113,8 +106,37 @@ def stratified_estimate(
     mapped = np.asarray(mapped, np.float64)
     unreferenced = unreferenced_area(mapped, sample.sum(axis=0), names)
     strata = np.eye(len(sample), dtype=np.int64)[:, None, :] * sample.T[:, :, None]  # [h, :, h] = sample[:, h]
-    prior = np.ones(len(sample)) if possible is None else possible.astype(np.float64)
-    return _estimate(mapped, mapped - unreferenced, strata, unreferenced, prior / prior.sum())
+    return _estimate(mapped, mapped - unreferenced, strata, unreferenced, np.full(len(sample), 1 / len(sample)))
+
+
+def share_estimate(sizes: Floats, hits: Counts, points: Counts) -> tuple[float, Floats]:
+    """Estimate the share of a map with some property, such as change, from points in many strata.
+
+    **The interval** is that of Jeffreys for a share of the effective number of points: p (1 - p) / SE², at most the
+    number that is left by the weights of the strata (Korn and Graubard 1998, "Confidence intervals for proportions with
+    small expected number of positive counts estimated from survey data", Survey Methodology 24(2), 193-201, for
+    Clopper-Pearson intervals). A posterior with a prior in every stratum, as for class areas, would lie too high:
+    half a point in each of 25 strata is 6 % of 200 points. For coverage, see docs/maps.md
+    (`benchmarks/change_limit.py`).
+
+    Args:
+        sizes: (H,) size of every stratum, in any unit.
+        hits: (H,) number of points with the property.
+        points: (H,) number of points, two or more.
+
+    Returns:
+        The share, 0 to 1, and the ends of its 95 % interval, (2,).
+    """
+    from scipy.special import betaincinv  # slow to import
+
+    weights, shares = sizes / sizes.sum(), hits / points
+    share = float(weights @ shares)
+    variance = float(weights**2 @ (shares * (1 - shares) / (points - 1)))
+    effective = 1 / float(weights**2 @ (1 / points))
+    if variance > 0:
+        effective = min(effective, share * (1 - share) / variance)
+    ends = betaincinv(effective * share + 0.5, effective * (1 - share) + 0.5, [0.025, 0.975])
+    return share, np.array([min(ends[0], share), max(ends[1], share)])
 
 
 def strata_estimate(mapped: Floats, sizes: Floats, strata: Counts) -> AreaEstimate:

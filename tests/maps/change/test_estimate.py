@@ -11,6 +11,7 @@ import pytest
 from helpers.changes import pair_of_maps
 from helpers.maps import TEN_METRES, make_map
 from rasterio.transform import Affine
+from scipy.stats import beta
 
 from landseg.core.errors import LandsegError
 from landseg.maps.change.estimate import estimate_from_points, estimate_from_sample
@@ -50,12 +51,15 @@ def test_areas_follow_the_equations_of_the_paper(tmp_path: Path) -> None:
     assert found.areas[0, 0] == pytest.approx(1e4 * shares["other"])
     assert found.areas[1, 1] == pytest.approx(1e4 * shares["building"])
     assert found.changed == pytest.approx(1e4 * shares["changed"])
-    rng = np.random.default_rng(1)
-    changed = ((0.2, 30, 10), (0.5, 2, 58), (0.3, 0, 50))  # share of the map, points that changed or did not
-    draws = sum(share * rng.beta(yes + 0.5, no + 0.5, 300_000) for share, yes, no in changed)
+    # Jeffreys interval of the effective number of points: here p (1 - p) / SE², below 1 / Σ W² / n.
+    variance = 0.2**2 * (3 / 4) * (1 / 4) / 39 + 0.5**2 * (2 / 60) * (58 / 60) / 59
+    effective = shares["changed"] * (1 - shares["changed"]) / variance
+    assert effective > 1 / (0.2**2 / 40 + 0.5**2 / 60 + 0.3**2 / 50)
+    effective = 1 / (0.2**2 / 40 + 0.5**2 / 60 + 0.3**2 / 50)
+    yes, no = effective * shares["changed"] + 0.5, effective * (1 - shares["changed"]) + 0.5
     ends = found.changed_interval
-    assert ends == pytest.approx(1e4 * np.quantile(draws, [0.025, 0.975]), rel=0.01)
-    assert found.intervals[0, 1] == pytest.approx(ends, rel=0.1)
+    assert ends == pytest.approx(1e4 * beta.ppf([0.025, 0.975], yes, no))
+    assert found.intervals[0, 1] == pytest.approx(ends, rel=0.2)
     printed = change_report(change, None, found)
     assert (
         f"Adjusted change: {found.changed:,.0f} px (95 % confidence interval: {ends[0]:,.0f} to {ends[1]:,.0f}); mapped"
@@ -197,17 +201,17 @@ def test_random_points_estimate_rare_changes(points: int, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("each", [10, 60])
 def test_agreement_of_all_points_does_not_prove_that_there_is_no_error(tmp_path: Path, each: int) -> None:
-    """Posteriors with priors of 1/2: Beta(1/2, n + 1/2) for the share of a stratum that differs."""
+    """The interval of the changed area: Jeffreys, with 1 / Σ W² / n points."""
     paths, _, _ = strata(tmp_path)
     rows = [[n, row, one, other] for row, one, other in ((5, 0, 1), (30, 1, 1), (70, 0, 0)) for n in range(each)]
     with open_map_pair(*paths) as pair:
         change = measure_change(pair)
         found = estimate_from_points(pair, change, points_at(tmp_path / "p.csv", rows))
-    rng = np.random.default_rng(1)
-    wrong = rng.beta(0.5, each + 0.5, (3, 300_000))
-    draws = 2000 * (1 - wrong[0]) + 3000 * wrong[1] + 5000 * wrong[2]
+    effective = each / (0.2**2 + 0.3**2 + 0.5**2)
     assert found.changed == pytest.approx(2000)
-    assert found.changed_interval == pytest.approx(np.quantile(draws, [0.025, 0.975]), rel=0.02)
+    expected = 1e4 * beta.ppf([0.025, 0.975], 0.2 * effective + 0.5, 0.8 * effective + 0.5)
+    assert found.changed_interval == pytest.approx(expected)
+    assert found.intervals[0, 1, 0] < 2000  # single changes: a posterior
     low, high = (change.format_area(end) for end in found.changed_interval)
     printed = change_report(change, None, found)
     assert f"Adjusted change: 2,000 px (95 % confidence interval: {low} to {high}); mapped change: 2,000 px." in printed

@@ -10,7 +10,7 @@ from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
 from landseg.maps.change.pair import ChangeMatrix, MapPair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import stratified_estimate
+from landseg.maps.estimator import share_estimate, stratified_estimate
 from landseg.maps.reference import PointSample, read_points
 
 #: Fewest points of a stratum: two points are needed for a variance.
@@ -157,11 +157,11 @@ def _stratified(
     count = len(areas)
     labels, sizes, sample = _stratified_sample(areas, mapped, true, points.strata)
     found = stratified_estimate(sizes, sample)
-    # The changed area: a reference of two classes, changed and unchanged.
-    unchanged = np.isin(labels, [*(np.arange(count) * (count + 1)), count**2 + 1])
-    binary = np.zeros_like(sample)
-    binary[0], binary[1] = sample[~unchanged].sum(axis=0), sample[unchanged].sum(axis=0)
-    total = stratified_estimate(sizes, binary, possible=np.arange(len(labels)) < 2)
+    changed = ~np.isin(labels, [*(np.arange(count) * (count + 1)), count**2 + 1])
+    filled = sizes > 0
+    share, ends = share_estimate(
+        sizes[filled], sample[np.ix_(changed, filled)].sum(axis=0), sample[:, filled].sum(axis=0)
+    )
     single = labels < count**2
     true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
     true_areas[labels[single]] = found.areas[single]
@@ -172,8 +172,8 @@ def _stratified(
     return ChangeEstimate(
         true_areas.reshape(count, count),
         intervals.reshape(count, count, 2),
-        float(total.areas[0]),
-        total.areas_interval[0],
+        share * sizes.sum(),
+        ends * sizes.sum(),
         points,
     )
 
