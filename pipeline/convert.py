@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
-from landseg.convert.convert import convert_plan, read_plan
+from landseg.convert.convert import convert_plan, read_plan, require_same_scaling
 from landseg.convert.encode import TileOptions
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
@@ -25,7 +25,8 @@ def main() -> None:
     workers = read_section(ComputeParams, "compute").workers or cores()
     card = read_card(paths.table("card.json"))
     plan, size = read_plan(paths.table("plan.parquet"))
-    rendering = Rendering(params.bands, params.stretch, params.range, params.gamma)
+    rendering = Rendering(params.bands, params.stretch, params.range, params.gamma, params.values == "scaled")
+    require_same_scaling(plan, card, rendering)
     options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus)
 
     with atomic(paths.tiles) as folder:

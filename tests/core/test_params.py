@@ -102,9 +102,9 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
             "download = null: must be a section with keys; copy the section from one of presets/*.yaml",
         ),
         ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
-        ("edge: pad", "edge: pad\n  edge: drop", 'line 34: found duplicate key "edge"'),
-        ("edge: pad", "edge: [pad", "line 35: expected ',' or ']'"),
-        ("edge: pad", "\tedge: pad", "line 33: found character '\\t' that cannot start any token; correct it"),
+        ("edge: pad", "edge: pad\n  edge: drop", 'line 35: found duplicate key "edge"'),
+        ("edge: pad", "edge: [pad", "line 36: expected ',' or ']'"),
+        ("edge: pad", "\tedge: pad", "line 34: found character '\\t' that cannot start any token; correct it"),
         ("edge: pad", "edge: \0", "not valid YAML; correct it or copy one of presets/*.yaml to it"),
     ],
 )

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Image
 from landseg.core.data_card import write_card
 from landseg.core.errors import LandsegError
+from landseg.core.rendering import Rendering
 from landseg.core.tables import scene_table, write_csv
 from landseg.model.info import ModelInfo
 from landseg.predict.scenes import InputScene, find_scenes, open_scene, selected_bands
@@ -330,3 +331,63 @@ class TestResampled:
         path = self.write_halves(tmp_path / "a.tif", crs=None, transform=None)
         with pytest.raises(LandsegError, match="cannot be resampled without a CRS; assign one, or omit --resample"):
             self.read_resampled(path, 2)
+
+
+class TestScaling:
+    """Stored values must mean the same as in training."""
+
+    NEW = "S2A_MSIL2A_20220301T102021_N0400_R065_T33UUP_20220301T140000.tif"
+
+    def scene(self, path: Path, scaling: tuple[float, float] | None = None) -> Path:
+        write(path, [1100, 1200, 1300], ["red", "green", "blue"], "uint16")
+        if scaling:
+            with rasterio.open(path, "r+") as target:
+                target.scales, target.offsets = [scaling[0]] * 3, [scaling[1]] * 3
+        return path
+
+    @pytest.mark.parametrize(
+        ("name", "own", "trained"),
+        [
+            ("a.tif", (1e-4, -0.1), ""),
+            ("a.tif", (1e-4, -0.1), "0.0001 0.0"),
+            ("a.tif", None, "0.0001 -0.1"),
+            ("a.tif", (1e-4, 0.0), "0.001 0.0"),
+            (NEW, None, ""),
+            (NEW, None, "0.0001 0.0"),
+        ],
+    )
+    def test_another_one_is_refused(
+        self, tmp_path: Path, name: str, own: tuple[float, float] | None, trained: str
+    ) -> None:
+        info = model_info(dtypes=("uint16",), scaling=(trained,) * 3)
+        with pytest.raises(LandsegError, match="but the model was trained on stored values of scenes with"):
+            band_values(self.scene(tmp_path / name, own), info)
+
+    @pytest.mark.parametrize(
+        ("name", "own", "trained"),
+        [
+            ("a.tif", None, ""),
+            ("a.tif", (1e-4, -0.1), "0.0001 -0.1"),
+            ("a.tif", (1e-4, 0.0), ""),
+            (NEW, None, "baseline 04.00"),
+            (NEW, (1e-4, -0.1), "0.0001 -0.1"),
+        ],
+    )
+    def test_the_same_is_accepted(
+        self, tmp_path: Path, name: str, own: tuple[float, float] | None, trained: str
+    ) -> None:
+        info = model_info(dtypes=("uint16",), scaling=(trained,) * 3)
+        assert band_values(self.scene(tmp_path / name, own), info) == [1100, 1200, 1300]
+
+    def test_a_model_of_scaled_values_scales_them_once(self, tmp_path: Path) -> None:
+        rendering = Rendering(("red", "green", "blue"), "fixed", (0, 0.3), 1, scaled=True)
+        info = model_info(dtypes=("uint16",), rendering=rendering)
+        for added, offset in ((0, -0.1), (1, -0.1)):
+            path = self.scene(tmp_path / f"{added}.tif", (1e-4, offset))
+            with open_scene(InputScene("a", path), info) as image:
+                pixels, _ = image.read(Window(0, 0, 30, 20))
+                with image.resampled(2) as coarse:
+                    assert coarse.read(Window(0, 0, 15, 10))[0][:, 4, 4] == pytest.approx([0.01, 0.02, 0.03], abs=1e-6)
+            assert pixels[:, 0, 0] == pytest.approx([0.01, 0.02, 0.03], abs=1e-6)
+        with pytest.raises(LandsegError, match="no scale and offset in its header; set them with gdal_edit"):
+            band_values(self.scene(tmp_path / "b.tif"), info)

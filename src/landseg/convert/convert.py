@@ -12,8 +12,11 @@ import pyarrow as pa
 from landseg.convert.encode import ArchivePlan, PlannedTile, TileOptions, write_archive
 from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
+from landseg.core.errors import LandsegError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
+from landseg.core.rendering import Rendering
+from landseg.core.scaling import parse_scaling, scaling_words, split_bands
 from landseg.core.signatures import Signatures, concatenated
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
 
@@ -30,7 +33,39 @@ def read_plan(path: Path) -> tuple[pa.Table, int]:
     Raises:
         LandsegError: the file is missing.
     """
-    return read_arrow(path, ["archive", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
+    return read_arrow(path, ["archive", "scaling", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
+
+
+def require_same_scaling(plan: pa.Table, card: DataCard, rendering: Rendering) -> None:
+    """Require that stored values mean the same in all scenes, or that they can be scaled.
+
+    Args:
+        plan: tile plan with the columns scene and scaling.
+        card: data card.
+        rendering: bands, and which values are used.
+
+    Raises:
+        LandsegError: scenes differ in scale or offset, but values are used as stored; or a scene has none, but values
+            are to be scaled.
+    """
+    texts, scenes = plan["scaling"].to_pylist(), plan["scene"].to_pylist()
+    first = split_bands(texts[0], len(card.bands)) if texts else []
+    for text in dict.fromkeys(texts):
+        scene = scenes[texts.index(text)]
+        for name, known, own in zip(card.bands, first, split_bands(text, len(card.bands)), strict=True):
+            if name not in rendering.bands:
+                continue
+            if rendering.scaled and parse_scaling(own) is None:
+                raise LandsegError(
+                    f"scene {scene}, {name}: {scaling_words(own)}, but convert.values = scaled; give them in "
+                    "dataset.scaling, or set them in the header with gdal_edit -scale and -offset"
+                )
+            if not rendering.scaled and own != known:
+                raise LandsegError(
+                    f"scenes {scenes[0]} and {scene} store values of {name} differently, with {scaling_words(known)} "
+                    f"and {scaling_words(own)}; set convert.values = scaled, with convert.range in scaled values, and give "
+                    "what headers lack in dataset.scaling"
+                )
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,13 @@ def _read_tiles(
 ) -> Iterator[RawTile]:
     """Read tiles, and append the thumbnails of their scenes, complete after the last tile, to `scenes`."""
     for (scene, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
-        with open_image(root, image, options.rendering.bands, card) as source, open_raster(root / mask) as label_source:
+        rendering = options.rendering
+        with (
+            open_image(root, image, rendering.bands, card, scaled=rendering.scaled) as source,
+            open_raster(root / mask) as label_source,
+        ):
             decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
-            thumbnail = SceneThumbnail(scene, source.grid.height, source.grid.width, options.rendering)
+            thumbnail = SceneThumbnail(scene, source.grid.height, source.grid.width, rendering)
             scenes.append(thumbnail)
             bottom = 0
             for window, neighbours in _wide_windows(members, source.grid.width):

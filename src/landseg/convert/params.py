@@ -16,6 +16,9 @@ class ConvertParams(Section):
     """Scaling of rasters other than uint8 to 8 bits: fixed (one range) or per_chip_minmax (range of each tile)."""
     range: tuple[float, float]
     """Values mapped to 0 and 255 by the fixed stretch."""
+    values: Literal["stored", "scaled"] = "stored"
+    """Values of rasters: as stored, or stored × scale + offset, from headers or dataset.scaling; range is in the same
+    values."""
     gamma: float = Field(gt=0, le=10)
     """Gamma correction after scaling (exponent 1/gamma); 1: none."""
     masks_rgb: bool

@@ -45,6 +45,19 @@ class CloudEncoding(BaseModel):
     nodata: int | None = 255
 
 
+class ScalingRule(BaseModel):
+    """Scale and offset of images whose files do not contain them (see `core.scaling`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    images: str
+    """Glob of image names, without extension."""
+    scale: float
+    """Scale."""
+    offset: float
+    """Offset, in scaled values."""
+
+
 class DataCard(BaseModel):
     """Description of a dataset: classes, bands, encodings, licence and citation."""
 
@@ -64,6 +77,8 @@ class DataCard(BaseModel):
     band_files: dict[str, str] = {}
     #: Nodata value of all bands, for image files that declare none themselves.
     nodata: float | None = None
+    #: Scale and offset of image files that declare none themselves; the first rule that matches counts.
+    scaling: tuple[ScalingRule, ...] = ()
     mask: MaskEncoding = MaskEncoding()
     clouds: CloudEncoding = CloudEncoding()
     #: Distance in metres by which the publisher displaced scenes at random. If it is not 0, distances between scenes

@@ -20,6 +20,8 @@ class Rendering:
     #: Values that the fixed stretch maps to 0 and 255.
     range: tuple[float, float]
     gamma: float
+    #: Whether values are stored × scale + offset, instead of those stored in files (see `core.scaling`).
+    scaled: bool = False
 
     def __call__(self, pixels: Image, valid: ValidMask = None) -> Pixels:
         """Render a window: (3, H, W) of any dtype to RGB (H, W, 3) uint8; uint8 stays unchanged.
@@ -47,7 +49,8 @@ class Rendering:
     def from_json(cls, text: str) -> "Rendering":
         """Parse the output of `to_json`."""
         fields = json.loads(text)
-        return cls(tuple(fields["bands"]), fields["stretch"], tuple(fields["range"]), fields["gamma"])
+        scaled = fields.get("scaled", False)  # tables and models of earlier versions lack it
+        return cls(tuple(fields["bands"]), fields["stretch"], tuple(fields["range"]), fields["gamma"], scaled)
 
 
 def _extremes(values: Floats32, valid: ValidMask) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS open
 | official split | official.csv | tile or location, split |
 | filtered scenes | kept.csv | columns of scenes.csv; cloud_share, nodata_share, kept, reason |
 | imagery | imagery.csv | scene, location, group, archive, image, mask |
-| tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, geometry |
+| tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, scaling, geometry |
 | tiles | tiles.parquet | columns of plan.parquet; pixels_<id> for each class, pixels_ignored |
 | signatures | signatures.parquet | kind, name, image, spread, labels, height, width, borders; see `core.signatures` |
 | split | split.parquet | columns of tiles.parquet, copies and adjoining scenes being one location; split |
@@ -24,7 +24,8 @@ Glossary:
   `geometry` is its footprint, null if the scene has no CRS.
 - **Archive**: the ZIP that holds the tiles of a scene, or of several scenes; see `core.tile_archive`.
 - **Split**: the subset that a tile belongs to: train, val or test.
-- **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **dtype**: data type of its values.
+- **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **dtype**: data type of its values;
+  **scaling**: their scale and offset; see `core.scaling`.
 
 Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `rendering`, see
 `core.rendering`, from tiles.parquet on.

@@ -20,10 +20,12 @@ from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Ints, Mask
 from landseg.core.data_card import DataCard
+from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.core.parallel import parallel_map
 from landseg.core.paths import DATA, Paths
 from landseg.core.progress import track
+from landseg.core.scaling import parse_scaling, scaling_words
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
 from landseg.raster.clouds import CLEAR, CloudRule, open_cloud_layers
 from landseg.raster.grid import Grid
@@ -38,11 +40,13 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class _Frame:
-    """Grid, dtype and nodata value of a composite."""
+    """Grid, dtype, nodata value and scaling of a composite."""
 
     grid: Grid
     dtype: np.dtype[Any]
     nodata: float
+    #: Scale and offset of its bands (see `core.scaling`).
+    scaling: tuple[str, ...]
 
     def windows(self, layers: int) -> Iterator[Window]:
         """Yield windows that cover the grid, of whole blocks if memory allows.
@@ -75,7 +79,7 @@ def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRul
         card: the data card.
 
     Raises:
-        LandsegError: a file is damaged, or dates or cloud layers differ in their grids.
+        LandsegError: a file is damaged, dates or cloud layers differ in their grids, or dates in scale and offset.
         OSError: the file cannot be written.
     """
     dates = scenes[["image", "cloud"]].to_numpy().tolist()
@@ -95,14 +99,21 @@ def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: DataCard) 
     for image, cloud in dates:
         with open_image(root, image, card.bands, card) as source:
             nodata = source.nodata if source.nodata is not None else 0
-            frames.append(_Frame(source.grid, source.dtype, nodata))
+            frames.append(_Frame(source.grid, source.dtype, nodata, source.scaling))
             if cloud:
                 with open_cloud_layers(root, cloud, rule, source.grid):
                     pass  # compares the grids of image and layers
     grid = _common_grid([frame.grid for frame in frames])
+    for frame in frames:
+        if frame.scaling != frames[0].scaling:
+            raise LandsegError(
+                f"{frame.grid.name}: {scaling_words(frame.scaling[0])}, but {frames[0].grid.name}, another date of the "
+                f"location, has {scaling_words(frames[0].scaling[0])}; bring them to the same values, or set "
+                "filter.composite = none"
+            )
     dtype = np.result_type(*(frame.dtype for frame in frames))
     nodata = frames[0].nodata if in_dtype_range(frames[0].nodata, dtype) else 0
-    return _Frame(grid, dtype, nodata)
+    return _Frame(grid, dtype, nodata, frames[0].scaling)
 
 
 def _common_grid(grids: Sequence[Grid]) -> Grid:
@@ -186,6 +197,9 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
         target = memory.open(driver="GTiff", **shape, **blocks, **georeference, **options)
     with target:
         target.descriptions = bands
+        known = [parse_scaling(text) or (1.0, 0.0) for text in frame.scaling]
+        if any(each != (1, 0) for each in known):
+            target.scales, target.offsets = zip(*known, strict=True)
         yield target
 
 

@@ -33,6 +33,8 @@ class ModelInfo(BaseModel):
     image_bands: tuple[str, ...]
     #: dtypes of the training scenes, such as uint8.
     dtypes: tuple[str, ...]
+    #: Scale and offset of their three bands (see `core.scaling`); '' where values are scaled, or where unknown.
+    scaling: tuple[str, str, str] = ("", "", "")
     #: Nodata value, in all bands, of scenes that do not define one.
     nodata: float | None = None
     #: Median ground sampling distance of the training scenes, m; None without georeference.

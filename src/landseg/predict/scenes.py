@@ -13,6 +13,7 @@ from landseg.core.classes import ClassTable, class_names
 from landseg.core.data_card import DataCard, read_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
+from landseg.core.scaling import parse_scaling, scaling_words
 from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
@@ -103,12 +104,15 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
             dataset that the model was trained on.
 
     Raises:
-        LandsegError: the scene cannot be read, lacks bands, or has another data type or other classes than the model.
+        LandsegError: the scene cannot be read, lacks bands, or has another data type, other classes, or another scale
+            or offset than the model.
     """
+    scaled = info.rendering.scaled
     with ExitStack() as stack:
         if scene.card:
             _require_classes(scene, scene.card, info)
-            image = stack.enter_context(open_image(Path(), str(scene.location), info.rendering.bands, scene.card))
+            opening = open_image(Path(), str(scene.location), info.rendering.bands, scene.card, scaled=scaled)
+            image = stack.enter_context(opening)
         else:
             source = stack.enter_context(open_raster(scene.location, threads="ALL_CPUS"))
             if not source.crs and source.gcps[0]:
@@ -116,13 +120,36 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
                     f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
                 )
             indexes = _band_indexes(source, info, bands)
-            image = MultibandImage(source.name, [(source, indexes)], info.nodata, len(info.image_bands))
+            image = MultibandImage(source.name, [(source, indexes)], info.nodata, len(info.image_bands), scaled=scaled)
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
                 f"{' and '.join(info.dtypes)}; convert it to the same data type and scale"
             )
+        if not scaled:
+            _require_scaling(image, info)
         yield image
+
+
+def _require_scaling(image: MultibandImage, info: ModelInfo) -> None:
+    """Require that stored values mean the same as in training.
+
+    A scale alone, in the header of either, is accepted: many programs write 0.0001 beside the same values.
+    """
+    for own, trained in zip(image.scaling, info.scaling, strict=True):
+        known, known_trained = parse_scaling(own), parse_scaling(trained)
+        if own == trained or (None in (known, known_trained) and _without_offset(own) and _without_offset(trained)):
+            continue
+        raise LandsegError(
+            f"{image.name}: {scaling_words(own)}, but the model was trained on stored values of scenes with "
+            f"{scaling_words(trained)}; bring the values to the same scale and offset (gdal_translate -scale), or "
+            "train with convert.values = scaled"
+        )
+
+
+def _without_offset(text: str) -> bool:
+    known = parse_scaling(text)
+    return known[1] == 0 if known else not text
 
 
 def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, ValidMask
+from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text
 from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
@@ -30,7 +32,14 @@ class MultibandImage:
     """Selected bands of an open image; see `open_image`."""
 
     def __init__(
-        self, name: str, rasters: Sequence[tuple[Any, list[int]]], nodata: float | None = None, bands: int = 1
+        self,
+        name: str,
+        rasters: Sequence[tuple[Any, list[int]]],
+        nodata: float | None = None,
+        bands: int = 1,
+        *,
+        scaling: Sequence[str] | None = None,
+        scaled: bool = False,
     ) -> None:
         """Create it from open rasters.
 
@@ -39,6 +48,11 @@ class MultibandImage:
             rasters: open rasters, each with the indexes of the bands to read, from 1.
             nodata: nodata value for files that declare none.
             bands: number of bands of a file, from the first, that are compared with `nodata`.
+            scaling: scale and offset of each selected band (see `core.scaling`); None: those of the headers.
+            scaled: whether to read stored × scale + offset instead of stored values.
+
+        Raises:
+            LandsegError: values are to be scaled, but scale and offset are unknown.
         """
         self._rasters, self._card_nodata, self._bands = rasters, nodata, bands
         self._sources = list({source.name: source for source, _ in rasters}.values())
@@ -47,10 +61,16 @@ class MultibandImage:
         self.name = name
         self.grid = Grid.of(first)
         self.nodata: float | None = nodata if first.nodata is None else first.nodata
+        #: Scale and offset of each selected band (see `core.scaling`).
+        self.scaling = tuple(header_scaling(rasters) if scaling is None else scaling)
+        self._factors = _factors(name, self.scaling) if scaled else None
+        #: Data type of the stored values.
         self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in rasters for index in indexes))
 
     def read(self, window: Window) -> tuple[Image, ValidMask]:
         """Read the bands of a window, (bands, H, W), and its mask of pixels with data, (H, W).
+
+        Values have the data type of the files, or are float32 if they are scaled.
 
         A file lacks a pixel if all its bands, selected or not, have the nodata value: a single band may be dark. The
         file's nodata value, mask or alpha band takes precedence over the nodata value of the data card. With one file
@@ -65,6 +85,9 @@ class MultibandImage:
         valid = [mask for mask in masks if mask is not None]
         if pixels.dtype.kind == "f":
             valid.append(np.asarray(np.isfinite(pixels).all(axis=0)))
+        if self._factors is not None:
+            scale, offset = self._factors
+            pixels = (pixels * scale + offset).astype(np.float32)
         return pixels, reduce(np.logical_and, valid) if valid else None
 
     @contextmanager
@@ -93,7 +116,10 @@ class MultibandImage:
                     vrt = WarpedVRT(source, **options, **self._nodata_options(source))
                     warped[source.name] = stack.enter_context(vrt)
             rasters = [(warped[source.name], indexes) for source, indexes in self._rasters]
-            yield MultibandImage(self.name, rasters, self._card_nodata, self._bands)
+            scaled = self._factors is not None
+            yield MultibandImage(
+                self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled
+            )
 
     def _nodata_options(self, source: Any) -> dict[str, Any]:
         """Return the options that carry a raster's nodata value or mask over to a `WarpedVRT`."""
@@ -111,8 +137,39 @@ def _resampling_errors(name: str) -> Iterator[None]:
         raise LandsegError(f"{name}: cannot be resampled ({error}); reproject it with gdalwarp first") from None
 
 
+def header_scaling(rasters: Sequence[tuple[Any, list[int]]]) -> list[str]:
+    """Return scale and offset of selected bands of open rasters, by their headers (see `core.scaling`)."""
+    return [
+        describe_scaling(source.scales[index - 1], source.offsets[index - 1], source.name)
+        for source, indexes in rasters
+        for index in indexes
+    ]
+
+
+def _factors(name: str, scaling: Sequence[str]) -> tuple[Floats, Floats]:
+    """Return scales and offsets, (bands, 1, 1) each."""
+    known = [parse_scaling(text) for text in scaling]
+    if None in known:
+        raise LandsegError(
+            f"{name}: no scale and offset in its header; set them with gdal_edit -scale and -offset, or in "
+            "dataset.scaling for a folder of images"
+        )
+    scale, offset = np.array(known, np.float64).T[..., None, None]
+    return scale, offset
+
+
+def _card_scaling(card: DataCard, image: str, scaling: Sequence[str]) -> list[str]:
+    """Return scale and offset of bands: by headers, else by the rules of the data card."""
+    rule = next((each for each in card.scaling if fnmatchcase(PurePath(image).stem, each.images)), None)
+    if rule is None:
+        return list(scaling)
+    return [text if parse_scaling(text) else scaling_text(rule.scale, rule.offset) for text in scaling]
+
+
 @contextmanager
-def open_image(root: Path, image: str, bands: Sequence[str], card: DataCard) -> Iterator[MultibandImage]:
+def open_image(
+    root: Path, image: str, bands: Sequence[str], card: DataCard, *, scaled: bool = False
+) -> Iterator[MultibandImage]:
     """Open the files of an image that contain the given bands.
 
     Args:
@@ -121,10 +178,11 @@ def open_image(root: Path, image: str, bands: Sequence[str], card: DataCard) -> 
             `card.band_files` replaces.
         bands: names of the bands to read, in this order; a name may be repeated.
         card: data card.
+        scaled: whether to read stored × scale + offset instead of stored values.
 
     Raises:
         LandsegError: a band is unknown; or a file is missing, damaged, a palette image or has too few bands; or the
-            grids of the files differ.
+            grids of the files differ; or values are to be scaled, but scale and offset are unknown.
     """
     selected = _files(root, image, bands, card)
     with ExitStack() as stack:
@@ -137,7 +195,12 @@ def open_image(root: Path, image: str, bands: Sequence[str], card: DataCard) -> 
         by_file = groupby(selected, key=itemgetter(0))
         rasters = [(sources[path], [index for _, index in group]) for path, group in by_file]
         yield MultibandImage(
-            str(root / image), rasters, card.nodata, 1 if BAND_PLACEHOLDER in image else len(card.bands)
+            str(root / image),
+            rasters,
+            card.nodata,
+            1 if BAND_PLACEHOLDER in image else len(card.bands),
+            scaling=_card_scaling(card, image, header_scaling(rasters)),
+            scaled=scaled,
         )
 
 

@@ -17,6 +17,7 @@ from pyproj import CRS
 from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
+from landseg.core.scaling import join_bands
 from landseg.core.tables import extend_parquet
 from landseg.raster.grid import Grid
 from landseg.raster.image import open_image
@@ -29,7 +30,7 @@ Edge = Literal["drop", "pad"]
 COMMON_CRS = "EPSG:4326"
 
 _COLUMNS = ["tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width"]
-_COLUMNS += ["gsd", "dtype", "geometry"]
+_COLUMNS += ["gsd", "dtype", "scaling", "geometry"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class SceneHeader:
     gsd: float | None
     #: Data type of the values, such as uint8.
     dtype: str
+    #: Scale and offset of the values of all bands (see `core.scaling`).
+    scaling: str
 
 
 def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeader:
@@ -65,7 +68,9 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
         Grid.of(labels).require_same(grid, f"its image {Path(grid.name).name}")
         crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None
         gsd = ground_sampling_distance(grid)
-        return SceneHeader(grid.width, grid.height, crs, grid.transform, gsd, source.dtype.name)
+        return SceneHeader(
+            grid.width, grid.height, crs, grid.transform, gsd, source.dtype.name, join_bands(source.scaling)
+        )
 
 
 @cache
@@ -160,6 +165,7 @@ def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edg
         width=np.minimum(size, width - col),
         gsd=np.array([header.gsd for header in headers], np.float64)[scene_index],
         dtype=np.array([header.dtype for header in headers])[scene_index],
+        scaling=np.array([header.scaling for header in headers])[scene_index],
     )
     crs = common_crs([header.crs for header in headers if header.crs is not None])
     tiles["geometry"] = footprints(tiles, headers, scene_index, crs)

@@ -17,6 +17,7 @@ from landseg.core.parallel import cores
 from landseg.core.params import read_section
 from landseg.core.paths import Paths
 from landseg.core.rendering import Rendering
+from landseg.core.scaling import split_bands
 from landseg.core.tables import pixel_column, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
@@ -74,6 +75,8 @@ class TrainingTiles:
     #: dtypes and median ground sampling distance, m, of the training scenes.
     dtypes: tuple[str, ...]
     gsd: float | None
+    #: Scale and offset of their three bands; '' where values are scaled.
+    scaling: tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,27 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     """
     split = paths.table("split.parquet")
     tables = {name: split_tiles(split, name, card.classes) for name in ("train", "val")}
-    scenes = read_parquet(split, ["split", "gsd", "dtype"])
+    scenes = read_parquet(split, ["split", "gsd", "dtype", "scaling"])
     scenes = scenes[scenes["split"] == "train"]
     gsd = scenes["gsd"].median()
+    rendering = Rendering.from_json(read_metadata(split, "rendering"))
     return TrainingTiles(
         tables=tables,
         sets={name: TileSet(paths.tiles, table, card.classes) for name, table in tables.items()},
-        rendering=Rendering.from_json(read_metadata(split, "rendering")),
+        rendering=rendering,
         dtypes=tuple(sorted(scenes["dtype"].unique())),
         gsd=None if isnan(gsd) else round(float(gsd), 4),
+        scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, card),
     )
+
+
+def _scaling(text: str, rendering: Rendering, card: DataCard) -> tuple[str, str, str]:
+    """Return scale and offset of the rendered bands; the convert stage requires that all scenes have the same."""
+    if rendering.scaled:
+        return "", "", ""
+    bands = split_bands(text, len(card.bands))
+    red, green, blue = (bands[card.bands.index(band)] for band in rendering.bands)
+    return red, green, blue
 
 
 def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
@@ -191,6 +205,7 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) ->
         image_bands=card.bands,
         nodata=card.nodata,
         dtypes=tiles.dtypes,
+        scaling=tiles.scaling,
         gsd=tiles.gsd,
         tile=tiles.sets["train"].size,
         dataset=card.name,

@@ -68,6 +68,7 @@ def _card(dataset: Params, folder: Path) -> DataCard:
         classes=dataset.classes,
         background=dataset.background,
         bands=dataset.bands,
+        scaling=dataset.scaling,
         mask=MaskEncoding(values=dataset.mask_values, ignore=dataset.ignore, unlisted=dataset.unlisted),
     )
 

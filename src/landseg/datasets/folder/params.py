@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from landseg.core.classes import ClassTable, Colour, class_names
+from landseg.core.data_card import ScalingRule
 from landseg.core.params import Section
 from landseg.download.params import DatasetParams
 
@@ -54,6 +55,9 @@ class FolderParams(DatasetParams):
     """Images of the same ground, such as several dates: a pattern or a table; null: each image is a location."""
     groups: NamePattern | NameTable | None = None
     """Images that lie close together, such as chips of one orthophoto: a pattern or a table; null: no groups."""
+    scaling: tuple[ScalingRule, ...] = ()
+    """Scale and offset of images whose headers have none: a list of {images, scale, offset}, of which the first counts
+    whose glob `images` matches the name of the image."""
     bands: tuple[str, ...] = Field(min_length=1)
     """Band names, in file order."""
     mask_values: Literal["ids", "palette", "rgb"]
