@@ -243,7 +243,8 @@ class TestModel:
     def test_scaling_of_other_data_types(self) -> None:
         text = card_text(example_run(), dtypes=("uint16",))
         assert (
-            table_row(text, "scaling of values that are not uint8", 2)[1] == "0 to 3000 are mapped to 0 to 255, gamma 1"
+            table_row(text, "scaling of values that are not uint8", 2)[1]
+            == "0 to 3000 (stored values) are mapped to 0 to 255, gamma 1"
         )
 
     def test_training_and_parameters(self) -> None:

@@ -51,7 +51,8 @@ def test_names_the_error_and_its_interval() -> None:
     text = confidence_text(scored)
     assert "divided by 1.5, a temperature fitted on the validation set" in text
     assert (
-        f"differ by {found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over 6 scenes)" in text
+        f"differ by {found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over 6 scenes, "
+        f"effectively {found.effective_units:.1f})" in text
     )
     few = run("b", run_files(calibration={"units": 4}))
     assert f"differ by {few.calibration.ece:.3f} (no interval: 4 scenes) on average" in confidence_text(few)
@@ -62,7 +63,8 @@ def test_names_the_error_and_its_interval() -> None:
     [
         (
             {"edge": 0.0, "edge_or_corner": 0.0, "same_location": 0.0, "same_group": None, "duplicate": 0.0},
-            "no test tile shares an edge or corner or a location with a training tile",
+            "no test tile shares an edge or corner or a location with a training tile; none has a copy in the training "
+            "set",
         ),
         (
             {"edge": None, "edge_or_corner": None, "same_location": 0.0, "same_group": None, "duplicate": 0.25},

@@ -63,8 +63,8 @@ def require_same_scaling(plan: pa.Table, card: DataCard, rendering: Rendering) -
             if not rendering.scaled and own != known:
                 raise LandsegError(
                     f"scenes {scenes[0]} and {scene} store values of {name} differently, with {scaling_words(known)} "
-                    f"and {scaling_words(own)}; set convert.values = scaled, with convert.range in scaled values, and give "
-                    "what headers lack in dataset.scaling"
+                    f"and {scaling_words(own)}; set convert.values = scaled, with convert.range in scaled values, and "
+                    "give what headers lack in dataset.scaling"
                 )
 
 

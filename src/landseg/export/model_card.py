@@ -168,7 +168,8 @@ def _scaling(convert: Mapping[str, Any]) -> str:
     if convert["stretch"] != "fixed":
         return f"each tile from the minimum to the maximum of each band, gamma {convert['gamma']:g}"
     low, high = convert["range"]
-    return f"{low:g} to {high:g} are mapped to 0 to 255, gamma {convert['gamma']:g}"
+    values = "stored × scale + offset" if convert.get("values") == "scaled" else "stored values"
+    return f"{low:g} to {high:g} ({values}) are mapped to 0 to 255, gamma {convert['gamma']:g}"
 
 
 def _classes(run: Run) -> list[dict[str, object]]:

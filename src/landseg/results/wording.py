@@ -76,8 +76,8 @@ def leakage_sentence(leakage: Mapping[str, float | None], split: str) -> str:
     else:
         terms = [LEAKAGE_TERMS[key] for key in known if key != "edge" or "edge_or_corner" not in known]
         parts.append(f"no {split} tile shares {' or '.join(terms)} with a training tile")
-    if copied:
-        parts.append(f"{100 * copied:.1f} % have a copy in the training set")
+    if copied is not None:
+        parts.append(f"{f'{100 * copied:.1f} % have' if copied else 'none has'} a copy in the training set")
     if copied is None and "duplicate" in leakage:
         parts.append("copies were not searched")
     if "edge_or_corner" in leakage and leakage["edge_or_corner"] is None:
@@ -137,7 +137,7 @@ def confidence_text(run: Run) -> str:
 
 
 def calibration_error(found: ConfidenceScores, units: str) -> str:
-    """Return an ECE with its interval, such as "0.021 (95 % interval 0.011 to 0.032 over 6 scenes)".
+    """Return an ECE with its interval, such as "0.021 (95 % interval 0.011 to 0.032 over 6 scenes, effectively 5.3)".
 
     Args:
         found: of a split or a class.
@@ -147,4 +147,5 @@ def calibration_error(found: ConfidenceScores, units: str) -> str:
         return "an unknown amount"
     if found.ece_low is None:
         return f"{found.ece:.3f} (no interval: {found.units:,} {units})"
-    return f"{found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over {found.units:,} {units})"
+    over = f"{found.units:,} {units}, effectively {found.effective_units:.1f}"
+    return f"{found.ece:.3f} (95 % interval {found.ece_low:.3f} to {found.ece_high:.3f} over {over})"
