@@ -112,10 +112,10 @@ def stratified_estimate(mapped: Floats, sample: Counts, names: Sequence[str] | N
 def share_estimate(sizes: Floats, hits: Counts, points: Counts) -> tuple[float, Floats]:
     """Estimate the share of a map with some property, such as change, from points in many strata.
 
-    **The interval** is that of Jeffreys for a share of the effective number of points: p (1 - p) / SE², at most the
-    number that is left by the weights of the strata (Korn and Graubard 1998, "Confidence intervals for proportions with
-    small expected number of positive counts estimated from survey data", Survey Methodology 24(2), 193-201, for
-    Clopper-Pearson intervals). A posterior with a prior in every stratum, as for class areas, would lie too high:
+    **The interval** is that of Jeffreys for a share of an effective number of points: p (1 - p) / SE², at most the
+    number that is left by the weights of the strata. The effective number is after Korn and Graubard (1998),
+    "Confidence intervals for proportions with small expected number of positive counts estimated from survey data",
+    Survey Methodology 24(2), 193-201, who use Clopper-Pearson intervals. A posterior with a prior in every stratum, as for class areas, would lie too high:
     half a point in each of 25 strata is 6 % of 200 points. For coverage, see docs/maps.md
     (`benchmarks/change_limit.py`).
 

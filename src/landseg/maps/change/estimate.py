@@ -10,7 +10,7 @@ from landseg.core.arrays import Counts, Floats
 from landseg.core.errors import LandsegError
 from landseg.maps.change.pair import ChangeMatrix, MapPair
 from landseg.maps.class_map import NODATA
-from landseg.maps.estimator import share_estimate, stratified_estimate
+from landseg.maps.estimator import share_estimate
 from landseg.maps.reference import PointSample, read_points
 
 #: Fewest points of a stratum: two points are needed for a variance.
@@ -96,8 +96,8 @@ def estimate_from_sample(
 ) -> ChangeEstimate:
     """Estimate areas of change from points of known change.
 
-    The strata of the estimator (Olofsson et al. 2014, see `landseg.maps.estimator.stratified_estimate`) are the mapped
-    transitions. Strata with fewer than three points have no reliable variance: changes among them are merged into one
+    The strata of the estimator (Olofsson et al. 2014) are the mapped transitions; for the intervals, see
+    `landseg.maps.estimator.share_estimate`. Strata with fewer than three points have no reliable variance: changes among them are merged into one
     stratum, and so are unchanged classes; a merged stratum with a single point takes in the next smallest. A merged
     stratum with fewer than two points is excluded, and the estimate covers less than the whole map.
 
@@ -155,39 +155,19 @@ def _stratified(
 ) -> ChangeEstimate:
     """Estimate true areas, (K, K), from mapped areas, (K, K), and mapped and true transitions of points, (N,) each."""
     count = len(areas)
-    labels, sizes, sample = _stratified_sample(areas, mapped, true, points.strata)
-    found = stratified_estimate(sizes, sample)
-    changed = ~np.isin(labels, [*(np.arange(count) * (count + 1)), count**2 + 1])
-    filled = sizes > 0
-    share, ends = share_estimate(
-        sizes[filled], sample[np.ix_(changed, filled)].sum(axis=0), sample[:, filled].sum(axis=0)
-    )
-    single = labels < count**2
+    labels, stratum = np.unique(points.strata.ravel()[mapped], return_inverse=True)
+    sizes = np.array([areas[points.strata == label].sum() for label in labels])
+    sample = np.bincount(stratum * count**2 + true, minlength=len(labels) * count**2).reshape(len(labels), -1)
+    total, size = sizes.sum(), sample.sum(axis=1)
+    changed = np.flatnonzero(~np.eye(count, dtype=np.bool_))
+    share, ends = share_estimate(sizes, sample[:, changed].sum(axis=1), size)
     true_areas, intervals = np.zeros(count**2), np.full((count**2, 2), np.nan)
-    true_areas[labels[single]] = found.areas[single]
-    intervals[labels[single]] = found.areas_interval[single]
+    for transition in np.flatnonzero((points.strata.ravel() >= 0) | sample.any(axis=0)):
+        found, reach = share_estimate(sizes, sample[:, transition], size)
+        true_areas[transition], intervals[transition] = total * found, total * reach
     excluded = points.excluded.ravel()
     true_areas[excluded & (true_areas == 0)] = np.nan
     intervals[excluded, 1] = np.nan
     return ChangeEstimate(
-        true_areas.reshape(count, count),
-        intervals.reshape(count, count, 2),
-        share * sizes.sum(),
-        ends * sizes.sum(),
-        points,
+        true_areas.reshape(count, count), intervals.reshape(count, count, 2), total * share, total * ends, points
     )
-
-
-def _stratified_sample(
-    areas: Floats, mapped: npt.NDArray[np.intp], true: npt.NDArray[np.intp], strata: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], Floats, Counts]:
-    """Return L labels of strata and true transitions, the area of each, (L,), and the sample by true label, (L, L)."""
-    count = len(areas)
-    stratum = strata.ravel()[mapped]
-    labels = np.unique(np.concatenate([[count**2, count**2 + 1], stratum, true]))
-    kept = strata >= 0
-    sizes = np.zeros(len(labels))
-    np.add.at(sizes, np.searchsorted(labels, strata[kept]), areas[kept])
-    rows, columns = np.searchsorted(labels, true), np.searchsorted(labels, stratum)
-    sample = np.bincount(rows * len(labels) + columns, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    return labels, sizes, sample
