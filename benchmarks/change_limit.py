@@ -184,9 +184,9 @@ def limit_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def point_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of points in Markdown."""
     lines = [
-        "| population, change, points | estimate / truth | interval holds | width / truth | single changes, on points |"
+        "| population, change, points | estimate / truth | interval holds | width / truth | single changes, seen ones |",
+        "|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|")
     lines += [
         f"| {row['world']}, {row['changed']:.0%}, {row['points']} | {row['mean_ratio']:.2f} | {row['covered']:.0%} | "
         f"{row['width']:.1f} | {row['single_covered']:.0%}, {row['single_covered_if_seen']:.0%} |"

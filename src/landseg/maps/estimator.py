@@ -115,9 +115,9 @@ def share_estimate(sizes: Floats, hits: Counts, points: Counts) -> tuple[float, 
     **The interval** is that of Jeffreys for a share of an effective number of points: p (1 - p) / SE², at most the
     number that is left by the weights of the strata. The effective number is after Korn and Graubard (1998),
     "Confidence intervals for proportions with small expected number of positive counts estimated from survey data",
-    Survey Methodology 24(2), 193-201, who use Clopper-Pearson intervals. A posterior with a prior in every stratum, as for class areas, would lie too high:
-    half a point in each of 25 strata is 6 % of 200 points. For coverage, see docs/maps.md
-    (`benchmarks/change_limit.py`).
+    Survey Methodology 24(2), 193-201, who use Clopper-Pearson intervals. A posterior with a prior in every stratum, as
+    for class areas, would lie too high: half a point in each of 25 strata is 6 % of 200 points. For coverage, see
+    docs/maps.md (`benchmarks/change_limit.py`).
 
     Args:
         sizes: (H,) size of every stratum, in any unit.

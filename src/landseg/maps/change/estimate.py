@@ -97,9 +97,10 @@ def estimate_from_sample(
     """Estimate areas of change from points of known change.
 
     The strata of the estimator (Olofsson et al. 2014) are the mapped transitions; for the intervals, see
-    `landseg.maps.estimator.share_estimate`. Strata with fewer than three points have no reliable variance: changes among them are merged into one
-    stratum, and so are unchanged classes; a merged stratum with a single point takes in the next smallest. A merged
-    stratum with fewer than two points is excluded, and the estimate covers less than the whole map.
+    `landseg.maps.estimator.share_estimate`. Strata with fewer than three points have no reliable variance: changes
+    among them are merged into one stratum, and so are unchanged classes; a merged stratum with a single point takes in
+    the next smallest. A merged stratum with fewer than two points is excluded, and the estimate covers less than the
+    whole map.
 
     Merging is valid for points drawn at random from the whole map: the points of a merged stratum then spread over its
     parts in proportion to their areas. If points were drawn from each change separately, a point on a small change
