@@ -184,7 +184,7 @@ def limit_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def point_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of points in Markdown."""
     lines = [
-        "| population, change, points | estimate / truth | interval holds | width / truth | single changes, seen ones |",
+        "| population, change, points | estimate / truth | interval holds | width / truth | single changes (seen) |",
         "|---|---|---|---|---|",
     ]
     lines += [

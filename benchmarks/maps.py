@@ -3,9 +3,9 @@
     uv run python -m benchmarks.maps                                  # after `dvc repro`
     uv run python -m benchmarks.maps --panel panel.jpg --scene 0019   # also draws some of the scenes
 
-All variants use the same model and the same pixels of the test split. 'Tiles' are predicted one by one, as in
-evaluation; the others are maps of `landseg predict`, cut at the tiles. Edge pixels lie within 16 px of an edge of their
-scene.
+All variants use the same model and the same pixels of the test split; intervals are over locations. 'Tiles' are
+predicted one by one, as in evaluation; the others are maps of `landseg predict`, cut at the tiles. Edge pixels lie
+within 16 px of an edge of their scene.
 """
 
 import tempfile
@@ -50,6 +50,7 @@ class Tile(NamedTuple):
     archive: str
     tile: str
     scene: str
+    location: str
     row: int
     col: int
     height: int
@@ -62,8 +63,8 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SceneMatrices:
-    """Confusion matrices per test scene, (S, K, K)."""
+class LocationMatrices:
+    """Confusion matrices per test location, (S, K, K)."""
 
     #: All pixels.
     total: Counts
@@ -84,7 +85,7 @@ class TestSplit:
         """Return the names of the scenes."""
         return sorted({tile.scene for tile in self.tiles})
 
-    def count(self, predict: Callable[[Tile], Pixels], shapes: Mapping[str, tuple[int, int]]) -> SceneMatrices:
+    def count(self, predict: Callable[[Tile], Pixels], shapes: Mapping[str, tuple[int, int]]) -> LocationMatrices:
         """Count confusion matrices.
 
         Args:
@@ -92,16 +93,15 @@ class TestSplit:
             shapes: height and width of each scene.
         """
         k, lookup = len(self.model.info.classes), class_channels(self.model.info.classes)
-        total = {scene: np.zeros((k, k), np.int64) for scene in self.scenes()}
-        edge = {scene: np.zeros((k, k), np.int64) for scene in self.scenes()}
+        total, edge = ({tile.location: np.zeros((k, k), np.int64) for tile in self.tiles} for _ in range(2))
         for tile in self.tiles:
             target = lookup[self.target(tile)]
             ids = lookup[predict(tile)]
-            total[tile.scene] += metrics.confusion(target, ids, k)
+            total[tile.location] += metrics.confusion(target, ids, k)
             near = _near_edge(tile, *shapes[tile.scene])
             if near.any():
-                edge[tile.scene] += metrics.confusion(target[near][None], ids[near][None], k)
-        return SceneMatrices(np.stack([*total.values()]), np.stack([*edge.values()]))
+                edge[tile.location] += metrics.confusion(target[near][None], ids[near][None], k)
+        return LocationMatrices(np.stack([*total.values()]), np.stack([*edge.values()]))
 
     def target(self, tile: Tile) -> Pixels:
         """Return the class ids of a tile's mask, (H, W), without padding."""
@@ -241,7 +241,7 @@ def _cut_at(maps: Mapping[str, Pixels]) -> Callable[[Tile], Pixels]:
     return lambda tile: maps[tile.scene][tile.area]
 
 
-def print_scores(test: TestSplit, title: str, matrices: SceneMatrices) -> None:
+def print_scores(test: TestSplit, title: str, matrices: LocationMatrices) -> None:
     """Print the scores of all pixels and of the edge pixels."""
     total, edge = matrices.total.sum(axis=0), matrices.edge.sum(axis=0)
     names = class_names(test.model.info.classes)

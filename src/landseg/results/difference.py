@@ -115,8 +115,8 @@ class ScoreDifference:
             return f"{self._verdict()} (95 % interval {ends}, {self._chance()}, {self._counted()}; {self._seeded()})"
         return (
             f"{both}: a difference in {self.title} is not shown ({format_points(self.value)} points, 95 % interval "
-            f"{self.interval()}, {self._chance()}, {self._counted()}; {self._seeded()}); this "
-            f"{SPLIT_NAMES[self.split]} shows differences from about {_format_number(self.detectable)} points on"
+            f"{self.interval()}, {self._chance()}, {self._counted()}; {self._seeded()}); a true difference of about "
+            f"{_format_number(self.detectable)} points would be shown in 80 % of such {SPLIT_NAMES[self.split]}s"
         )
 
     def interval(self) -> str:
