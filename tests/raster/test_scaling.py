@@ -196,3 +196,15 @@ def test_composites_keep_the_scaling_and_refuse_different_ones(tmp_path: Path) -
     with pytest.raises(LandsegError, match=r"c.tif: scale 0.0001 and offset 0, but .*a.tif, another date"):
         write_composite(table, tmp_path, tmp_path / "other.tif", RULE, card())
     assert not (tmp_path / "other.tif").exists()
+
+
+def test_composites_of_a_new_baseline_need_a_known_scaling(tmp_path: Path) -> None:
+    """Their own names do not show the baseline."""
+    scene(tmp_path, NEW, 1000)
+    table = scene_table((NEW, f"{NEW}.tif", f"{NEW}_mask.tif")).assign(cloud="")
+    with pytest.raises(LandsegError, match=r"1,000 added; give scale and offset in dataset\.scaling"):
+        write_composite(table, tmp_path, tmp_path / "median.tif", RULE, card())
+    of = card(scaling=(ScalingRule(images="*", scale=1e-4, offset=-0.1),))
+    write_composite(table, tmp_path, tmp_path / "median.tif", RULE, of)
+    with open_image(tmp_path, "median.tif", BANDS, card()) as image:
+        assert image.scaling == ("0.0001 -0.1",) * 3

@@ -209,8 +209,8 @@ def test_a_difference_in_words() -> None:
 def test_a_difference_that_is_not_shown_says_what_could_have_been() -> None:
     assert sentence(0.003, 0.005) == (
         "R101 and R18: a difference in macro mIoU is not shown (+0.3 points, 95 % interval −0.7 to 1.3, p = 0.56, "
-        f"41 scenes (effectively 21.0); {ONE_SEED}); a true difference of about 1.5 points would be shown in 80 % of such "
-        "test sets"
+        f"41 scenes (effectively 21.0); {ONE_SEED}); a true difference of about 1.5 points would be shown in 80 % of "
+        "such test sets"
     )
     assert "would be shown in 80 % of such validation sets" in sentence(-0.003, 0.005, split="val")
     # (t(0.975) + t(0.8)) standard errors

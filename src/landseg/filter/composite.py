@@ -25,7 +25,7 @@ from landseg.core.files import atomic
 from landseg.core.parallel import parallel_map
 from landseg.core.paths import DATA, Paths
 from landseg.core.progress import track
-from landseg.core.scaling import parse_scaling, scaling_words
+from landseg.core.scaling import BASELINE_04, parse_scaling, scaling_words
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
 from landseg.raster.clouds import CLEAR, CloudRule, open_cloud_layers
 from landseg.raster.grid import Grid
@@ -104,6 +104,11 @@ def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: DataCard) 
                 with open_cloud_layers(root, cloud, rule, source.grid):
                     pass  # compares the grids of image and layers
     grid = _common_grid([frame.grid for frame in frames])
+    if BASELINE_04 in frames[0].scaling:  # a composite has another name, which does not tell
+        raise LandsegError(
+            f"{frames[0].grid.name}: {scaling_words(BASELINE_04)}; give scale and offset in dataset.scaling, or set "
+            "filter.composite = none"
+        )
     for frame in frames:
         if frame.scaling != frames[0].scaling:
             raise LandsegError(
