@@ -78,6 +78,8 @@ def main(
     allocations = simulate_allocations(POINT_WORLDS["lc"], runs, rng)
     console.print(area_table(rows), accuracy_table(rows), sep="\n\n", soft_wrap=True)
     console.print(allocations)
+    many = simulate_many_classes(runs // 4, rng)
+    console.print(many)
     report(
         "area_coverage",
         _measurements(rows),
@@ -89,6 +91,7 @@ def main(
         classes=WORLDS["lc"].classes,
         intervals=rows,
         allocations=allocations,
+        many_classes=many,
     )
 
 
@@ -166,6 +169,27 @@ def simulate_allocations(world: PointWorld, runs: int, rng: np.random.Generator)
         low, high = np.transpose(ends)
         found = _coverage((low[:, None], high[:, None]), joint.sum(axis=1)[rare : rare + 1])
         rows.append({"points": title, "number": int(each.sum()), **{key: value[0] for key, value in found.items()}})
+    return rows
+
+
+def simulate_many_classes(runs: int, rng: np.random.Generator, classes: int = 24) -> list[dict[str, Any]]:
+    """Return smallest and largest coverage of the areas of many classes, from 0.2 to 27 % of the map.
+
+    The errors of a class are spread over the others in proportion to their areas.
+    """
+    shares = np.maximum(0.5 * 0.72 ** np.arange(classes), 0.004)
+    shares /= shares.sum()
+    rows: list[dict[str, Any]] = []
+    for errors in (0.3, 0.1):
+        wrong = np.tile(shares, (classes, 1))
+        np.fill_diagonal(wrong, 0)
+        joint = shares[:, None] * (np.eye(classes) * (1 - errors) + errors * wrong / wrong.sum(axis=1, keepdims=True))
+        world = PointWorld(joint)
+        for design in DESIGNS[:4]:
+            found = [estimator.stratified_estimate(joint.sum(axis=0), s) for s in draw_points(world, design, runs, rng)]
+            low, high = np.transpose([each.areas_interval for each in found], (2, 0, 1))
+            covered = _coverage((low, high), joint.sum(axis=1))["coverage"]
+            rows.append({"errors": errors, "design": design, "least": min(covered), "most": max(covered)})
     return rows
 
 
