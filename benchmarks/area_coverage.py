@@ -173,7 +173,7 @@ def simulate_allocations(world: PointWorld, runs: int, rng: np.random.Generator)
 
 
 def simulate_many_classes(runs: int, rng: np.random.Generator, classes: int = 24) -> list[dict[str, Any]]:
-    """Return smallest and largest coverage of the areas of many classes, from 0.2 to 27 % of the map.
+    """Return smallest and largest coverage of the areas of many classes, from 0.2 to 28 % of the map.
 
     The errors of a class are spread over the others in proportion to their areas.
     """

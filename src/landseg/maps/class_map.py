@@ -19,6 +19,7 @@ from landseg.core.files import atomic
 from landseg.maps.cog import CogWriter, create_cog
 from landseg.maps.style import Legend, aux_xml, class_legend, raster_qml
 from landseg.raster.grid import Grid
+from landseg.raster.bands import coloured_bands
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
 #: The value of pixels without a class.
@@ -159,7 +160,7 @@ class ClassMap:
     def _blank(self, pixels: npt.NDArray[Any], window: Window) -> npt.NDArray[np.bool_]:
         if self._source.nodata is not None:
             return np.asarray(pixels == self._source.nodata)
-        present = valid_mask(self._source, window)
+        present = valid_mask(self._source, window, alpha=coloured_bands(self._source).get("alpha"))
         return np.zeros(pixels.shape, np.bool_) if present is None else ~present
 
     def _refuse(self, pixels: npt.NDArray[Any], found: npt.NDArray[np.uint16], window: Window) -> None:

@@ -17,11 +17,10 @@ from landseg.core.scaling import parse_scaling, scaling_words
 from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
-from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, open_image
+from landseg.raster.bands import coloured_bands, described_bands, is_mask, require_order
+from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, has_band_files, open_image
 from landseg.raster.io import open_raster, resolve_raster
 
-# Placeholder band names, as many programs write them.
-_PLACEHOLDER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
 # The driver prefix of a GDAL subdataset name.
 _DRIVER = re.compile(r"[A-Z][A-Z0-9_]+:(?!//)")
 # Characters that are not allowed in the file name of a map.
@@ -46,7 +45,8 @@ class InputScene:
         Raises:
             LandsegError: there is no raster.
         """
-        codes = self.card.band_files.values() if self.card and BAND_PLACEHOLDER in str(self.location) else []
+        per_band = self.card and has_band_files(str(self.location), self.card)
+        codes = self.card.band_files.values() if self.card and per_band else []
         return [Path(str(self.location).replace(BAND_PLACEHOLDER, code)) for code in codes] or raster_files(
             self.location
         )
@@ -119,8 +119,8 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
                 raise LandsegError(
                     f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
                 )
-            indexes = _band_indexes(source, info, bands)
-            image = MultibandImage(source.name, [(source, indexes)], info.nodata, len(info.image_bands), scaled=scaled)
+            indexes, names = _band_indexes(source, info, bands)
+            image = MultibandImage(source.name, [(source, indexes)], info.nodata, names, scaled=scaled)
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
@@ -161,7 +161,7 @@ def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()
     if scene.card:
         return list(info.rendering.bands)
     with open_raster(scene.location) as source:
-        return list(_band_indexes(source, info, bands))
+        return list(_band_indexes(source, info, bands)[0])
 
 
 def _require_classes(scene: InputScene, card: DataCard, info: ModelInfo) -> None:
@@ -176,25 +176,46 @@ def _listed(classes: ClassTable) -> str:
     return ", ".join(class_names(classes))
 
 
-def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> list[int]:
-    """Return the band numbers, from 1, of the model's red, green and blue in a raster."""
-    wanted, by_name = info.rendering.bands, _indexes_by_name(source)
+def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the band numbers, from 1, of the model's red, green and blue in a raster, and the names of its bands."""
+    wanted, by_name = info.rendering.bands, described_bands(source)
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: paletted image; convert it to RGB")
+    names = _band_names(source, info.image_bands)
     if requested:
         if len(requested) != len(wanted):
             raise LandsegError(
                 f"--bands: {len(requested)} bands given, but the model needs {len(wanted)}: {', '.join(wanted)}"
             )
-        return [_band_index(source, by_name, band) for band in requested]
+        return [_band_index(source, by_name, band) for band in requested], names
     # Names win over colours: a program may show any three bands as red, green and blue.
-    for known in (by_name, {} if by_name else _indexes_by_colour(source)):
+    for known in (by_name, {} if by_name else coloured_bands(source)):
         if all(band.lower() in known for band in wanted):
-            return [known[band.lower()] for band in wanted]
-    bands = [n for n, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != ColorInterp.alpha]
-    if not by_name and len(bands) == len(info.image_bands):
-        return [bands[info.image_bands.index(band)] for band in wanted]
-    raise _unknown_bands(source.name, len(bands), list(by_name), wanted)
+            return [known[band.lower()] for band in wanted], names
+    if names and not by_name:
+        require_order(source, info.image_bands, "the model")
+        return [info.image_bands.index(band) + 1 for band in wanted], names
+    count = source.count - source.colorinterp.count(ColorInterp.alpha)
+    raise _unknown_bands(source.name, count, list(by_name), wanted)
+
+
+def _band_names(source: Any, image_bands: Sequence[str]) -> list[str]:
+    """Return the names of the bands of a raster: as described, else those of the training images; [] if unknown.
+
+    A band that is tagged as alpha is called alpha, unless it has the name of a band of the training images.
+    """
+    tagged = [colour == ColorInterp.alpha for colour in source.colorinterp]
+    described = {index: name for name, index in described_bands(source).items()}
+    if described:
+        known = {name.lower() for name in image_bands}
+        names = [described.get(index, "") for index in source.indexes]
+        return ["alpha" if tag and name not in known else name for name, tag in zip(names, tagged, strict=True)]
+    if source.count == len(image_bands):
+        pairs = enumerate(zip(image_bands, tagged, strict=True), 1)
+        return ["alpha" if tag and is_mask(source, index) else name for index, (name, tag) in pairs]
+    if tagged == [False] * len(image_bands) + [True] * (source.count - len(image_bands)):
+        return [*image_bands, *["alpha"] * (source.count - len(image_bands))]
+    return []
 
 
 def _unknown_bands(name: str, count: int, band_names: Sequence[str], wanted: Sequence[str]) -> LandsegError:
@@ -202,16 +223,6 @@ def _unknown_bands(name: str, count: int, band_names: Sequence[str], wanted: Seq
     enough = count >= len(set(wanted))
     advice = "select them with --bands, for example --bands 3,2,1" if enough else "choose another scene"
     return LandsegError(f"{name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
-
-
-def _indexes_by_name(source: Any) -> dict[str, int]:
-    """Return the band numbers of a raster by name, in lower case; placeholders such as 'Band 1' are left out."""
-    named = zip(source.indexes, source.descriptions, strict=True)
-    return {name.lower(): index for index, name in named if name and not _PLACEHOLDER.fullmatch(name)}
-
-
-def _indexes_by_colour(source: Any) -> dict[str, int]:
-    return {colour.name: index for index, colour in zip(source.indexes, source.colorinterp, strict=True)}
 
 
 def _band_index(source: Any, by_name: dict[str, int], band: str) -> int:

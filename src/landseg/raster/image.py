@@ -10,10 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import rasterio
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -21,6 +24,7 @@ from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text
+from landseg.raster.bands import alpha_band, coloured_bands, require_data, require_order
 from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
@@ -36,10 +40,11 @@ class MultibandImage:
         name: str,
         rasters: Sequence[tuple[Any, list[int]]],
         nodata: float | None = None,
-        bands: int = 1,
+        bands: Sequence[str] = (),
         *,
         scaling: Sequence[str] | None = None,
         scaled: bool = False,
+        alpha: Sequence[int | None] | None = None,
     ) -> None:
         """Create it from open rasters.
 
@@ -47,16 +52,24 @@ class MultibandImage:
             name: path of the image, for messages.
             rasters: open rasters, each with the indexes of the bands to read, from 1.
             nodata: nodata value for files that declare none.
-            bands: number of bands of a file, from the first, that are compared with `nodata`.
+            bands: names of the bands of a file, from the first; they are data, unless one is named alpha.
             scaling: scale and offset of each selected band (see `core.scaling`); None: those of the headers.
             scaled: whether to read stored × scale + offset instead of stored values.
+            alpha: number of the alpha band of each file; None: found by `raster.bands.alpha_band`.
 
         Raises:
-            LandsegError: values are to be scaled, but scale and offset are unknown.
+            LandsegError: values are to be scaled, but scale and offset are unknown; or it is unclear whether a band is
+                an alpha band (see `raster.bands`).
         """
         self._rasters, self._card_nodata, self._bands = rasters, nodata, bands
-        self._sources = list({source.name: source for source, _ in rasters}.values())
-        first = self._sources[0]
+        files = {source.name: (source, indexes) for source, indexes in rasters}
+        if alpha is None:
+            for source, indexes in rasters:
+                require_data(source, indexes)
+            alpha = [alpha_band(source, bands, indexes) for source, indexes in files.values()]
+        #: Open rasters, each with the number of its alpha band.
+        self._sources = [(source, number) for (source, _), number in zip(files.values(), alpha, strict=True)]
+        first = self._sources[0][0]
         #: Path of the image, for messages.
         self.name = name
         self.grid = Grid.of(first)
@@ -81,7 +94,8 @@ class MultibandImage:
         """
         pieces = [read_pixels(source, window, indexes) for source, indexes in self._rasters]
         pixels = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        masks = (valid_mask(source, window, self._card_nodata, self._bands) for source in self._sources)
+        named = len(self._bands)
+        masks = (valid_mask(source, window, self._card_nodata, named, alpha) for source, alpha in self._sources)
         valid = [mask for mask in masks if mask is not None]
         if pixels.dtype.kind == "f":
             valid.append(np.asarray(np.isfinite(pixels).all(axis=0)))
@@ -111,14 +125,16 @@ class MultibandImage:
         }
         with ExitStack() as stack:
             warped = {}
-            for source in self._sources:
+            for source, alpha in self._sources:
                 with _resampling_errors(self.name):
-                    vrt = WarpedVRT(source, **options, **self._nodata_options(source))
+                    data = source if alpha else stack.enter_context(_without_alpha(source))
+                    vrt = WarpedVRT(data, **options, **self._nodata_options(data))
                     warped[source.name] = stack.enter_context(vrt)
             rasters = [(warped[source.name], indexes) for source, indexes in self._rasters]
             scaled = self._factors is not None
+            alpha = [coloured_bands(warped[source.name]).get("alpha") for source, _ in self._sources]
             yield MultibandImage(
-                self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled
+                self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled, alpha=alpha
             )
 
     def _nodata_options(self, source: Any) -> dict[str, Any]:
@@ -127,6 +143,20 @@ class MultibandImage:
             return {"src_nodata": self._card_nodata, "nodata": self._card_nodata}
         has_mask_only = source.nodata is None and ColorInterp.alpha not in source.colorinterp
         return {"add_alpha": True} if has_mask_only else {}
+
+
+@contextmanager
+def _without_alpha(source: Any) -> Iterator[Any]:
+    """Open a raster without tags of alpha bands, which would mask the others when it is resampled."""
+    if ColorInterp.alpha not in source.colorinterp:
+        yield source
+        return
+    with MemoryFile(ext=".vrt") as memory:
+        copy(source, memory.name, driver="VRT")
+        with rasterio.open(memory.name, "r+") as target:
+            target.colorinterp = [ColorInterp.undefined] * source.count
+        with rasterio.open(memory.name) as untagged:
+            yield untagged
 
 
 @contextmanager
@@ -189,6 +219,8 @@ def open_image(
         sources = {path: stack.enter_context(open_raster(path)) for path in dict.fromkeys(path for path, _ in selected)}
         for path, index in selected:
             _require_band(sources[path], index, card)
+        if not has_band_files(image, card):
+            require_order(sources[root / image], card.bands, "dataset.bands")
         first, *others = sources.values()
         for other in others:
             Grid.of(other).require_same(Grid.of(first), f"the band {Path(first.name).name}")
@@ -198,7 +230,7 @@ def open_image(
             str(root / image),
             rasters,
             card.nodata,
-            1 if BAND_PLACEHOLDER in image else len(card.bands),
+            card.bands[:1] if has_band_files(image, card) else card.bands,
             scaling=_card_scaling(card, image, header_scaling(rasters)),
             scaled=scaled,
         )
@@ -212,9 +244,14 @@ def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list
                 f"convert.bands: {name!r} is not a band of this dataset; choose from {', '.join(card.bands)}, "
                 "or add it to dataset.bands"
             )
-    if BAND_PLACEHOLDER in image:
+    if has_band_files(image, card):
         return [(root / image.replace(BAND_PLACEHOLDER, card.band_files[name]), 1) for name in bands]
     return [(root / image, card.bands.index(name) + 1) for name in bands]
+
+
+def has_band_files(image: str, card: DataCard) -> bool:
+    """Return whether the path of an image stands for one file per band; composites are one file."""
+    return bool(card.band_files) and BAND_PLACEHOLDER in image
 
 
 def _require_band(source: Any, index: int, card: DataCard) -> None:

@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, Mask, ValidMask
+from landseg.core.arrays import Image, ValidMask
 from landseg.core.errors import LandsegError
 
 # Locations that are not files: URLs, GDAL's virtual file systems, subdatasets (NETCDF:"a.nc":band, GTIFF_DIR:1:a.tif).
@@ -116,27 +116,36 @@ def read_pixels(source: Any, window: Window | None = None, indexes: Any = None) 
     return pixels
 
 
-def valid_mask(source: Any, window: Window, nodata: float | None = None, bands: int | None = None) -> ValidMask:
+def valid_mask(
+    source: Any, window: Window, nodata: float | None = None, bands: int | None = None, alpha: int | None = None
+) -> ValidMask:
     """Return the mask of pixels with data in a window of an open raster, (H, W); None if all pixels have data.
 
-    A pixel has no data if all bands have the nodata value of the file, or if its mask or alpha band says so.
+    A pixel has no data if the alpha band or the mask of the file says so or, without them, if all bands have the
+    nodata value.
 
     Args:
         source: open raster.
         window: window to read.
         nodata: nodata value for files that declare none and have no mask or alpha band.
         bands: number of bands, from the first, that are compared with `nodata`; None: all.
+        alpha: number of the alpha band, from 1 (see `raster.bands.alpha_band`). Other bands tagged as alpha are data.
 
     Raises:
         LandsegError: the file is truncated or damaged.
     """
-    if all(MaskFlags.all_valid in flags for flags in source.mask_flag_enums):
-        if nodata is None:
-            return None
-        return np.asarray((read_pixels(source, window, source.indexes[:bands]) != nodata).any(axis=0))
-    with _read_errors(source):
-        valid: Mask = source.dataset_mask(window=window) > 0
-    return valid
+    if alpha is not None:
+        return np.asarray(read_pixels(source, window, alpha) > 0)
+    flags = source.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        with _read_errors(source):
+            return np.asarray(source.read_masks(1, window=window) > 0)
+    if any(MaskFlags.nodata in flags for flags in source.mask_flag_enums):
+        with _read_errors(source):
+            return np.asarray((source.read_masks(window=window) > 0).any(axis=0))
+    if nodata is None:
+        return None
+    return np.asarray((read_pixels(source, window, source.indexes[:bands]) != nodata).any(axis=0))
 
 
 def bounds_in_degrees(location: str, timeout: float = 60) -> tuple[float, float, float, float]:
