@@ -5,8 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
-from landseg.convert.convert import convert_plan, read_plan, require_same_scaling
+from landseg.convert.convert import convert_plan, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
+from landseg.convert.findings import print_findings
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
@@ -26,8 +27,8 @@ def main() -> None:
     card = read_card(paths.table("card.json"))
     plan, size = read_plan(paths.table("plan.parquet"))
     rendering = Rendering(params.bands, params.stretch, params.range, params.gamma, params.values == "scaled")
-    require_same_scaling(plan, card, rendering)
-    options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus)
+    require_same_values(plan, card, rendering)
+    options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus, params.max_clipped / 100)
 
     with atomic(paths.tiles) as folder:
         folder.mkdir()
@@ -36,6 +37,7 @@ def main() -> None:
         extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), found.pixels, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
+    print_findings(found.findings, found.totals, card)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from helpers.rasters import CLASSES, class_colours, random_image, random_labels, write_image, write_tif
+from PIL import Image
 from rasterio.windows import Window
 
 from landseg.convert.labels import LabelDecoder
@@ -25,7 +27,8 @@ def decoded(path: Path, window: Window | None = None, min_consensus: int = 0, **
     window = window or Window(0, 0, IDS.shape[1], IDS.shape[0])
     with open_raster(path) as source:
         labels = LabelDecoder(source, MaskEncoding(**encoding), CLASSES, min_consensus)
-        return labels(read_pixels(source, window, labels.bands), window.row_off, window.col_off)
+        pixels, labelled = labels.read(source, window)
+        return labels(pixels, window.row_off, window.col_off, labelled)
 
 
 def refused(path: Path, window: Window | None = None, **encoding: Any) -> str:
@@ -118,10 +121,11 @@ def test_unlisted(
     tmp_path: Path, pixels: np.ndarray, encoding: dict[str, Any], what: str, window: Window | None
 ) -> None:
     path = write_tif(tmp_path / "m.tif", pixels)
+    is_colour = "colour" in what
     assert refused(path, window, **encoding) == (
-        f"{path}: {what} at row 40, column 50 is not a class {'colour' if 'colour' in what else 'id'}; correct "
-        "the label or, if dataset.classes defines the classes, add it there or to dataset.ignore or set "
-        "dataset.unlisted to ignore"
+        f"{path}: {what} at row 40, column 50 is not a class {'colour' if is_colour else 'id'}; correct the label or, "
+        f"if dataset.classes defines the classes, add it there{'' if is_colour else ', to dataset.remap'} or to "
+        "dataset.ignore, or set dataset.unlisted to ignore"
     )
 
 
@@ -177,9 +181,75 @@ def test_ignored_class(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded(path, values="rgb", ignore=((0, 244, 244),)), expected)
 
 
-def test_255_and_nan_are_ignored(tmp_path: Path) -> None:
-    for pixels in (with_value(255), with_value(255, IDS.astype(np.uint16)), with_value(np.nan, IDS.astype(np.float64))):
-        np.testing.assert_array_equal(decoded(write_tif(tmp_path / "m.tif", pixels), values="ids"), with_value(IGNORE))
+def test_nan_is_ignored(tmp_path: Path) -> None:
+    path = write_tif(tmp_path / "m.tif", with_value(np.nan, IDS.astype(np.float64)))
+    np.testing.assert_array_equal(decoded(path, values="ids"), with_value(IGNORE))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_255_is_ignored_only_if_something_says_so(tmp_path: Path, dtype: str) -> None:
+    """Many programs write 0 and 255 for two classes, others 255 for unlabelled pixels."""
+    pixels = with_value(255, IDS.astype(dtype))
+    path = write_tif(tmp_path / "m.tif", pixels)
+    assert "value 255 at row 40, column 50 is not a class id; " in refused(path, values="ids")
+    np.testing.assert_array_equal(decoded(path, values="ids", ignore=(255,)), with_value(IGNORE))
+    np.testing.assert_array_equal(decoded(path, values="ids", remap={255: 7}), with_value(7))
+    path = write_tif(tmp_path / "m.tif", pixels, nodata=255)
+    np.testing.assert_array_equal(decoded(path, values="ids"), with_value(IGNORE))
+
+
+def test_remapped_values(tmp_path: Path) -> None:
+    """Values of any size; ids may be exchanged, and the nodata value of the file may be a class."""
+    pixels = IDS.astype(np.int32)
+    pixels[40, 50], pixels[41, 3], pixels[42, 3] = 70_000, -1, 255
+    path = write_tif(tmp_path / "m.tif", pixels, nodata=-1)
+    expected = np.array([0, 2, 1, 0, 0, 0, 0, 7], np.uint8)[IDS]
+    expected[40, 50], expected[41, 3], expected[42, 3] = 7, 1, 2
+    found = decoded(path, values="ids", remap={1: 2, 2: 1, 70_000: 7, -1: 1, 255: 2})
+    np.testing.assert_array_equal(found, expected)
+
+
+def transparent(path: Path, kind: str) -> Path:
+    """Write a label raster in which the first ten rows are transparent and have other values."""
+    alpha = np.full(IDS.shape, 255, np.uint8)
+    alpha[:10] = 0
+    ids, colours = IDS.copy(), class_colours(IDS)
+    ids[:10], colours[:10] = 9, GREY
+    if kind == "rgba":
+        return write_image(path.with_suffix(".png"), np.dstack([colours, alpha]))
+    if kind == "alpha band of ids":
+        return write_tif(path, np.stack([ids, alpha]), photometric="minisblack", alpha="yes")
+    path = write_tif(path, ids)
+    with rasterio.open(path, "r+") as target:
+        target.write_mask(alpha)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "values"), [("rgba", "rgb"), ("alpha band of ids", "ids"), ("mask of ids", "ids")])
+def test_transparent_labels_are_ignored(tmp_path: Path, kind: str, values: str) -> None:
+    """Also where their values have no class."""
+    expected = IDS.copy()
+    expected[:10] = IGNORE
+    np.testing.assert_array_equal(decoded(transparent(tmp_path / "m.tif", kind), values=values), expected)
+
+
+def test_several_bands_of_ids(tmp_path: Path) -> None:
+    """Equal bands are read as one; bands that differ may be colours, and the first would be read as ids."""
+    path = write_tif(tmp_path / "m.tif", np.stack([IDS] * 3), photometric="minisblack")
+    np.testing.assert_array_equal(decoded(path, values="ids"), IDS)
+    path = write_tif(tmp_path / "m.tif", np.stack([IDS, IDS, with_value(9)]), photometric="minisblack")
+    assert refused(path, values="ids") == (
+        f"{path}: has 3 bands that differ, first at row 40, column 50, with {IDS[40, 50]}, {IDS[40, 50]}, 9; set "
+        "dataset.mask_values to rgb if they are colours, or keep one band with class ids"
+    )
+
+
+def test_transparent_index_of_a_palette_that_is_a_class(tmp_path: Path) -> None:
+    """Many programs make the background transparent."""
+    image = Image.fromarray(IDS)
+    image.putpalette(palette(CLASSES).tobytes())
+    image.save(tmp_path / "m.png", transparency=1)
+    np.testing.assert_array_equal(decoded(tmp_path / "m.png", values="palette"), IDS)
 
 
 @pytest.mark.parametrize(

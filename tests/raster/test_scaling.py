@@ -11,7 +11,7 @@ from helpers.converting import convert, members, planned
 from helpers.rasters import card, random_image, random_labels, scene_table, write_tif
 from rasterio.windows import Window
 
-from landseg.convert.convert import require_same_scaling
+from landseg.convert.convert import require_same_values
 from landseg.core.data_card import DataCard, ScalingRule
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
@@ -65,7 +65,7 @@ def plan(raw: Path, names: list[str], of: DataCard) -> Any:
 
 def checked(raw: Path, names: list[str], rendering: Rendering, of: DataCard | None = None) -> None:
     tiles = plan(raw, names, of or card())
-    require_same_scaling(pa.table({key: tiles[key] for key in ("scene", "scaling")}), of or card(), rendering)
+    require_same_values(pa.table({key: tiles[key] for key in ("scene", "dtype", "scaling")}), of or card(), rendering)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from landseg.convert.encode import ArchivePlan, PlannedTile, TileOptions, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, TileOptions, write_archive
+from landseg.convert.findings import require_classes, unlisted_values
+from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
@@ -33,21 +35,23 @@ def read_plan(path: Path) -> tuple[pa.Table, int]:
     Raises:
         LandsegError: the file is missing.
     """
-    return read_arrow(path, ["archive", "scaling", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
+    return read_arrow(path, ["archive", "dtype", "scaling", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
 
 
-def require_same_scaling(plan: pa.Table, card: DataCard, rendering: Rendering) -> None:
+def require_same_values(plan: pa.Table, card: DataCard, rendering: Rendering) -> None:
     """Require that stored values mean the same in all scenes, or that they can be scaled.
 
     Args:
-        plan: tile plan with the columns scene and scaling.
+        plan: tile plan with the columns scene, dtype and scaling.
         card: data card.
         rendering: bands, and which values are used.
 
     Raises:
-        LandsegError: scenes differ in scale or offset, but values are used as stored; or a scene has none, but values
-            are to be scaled.
+        LandsegError: scenes differ in data type, scale or offset, but values are used as stored; or a scene has no
+            scale and offset, but values are to be scaled.
     """
+    if not rendering.scaled:
+        _require_same_dtype(plan)
     texts, scenes = plan["scaling"].to_pylist(), plan["scene"].to_pylist()
     first = split_bands(texts[0], len(card.bands)) if texts else []
     for text in dict.fromkeys(texts):
@@ -68,15 +72,32 @@ def require_same_scaling(plan: pa.Table, card: DataCard, rendering: Rendering) -
                 )
 
 
+def _require_same_dtype(plan: pa.Table) -> None:
+    dtypes, scenes = plan["dtype"].to_pylist(), plan["scene"].to_pylist()
+    kinds = {dtype: scenes[dtypes.index(dtype)] for dtype in dict.fromkeys(dtypes)}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{dtype} (such as scene {scene})" for dtype, scene in kinds.items())
+        raise LandsegError(
+            f"scenes have different data types: {listed}; convert them to one, or set convert.values = scaled, with "
+            "convert.range in scaled values, and give scale and offset in dataset.scaling"
+        )
+
+
 @dataclass(frozen=True)
 class Conversion:
-    """What conversion learns about all tiles."""
+    """What conversion learns about all tiles and scenes."""
 
     #: Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
     pixels: dict[str, Counts]
     #: Signatures of the tiles and of their scenes.
     tiles: Signatures
     scenes: Signatures
+    findings: list[SceneFindings]
+
+    @property
+    def totals(self) -> Counts:
+        """Pixels of each class in the order of the data card, then ignored pixels, (K + 1,)."""
+        return np.array([counts.sum() for counts in self.pixels.values()], np.int64)
 
 
 def convert_plan(
@@ -104,13 +125,18 @@ def convert_plan(
     )
     results = parallel_map(write, archives, processes)
     counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
-    converted = list(track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts)))
+    try:
+        converted = list(track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts)))
+    except UnlistedLabelError as error:
+        raise LandsegError(f"{error}; {unlisted_values(plan, root, card, workers)}") from None
     for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
         counts[rows] = archive.counts
+    require_classes(counts.sum(axis=0), plan, root, card, workers)
     return Conversion(
         _columns(counts, card),
         tiles=concatenated([archive.tiles for archive in converted]),
         scenes=concatenated([archive.scenes for archive in converted]),
+        findings=[finding for archive in converted for finding in archive.findings],
     )
 
 

@@ -19,13 +19,15 @@ from landseg.convert.signatures import SceneThumbnail, Thumbnail, as_signatures,
 from landseg.core.arrays import Counts, Pixels, ValidMask
 from landseg.core.classes import IGNORE, palette
 from landseg.core.data_card import DataCard
+from landseg.core.errors import ParamsError
 from landseg.core.parallel import thread_map
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import Signatures
 from landseg.core.tile_archive import archive_writer
 from landseg.raster.image import MultibandImage, open_image
-from landseg.raster.io import open_raster, read_pixels
+from landseg.raster.io import open_raster, row_windows
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask, pad
+from landseg.raster.values import ValueCheck
 
 Key = TypeVar("Key")
 
@@ -73,6 +75,26 @@ class TileOptions:
     masks_rgb: bool
     #: Minimum annotator agreement in %; labels below it are ignored.
     min_consensus: int = 0
+    #: Maximum share of the values of a scene at an end of the range, 0 to 1.
+    max_clipped: float = 1.0
+
+
+@dataclass(frozen=True)
+class SceneFindings:
+    """What a person should know of a converted scene."""
+
+    scene: str
+    #: Labelled pixels in tiles, and those of them that have no data in the image and are therefore ignored.
+    labelled: int
+    without_data: int
+    #: What marks pixels without data, such as 'alpha band 4'; '' if nothing does.
+    data_mask: str
+    #: Share of the values at an end of the range, 0 to 1.
+    clipped: float
+    #: Value that fills a border of the image, its number of pixels, and all pixels of the image; None: none.
+    fill: tuple[float, int, int] | None
+    #: Nodata value of the label raster that is also read as a class; None: none.
+    nodata_class: float | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,18 @@ class ConvertedArchive:
     counts: Counts
     tiles: Signatures
     scenes: Signatures
+    findings: list[SceneFindings]
+
+
+@dataclass
+class _OpenScene:
+    """What is gathered while the windows of a scene are read, complete after the last one."""
+
+    name: str
+    thumbnail: SceneThumbnail
+    values: ValueCheck
+    data_mask: str
+    nodata_class: float | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +129,8 @@ class RawTile:
     image: npt.NDArray[Any]
     #: Label raster, (bands, H, W), with the dtype of the raster.
     labels: npt.NDArray[Any]
+    #: Mask of labelled pixels, (H, W); None if all are labelled.
+    labelled: ValidMask
     #: Mask of image pixels with data, (H, W); None if all have data.
     valid: ValidMask
     decoder: LabelDecoder
@@ -118,42 +154,71 @@ def write_archive(
         LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
     encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
-    scenes: list[SceneThumbnail] = []
+    scenes: list[_OpenScene] = []
     reading = _read_tiles(archive.tiles, root, card, options, scenes)
     counts: dict[str, Counts] = {}
+    without_data: dict[str, int] = {}
     thumbnails: dict[str, Thumbnail] = {}
     with archive_writer(archive.path) as writer:
-        for thumbnail, encoded, count in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
+        for thumbnail, encoded, count, missing in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
             writer.add(thumbnail.name, *encoded)
             thumbnails[thumbnail.name] = thumbnail
             counts[thumbnail.name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
-    members = _groups(archive.tiles, lambda tile: tile.scene)
-    placed = {scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members}
+            without_data[thumbnail.name] = missing
+    members = dict(_groups(archive.tiles, lambda tile: tile.scene))
+    placed = {
+        scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members.items()
+    }
     return ConvertedArchive(
         np.stack([counts[tile.name] for tile in archive.tiles]),
         tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
-        scenes=as_signatures(scene.finish(placed[scene.name]) for scene in scenes),
+        scenes=as_signatures(scene.thumbnail.finish(placed[scene.name]) for scene in scenes),
+        findings=[_findings(scene, members[scene.name], counts, without_data) for scene in scenes],
+    )
+
+
+def _findings(
+    scene: _OpenScene, tiles: Iterable[PlannedTile], counts: dict[str, Counts], without_data: dict[str, int]
+) -> SceneFindings:
+    missing = sum(without_data[tile.name] for tile in tiles)
+    kept = sum(int(counts[tile.name][:-1].sum()) for tile in tiles)
+    fill = scene.values.fill()
+    return SceneFindings(
+        scene.name,
+        labelled=kept + missing,
+        without_data=missing,
+        data_mask=scene.data_mask,
+        clipped=scene.values.clipped,
+        fill=fill and (*fill, scene.values.pixels),
+        nodata_class=scene.nodata_class,
     )
 
 
 def _read_tiles(
-    tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions, scenes: list[SceneThumbnail]
+    tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions, scenes: list[_OpenScene]
 ) -> Iterator[RawTile]:
-    """Read tiles, and append the thumbnails of their scenes, complete after the last tile, to `scenes`."""
-    for (scene, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
+    """Read tiles, and append what is gathered of their scenes, complete after the last tile, to `scenes`."""
+    for (name, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
         rendering = options.rendering
         with (
             open_image(root, image, rendering.bands, card, scaled=rendering.scaled) as source,
             open_raster(root / mask) as label_source,
         ):
             decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
-            thumbnail = SceneThumbnail(scene, source.grid.height, source.grid.width, rendering)
-            scenes.append(thumbnail)
+            thumbnail = SceneThumbnail(name, source.grid.height, source.grid.width, rendering)
+            values = ValueCheck.of(source, rendering)
+            scene = _OpenScene(name, thumbnail, values, source.data_mask, decoder.nodata_class)
+            scenes.append(scene)
             bottom = 0
             for window, neighbours in _wide_windows(members, source.grid.width):
-                yield from _read_window(source, label_source, decoder, window, neighbours, thumbnail)
+                yield from _read_window(source, label_source, decoder, window, neighbours, scene)
                 bottom = max(bottom, window.row_off + window.height)
-            _read_rest(source, bottom, thumbnail)
+            _read_rest(source, bottom, scene)
+            if values.clipped > options.max_clipped:
+                raise ParamsError(
+                    f"convert.range: {values.name}: {values.clipping()}, and convert.max_clipped allows "
+                    f"{options.max_clipped:.0%}; set convert.range to the values of the images"
+                )
 
 
 def _read_window(
@@ -162,30 +227,31 @@ def _read_window(
     decoder: LabelDecoder,
     window: Window,
     tiles: Iterable[PlannedTile],
-    scene: SceneThumbnail,
+    scene: _OpenScene,
 ) -> Iterator[RawTile]:
     """Read a window and cut it into tiles. Tiles are copies: views would keep the whole window in memory."""
     pixels, valid = source.read(window)
-    labels = read_pixels(label_source, window, decoder.bands)
-    scene.add(window, pixels, valid)
+    labels, labelled = decoder.read(label_source, window)
+    scene.thumbnail.add(window, pixels, valid)
+    scene.values.add(window, pixels, valid)
     for tile in tiles:
         columns = slice(tile.col - window.col_off, tile.col - window.col_off + tile.width)
         yield RawTile(
             plan=tile,
             image=pixels[:, :, columns].copy(),
             labels=labels[:, :, columns].copy(),
+            labelled=None if labelled is None else labelled[:, columns].copy(),
             valid=None if valid is None else valid[:, columns].copy(),
             decoder=decoder,
         )
 
 
-def _read_rest(source: MultibandImage, top: int, scene: SceneThumbnail) -> None:
-    """Add the rows below the last tiles to the thumbnail, so that it does not depend on the origin of the tiles."""
-    height, width = source.grid.height, source.grid.width
-    step = max(1, _MAX_READ // width)
-    for row in range(top, height, step):
-        window = Window(0, row, width, min(step, height - row))
-        scene.add(window, *source.read(window))
+def _read_rest(source: MultibandImage, top: int, scene: _OpenScene) -> None:
+    """Add the rows below the last tiles, so that what is gathered does not depend on the origin of the tiles."""
+    for window in row_windows(source.grid.width, source.grid.height, top):
+        pixels, valid = source.read(window)
+        scene.thumbnail.add(window, pixels, valid)
+        scene.values.add(window, pixels, valid)
 
 
 def _wide_windows(tiles: Iterable[PlannedTile], width: int) -> Iterator[tuple[Window, list[PlannedTile]]]:
@@ -214,10 +280,15 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
 
 def _encode(
     tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
-) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts]:
-    """Return a tile's thumbnail, its image, mask and RGB mask as PNG, and the pixel count of each id, (256,) int64."""
-    ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col)
+) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts, int]:
+    """Return a tile's thumbnail, its files, the pixel count of each id, and how many labelled pixels have no data.
+
+    The files are the image, the mask and the RGB mask as PNG; the counts are (256,) int64.
+    """
+    ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col, tile.labelled)
+    without_data = 0
     if tile.valid is not None:
+        without_data = int(np.count_nonzero((ids != IGNORE) & ~tile.valid))
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
     image = options.rendering(tile.image, tile.valid)
@@ -225,7 +296,7 @@ def _encode(
     image = pad(image, options.size, 0)
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
-    return thumbnail, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts
+    return thumbnail, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts, without_data
 
 
 def _count_ids(ids: Pixels) -> Counts:

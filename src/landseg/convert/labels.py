@@ -1,6 +1,8 @@
 """Decoding of label rasters (ids, palette or RGB) to class ids."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -8,18 +10,28 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from rasterio.enums import ColorInterp
+from rasterio.windows import Window
 
-from landseg.core.arrays import Mask, Pixels
+from landseg.core.arrays import Image, Mask, Pixels, ValidMask
 from landseg.core.classes import IGNORE, ClassTable, Colour
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
+from landseg.raster.bands import coloured_bands
+from landseg.raster.io import declared_mask, read_pixels
 
+#: A value of a label raster: an id or a palette index, or a colour.
+LabelValue = int | float | tuple[int, ...]
 Lookup = npt.NDArray[np.uint16]
 
 # Marks values without a class in lookup tables; not an 8-bit id, so it differs from all ids.
 _UNLISTED = 256
-# Positions in lookup tables for values outside 0 to 255: values without a class, and ignored values.
+# Positions in lookup tables for values outside 0 to 255: values without a class, and ignored values; then those of
+# MaskEncoding.remap.
 _OTHER, _IGNORED = 256, 257
+
+
+class UnlistedLabelError(LandsegError):
+    """A label raster has a value or colour without a class."""
 
 
 class LabelDecoder:
@@ -45,35 +57,64 @@ class LabelDecoder:
         self.name: str = source.name
         self.encoding = encoding
         self.ignored: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
-        if source.nodata is not None and source.nodata not in [land_class.id for land_class in classes]:
-            self.ignored.append(source.nodata)
+        #: Nodata value of the file that is also a class id, and read as the class; None: none.
+        self.nodata_class: float | None = None
+        if source.nodata is not None and source.nodata not in self.ignored:
+            if source.nodata not in [*encoding.remap, *(each.id for each in classes)]:
+                self.ignored.append(source.nodata)
+            elif encoding.values == "ids":
+                self.nodata_class = source.nodata
+        self._alpha = coloured_bands(source).get("alpha")
+        if self._alpha == encoding.consensus_band:
+            self._alpha = None
+        #: Bands that must be equal to the first.
+        self._copies: list[int] = []
         if encoding.values == "rgb":
             _require_colours(source)
             self.lookup = _by_colour(encoding.ignore, classes)
-        elif encoding.values == "palette":
-            self.lookup = _by_palette(source, self.ignored, _by_colour(encoding.ignore, classes))
         else:
-            _require_ids(source)
-            self.lookup = _by_id(self.ignored, classes)
+            self._copies = [n for n in source.indexes[1:] if n not in (self._alpha, encoding.consensus_band)]
+            if encoding.values == "palette":
+                self.lookup = _by_palette(source, encoding.ignore, source.nodata, _by_colour(encoding.ignore, classes))
+            else:
+                _require_ids(source)
+                self.lookup = _by_id(self.ignored, encoding.remap, classes)
 
     @property
     def bands(self) -> list[int]:
         """Indexes of the bands to read: those of the labels, then the consensus band if `min_consensus` is set."""
-        return ([1, 2, 3] if self.encoding.values == "rgb" else [1]) + self._consensus_bands
+        labels = [1, 2, 3] if self.encoding.values == "rgb" else [1]
+        return labels + self._copies + self._consensus_bands
 
-    def __call__(self, values: npt.NDArray[Any], row: int = 0, col: int = 0) -> Pixels:
+    def read(self, source: Any, window: Window) -> tuple[Image, ValidMask]:
+        """Read the pixels of `bands`, (bands, H, W), and the mask of labelled pixels, (H, W); None if all are labelled.
+
+        Transparent pixels, by an alpha band or a mask, are not labelled.
+
+        Raises:
+            LandsegError: the file is truncated or damaged.
+        """
+        return read_pixels(source, window, self.bands), declared_mask(source, window, self._alpha)
+
+    def __call__(self, values: Image, row: int = 0, col: int = 0, labelled: ValidMask = None) -> Pixels:
         """Decode pixels to class ids: (H, W) uint8, IGNORE for ignored pixels.
 
         Args:
             values: pixels of `bands`, (bands, H, W).
             row: row offset of the pixels in the raster, for messages.
             col: column offset.
+            labelled: mask of labelled pixels, (H, W); None if all are labelled.
 
         Raises:
-            LandsegError: a pixel has an id or a colour without a class.
+            UnlistedLabelError: a pixel has an id or a colour without a class.
+            LandsegError: the bands of ids differ.
         """
         labels = values[: len(values) - len(self._consensus_bands)]
+        if self._copies:
+            self._require_copies(labels, row, col)
         ids = self._look_up(labels)
+        if labelled is not None:
+            ids[~labelled] = IGNORE
         unlisted = ids == _UNLISTED
         if unlisted.any():
             if self.encoding.unlisted == "error":
@@ -83,9 +124,40 @@ class LabelDecoder:
             ids[~(values[-1] >= self.min_consensus)] = IGNORE  # also NaN
         return ids.astype(np.uint8)
 
-    def _look_up(self, values: npt.NDArray[Any]) -> Lookup:
+    def census(self, values: Image, labelled: ValidMask) -> tuple[Counter[LabelValue], Counter[LabelValue]]:
+        """Count the pixels of each value or colour, without a class and ignored.
+
+        Args:
+            values: pixels of `bands`, (bands, H, W).
+            labelled: mask of labelled pixels, (H, W); None if all are labelled.
+        """
+        ids = self._look_up(values)
+        if labelled is not None:
+            ids[~labelled] = _IGNORED
+        return self._values(values[:, ids == _UNLISTED]), self._values(values[:, ids == IGNORE])
+
+    def _values(self, pixels: Image) -> Counter[LabelValue]:
+        """Count the pixels of each value or colour among pixels of `bands`, (bands, n)."""
+        if self.encoding.values != "rgb":
+            found, counts = np.unique(pixels[0], return_counts=True)
+            return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        found, counts = np.unique(pixels[:3], axis=1, return_counts=True)
+        return Counter({tuple(colour): count for colour, count in zip(found.T.tolist(), counts.tolist(), strict=True)})
+
+    def _require_copies(self, labels: Image, row: int, col: int) -> None:
+        """Refuse label rasters with several bands that differ: the first would be read as ids."""
+        differs = (labels[1:] != labels[0]).any(axis=0)
+        if differs.any():
+            below, right = (int(index) for index in np.argwhere(differs)[0])
+            raise LandsegError(
+                f"{self.name}: has {len(labels)} bands that differ, first at row {row + below}, column {col + right}, "
+                f"with {', '.join(str(value) for value in labels[:, below, right])}; set dataset.mask_values to rgb if "
+                "they are colours, or keep one band with class ids"
+            )
+
+    def _look_up(self, values: Image) -> Lookup:
         if self.encoding.values == "rgb":
-            return self.lookup[_packed(values)]
+            return self.lookup[_packed(values[:3])]
         if values.dtype == np.uint8:
             return cast(Lookup, cv2.LUT(values[0], self.lookup[:256]))  # the common case; NumPy is ten times as slow
         band = values[0]
@@ -93,22 +165,26 @@ class LabelDecoder:
         is_byte = (band >= 0) & (band < 256) & (band == np.rint(band))
         index[is_byte] = band[is_byte]
         index[np.isnan(band) | np.isin(band, self.ignored)] = _IGNORED
+        for position, value in enumerate(_wide(self.encoding.remap), _IGNORED + 1):
+            index[band == value] = position
         return self.lookup[index]
 
-    def _refuse(self, values: npt.NDArray[Any], unlisted: Mask, row: int, col: int) -> None:
+    def _refuse(self, values: Image, unlisted: Mask, row: int, col: int) -> None:
         """Raise an error that names the first pixel without a class."""
         below, right = (int(index) for index in np.argwhere(unlisted)[0])
         pixel = values[:, below, right]
         position = f"at row {row + below}, column {col + right}"
         problem = f"value {pixel[0]} {position} is not a class id"
-        remedy = "add it there or to dataset.ignore or "
+        remedy = "add it there, to dataset.remap or to dataset.ignore, or "
         if self.encoding.values == "rgb":
             problem = f"colour {tuple(pixel.tolist())} {position} is not a class colour"
+            remedy = "add it there or to dataset.ignore, or "
         elif self.encoding.values == "palette":
             problem = f"value {pixel[0]} {position} has a palette colour that is not a class colour"
+            remedy = "add it there or to dataset.ignore, or "
         elif pixel[0] != np.rint(pixel[0]):  # a fraction cannot be an id
             remedy = ""
-        raise LandsegError(
+        raise UnlistedLabelError(
             f"{self.name}: {problem}; correct the label or, if dataset.classes defines the classes, {remedy}set "
             "dataset.unlisted to ignore"
         )
@@ -146,15 +222,19 @@ def _require_colours(source: Any) -> None:
         )
 
 
-def _by_id(ignored: list[float], classes: ClassTable) -> Lookup:
-    table = np.full(258, _UNLISTED, np.uint16)
+def _by_id(ignored: list[float], remap: Mapping[int, int], classes: ClassTable) -> Lookup:
+    wide = [remap[value] for value in _wide(remap)]
+    table = np.concatenate([np.full(258, _UNLISTED), wide]).astype(np.uint16)
     for land_class in classes:
         table[land_class.id] = land_class.id
-    table[[IGNORE, _IGNORED, *_bytes(ignored)]] = IGNORE
+    for value in _bytes(remap):
+        table[value] = remap[value]
+    table[[_IGNORED, *_bytes(ignored)]] = IGNORE
     return table
 
 
-def _by_palette(source: Any, ignored: list[float], by_colour: Lookup) -> Lookup:
+def _by_palette(source: Any, ignore: tuple[int | Colour, ...], nodata: float | None, by_colour: Lookup) -> Lookup:
+    """Return the lookup table of palette indexes. The nodata index is ignored unless it has the colour of a class."""
     try:
         colours = source.colormap(1)
     except ValueError:
@@ -165,12 +245,19 @@ def _by_palette(source: Any, ignored: list[float], by_colour: Lookup) -> Lookup:
     for value in _bytes(colours):
         red, green, blue, *_ = colours[value]
         table[value] = by_colour[red << 16 | green << 8 | blue]
-    table[[_IGNORED, *_bytes(ignored)]] = IGNORE
+    if nodata is not None:
+        table[[value for value in _bytes([nodata]) if table[value] == _UNLISTED]] = IGNORE
+    table[[_IGNORED, *_bytes(value for value in ignore if isinstance(value, int))]] = IGNORE
     return table
 
 
 def _bytes(values: Any) -> list[int]:
     return [int(value) for value in values if 0 <= value < 256 and value == math.floor(value)]
+
+
+def _wide(remap: Mapping[int, int]) -> list[int]:
+    """Return the values outside 0 to 255."""
+    return [value for value in remap if not 0 <= value < 256]
 
 
 @cache

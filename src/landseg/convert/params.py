@@ -19,6 +19,8 @@ class ConvertParams(Section):
     values: Literal["stored", "scaled"] = "stored"
     """Values of rasters: as stored, or stored × scale + offset, from headers or dataset.scaling; range is in the same
     values."""
+    max_clipped: float = Field(default=50, ge=0, le=100)
+    """Maximum share of the values of a scene at an end of range, %; above it, the stage stops (fixed stretch only)."""
     gamma: float = Field(gt=0, le=10)
     """Gamma correction after scaling (exponent 1/gamma); 1: none."""
     masks_rgb: bool

@@ -26,6 +26,8 @@ class MaskEncoding(BaseModel):
     values: Literal["ids", "palette", "rgb"] = "ids"
     #: Ids or colours of ignored pixels.
     ignore: tuple[int | Colour, ...] = ()
+    #: Class ids of pixel values that are not ids themselves, for ids.
+    remap: dict[int, int] = {}
     #: How to treat ids or colours without a class: raise an error, or ignore the pixels.
     unlisted: Literal["error", "ignore"] = "error"
     #: Index of the band with annotator agreement, 0 to 100; None if label rasters have no such band.

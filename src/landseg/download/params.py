@@ -13,8 +13,6 @@ from landseg.core.params import Section
 class DatasetParams(Section):
     """Base class of the section `dataset`, with the properties that checks of other sections use."""
 
-    #: Cloud layers of the dataset: allowed values of filter.method.
-    cloud_methods: ClassVar[tuple[str, ...]] = ("mask",)
     #: Whether the dataset has several sources (download.source).
     has_sources: ClassVar[bool] = False
     #: Whether locations belong to groups, such as Sentinel-2 tiles.
@@ -28,6 +26,11 @@ class DatasetParams(Section):
     def band_names(self) -> tuple[str, ...]:
         """Band names, in file order."""
         return "red", "green", "blue"
+
+    @property
+    def cloud_methods(self) -> tuple[str, ...]:
+        """Cloud layers of the dataset: allowed values of filter.method."""
+        return ("mask",)
 
     def split_fault(self, strategy: str, tile_size: int, tile_edge: str, source: str) -> str | None:  # noqa: ARG002
         """Return an error message if the dataset does not support a split strategy, else None.

@@ -59,14 +59,12 @@ def coverages(
 
 
 def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: DataCard) -> list[CloudCoverage]:
-    """Measure some scenes; open an image only if its cloud layer does not mark pixels without data."""
+    """Measure some scenes."""
     measured = []
     for image, cloud in files:
-        if rule.knows_nodata:
-            measured.append(cloud_coverage(raw, cloud, rule))
-        else:
-            with open_image(raw, image, card.bands, card) as source:
-                measured.append(cloud_coverage(raw, cloud, rule, source))
+        bands = card.bands[:1] if rule.knows_nodata else card.bands  # the grid of one band is that of all
+        with open_image(raw, image, bands, card) as source:
+            measured.append(cloud_coverage(raw, cloud, rule, source))
     return measured
 
 

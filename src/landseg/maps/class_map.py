@@ -18,8 +18,8 @@ from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.maps.cog import CogWriter, create_cog
 from landseg.maps.style import Legend, aux_xml, class_legend, raster_qml
-from landseg.raster.grid import Grid
 from landseg.raster.bands import coloured_bands
+from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
 #: The value of pixels without a class.

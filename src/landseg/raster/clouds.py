@@ -30,6 +30,9 @@ LAYER_PLACEHOLDER = "{layer}"
 # Nodata values of Sentinel-2's layers.
 _SCL_NODATA, _CLD_NODATA = 0, 255
 _BYTES = np.arange(256, dtype=np.uint8)
+# Largest number of values of cloudy pixels in a cloud mask, such as thin, thick, shadow and snow; other layers have
+# more.
+_MAX_CLOUDY_VALUES = 4
 # Scenes up to this number of pixels are read in one go.
 _MAX_SINGLE_READ = 1 << 18
 
@@ -113,6 +116,8 @@ class CloudLayers:
         """
         self._sources, self._rule = sources, rule
         self._reach = _pixels(rule.dilate, Grid.of(sources[0])) if rule.dilate else 0
+        #: Different values of cloudy pixels that were read from a cloud mask; empty for other layers.
+        self.cloudy_values: set[float] = set()
         #: Height and width in px.
         self.shape: tuple[int, int] = sources[0].shape
 
@@ -143,7 +148,11 @@ class CloudLayers:
         return codes[rows, window.col_off - left : window.col_off - left + window.width].copy()
 
     def _codes(self, window: Window) -> Pixels:
-        return self._rule.codes([_read_integers(source, window) for source in self._sources])
+        values = [_read_integers(source, window) for source in self._sources]
+        codes = self._rule.codes(values)
+        if self._rule.method == "mask" and len(self.cloudy_values) <= _MAX_CLOUDY_VALUES:
+            self.cloudy_values.update(np.unique(values[0][codes == CLOUDY]).tolist())
+        return codes
 
 
 def _pixels(metres: float, grid: Grid) -> float:
@@ -240,18 +249,28 @@ def cloud_coverage(root: Path, cloud: str, rule: CloudRule, image: MultibandImag
         root: root folder of the path.
         cloud: path of the cloud raster; see `open_cloud_layers`.
         rule: cloud rule.
-        image: image of the scene. If given, a pixel has data only if it has data in the image, too.
+        image: image of the scene, to compare the grids. Its pixels are read if the rule knows no nodata value: then a
+            pixel has data if it has data in the image.
 
     Raises:
-        LandsegError: see `open_cloud_layers`; or a layer has a fractional value, or the image is damaged.
+        LandsegError: see `open_cloud_layers`; or a layer has a fractional value, or values of another kind of layer, or
+            the image is damaged.
     """
     counts = np.zeros(3, np.int64)
     with open_cloud_layers(root, cloud, rule, image.grid if image else None) as layers:
         for window in layers.windows():
             codes = layers.read(window)
-            valid = image.read(window)[1] if image else None
+            valid = image.read(window)[1] if image and not rule.knows_nodata else None
             if valid is not None:
                 codes[~valid] = NO_DATA
             # ten times as fast as np.bincount
             counts += [np.count_nonzero(codes == code) for code in (CLEAR, CLOUDY, NO_DATA)]
+        if len(layers.cloudy_values) > _MAX_CLOUDY_VALUES:
+            listed = ", ".join(f"{value:g}" for value in sorted(layers.cloudy_values)[:8])
+            raise LandsegError(
+                f"{root / cloud}: has the values {listed}, ..., so it is no cloud mask (0 clear, 255 nodata, else "
+                "cloud); "
+                "set dataset.cloud_values and filter.method to scl for Sentinel-2 scene classes, or to cld for "
+                "probabilities in %"
+            )
     return CloudCoverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))

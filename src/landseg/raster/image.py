@@ -80,6 +80,18 @@ class MultibandImage:
         #: Data type of the stored values.
         self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in rasters for index in indexes))
 
+    @property
+    def data_mask(self) -> str:
+        """What marks pixels without data, such as 'alpha band 4'; '' if nothing does."""
+        for source, alpha in self._sources:
+            if alpha is not None:
+                return f"alpha band {alpha}"
+            if source.nodata is not None:
+                return f"nodata value {source.nodata:g}"
+            if MaskFlags.per_dataset in source.mask_flag_enums[0]:
+                return "mask"
+        return "" if self._card_nodata is None else f"nodata value {self._card_nodata:g}"
+
     def read(self, window: Window) -> tuple[Image, ValidMask]:
         """Read the bands of a window, (bands, H, W), and its mask of pixels with data, (H, W).
 
@@ -132,9 +144,9 @@ class MultibandImage:
                     warped[source.name] = stack.enter_context(vrt)
             rasters = [(warped[source.name], indexes) for source, indexes in self._rasters]
             scaled = self._factors is not None
-            alpha = [coloured_bands(warped[source.name]).get("alpha") for source, _ in self._sources]
+            alphas = [coloured_bands(warped[source.name]).get("alpha") for source, _ in self._sources]
             yield MultibandImage(
-                self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled, alpha=alpha
+                self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled, alpha=alphas
             )
 
     def _nodata_options(self, source: Any) -> dict[str, Any]:

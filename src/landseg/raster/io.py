@@ -134,18 +134,37 @@ def valid_mask(
     Raises:
         LandsegError: the file is truncated or damaged.
     """
-    if alpha is not None:
-        return np.asarray(read_pixels(source, window, alpha) > 0)
-    flags = source.mask_flag_enums[0]
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        with _read_errors(source):
-            return np.asarray(source.read_masks(1, window=window) > 0)
+    declared = declared_mask(source, window, alpha)
+    if declared is not None:
+        return declared
     if any(MaskFlags.nodata in flags for flags in source.mask_flag_enums):
         with _read_errors(source):
             return np.asarray((source.read_masks(window=window) > 0).any(axis=0))
     if nodata is None:
         return None
     return np.asarray((read_pixels(source, window, source.indexes[:bands]) != nodata).any(axis=0))
+
+
+def declared_mask(source: Any, window: Window, alpha: int | None = None) -> ValidMask:
+    """Return the mask of pixels with data by the alpha band or the mask of a file, (H, W); None if it has neither.
+
+    Raises:
+        LandsegError: the file is truncated or damaged.
+    """
+    if alpha is not None:
+        return np.asarray(read_pixels(source, window, alpha) > 0)
+    flags = source.mask_flag_enums[0]
+    if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags or MaskFlags.nodata in flags:
+        return None
+    with _read_errors(source):
+        return np.asarray(source.read_masks(1, window=window) > 0)
+
+
+def row_windows(width: int, height: int, top: int = 0) -> Iterator[Window]:
+    """Yield windows as wide as a raster that cover its rows from `top` on, with at most 8 million pixels each."""
+    step = max(1, (1 << 23) // width)
+    for row in range(top, height, step):
+        yield Window(0, row, width, min(step, height - row))
 
 
 def bounds_in_degrees(location: str, timeout: float = 60) -> tuple[float, float, float, float]:

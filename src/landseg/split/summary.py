@@ -208,8 +208,11 @@ def check_split(
         jitter: distance by which the publisher shifted scenes at random, m.
     """
     messages = []
+    absent = [name for name in shares["train"].share if not any(each.share[name] for each in shares.values())]
+    if absent:
+        messages.append(f"no label raster has a pixel of {', '.join(absent)}; correct dataset.classes or the labels")
     for split in SPLITS:
-        missing = [name for name, share in shares[split].share.items() if share == 0]
+        missing = [name for name, share in shares[split].share.items() if share == 0 and name not in absent]
         if not shares[split].tiles:
             messages.append(f"{split} has no tiles; change split.ratios, split.block or split.strategy")
         elif not shares[split].pixels:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import DataCard
+from landseg.core.errors import ParamsError
 from landseg.core.files import atomic
 from landseg.core.parallel import cores
 from landseg.core.params import read_section
@@ -112,12 +113,13 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     """Read the tiles of the training and validation splits from the split table.
 
     Raises:
-        LandsegError: the table is missing, or a split has no labelled tile.
+        LandsegError: the table is missing, a split has no labelled tile, or training tiles have a single class.
     """
     split = paths.table("split.parquet")
     tables = {name: split_tiles(split, name, card.classes) for name in ("train", "val")}
     scenes = read_parquet(split, ["split", "gsd", "dtype", "scaling"])
     scenes = scenes[scenes["split"] == "train"]
+    _require_two_classes(tables["train"], card)
     gsd = scenes["gsd"].median()
     rendering = Rendering.from_json(read_metadata(split, "rendering"))
     return TrainingTiles(
@@ -128,6 +130,15 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
         gsd=None if isnan(gsd) else round(float(gsd), 4),
         scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, card),
     )
+
+
+def _require_two_classes(tiles: pd.DataFrame, card: DataCard) -> None:
+    present = [each.name for each in card.classes if tiles[pixel_column(each.id)].any()]
+    if len(present) < 2:
+        raise ParamsError(
+            f"split: training tiles have labels of {present[0]} alone, but a model needs two classes; change "
+            "split.seed, split.ratios or split.strategy, or add scenes"
+        )
 
 
 def _scaling(text: str, rendering: Rendering, card: DataCard) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from landseg.core.data_card import DataCard, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import read_text_csv, scene_table
 from landseg.datasets.folder.params import FolderParams as Params
@@ -68,8 +68,12 @@ def _card(dataset: Params, folder: Path) -> DataCard:
         classes=dataset.classes,
         background=dataset.background,
         bands=dataset.bands,
+        nodata=dataset.nodata,
         scaling=dataset.scaling,
-        mask=MaskEncoding(values=dataset.mask_values, ignore=dataset.ignore, unlisted=dataset.unlisted),
+        clouds=CloudEncoding(layers=(dataset.cloud_values,)),
+        mask=MaskEncoding(
+            values=dataset.mask_values, ignore=dataset.ignore, remap=dataset.remap, unlisted=dataset.unlisted
+        ),
     )
 
 

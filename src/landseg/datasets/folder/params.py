@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from landseg.core.classes import ClassTable, Colour, class_names
-from landseg.core.data_card import ScalingRule
+from landseg.core.data_card import CloudLayerKind, ScalingRule
 from landseg.core.params import Section
 from landseg.download.params import DatasetParams
 
@@ -50,7 +50,10 @@ class FolderParams(DatasetParams):
     masks: str
     """Glob of masks below download.folder; its single * must match the same text as that of images."""
     clouds: str | None = None
-    """Glob of cloud layers below download.folder (0 clear, 255 nodata, else cloud); null: none."""
+    """Glob of cloud layers below download.folder; null: none."""
+    cloud_values: CloudLayerKind = "mask"
+    """Values of cloud layers: mask (0 clear, 255 nodata, else cloud), scl (Sentinel-2 scene classification) or cld
+    (cloud probability, %); filter.method must be the same."""
     locations: NamePattern | NameTable | None = None
     """Images of the same ground, such as several dates: a pattern or a table; null: each image is a location."""
     groups: NamePattern | NameTable | None = None
@@ -59,11 +62,15 @@ class FolderParams(DatasetParams):
     """Scale and offset of images whose headers have none: a list of {images, scale, offset}, of which the first counts
     whose glob `images` matches the name of the image."""
     bands: tuple[str, ...] = Field(min_length=1)
-    """Band names, in file order."""
+    """Band names, in file order; alpha: a band that marks pixels with data."""
+    nodata: float | None = None
+    """Value of pixels without data in all bands of images whose files declare none; null: none."""
     mask_values: Literal["ids", "palette", "rgb"]
     """Mask encoding: ids (pixel = class id), palette (colour table = class colours) or rgb (pixel = class colour)."""
     classes: ClassTable
     """Classes, each with id, name and color."""
+    remap: dict[int, int] = Field(default={})
+    """Mask values that are not ids themselves, with their class ids, such as {255: 1} (ids only)."""
     background: str | None = None
     """Background class; some scores are also reported without it; null: none."""
     ignore: tuple[int | Colour, ...]
@@ -79,6 +86,14 @@ class FolderParams(DatasetParams):
             raise ValueError(
                 f"dataset.background = {self.background!r}: unknown class; use a name of dataset.classes, or null"
             )
+        if self.remap and self.mask_values != "ids":
+            raise ValueError(f"dataset.remap needs dataset.mask_values = ids, not {self.mask_values}; set it to {{}}")
+        known = {land_class.id for land_class in self.classes}
+        for value, class_id in self.remap.items():
+            if class_id not in known:
+                raise ValueError(f"dataset.remap: {value} is mapped to {class_id}, which is no id of dataset.classes")
+            if value in self.ignore:
+                raise ValueError(f"dataset.remap: {value} is also in dataset.ignore; remove it from one of them")
         if self.mask_values == "ids" and any(not isinstance(value, int) for value in self.ignore):
             raise ValueError("dataset.ignore contains a colour, but dataset.mask_values is ids; list ids")
         if self.mask_values == "rgb" and any(isinstance(value, int) for value in self.ignore):
@@ -89,3 +104,8 @@ class FolderParams(DatasetParams):
     def band_names(self) -> tuple[str, ...]:
         """Band names from dataset.bands."""
         return self.bands
+
+    @property
+    def cloud_methods(self) -> tuple[str, ...]:
+        """The kind of the cloud layers."""
+        return (self.cloud_values,)

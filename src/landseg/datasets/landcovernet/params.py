@@ -44,7 +44,6 @@ def _region(value: object) -> object:
 class LandCoverNetParams(DatasetParams):
     """LandCoverNet: Sentinel-2 chips of 2018, seven land-cover classes."""
 
-    cloud_methods = ("scl", "cld", "both")
     has_sources = True
     has_groups = True
     has_consensus = True
@@ -75,3 +74,8 @@ class LandCoverNetParams(DatasetParams):
     def band_names(self) -> tuple[str, ...]:
         """Band names from dataset.bands."""
         return self.bands
+
+    @property
+    def cloud_methods(self) -> tuple[str, ...]:
+        """Layers of Sentinel-2."""
+        return "scl", "cld", "both"

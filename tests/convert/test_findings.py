@@ -1,0 +1,245 @@
+"""What conversion refuses or prints of labels and values that it can read, but that are probably not what they seem."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from helpers.rasters import Project, random_image, random_labels, write_tif
+
+from landseg.core.tables import extend_parquet
+
+SCENES = ("a", "b", "c")
+CLASSES = [{"id": 0, "name": "background", "color": [0, 0, 0]}, {"id": 1, "name": "building", "color": [80, 0, 165]}]
+
+
+def prepared(folder: Path, image: np.ndarray | None = None, mask: np.ndarray | None = None) -> Project:
+    """Return a project with equal scenes."""
+    project = Project(folder)
+    for scene in SCENES:
+        project.add(scene, image, mask)
+    return project
+
+
+def converted(project: Project, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """Run the stages to convert; return what convert prints to standard output and standard error."""
+    project.run("download", "filter", "tile")
+    capsys.readouterr()
+    project.run("convert")
+    out, err = capsys.readouterr()
+    return out, err
+
+
+def refused(project: Project) -> str:
+    project.run("download", "filter", "tile")
+    return project.fails("convert")
+
+
+class TestLabels:
+    def binary(self) -> np.ndarray:
+        return np.where(random_labels(64, 96) > 1, 255, 0).astype(np.uint8)
+
+    def test_masks_of_0_and_255(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path, mask=self.binary())
+        project.change(dataset={"classes": CLASSES})
+        share = (self.binary() == 255).mean()
+        message = refused(project)
+        assert "value 255 at row" in message
+        assert f"; values without a class in 3 of 3 label rasters: 255 ({share:.0%})\n" in message
+        project.change(dataset={"remap": {255: 1}})
+        assert converted(project, capsys)[1] == ""
+
+    def test_fewer_than_two_classes(self, tmp_path: Path) -> None:
+        project = prepared(tmp_path, mask=self.binary())
+        project.change(dataset={"classes": CLASSES, "ignore": [255]})
+        message = refused(project)
+        assert message.startswith(
+            "error: only background has labelled pixels with data in 3 label rasters, but a model needs two classes; "
+            f"ignored labels: 255 ({(self.binary() == 255).mean():.0%}); correct dataset.classes, "
+        )
+
+    def test_class_without_a_pixel(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        for n, scene in enumerate(SCENES):
+            project.add(scene, random_image(64, 96, n), np.minimum(random_labels(64, 96, n), 2))
+        project.change(split={"strategy": "random"})
+        assert converted(project, capsys)[1] == (
+            "error: no label raster has a pixel of water: models cannot learn these classes, and scores leave them "
+            "out; correct dataset.classes or the labels\n"
+        )
+        project.run("split")
+        warnings = json.loads((tmp_path / "results/split.json").read_text())["warnings"]
+        assert [text for text in warnings if "water" in text] == [
+            "no label raster has a pixel of water; correct dataset.classes or the labels"
+        ]
+
+    def test_training_tiles_of_one_class(self, tmp_path: Path) -> None:
+        project = Project(tmp_path)
+        for n, scene in enumerate("abcdef"):
+            project.add(
+                scene, random_image(64, 96, n), random_labels(64, 96, n) if n < 2 else np.zeros((64, 96), np.uint8)
+            )
+        project.change(split={"strategy": "random"})
+        project.run("download", "filter", "tile", "convert", "split")
+        path = tmp_path / "data/tables/folder/split.parquet"
+        tiles = pd.read_parquet(path, columns=["scene"])
+        splits = tiles["scene"].map({"a": "val", "b": "test"}).fillna("train").to_numpy()
+        extend_parquet(io.BytesIO(path.read_bytes()), path, {"split": splits})
+        assert project.fails("train") == (
+            "error: params.yaml: split: training tiles have labels of background alone, but a model needs two classes; "
+            "change split.seed, split.ratios or split.strategy, or add scenes\n"
+        )
+
+    def test_all_unlisted_values_are_named(self, tmp_path: Path) -> None:
+        project = prepared(tmp_path)
+        labels = random_labels(64, 96)
+        labels[:, :24], labels[:16, 24:48] = 40, 41
+        write_tif(project.local / "masks/b.tif", labels)
+        assert refused(project).endswith("; values without a class in 1 of 3 label rasters: 40 (8%), 41 (2%)\n")
+
+    def test_unlisted_colours_are_named(self, tmp_path: Path) -> None:
+        colours = np.zeros((3, 64, 96), np.uint8)
+        colours[:, :, 48:] = np.reshape((80, 0, 165), (3, 1, 1))
+        colours[:, :32, :48] = np.reshape((1, 2, 3), (3, 1, 1))
+        project = prepared(tmp_path, mask=colours)
+        project.change(dataset={"classes": CLASSES, "mask_values": "rgb"})
+        assert refused(project).endswith("; colours without a class in 3 of 3 label rasters: (1, 2, 3) (25%)\n")
+
+    def test_nodata_value_that_is_a_class(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path)
+        write_tif(project.local / "masks/b.tif", random_labels(64, 96), nodata=0)
+        assert (
+            "warning: label rasters, first of scene b, declare the nodata value 0, which is also a class id; these "
+            "pixels are read as the class"
+        ) in converted(project, capsys)[0]
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("pixels", "words"),
+        [
+            (random_image(64, 96).astype(np.float32) / 500, "100% at the lower, 0% at the upper; they are 0 to 0.51"),
+            (
+                8000 + random_image(64, 96).astype(np.uint16),
+                "0% at the lower, 100% at the upper; they are 8000 to 8255",
+            ),
+            (-1 - random_image(64, 96).astype(np.int16), "100% at the lower, 0% at the upper; they are -256 to -1"),
+        ],
+        ids=["reflectance", "uint16", "negative"],
+    )
+    def test_values_outside_the_range(self, tmp_path: Path, pixels: np.ndarray, words: str) -> None:
+        image = "data/raw/folder/images/a.tif"
+        assert refused(prepared(tmp_path, pixels)) == (
+            f"error: params.yaml: convert.range: {image}: 100% of its values fall at an end of the range 0 to 3000 "
+            f"({words}), and convert.max_clipped allows 50%; set convert.range to the values of the images\n"
+        )
+
+    def test_some_values_outside_the_range(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pixels = np.full((3, 64, 96), 1000, np.uint16)
+        pixels[:, :16] = 4000
+        pixels[:, 16:18] = 0
+        project = prepared(tmp_path, pixels)
+        out, _ = converted(project, capsys)
+        assert "warning: up to 28% of the values of a scene fall at an end of convert.range (scene a)" in out
+        project.change(convert={"max_clipped": 28})
+        assert "convert.max_clipped allows 28%" in refused(project)
+
+    def test_pixels_without_data_do_not_count(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        pixels = np.full((3, 64, 96), 1000, np.uint16)
+        pixels[:, :60] = 0
+        for scene in SCENES:
+            project.add(scene)
+            write_tif(project.local / f"images/{scene}.tif", pixels, nodata=0)
+        assert "of the values of a scene" not in converted(project, capsys)[0]
+
+    def test_different_data_types(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path)
+        path = write_tif(project.local / "images/b.tif", random_image(64, 96).astype(np.uint16) * 10)
+        assert refused(project).startswith(
+            "error: scenes have different data types: uint8 (such as scene a), uint16 (such as scene b); convert them "
+            "to one, or set convert.values = scaled"
+        )
+        rules = [{"images": "b", "scale": 0.0001, "offset": 0}, {"images": "*", "scale": 0.001, "offset": 0}]
+        project.change(dataset={"scaling": rules}, convert={"values": "scaled", "range": [0, 0.3]})
+        converted(project, capsys)
+        with rasterio.open(path) as source:
+            assert source.dtypes[0] == "uint16"
+
+
+class TestNodata:
+    def bordered(self, value: float, dtype: str = "uint8") -> np.ndarray:
+        """Return an image whose left corner, as of a rotated orthophoto, and last rows have one value."""
+        pixels = random_image(64, 96).clip(1, 254).astype(dtype)
+        row, col = np.indices((64, 96))
+        pixels[:, (row + col < 40) | (row > 60)] = value
+        return pixels
+
+    @pytest.mark.parametrize(("value", "dtype"), [(0, "uint8"), (255, "uint8"), (-9999, "int16"), (-9999, "float32")])
+    def test_undeclared_value(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float, dtype: str
+    ) -> None:
+        project = prepared(tmp_path, self.bordered(value, dtype))
+        project.change(convert={"range": [-10_000, 3000]})
+        out, _ = converted(project, capsys)
+        count = int((self.bordered(value, dtype) == value).all(axis=0).sum())
+        assert (
+            f"warning: scene a: all bands are {value} in {count:,} pixels ({count / 6144:.1%}) along its border and "
+            f"nowhere else; if they have no data, set dataset.nodata = {value}, or declare it"
+        ) in out
+        project.change(dataset={"nodata": value})
+        out, _ = converted(project, capsys)
+        assert "along its border" not in out
+
+    def test_value_that_occurs_elsewhere(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pixels = self.bordered(0)
+        pixels[:, 40:50, 40:60] = 0
+        assert "along its border" not in converted(prepared(tmp_path, pixels), capsys)[0]
+
+    def test_labelled_pixels_without_data(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        pixels = np.concatenate([random_image(64, 96), np.full((1, 64, 96), 255, np.uint8)])
+        pixels[3, :16] = 0
+        for scene in SCENES:
+            project.add(scene)
+            write_tif(project.local / f"images/{scene}.tif", pixels, photometric="RGB", alpha="yes")
+        assert (
+            "warning: scene a: 25% of its labelled pixels are ignored, because its alpha band 4 marks them as without "
+            "data; if the band holds data, name it in dataset.bands\n"
+        ) in converted(project, capsys)[0]
+
+
+class TestCloudLayers:
+    def clouded(self, folder: Path, cloud: np.ndarray) -> Project:
+        project = Project(folder)
+        project.change(dataset={"clouds": "clouds/*"})
+        for scene in SCENES:
+            project.add(scene, cloud=cloud)
+        return project
+
+    def test_layer_of_another_place(self, tmp_path: Path) -> None:
+        project = self.clouded(tmp_path, np.zeros((64, 96), np.uint8))
+        moved = rasterio.Affine(0.5, 0, 600_000, 0, -0.5, 400_000)
+        write_tif(project.local / "clouds/b.tif", np.zeros((64, 96), np.uint8), transform=moved)
+        project.run("download")
+        assert "clouds/b.tif: offset by 200000.0 px from its image b.tif; align both to one grid" in project.fails(
+            "filter"
+        )
+
+    @pytest.mark.parametrize("kind", ["scl", "cld"])
+    def test_other_kinds_of_layers(self, tmp_path: Path, kind: str) -> None:
+        codes = {"scl": [3, 4, 5, 6, 8, 11], "cld": [0, 1, 2, 3, 60, 99]}[kind]
+        values = np.repeat(np.array(codes, np.uint8), 16)[None].repeat(64, axis=0)
+        project = self.clouded(tmp_path, values)
+        project.run("download")
+        assert (
+            ", so it is no cloud mask (0 clear, 255 nodata, else cloud); set dataset.cloud_values and filter.method "
+            "to scl for Sentinel-2 scene classes, or to cld for probabilities in %"
+        ) in project.fails("filter")
+        project.change(dataset={"cloud_values": kind}, filter={"method": kind, "max_cloud_share": 0.34})
+        project.run("download", "filter")
+        kept = (tmp_path / "data/tables/folder/kept.csv").read_text()
+        assert kept.count(f",{2 / 6}") == 3
