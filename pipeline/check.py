@@ -6,8 +6,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
 from landseg.core.errors import reporting
-from landseg.schema import check_params
+from landseg.schema import find_faults
 
 if __name__ == "__main__":
     with reporting("params.yaml"):
-        check_params()
+        faults = find_faults()
+        for fault in faults:
+            print(f"error: {fault}", file=sys.stderr)
+        sys.exit(1 if faults else 0)

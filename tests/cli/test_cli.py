@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.commands import landseg
 from helpers.root import ROOT
+from ruamel.yaml import YAML
 from typer.main import get_command
 
 from landseg.cli import app
@@ -39,15 +40,93 @@ def test_every_command_and_option_has_a_help_sentence(command: Any) -> None:
         assert re.fullmatch(r"[A-Z][^\n]*\.", parameter.help or ""), parameter.name
 
 
-def test_check(tmp_path: Path) -> None:
-    preset = ROOT / "presets/folder.yaml"
-    assert landseg("check", preset).output == f"{preset}: OK\n"
-    path = tmp_path / "params.yaml"
-    path.write_text(preset.read_text().replace("masks_rgb", "mask_rgb"))
-    failed = landseg("check", path)
-    assert failed.exit_code == 1
-    assert failed.stderr.startswith(f"error: {path}: convert.mask_rgb: unknown key; did you mean convert.masks_rgb?")
-    assert failed.stderr.count("\n") == 1
+class TestCheck:
+    @pytest.fixture
+    def params(self, tmp_path: Path) -> dict[str, Any]:
+        """Valid parameters of a folder with one image."""
+        for kind in ("images", "masks"):
+            (tmp_path / "local" / kind).mkdir(parents=True)
+            (tmp_path / "local" / kind / "a.tif").touch()
+        params: dict[str, Any] = YAML(typ="safe").load((ROOT / "presets/folder.yaml").read_text())
+        params["download"]["folder"] = str(tmp_path / "local")
+        params["model"]["encoder_weights"] = None
+        return params
+
+    def check(self, folder: Path, params: dict[str, Any]) -> tuple[int, list[str]]:
+        """Return the exit code and the lines on standard error, without the name of the params file."""
+        path = folder / "params.yaml"
+        with path.open("w") as file:
+            YAML(typ="safe").dump(params, file)
+        done = landseg("check", path)
+        assert (done.stdout == f"{path}: OK\n") == (done.exit_code == 0)
+        return done.exit_code, done.stderr.replace(f"{path}: ", "").splitlines()
+
+    def test_valid_parameters(self, tmp_path: Path, params: dict[str, Any]) -> None:
+        assert self.check(tmp_path, params) == (0, [])
+
+    def test_all_faults_of_keys_and_values(self, tmp_path: Path, params: dict[str, Any]) -> None:
+        params["convert"]["mask_rgb"] = params["convert"].pop("masks_rgb")
+        params["tile"] = {"size": 500, "edge": "x"}
+        params["train"]["epochs"] = 0
+        code, lines = self.check(tmp_path, params)
+        assert code == 1
+        assert sorted(lines) == [
+            "error: convert.mask_rgb: unknown key; did you mean convert.masks_rgb?",
+            "error: tile.edge = 'x': must be 'drop' or 'pad'",
+            "error: tile.size = 500: must be a multiple of 32",
+            "error: train.epochs = 0: must be at least 1",
+        ]
+
+    def test_all_contradictions(self, tmp_path: Path, params: dict[str, Any]) -> None:
+        params["convert"]["bands"] = ["red", "green", "nir"]
+        params["filter"]["method"] = "scl"
+        params["loss"]["class_weights"] = [1, 2, 3]
+        assert self.check(tmp_path, params)[1] == [
+            "error: convert.bands: 'nir' is not a band of this dataset; choose from red, green, blue",
+            "error: filter.method = scl: no such cloud layer in this dataset; choose mask",
+            "error: loss.class_weights: has 3 numbers, but the dataset has 5 classes; give one per class",
+        ]
+
+    def test_names_weights_and_files(self, tmp_path: Path, params: dict[str, Any]) -> None:
+        params["model"] |= {"architecture": "Unett", "encoder_weights": "weights.pth"}
+        params["dataset"] |= {"images": "images/a.tif", "clouds": "clouds/*", "locations": {"pattern": "x(.)"}}
+        folder = tmp_path / "local"
+        assert self.check(tmp_path, params)[1] == [
+            "error: model.architecture = Unett: unknown; did you mean Unet?",
+            "error: model.encoder_weights = weights.pth: file not found; correct the path",
+            "error: dataset.images = 'images/a.tif': must contain exactly one *; write for example images/*.tif",
+            f"error: {folder}: no file matches 'clouds/*'; add files, or correct dataset.clouds",
+        ]
+        params["dataset"] |= {"images": "images/*", "clouds": None}
+        (folder / "masks/b.tif").touch()
+        params["model"] |= {"architecture": "Unet", "encoder": "resnet19", "encoder_weights": None}
+        assert self.check(tmp_path, params)[1] == [
+            "error: model.encoder = resnet19: unknown; did you mean resnet18?",
+            f"error: {folder}/masks/b.tif: mask without image; add the image, or remove the mask",
+            "error: dataset.locations: pattern 'x(.)' gives no name for 1 images, first 'a'; correct the pattern, or "
+            "set dataset.locations to null",
+        ]
+
+    def test_folder_that_is_not_there(self, tmp_path: Path, params: dict[str, Any]) -> None:
+        params["download"]["folder"] = str(tmp_path / "nowhere")
+        assert self.check(tmp_path, params)[1] == [
+            f"error: download.folder = '{tmp_path}/nowhere': not a folder; set it to the folder of your images"
+        ]
+
+    def test_weights_that_cannot_be_downloaded(
+        self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+        params["model"]["encoder_weights"] = "imagenet"
+        code, lines = self.check(tmp_path, params)
+        assert code == 1
+        assert len(lines) == 1
+        assert re.match(
+            r"error: model.encoder_weights = imagenet: download of the weights of resnet34 failed \(.*\); check the "
+            "network connection, or set it to null or to a local file",
+            lines[0],
+        )
 
 
 def test_schema(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -390,3 +391,44 @@ def test_schema_accepts_the_presets(path: Path) -> None:
     content: Mapping[str, Any] = YAML(typ="safe").load(path.read_text())
     assert list(validator.iter_errors(content)) == []
     assert list(validator.iter_errors({**content, "modle": {}}))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        ("seed: 0", "seed: 100000000000000000000", "a number is too long (10000000000000000000...)"),
+        ("seed: 0", f"seed: {'9' * 5000}", "a number is too long"),
+        ("seed: 0", "seed: 4294967296", "split.seed = 4294967296: must be at most 4294967295"),
+        ("epochs: 40", f"epochs: 1{'0' * 400}", "a number is too long"),
+        ("epochs: 40", "epochs: 1000000", "train.epochs = 1000000: must be at most 100000"),
+        ("lr: 1.0e-4", "lr: .inf", "optimizer.lr = inf: must be a finite number"),
+        ("lr: 1.0e-4", "lr: .nan", "optimizer.lr = nan: must be "),
+        ("range: [0, 3000]", "range: [0, .inf]", "convert.range.1 = inf: must be a finite number"),
+        ("epochs: 40", f"epochs: {'[' * 3000}{']' * 3000}", "nested too deeply for a params file"),
+        ("name: background", "name: 2018", "dataset.classes.0.name = 2018: must be a string; quote it: '2018'"),
+        ("name: background", "name: true", "dataset.classes.0.name = true: must be a string; quote it: 'true'"),
+        ("name: background", "name: 2018-01-01", "dataset.classes.0.name = "),
+        ("name: background", 'name: "a\\e[31m"', "dataset.classes.0.name: name 'a\\x1b[31m' contains the control"),
+        ("name: background", 'name: "a\\nb"', "dataset.classes.0.name: name 'a\\nb' contains the control character"),
+        ("encoder: resnet34", "encoder: tu-hf-hub:x/y", "model.encoder = 'tu-hf-hub:x/y': must be a plain name"),
+    ],
+    ids=range(15),
+)
+def test_hostile_values(tmp_path: Path, was: str, now: str, message: str) -> None:
+    started = time.perf_counter()
+    assert message in fault(tmp_path, was, now)
+    assert time.perf_counter() - started < 5  # far less; the margin is for busy machines
+
+
+def test_anchors_that_explode(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (tmp_path / "params.yaml").write_text("\n".join(lines))
+    with pytest.raises(LandsegError, match="has over 100,000 values with its anchors expanded"):
+        check_params(tmp_path / "params.yaml")
+
+
+def test_file_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("# long\n" * 200_000)
+    with pytest.raises(LandsegError, match="over 1 MiB, too long for a params file"):
+        check_params(tmp_path / "params.yaml")

@@ -22,6 +22,7 @@ from helpers.tiles import PATHS, change_pixel, equal, make_project, write_params
 from helpers.training import InterruptedRunError
 from safetensors.torch import load_file
 
+from landseg.core.errors import ParamsError
 from landseg.loader.batches import Batch
 from landseg.train.module import SegmentationModule
 
@@ -309,6 +310,37 @@ class TestStageInProcess:
         stage.run(interrupt_at="epoch 1/2")
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
         assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(interrupt_at="training on")[0])
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_divergence_stops_training(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float
+    ) -> None:
+        """The checkpoint of the last good epoch is kept, and no model is written."""
+        write_params(stage.folder, {"train": {"epochs": 3}})
+        step = SegmentationModule.training_step
+
+        def diverging(module: SegmentationModule, batch: Batch) -> None:
+            if (module.current_epoch, len(module._losses)) == (1, 1):
+                with torch.no_grad():
+                    next(module.model.parameters()).fill_(value)
+            step(module, batch)
+
+        monkeypatch.setattr(SegmentationModule, "training_step", diverging)
+        with pytest.raises(ParamsError) as raised:
+            stage.run()
+        assert str(raised.value) == (
+            "optimizer.lr = 0.001: training diverged, the loss of batch 2 of epoch 2 is not finite; lower the learning "
+            "rate, or check loss.class_weights (the checkpoint of epoch 1 is kept)"
+        )
+        assert not (stage.folder / "models").exists()
+        checkpoints = list((stage.folder / ".landseg/checkpoints").glob("*/last.ckpt"))
+        assert len(checkpoints) == 1
+
+    def test_learning_rate_that_is_far_too_high(self, stage: Stage) -> None:
+        write_params(stage.folder, {"train": {"epochs": 1}, "optimizer": {"lr": 1e300}})
+        with pytest.raises(ParamsError, match=r"^optimizer.lr = 1e\+300: training diverged, .*\(no epoch"):
+            stage.run()
+        assert not (stage.folder / "models").exists()
 
     def test_sigterm_ends_the_stage_with_an_error(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         step = SegmentationModule.training_step

@@ -39,11 +39,14 @@ SetParams = Annotated[
 
 @app.command("check", rich_help_panel=_PARAMS)
 def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = PARAMS) -> None:
-    """Check params.yaml for unknown keys, invalid values, and sections that contradict each other."""
-    from landseg.schema import check_params
+    """Check params.yaml: keys, values, contradictions, names of models, weights, and the files of a folder."""
+    from landseg.schema import find_faults
 
     with reporting(str(path)):
-        check_params(path)
+        if faults := find_faults(path):
+            for fault in faults:
+                typer.echo(f"error: {fault}", err=True)
+            raise typer.Exit(1)
         typer.echo(f"{path}: OK")
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from landseg.core.params import Section
+from landseg.core.rendering import MAX_GAMMA
 
 
 class ConvertParams(Section):
@@ -21,7 +22,7 @@ class ConvertParams(Section):
     values."""
     max_clipped: float = Field(default=50, ge=0, le=100)
     """Maximum share of the values of a scene at an end of range, %; above it, the stage stops (fixed stretch only)."""
-    gamma: float = Field(gt=0, le=10)
+    gamma: float = Field(gt=0, le=MAX_GAMMA)
     """Gamma correction after scaling (exponent 1/gamma); 1: none."""
     masks_rgb: bool
     """Also write masks as RGB images in class colours."""

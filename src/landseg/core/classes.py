@@ -1,6 +1,7 @@
 """Class table: ids, names and colours of land-cover classes, and lookup tables between ids, channels and colours."""
 
 import re
+import unicodedata
 from collections import Counter
 from typing import Annotated, Any
 
@@ -26,13 +27,23 @@ _Hex = Annotated[str, Field(pattern=f"^{_HEX.pattern}$")]
 Colour = Annotated[_Channels, BeforeValidator(_colour, json_schema_input_type=_Channels | _Hex)]
 
 
+def _printable(name: str) -> str:
+    """Refuse control characters and the like, which break the files that contain the name."""
+    for character in name:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in "\ufffe\uffff":
+            raise ValueError(f"name {name!r} contains the control character {character!r}; remove it")
+    return name
+
+
 class LandClass(BaseModel):
     """A land-cover class: id in masks, name, and colour on maps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: int = Field(ge=0, lt=IGNORE, description="Pixel value in masks, 0 to 254; 255 marks ignored pixels.")
-    name: str = Field(min_length=1, description="Name on maps, in tables and in metrics.")
+    name: Annotated[str, AfterValidator(_printable)] = Field(
+        min_length=1, max_length=200, description="Name on maps, in tables and in metrics."
+    )
     color: Colour = Field(description="Red, green, blue, 0 to 255, or '#rrggbb'.")
 
 

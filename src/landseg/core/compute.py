@@ -12,7 +12,7 @@ from landseg.core.params import Section
 class ComputeParams(Section):
     """Machine settings; they never re-run a stage."""
 
-    workers: int | None = Field(ge=1)
+    workers: int | None = Field(ge=1, le=10_000)
     """Number of processes and threads; null: one per core."""
     device: Literal["auto", "cpu", "cuda", "mps"]
     """Device for training and evaluation; auto: a GPU if available."""

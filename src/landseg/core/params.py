@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, overload
@@ -15,15 +16,28 @@ from landseg.core.errors import LandsegError
 
 PARAMS = Path("params.yaml")
 
+#: Names of encoders: no addresses, from which some libraries would load code or weights.
+PLAIN_NAME = r"^[A-Za-z0-9_.-]{1,100}$"
+#: Largest height and width of tiles, px.
+MAX_TILE = 1 << 14
+#: Largest random seed: NumPy accepts 32 bits.
+MAX_SEED = (1 << 32) - 1
+
+# Largest integer that every program reads from YAML and JSON without rounding.
+_MAX_INTEGER = 1 << 53
+# Size of a params file, bytes, and its number of values with anchors expanded, above which it is no params file.
+_MAX_BYTES, _MAX_VALUES = 1 << 20, 100_000
+
 
 class Section(BaseModel):
     """Base model of a section of params.yaml; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 S = TypeVar("S")
 
+_COPY_FILE = "correct it or copy one of presets/*.yaml to it"
 _COPY_SECTION = "copy the section from one of presets/*.yaml"
 
 
@@ -34,7 +48,10 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
         LandsegError: the file is missing, not valid YAML, or not a mapping of sections.
     """
     try:
+        if path.is_file() and path.stat().st_size > _MAX_BYTES:
+            raise LandsegError(f"{path}: over {_MAX_BYTES >> 20} MiB, too long for a params file; {_COPY_FILE}")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        _require_size(content, path)
     except FileNotFoundError:
         raise LandsegError(f"{path}: file not found; copy one of presets/*.yaml to it") from None
     except IsADirectoryError:
@@ -42,10 +59,30 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise LandsegError(f"{path}: not UTF-8 text; save it as UTF-8 or copy one of presets/*.yaml to it") from None
     except YAMLError as error:
-        raise LandsegError(f"{path}: {_problem(error)}; correct it or copy one of presets/*.yaml to it") from None
+        raise LandsegError(f"{path}: {_problem(error)}; {_COPY_FILE}") from None
+    except RecursionError:
+        raise LandsegError(f"{path}: nested too deeply for a params file; {_COPY_FILE}") from None
+    except (ValueError, OverflowError) as error:  # numbers that Python does not convert
+        raise LandsegError(f"{path}: a number is too long ({str(error).partition(';')[0]}); {_COPY_FILE}") from None
     if not isinstance(content, dict):
         raise LandsegError(f"{path}: no sections found; copy one of presets/*.yaml to it")
     return content
+
+
+def _require_size(content: object, path: Path) -> None:
+    """Refuse files whose anchors expand to far more values than a params file has."""
+    count, values = 0, [content]
+    while values:
+        value = values.pop()
+        count += 1
+        if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+            raise LandsegError(f"{path}: a number is too long ({str(value)[:20]}...); {_COPY_FILE}")
+        if count > _MAX_VALUES:
+            raise LandsegError(f"{path}: has over {_MAX_VALUES:,} values with its anchors expanded; {_COPY_FILE}")
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
 
 
 def _problem(error: YAMLError) -> str:
@@ -105,11 +142,32 @@ def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        # A misspelt key is unknown, and the correct key is missing: report the former. If no member of a union
-        # matches, report the one that validated the deepest.
-        faults = sorted(error.errors(), key=lambda fault: (fault["type"] != "extra_forbidden", -len(fault["loc"])))
+        raise InvalidParamsError(_messages(error, content, kind, prefix), path) from None
+
+
+class InvalidParamsError(LandsegError):
+    """A params file has invalid keys or values. The message names the first fault and counts the others."""
+
+    def __init__(self, faults: Sequence[str], path: Path) -> None:
+        """Keep all faults; see `faults`."""
         more = f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else ""
-        raise LandsegError(f"{path}: {_message(faults[0], content, kind, prefix)}{more}") from None
+        super().__init__(f"{path}: {faults[0]}{more}")
+        #: All faults, without the name of the file.
+        self.faults = list(faults)
+
+
+def _messages(error: ValidationError, content: Any, kind: Any, prefix: str) -> list[str]:
+    """Return one message per key at fault, unknown keys first."""
+    # A misspelt key is unknown, and the correct key is missing: report the former. If no member of a union matches,
+    # report the one that validated the deepest.
+    faults = sorted(error.errors(), key=lambda fault: (fault["type"] != "extra_forbidden", -len(fault["loc"])))
+    messages: dict[str, str] = {}
+    for fault in faults:
+        key = ".".join(_location(fault["loc"], content))
+        for line in _message(fault, content, kind, prefix).splitlines():
+            messages.setdefault(key or line, line)
+    meant = {match[1] for text in messages.values() if (match := re.search(r"did you mean (\S+)\?", text))}
+    return [text for text in messages.values() if not any(text.startswith(f"{key}: missing key") for key in meant)]
 
 
 def _message(fault: Mapping[str, Any], content: Any, kind: Any, prefix: str) -> str:
@@ -141,7 +199,8 @@ _REQUIREMENTS = {
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
-    "string_type": "must be a string",
+    "string_pattern_mismatch": "must be a plain name of letters, digits, '_', '.' and '-'",
+    "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -158,6 +217,9 @@ def _requirement(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "literal_error":
         expected = fault["ctx"]["expected"]
         return f"must be {expected}{_did_you_mean(fault['input'], expected)}"
+    if fault["type"] == "string_type":
+        is_scalar = isinstance(fault["input"], int | float | date)
+        return "must be a string" + (f"; quote it: '{_as_yaml(fault['input'])}'" if is_scalar else "")
     if fault["type"] in _REQUIREMENTS:
         return _REQUIREMENTS[fault["type"]].format(**fault.get("ctx", {}))
     message: str = fault["msg"].replace("Input should be", "must be")

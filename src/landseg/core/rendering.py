@@ -9,6 +9,9 @@ import numpy as np
 
 from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
 
+#: Largest gamma correction.
+MAX_GAMMA = 10
+
 
 @dataclass(frozen=True)
 class Rendering:

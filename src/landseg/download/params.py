@@ -28,6 +28,11 @@ class DatasetParams(Section):
         return "red", "green", "blue"
 
     @property
+    def class_count(self) -> int | None:
+        """Number of classes; None if params.yaml does not define them."""
+        return None
+
+    @property
     def cloud_methods(self) -> tuple[str, ...]:
         """Cloud layers of the dataset: allowed values of filter.method."""
         return ("mask",)

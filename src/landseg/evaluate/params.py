@@ -14,7 +14,7 @@ class EvaluateParams(Section):
     """Split to score."""
     weights: Literal["best", "last"]
     """Epoch to score: best (by train.monitor) or last."""
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=100_000)
     """Tiles per batch; affects paper_iou, which is an average over batches."""
     calibrate: Literal["temperature", "none"]
     """Calibration of confidences: temperature (fitted on the validation split) | none."""

@@ -1,14 +1,16 @@
 """Model metadata, stored with the weights in a model file. Needs no torch."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
-from landseg.core.rendering import Rendering
+from landseg.core.params import MAX_TILE, PLAIN_NAME
+from landseg.core.rendering import MAX_GAMMA, Rendering
 
 #: Mean and standard deviation of red, green and blue in ImageNet, for values from 0 to 1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,14 +19,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEY = "landseg"
 
 
+_Positive = Annotated[float, Field(gt=0)]
+# Characters of the metadata that are parsed: a class table and some sections of params.yaml are far shorter.
+_MAX_METADATA = 1 << 20
+
+
 class ModelInfo(BaseModel):
     """Metadata of a model: network, classes, inputs and training parameters."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     architecture: str
-    encoder: str
-    encoder_depth: int
+    encoder: Annotated[str, Field(pattern=PLAIN_NAME)]
+    encoder_depth: int = Field(ge=3, le=5)
     #: Classes in order of the output channels.
     classes: ClassTable
     #: How scenes were rendered as 8-bit images for training, and from which bands.
@@ -38,18 +45,26 @@ class ModelInfo(BaseModel):
     #: Nodata value, in all bands, of scenes that do not define one.
     nodata: float | None = None
     #: Median ground sampling distance of the training scenes, m; None without georeference.
-    gsd: float | None
+    gsd: float | None = Field(gt=0, le=1e6)
     #: Height and width of the training tiles, px.
-    tile: int
+    tile: int = Field(ge=1, le=MAX_TILE)
     #: Mean and standard deviation of the three rendered bands, for values from 0 to 1.
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: tuple[_Positive, _Positive, _Positive] = IMAGENET_STD
     #: Confidences are softmax(logits / temperature); fitted by the evaluate stage. 1: not calibrated.
     temperature: float = Field(default=1.0, gt=0)
     dataset: str
     licence: str
     #: Sections of params.yaml that the model depends on.
     params: dict[str, Any]
+
+    @field_validator("rendering")
+    @classmethod
+    def _is_finite(cls, rendering: Rendering) -> Rendering:
+        low, high = rendering.range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high and 0 < rendering.gamma <= MAX_GAMMA):
+            raise ValueError(f"range {low:g} to {high:g} and gamma {rendering.gamma:g} are not a rendering")
+        return rendering
 
     @property
     def stride(self) -> int:
@@ -65,8 +80,29 @@ def read_info(path: Path) -> ModelInfo:
     """
     try:
         with safe_open(path, "np") as file:
-            return ModelInfo.model_validate_json((file.metadata() or {})[KEY])
+            return parse_info((file.metadata() or {})[KEY])
     except FileNotFoundError:
         raise LandsegError(f"{path}: file not found; run the train stage first") from None
-    except (SafetensorError, KeyError, ValidationError):
+    except ValidationError as error:
+        raise LandsegError(f"{path}: {info_fault(error)}; train it again or choose another file") from None
+    except (SafetensorError, KeyError):
         raise LandsegError(f"{path}: not a landseg model; train it again or choose another file") from None
+
+
+def parse_info(text: str) -> ModelInfo:
+    """Parse the metadata of a model.
+
+    Raises:
+        ValidationError: they are not valid.
+        KeyError: they are too long to be metadata.
+    """
+    if len(text) > _MAX_METADATA:
+        raise KeyError(KEY)
+    return ModelInfo.model_validate_json(text)
+
+
+def info_fault(error: ValidationError) -> str:
+    """Return the first fault of metadata that are not valid."""
+    first = error.errors()[0]
+    where = ".".join(str(key) for key in first["loc"])
+    return f"not a landseg model, or one of another version ({where}: {first['msg'][0].lower()}{first['msg'][1:]})"

@@ -2,11 +2,13 @@
 
 import difflib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors import SafetensorError
@@ -17,6 +19,9 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 from landseg.model.device import Accelerator
 from landseg.model.info import KEY, ModelInfo, read_info
+
+# File of an encoder's weights in its repository on Hugging Face Hub.
+_WEIGHTS = "model.safetensors"
 
 
 class Segmenter(nn.Module):
@@ -69,17 +74,59 @@ def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
         ParamsError: the architecture or the encoder is unknown, they do not fit together, or the weights cannot be
             downloaded or loaded.
     """
-    architectures = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
-    _check_name("model.architecture", info.architecture, architectures)
-    timm = info.encoder.startswith("tu-")  # encoders of timm, which downloads their weights itself
-    if not timm:
-        _check_name("model.encoder", info.encoder, smp.encoders.get_encoder_names())
-    timm_weights = timm and encoder_weights == "imagenet"
+    check_names(info.architecture, info.encoder)
+    timm_weights = _is_timm(info.encoder) and encoder_weights == "imagenet"
     file = None if timm_weights else _weights_file(info.encoder, encoder_weights)
     network = _create_network(info, timm_weights)
     if file:
         _load_encoder(network.encoder, file)
     return Segmenter(network, info).to(memory_format=torch.channels_last)
+
+
+def check_names(architecture: str, encoder: str) -> None:
+    """Check that an architecture and an encoder exist.
+
+    Raises:
+        ParamsError: one of them does not.
+    """
+    _check_architecture(architecture)
+    _check_encoder(encoder)
+
+
+def _check_architecture(architecture: str) -> None:
+    _check_name(
+        "model.architecture", architecture, [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
+    )
+
+
+def _check_encoder(encoder: str) -> None:
+    if not _is_timm(encoder):
+        _check_name("model.encoder", encoder, smp.encoders.get_encoder_names())
+    elif not timm.is_model(encoder.removeprefix("tu-")):
+        _check_name("model.encoder", encoder, [f"tu-{name}" for name in timm.list_models()])
+
+
+def find_faults(architecture: str, encoder: str, encoder_weights: str | None) -> list[str]:
+    """Return what is wrong with the names of a network, and with its weights, without downloading them.
+
+    Args:
+        architecture: model.architecture.
+        encoder: model.encoder.
+        encoder_weights: model.encoder_weights.
+    """
+    faults = []
+    for check in (
+        partial(_check_architecture, architecture),
+        partial(_check_encoder, encoder),
+        partial(_check_weights, encoder, encoder_weights),
+    ):
+        try:
+            check()
+        except ParamsError as error:
+            faults.append(str(error))
+            if check.func is _check_encoder:
+                break
+    return faults
 
 
 def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
@@ -135,6 +182,21 @@ def _decoder_options(architecture: str, depth: int) -> dict[str, Any]:
     return {}
 
 
+def _is_timm(encoder: str) -> bool:
+    """Return whether an encoder is one of timm, which downloads its weights itself."""
+    return encoder.startswith("tu-")
+
+
+def _check_weights(encoder: str, encoder_weights: str | None) -> None:
+    """Check that the weights of an encoder are on this machine, or that they can be downloaded."""
+    if encoder_weights is None or (encoder_weights == "imagenet" and _is_timm(encoder)):
+        return
+    if encoder_weights == "imagenet":
+        _reach_imagenet_file(encoder)
+    elif not Path(encoder_weights).is_file():
+        raise ParamsError(f"model.encoder_weights = {encoder_weights}: file not found; correct the path")
+
+
 def _check_name(key: str, name: str, names: list[str]) -> None:
     if name in names:
         return
@@ -156,6 +218,15 @@ def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
 
 def _imagenet_file(encoder: str) -> Path:
     """Return the cached file of an encoder's ImageNet weights; download it from Hugging Face Hub if necessary."""
+    repository, revision = _reach_imagenet_file(encoder)
+    try:
+        return Path(hf_hub_download(repository, _WEIGHTS, revision=revision))
+    except Exception as error:  # the client raises many types
+        raise _download_error(encoder, error) from None
+
+
+def _reach_imagenet_file(encoder: str) -> tuple[str, str]:
+    """Return repository and revision of an encoder's ImageNet weights, which are cached or can be downloaded."""
     settings = smp.encoders.encoders[encoder]["pretrained_settings"]
     if "imagenet" not in settings:
         raise ParamsError(
@@ -163,14 +234,13 @@ def _imagenet_file(encoder: str) -> Path:
             "choose another encoder"
         )
     repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-    name = "model.safetensors"
     try:
-        if not isinstance(try_to_load_from_cache(repository, name, revision=revision), str):
+        if not isinstance(try_to_load_from_cache(repository, _WEIGHTS, revision=revision), str):
             # Fails at once without a network; the download itself would retry for half a minute.
-            get_hf_file_metadata(hf_hub_url(repository, name, revision=revision))
-        return Path(hf_hub_download(repository, name, revision=revision))
+            get_hf_file_metadata(hf_hub_url(repository, _WEIGHTS, revision=revision))
     except Exception as error:  # the client raises many types
         raise _download_error(encoder, error) from None
+    return repository, revision
 
 
 def _download_error(encoder: str, error: Exception) -> ParamsError:
@@ -214,11 +284,18 @@ def load_model(path: Path) -> Segmenter:
     """Read a model file; no code from the file is executed.
 
     Raises:
-        LandsegError: the file is missing, or not a landseg model.
+        LandsegError: the file is missing, not a landseg model, or has weights that are not finite.
     """
     model = build_model(read_info(path), None)
     try:
         model.network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError):
         raise LandsegError(f"{path}: not a landseg model; train it again or choose another file") from None
+    if not is_finite(model.network.state_dict().values()):
+        raise LandsegError(f"{path}: has weights that are not finite, so training diverged; train it again")
     return model
+
+
+def is_finite(weights: Iterable[torch.Tensor]) -> bool:
+    """Return whether all values of tensors are finite."""
+    return all(bool(torch.isfinite(values).all()) for values in weights)

@@ -15,6 +15,7 @@ from landseg.predict.backend import Array, Backend, tta_probabilities
 from landseg.predict.window_reader import SceneRows, WindowReader
 from landseg.predict.windows import WindowAxis, place_windows
 from landseg.raster.image import MultibandImage
+from landseg.raster.values import ValueCheck
 
 
 class MapStrip(NamedTuple):
@@ -55,18 +56,21 @@ class Blender:
         )
         return down, across
 
-    def strips(self, image: MultibandImage, probabilities: bool = False) -> Generator[MapStrip, None, None]:
+    def strips(
+        self, image: MultibandImage, probabilities: bool = False, check: ValueCheck | None = None
+    ) -> Generator[MapStrip, None, None]:
         """Yield the map of a scene from top to bottom, holding at most two rows of windows in memory.
 
         Args:
             image: the open scene, with the three bands of the model.
             probabilities: whether to include the probabilities of all classes.
+            check: counts the values that are read.
 
         Raises:
             LandsegError: the scene is truncated or damaged, or out of memory.
         """
         try:
-            yield from self._strips(image, probabilities)
+            yield from self._strips(image, probabilities, check)
         except Exception as error:  # each library raises its own kind when memory runs out
             if not self.backend.is_out_of_memory(error):
                 raise
@@ -75,9 +79,11 @@ class Blender:
                 f"{image.grid.width:,} px of {image.name}; choose a smaller window, or split the scene"
             ) from None
 
-    def _strips(self, image: MultibandImage, probabilities: bool) -> Generator[MapStrip, None, None]:
+    def _strips(
+        self, image: MultibandImage, probabilities: bool, check: ValueCheck | None
+    ) -> Generator[MapStrip, None, None]:
         down, across = self.axes(image)
-        reader = WindowReader(image, self.backend.info.rendering, down, across)
+        reader = WindowReader(image, self.backend.info.rendering, down, across, check)
         sums = _WeightedSums(self.backend, down, across)
         ends = [*down.starts[1:], down.length]
         windows = 0
@@ -108,6 +114,11 @@ class Blender:
     ) -> MapStrip:
         backend = self.backend
         channel, probability = backend.argmax(blended)
+        if not (probability == probability).all():  # NaN, for arrays of any library
+            raise LandsegError(
+                f"rows {row} to {row + len(channel)}: the model returns values that are not finite; train it again, or "
+                "choose another model"
+            )
         channels, confidence = backend.to_uint8(channel), backend.to_uint8((probability * MAX_CONFIDENCE).round())
         probabilities = backend.to_uint8((blended * MAX_CONFIDENCE).round()) if with_probabilities else None
         if missing is not None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from landseg.core.arrays import Floats32, Indices, Pixels
 from landseg.core.errors import LandsegError
-from landseg.model.info import KEY, ModelInfo
+from landseg.model.info import KEY, info_fault, parse_info
 from landseg.predict.backend import DeviceName, out_of_memory_message
 
 
@@ -29,8 +29,10 @@ class OnnxBackend:
         self.batch_size = 2
         self.session = _open_session(path, _providers(device))
         try:
-            self.info = ModelInfo.model_validate_json(self.session.get_modelmeta().custom_metadata_map[KEY])
-        except (KeyError, ValidationError):
+            self.info = parse_info(self.session.get_modelmeta().custom_metadata_map[KEY])
+        except ValidationError as error:
+            raise LandsegError(f"{path}: {info_fault(error)}; export it again with `landseg export`") from None
+        except KeyError:
             raise LandsegError(f"{path}: not exported by landseg; create it with `landseg export`") from None
         self.description = f"{self.session.get_providers()[0].removesuffix('ExecutionProvider')} (ONNX Runtime)"
 

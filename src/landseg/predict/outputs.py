@@ -27,9 +27,12 @@ from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
 from landseg.raster.pixel_area import ground_sampling_distance
+from landseg.raster.values import ValueCheck
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
 _GSD_TOLERANCE = 0.1
+# Share of values at an end of the range from which the map is probably poor, and from which there is nothing to map.
+_MUCH_CLIPPED, _ALL_CLIPPED = 0.5, 0.99
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def check_outputs(tasks: Sequence[MapTask], others: Sequence[Path] = ()) -> None
 def check_scene(
     scene: InputScene, options: OutputOptions, info: ModelInfo, bands: Sequence[str], resample: bool
 ) -> Grid:
-    """Check that a scene can be mapped, without reading pixels, and return the grid of its map.
+    """Check that a scene can be mapped, by its header and a sample of its values, and return the grid of its map.
 
     See `map_scene` for the arguments.
 
@@ -108,6 +111,12 @@ def check_scene(
         _at_model_gsd(original, info.gsd, resample, lambda _: None) as image,
     ):
         _min_pixels(options.min_area, image)
+        values = ValueCheck.of_sample(original, info.rendering)
+        if values.clipped >= _ALL_CLIPPED:
+            raise LandsegError(
+                f"{original.name}: {values.clipping()}, to which the model scales values; bring them to the values of "
+                "the training scenes"
+            )
         return image.grid
 
 
@@ -158,11 +167,25 @@ def map_scene(
                 "probability": options.path(scene, "_probability") if options.probability else None,
             }
             with _map_writer(path, image.grid, info, tags, rasters) as write:
-                for strip in _strips_with_progress(blender, image, scene.name, options.probability):
+                values = ValueCheck.of(image, info.rendering)
+                for strip in _strips_with_progress(blender, image, scene.name, options.probability, values):
                     write(strip)
+            for notice in _value_notices(values):
+                notify(notice)
         if options.vector:
             notify(_write_polygons(scene, options, info.classes, confidence, min_pixels))
     return path
+
+
+def _value_notices(values: ValueCheck) -> Iterator[str]:
+    if values.clipped >= _MUCH_CLIPPED:
+        yield f"{values.name}: {values.clipping()}, to which the model scales values; expect a poor map"
+    if fill := values.fill():
+        value, count = fill
+        yield (
+            f"{values.name}: all bands are {value:g} in {count:,} pixels along the border and nowhere else, and were "
+            f"mapped; if they have no data, declare it with gdal_edit -a_nodata {value:g}"
+        )
 
 
 def _write_polygons(
@@ -265,10 +288,10 @@ def _map_writer(
 
 
 def _strips_with_progress(
-    blender: Blender, image: MultibandImage, title: str, probabilities: bool
+    blender: Blender, image: MultibandImage, title: str, probabilities: bool, check: ValueCheck
 ) -> Iterator[MapStrip]:
     down, across = blender.axes(image)
-    with closing(blender.strips(image, probabilities)) as strips:
+    with closing(blender.strips(image, probabilities, check)) as strips:
         total = len(down.starts) * len(across.starts)
         yield from track(strips, total, title, "windows", lambda strip: strip.windows)
 

@@ -14,6 +14,7 @@ from landseg.core.parallel import prefetch
 from landseg.core.rendering import Rendering
 from landseg.predict.windows import WindowAxis
 from landseg.raster.image import MultibandImage
+from landseg.raster.values import ValueCheck
 
 
 class SceneRows(NamedTuple):
@@ -34,6 +35,8 @@ class WindowReader:
     rendering: Rendering
     down: WindowAxis
     across: WindowAxis
+    #: Counts the values that are read.
+    check: ValueCheck | None = None
 
     def rows(self) -> Generator[SceneRows, None, None]:
         """Yield the rows of the scene for each row of windows. Each is read once, in a thread that reads ahead.
@@ -53,7 +56,10 @@ class WindowReader:
                 yield kept
 
     def _read(self, first: int, end: int) -> SceneRows:
-        values, present = self.image.read(Window(0, first, self.image.grid.width, end - first))
+        window = Window(0, first, self.image.grid.width, end - first)
+        values, present = self.image.read(window)
+        if self.check:
+            self.check.add(window, values, present)
         if self._renders_windows(values.dtype):
             return SceneRows(values.transpose(1, 2, 0), present)
         return SceneRows(self.rendering(values, present), present)

@@ -12,6 +12,8 @@ from landseg.raster.image import MultibandImage
 # Share of the pixels of a scene, and their number, from which a value that fills its border is reported; and the
 # share of the pixels with this value that must lie along the border.
 _MIN_FILL, _MIN_PIXELS, _MIN_ALONG = 0.005, 64, 0.99
+# Height and width in px of sampled windows, and their number along either side of an image.
+_SAMPLE, _SAMPLES = 128, 3
 
 
 @dataclass
@@ -50,6 +52,21 @@ class ValueCheck:
                 if (valid is None or valid.all()) and (pixels == pixels[0]).all():
                     corners.add(float(pixels[0, 0, 0]))
         return cls(image.name, rendering, image.grid.width, tuple(sorted(corners)))
+
+    @classmethod
+    def of_sample(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
+        """Check some windows of an open image, spread over it.
+
+        Raises:
+            LandsegError: the image is truncated or damaged.
+        """
+        check, grid = cls(image.name, rendering, image.grid.width), image.grid
+        height, width = min(_SAMPLE, grid.height), min(_SAMPLE, grid.width)
+        for row in np.linspace(0, grid.height - height, _SAMPLES).round():
+            for col in np.linspace(0, grid.width - width, _SAMPLES).round():
+                window = Window(int(col), int(row), width, height)
+                check.add(window, *image.read(window))
+        return check
 
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from landseg.core.params import Section
+from landseg.core.params import MAX_SEED, Section
 
 
 class SkewParams(Section):
@@ -29,9 +29,9 @@ class SplitParams(Section):
     group (whole groups of locations, such as Sentinel-2 tiles) or block (square blocks with a buffer)."""
     ratios: tuple[float, float, float]
     """Shares of train, val and test; they must sum to 1."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Random seed of the shuffle."""
-    block: int = Field(ge=1)
+    block: int = Field(ge=1, le=100_000)
     """Block height and width in tiles (block strategy only)."""
     buffer: float = Field(default=0, ge=0)
     """Distance in metres around test within which val and train tiles are removed, and around val within which train

@@ -22,7 +22,7 @@ from landseg import metrics
 from landseg.core.errors import ParamsError
 from landseg.loader.batches import Batch, BatchLoader
 from landseg.model.device import Accelerator, out_of_memory
-from landseg.model.segmenter import Segmenter
+from landseg.model.segmenter import Segmenter, is_finite
 from landseg.train import throughput
 from landseg.train.callback import BestCheckpoint
 from landseg.train.losses import Loss
@@ -34,6 +34,9 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, fused=True),
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
+
+# Number of batches on a GPU whose losses may be unchecked: checking synchronises with the device.
+_UNCHECKED = 32
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class SegmentationModule(lightning.LightningModule):
         # Loss and tiles of every batch, and the validation matrix. They stay on the device until the end of the epoch,
         # to avoid synchronisation.
         self._losses: list[tuple[torch.Tensor, int]] = []
+        #: Number of training losses of the epoch that are known to be finite.
+        self._checked = 0
         self._matrix: torch.Tensor
         self._train_loss = math.nan
         self._speeds: dict[str, float] = {}
@@ -103,17 +108,43 @@ class SegmentationModule(lightning.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.config.rate(self.current_epoch)
-        self._losses = []
+        self._losses, self._checked = [], 0
         throughput.reset_peak_memory(self.device.type)
 
     def training_step(self, batch: Batch) -> None:
-        """Update the weights."""
+        """Update the weights.
+
+        Raises:
+            ParamsError: a loss is not finite.
+        """
         loss = self.runner.backward(batch)
-        cast(torch.optim.Optimizer, self.optimizers()).step()
         self._losses.append((loss, len(batch[0])))
+        if self.device.type == "cpu" or len(self._losses) - self._checked >= _UNCHECKED:
+            self._require_finite_losses()
+        cast(torch.optim.Optimizer, self.optimizers()).step()
+
+    def _require_finite_losses(self) -> None:
+        """Require that the losses since the last check are finite; this synchronises with the device."""
+        losses = torch.stack([loss for loss, _ in self._losses[self._checked :]])
+        finite = torch.isfinite(losses).tolist()
+        if not all(finite):
+            batch = self._checked + finite.index(False) + 1
+            raise self._divergence(f"the loss of batch {batch} of epoch {self.current_epoch + 1} is not finite")
+        self._checked = len(self._losses)
+
+    def _divergence(self, problem: str) -> ParamsError:
+        kept = "no epoch was finished"
+        if self.current_epoch:
+            kept = f"the checkpoint of epoch {self.current_epoch} is kept"
+        return ParamsError(
+            f"optimizer.lr = {self.config.lr:g}: training diverged, {problem}; lower the learning rate, or check "
+            f"loss.class_weights ({kept})"
+        )
 
     def on_validation_epoch_start(self) -> None:
         """Compute the training loss and speed; Lightning validates after the last training step of an epoch."""
+        if self._checked < len(self._losses):
+            self._require_finite_losses()
         self._train_loss = _mean_loss(self._losses)  # synchronises, so the time below includes all training steps
         self._speeds = self._training_speed(sum(tiles for _, tiles in self._losses))
         classes = len(self.model.info.classes)
@@ -138,7 +169,15 @@ class SegmentationModule(lightning.LightningModule):
         self._matrix += matrix
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the scores of the epoch."""
+        """Compute the scores of the epoch.
+
+        Raises:
+            ParamsError: the validation loss or a weight is not finite.
+        """
+        if not is_finite(self.model.network.state_dict().values()) or not math.isfinite(_mean_loss(self._losses)):
+            raise self._divergence(
+                f"weights or the validation loss are not finite after epoch {self.current_epoch + 1}"
+            )
         matrix = self._matrix.cpu().numpy()
         self.scores = {
             "train/loss": self._train_loss,

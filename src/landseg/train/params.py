@@ -1,10 +1,10 @@
 """Sections `model`, `loss`, `optimizer`, `scheduler`, `augment` and `train`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from landseg.core.params import Section
+from landseg.core.params import MAX_SEED, PLAIN_NAME, Section
 
 
 class ModelParams(Section):
@@ -12,7 +12,7 @@ class ModelParams(Section):
 
     architecture: str
     """Any architecture of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, DeepLabV3Plus, ..."""
-    encoder: str
+    encoder: Annotated[str, Field(pattern=PLAIN_NAME)]
     """Any encoder of segmentation-models-pytorch: resnet18, resnet34, resnet101, ..."""
     encoder_weights: str | None
     """Initial encoder weights: imagenet (downloaded once), null (random), or path of a .safetensors or .pth file."""
@@ -69,11 +69,11 @@ Monitor = Literal["val/macro_miou", "val/micro_iou", "val/fscore", "val/accuracy
 class TrainParams(Section):
     """Training run."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Random seed of initial weights, shuffling and augmentation."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=100_000)
     """Number of epochs."""
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=100_000)
     """Tiles per optimizer step."""
     precision: Literal["auto", "32", "bf16"]
     """Floating-point precision: 32, bf16 (mixed), or auto (bf16 if the hardware supports it)."""

@@ -3,8 +3,10 @@
 import glob
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
@@ -58,6 +60,42 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         for scene in sorted(images)
     ]
     return RawDataset(card, scene_table(rows))
+
+
+def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
+    """Return what `fetch` would refuse, all at once.
+
+    Args:
+        dataset: patterns of the files.
+        folder: the local folder.
+        params: params file, for messages.
+    """
+    faults: list[str] = []
+
+    def attempt(action: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+        try:
+            return action() or {}
+        except ParamsError as error:
+            faults.append(f"{params}: {error}")
+        except LandsegError as error:
+            faults.append(str(error))
+        return {}
+
+    patterns = {"images": dataset.images, "masks": dataset.masks, "clouds": dataset.clouds}
+    found = {
+        name: attempt(partial(find_files, folder, pattern, f"dataset.{name}"))
+        for name, pattern in patterns.items()
+        if pattern
+    }
+    images, masks, clouds = (found.get(name, {}) for name in patterns)
+    if images and masks:
+        attempt(partial(_require_pairs, images, masks, "image", "mask"))
+        attempt(partial(_require_pairs, masks, images, "mask", "image"))
+    if images:
+        attempt(partial(_require_pairs, clouds, images, "cloud layer", "image"))
+        attempt(partial(_names, images, dataset.locations, folder, "dataset.locations", {}))
+        attempt(partial(_names, images, dataset.groups, folder, "dataset.groups", {}))
+    return list(dict.fromkeys(faults))
 
 
 def _card(dataset: Params, folder: Path) -> DataCard:

@@ -109,3 +109,8 @@ class FolderParams(DatasetParams):
     def cloud_methods(self) -> tuple[str, ...]:
         """The kind of the cloud layers."""
         return (self.cloud_values,)
+
+    @property
+    def class_count(self) -> int:
+        """Number of dataset.classes."""
+        return len(self.classes)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from landseg.core.params import MAX_SEED
 from landseg.download.params import DatasetParams, DateRange, chip_selection
 
 #: Band names, in file order.
@@ -19,7 +20,7 @@ class GhanaParams(DatasetParams):
     """Name of the dataset, used in paths below data/ and models/."""
     chips: Annotated[int | tuple[str, ...] | None, chip_selection(r"\d{6}", '"002990"')]
     """Number of random chips, or a list of ids such as "002990"; null: all."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Random seed of the chip selection."""
     dates: DateRange
     """First and last acquisition date."""

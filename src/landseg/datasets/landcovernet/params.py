@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from landseg.core.params import MAX_SEED
 from landseg.download.params import DatasetParams, DateRange, chip_selection
 
 #: Sentinel-2 band names.
@@ -55,7 +56,7 @@ class LandCoverNetParams(DatasetParams):
     """Region: af (Africa), as (Asia), au (Australia, Oceania), eu (Europe), na (North America), sa (South America)."""
     chips: Annotated[int | tuple[str, ...] | None, chip_selection(r"\d\d[A-Z]{3}_\d\d", '"29NMG_21"')]
     """Number of random chips, or a list of ids such as 29NMG_21; null: all."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Random seed of the chip selection."""
     bbox: Annotated[tuple[float, float, float, float], AfterValidator(_box)] | None = None
     """Only chips that intersect [west, south, east, north] in degrees; null: all."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from landseg.core.params import MAX_SEED
 from landseg.download.params import DatasetParams
 
 
@@ -12,7 +13,7 @@ class SampleParams(DatasetParams):
 
     name: Literal["sample"]
     """Name of the dataset, used in paths below data/ and models/."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Random seed of the generator."""
     scenes: int = Field(ge=4, le=200)
     """Number of scenes, including cloudy ones."""
