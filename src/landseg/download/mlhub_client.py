@@ -14,12 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import radiant_mlhub.models.dataset
-import radiant_mlhub.session
 import requests
-from radiant_mlhub import Dataset, DownloadIfExistsOpts
-from radiant_mlhub.client import catalog_downloader, resumable_downloader
-from radiant_mlhub.exceptions import AuthenticationError, MLHubException
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import MaxRetryError
@@ -28,6 +23,18 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.download.http import CONNECT_TIMEOUT, MAX_PAUSE, RETRY_STATUS, RetryPolicy, failure_reason, times_in_a_row
 from landseg.download.partial_file import public_url
 from landseg.download.progress_bar import ByteBar, format_bytes
+
+try:
+    import radiant_mlhub.models.dataset
+    import radiant_mlhub.session
+    from radiant_mlhub import Dataset, DownloadIfExistsOpts
+    from radiant_mlhub.client import catalog_downloader, resumable_downloader
+    from radiant_mlhub.exceptions import AuthenticationError, MLHubException
+except ModuleNotFoundError:
+    raise ParamsError(
+        "download.source = mlhub: requires radiant-mlhub, which is not installed; install landseg[mlhub] with uv, or "
+        "set download.source to source-coop or local"
+    ) from None
 
 MLHUB_ADVICE = "check MLHUB_ROOT_URL, or download the files yourself and set download.source to local"
 
