@@ -22,7 +22,7 @@ def main() -> None:
     paths, params = Paths(dataset_name()), read_section(FilterParams, "filter")
     workers = read_section(ComputeParams, "compute").workers or cores()
     card, scenes = read_card(paths.table("card.json")), read_csv(paths.table("scenes.csv"))
-    rule = cloud_rule(params.method, params.scl, params.cld, card.clouds, params.dilate)
+    rule = cloud_rule(params.method, params.scl, params.cld, card.clouds, params.dilate, card.drivers)
 
     measured = coverages(scenes, paths.raw, rule, card, workers)
     scenes = select(

@@ -202,7 +202,7 @@ def _read_tiles(
         rendering = options.rendering
         with (
             open_image(root, image, rendering.bands, card, scaled=rendering.scaled) as source,
-            open_raster(root / mask) as label_source,
+            open_raster(root / mask, drivers=card.drivers) as label_source,
         ):
             decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
             thumbnail = SceneThumbnail(name, source.grid.height, source.grid.width, rendering)

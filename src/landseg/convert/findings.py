@@ -75,7 +75,7 @@ def _censuses(
 def _census(path: Path, card: DataCard) -> tuple[Counter[LabelValue], Counter[LabelValue], int]:
     """Count the pixels of each value of a label raster: without a class, ignored; and all pixels."""
     unlisted, ignored = Counter[LabelValue](), Counter[LabelValue]()
-    with open_raster(path) as source:
+    with open_raster(path, drivers=card.drivers) as source:
         decoder = LabelDecoder(source, card.mask, card.classes)
         for window in row_windows(source.width, source.height):
             for total, found in zip((unlisted, ignored), decoder.census(*decoder.read(source, window)), strict=True):

@@ -81,6 +81,8 @@ class DataCard(BaseModel):
     nodata: float | None = None
     #: Scale and offset of image files that declare none themselves; the first rule that matches counts.
     scaling: tuple[ScalingRule, ...] = ()
+    #: GDAL drivers that may open its files, in addition to `landseg.raster.io.TRUSTED_DRIVERS`.
+    drivers: tuple[str, ...] = ()
     mask: MaskEncoding = MaskEncoding()
     clouds: CloudEncoding = CloudEncoding()
     #: Distance in metres by which the publisher displaced scenes at random. If it is not 0, distances between scenes

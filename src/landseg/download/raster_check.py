@@ -18,7 +18,7 @@ def is_raster(key: str) -> bool:
 def raster_fault(path: Path) -> str | None:
     """Read every pixel of a raster; return what is wrong with it, or None."""
     try:
-        with open_raster(path) as source:
+        with open_raster(path, drivers=()) as source:
             for row in range(0, source.height, _ROWS):
                 read_pixels(source, Window(0, row, source.width, min(_ROWS, source.height - row)))
     except LandsegError as error:

@@ -52,6 +52,8 @@ class CloudRule:
     cld: int
     #: Distance in metres from cloudy pixels within which clear pixels count as cloudy.
     dilate: float = 0
+    #: GDAL drivers that may open the layers, in addition to `landseg.raster.io.TRUSTED_DRIVERS`.
+    drivers: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -89,7 +91,12 @@ class CloudRule:
 
 
 def cloud_rule(
-    method: CloudMethod, scl: tuple[int, ...], cld: int, encoding: CloudEncoding, dilate: float = 0
+    method: CloudMethod,
+    scl: tuple[int, ...],
+    cld: int,
+    encoding: CloudEncoding,
+    dilate: float = 0,
+    drivers: tuple[str, ...] = (),
 ) -> CloudRule:
     """Build a cloud rule from the parameters and the cloud encoding of the data card.
 
@@ -102,7 +109,7 @@ def cloud_rule(
             f"filter.method = {method}: this dataset has no cloud layer {' or '.join(missing)} (only "
             f"{', '.join(encoding.layers) or 'none'}); choose another method"
         )
-    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld, dilate)
+    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld, dilate, drivers)
 
 
 class CloudLayers:
@@ -206,7 +213,7 @@ def open_cloud_layers(root: Path, cloud: str, rule: CloudRule, image: Grid | Non
     """
     with ExitStack() as stack:
         paths = [root / cloud.replace(LAYER_PLACEHOLDER, layer) for layer in rule.layers or ("",)]
-        sources = [stack.enter_context(open_raster(path)) for path in paths]
+        sources = [stack.enter_context(open_raster(path, drivers=rule.drivers)) for path in paths]
         for source in sources:
             if np.dtype(source.dtypes[0]).kind not in "iuf":
                 raise LandsegError(

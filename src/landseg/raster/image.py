@@ -228,7 +228,8 @@ def open_image(
     """
     selected = _files(root, image, bands, card)
     with ExitStack() as stack:
-        sources = {path: stack.enter_context(open_raster(path)) for path in dict.fromkeys(path for path, _ in selected)}
+        paths = dict.fromkeys(path for path, _ in selected)
+        sources = {path: stack.enter_context(open_raster(path, drivers=card.drivers)) for path in paths}
         for path, index in selected:
             _require_band(sources[path], index, card)
         if not has_band_files(image, card):

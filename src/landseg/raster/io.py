@@ -3,7 +3,7 @@
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,24 @@ import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, ValidMask
 from landseg.core.errors import LandsegError
+from landseg.raster.vrt import is_vrt, vrt_sources
+
+
+class NotRasterError(LandsegError):
+    """A file cannot be opened as a raster."""
+
 
 # Locations that are not files: URLs, GDAL's virtual file systems, subdatasets (NETCDF:"a.nc":band, GTIFF_DIR:1:a.tif).
 _NOT_A_FILE = re.compile(r"://|^/vsi|^[A-Z][A-Z0-9_]+:")
+
+#: GDAL drivers of rasters that are opened in datasets: formats that cannot refer to other files or to addresses.
+TRUSTED_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")
 
 _FILTER_LOCK = threading.RLock()
 
@@ -49,6 +59,18 @@ _REMOTE_SETTINGS = {
 }
 
 
+def known_driver(name: str) -> str:
+    """Return the name of a GDAL driver.
+
+    Raises:
+        ValueError: GDAL has no such driver.
+    """
+    with rasterio.Env() as env:
+        if name not in env.drivers():
+            raise ValueError(f"{name!r} is no GDAL driver; `gdalinfo --formats` lists them")
+    return name
+
+
 def resolve_raster(location: str) -> Path | str:
     """Return a location as a path if the file exists, or as text for GDAL if it is not a file path.
 
@@ -64,22 +86,27 @@ def resolve_raster(location: str) -> Path | str:
 
 
 @contextmanager
-def open_raster(location: Path | str, threads: int | Literal["ALL_CPUS"] = 1) -> Iterator[Any]:
+def open_raster(
+    location: Path | str, threads: int | Literal["ALL_CPUS"] = 1, drivers: Sequence[str] | None = None
+) -> Iterator[Any]:
     """Open a raster for reading, as a rasterio dataset.
 
     Args:
         location: path of a file; or, as text, anything that GDAL opens, such as an http(s) URL.
         threads: number of threads that decode blocks of a file.
+        drivers: names of the GDAL drivers that may open it, in addition to `TRUSTED_DRIVERS`, for files that someone
+        else
+            may have written; None: all.
 
     Raises:
-        LandsegError: the file is missing or not a raster.
+        LandsegError: the file is missing or not a raster, or no allowed driver opens it.
     """
     if isinstance(location, Path) and not location.is_file():
         raise LandsegError(f"{location}: file not found; restore it or re-run `download`")
     settings = _SETTINGS | {"GDAL_NUM_THREADS": threads} | ({} if isinstance(location, Path) else _REMOTE_SETTINGS)
     with rasterio.Env(**settings):
         with ignore_not_georeferenced():
-            source = _open(location)
+            source = _open(location, drivers)
         with source:
             yield source
 
@@ -95,14 +122,20 @@ def ignore_not_georeferenced() -> Iterator[None]:
         yield
 
 
-def _open(location: Path | str) -> Any:
+def _open(location: Path | str, drivers: Sequence[str] | None = None) -> Any:
+    if drivers is not None and "VRT" in drivers and is_vrt(Path(location)):
+        vrt_sources(Path(location))  # before GDAL opens it
     try:
-        return rasterio.open(location)
+        if drivers is None:
+            return rasterio.open(location)
+        return DatasetReader(str(location), driver=[*TRUSTED_DRIVERS, *drivers])  # open() accepts a single driver only
     except Exception as error:  # for a damaged header, exceptions of GDAL and Python get through as well
         remedy = "replace or remove it" if isinstance(location, Path) else "choose a raster that GDAL can read"
+        if drivers is not None:
+            remedy += ", or, if it has another format that you trust, add its GDAL driver to dataset.drivers"
         if "://" in str(location):
             remedy = "correct the URL, or try again later"
-        raise LandsegError(f"{location}: cannot be opened as a raster ({_reason(error)}); {remedy}") from None
+        raise NotRasterError(f"{location}: cannot be opened as a raster ({_reason(error)}); {remedy}") from None
 
 
 def read_pixels(source: Any, window: Window | None = None, indexes: Any = None) -> Image:

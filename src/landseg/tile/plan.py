@@ -63,7 +63,10 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
     Raises:
         LandsegError: a file cannot be opened, the image lacks bands, or grids differ.
     """
-    with open_image(root, image, card.bands, card) as source, open_raster(root / mask) as labels:
+    with (
+        open_image(root, image, card.bands, card) as source,
+        open_raster(root / mask, drivers=card.drivers) as labels,
+    ):
         grid = source.grid
         Grid.of(labels).require_same(grid, f"its image {Path(grid.name).name}")
         crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None

@@ -3,7 +3,9 @@
 import glob
 import re
 import shutil
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,9 +17,12 @@ from landseg.datasets.folder.params import FolderParams as Params
 from landseg.datasets.folder.params import NamePattern, NameTable
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
+from landseg.raster.io import NotRasterError, open_raster
+from landseg.raster.vrt import is_vrt, vrt_sources
 
-# Extensions of sidecar files, which are copied with their raster.
-_SIDECARS = (".xml", ".tfw", ".tfwx", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld", ".prj", ".ovr", ".msk")
+# Extensions of files beside rasters, which are never images; those beside a raster are copied with it.
+_TEXTS = (".xml", ".tfw", ".tfwx", ".tifw", ".jgw", ".jgwx", ".jpgw", ".pgw", ".pgwx", ".pngw", ".wld", ".prj")
+_SIDECARS = (*_TEXTS, ".ovr", ".msk", ".aux", ".rrd", ".points")
 
 
 def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
@@ -36,9 +41,10 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     """
     del state, workers
     card = _card(dataset, download.folder)
-    images = find_files(download.folder, dataset.images, "dataset.images")
-    masks = find_files(download.folder, dataset.masks, "dataset.masks")
-    clouds = find_files(download.folder, dataset.clouds, "dataset.clouds") if dataset.clouds else {}
+    find = partial(find_files, download.folder, drivers=dataset.drivers)
+    images = find(dataset.images, "dataset.images")
+    masks = find(dataset.masks, "dataset.masks")
+    clouds = find(dataset.clouds, "dataset.clouds") if dataset.clouds else {}
     _require_pairs(images, masks, "image", "mask")
     _require_pairs(masks, images, "mask", "image")
     _require_pairs(clouds, images, "cloud layer", "image")
@@ -50,7 +56,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     }
     columns = {"image": images, "mask": masks, "cloud": clouds}
     for files in columns.values():
-        _copy(files.values(), download.folder, raw)
+        _copy(files.values(), download.folder, raw, dataset.drivers)
     rows = [
         {
             "scene": scene,
@@ -83,7 +89,7 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
 
     patterns = {"images": dataset.images, "masks": dataset.masks, "clouds": dataset.clouds}
     found = {
-        name: attempt(partial(find_files, folder, pattern, f"dataset.{name}"))
+        name: attempt(partial(find_files, folder, pattern, f"dataset.{name}", dataset.drivers))
         for name, pattern in patterns.items()
         if pattern
     }
@@ -108,6 +114,7 @@ def _card(dataset: Params, folder: Path) -> DataCard:
         bands=dataset.bands,
         nodata=dataset.nodata,
         scaling=dataset.scaling,
+        drivers=dataset.drivers,
         clouds=CloudEncoding(layers=(dataset.cloud_values,)),
         mask=MaskEncoding(
             values=dataset.mask_values, ignore=dataset.ignore, remap=dataset.remap, unlisted=dataset.unlisted
@@ -115,7 +122,7 @@ def _card(dataset: Params, folder: Path) -> DataCard:
     )
 
 
-def find_files(folder: Path, pattern: str, key: str) -> dict[str, Path]:
+def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files below `folder` that match a pattern with a single *, by the text that the * matches.
 
     A pattern that ends in * matches any extension; the extension is not part of the name. Hidden files and sidecar
@@ -125,6 +132,7 @@ def find_files(folder: Path, pattern: str, key: str) -> dict[str, Path]:
         folder: where to search.
         pattern: glob with a single *.
         key: the parameter of the pattern, for messages.
+        drivers: GDAL drivers that may open files, in addition to those that are always allowed.
 
     Raises:
         LandsegError: the pattern has no single * or leaves the folder, nothing matches it, or two files have the same
@@ -138,19 +146,47 @@ def find_files(folder: Path, pattern: str, key: str) -> dict[str, Path]:
         raise ParamsError(f"download.folder = {str(folder)!r}: not a folder; set it to the folder of your images")
     before, after = PurePath(pattern).as_posix().split("*")
     name = re.compile(re.escape(before) + r"([^/]+?)" + (re.escape(after) or r"\.[^./]+"))
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for file in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}", root_dir=folder)):  # noqa: PTH207
         match, path = name.fullmatch(PurePath(file).as_posix()), folder / file
         if match is None or not path.is_file() or file.lower().endswith(_SIDECARS):
             continue
-        if match[1] in found:
-            raise LandsegError(
-                f"{path}: the same name {match[1]!r} as {found[match[1]].name}; rename or remove one of them"
-            )
-        found[match[1]] = path
+        # Some systems store an accented letter as one character, others as two.
+        found.setdefault(unicodedata.normalize("NFC", match[1]), []).append(path)
     if not found:
         raise LandsegError(f"{folder}: no file matches {pattern!r}; add files, or correct {key}")
-    return found
+    return {name: paths[0] if len(paths) == 1 else _only_raster(name, paths, drivers) for name, paths in found.items()}
+
+
+def _only_raster(name: str, paths: Sequence[Path], drivers: Sequence[str]) -> Path:
+    """Return the only raster among files of one name; the others are parts of it, or no rasters.
+
+    Raises:
+        LandsegError: there are several rasters, or none.
+    """
+    files: dict[Path, list[Path]] = {}
+    for path in paths:
+        with suppress(NotRasterError):
+            files[path] = _files_of(path, drivers)
+    parts = {part for path, members in files.items() for part in members if part != path}
+    rasters = [path for path in files if path not in parts]
+    if len(rasters) == 1:
+        return rasters[0]
+    raise LandsegError(f"{paths[1]}: the same name {name!r} as {paths[0].name}; rename or remove one of them")
+
+
+def _files_of(path: Path, drivers: Sequence[str]) -> list[Path]:
+    """Return all files of a raster: itself, those that GDAL reads with it, and other files beside it.
+
+    Raises:
+        NotRasterError: no allowed driver opens it.
+        LandsegError: it is a VRT that reads something else than files beside it.
+    """
+    with open_raster(path, drivers=drivers) as source:
+        parts = [Path(name) for name in source.files]
+    if "VRT" in drivers and is_vrt(path):
+        parts += [file for part in vrt_sources(path) for file in _files_of(part, [d for d in drivers if d != "VRT"])]
+    return list(dict.fromkeys([path, *(part for part in parts if part.is_file()), *_sidecars(path)]))
 
 
 def _names(
@@ -209,12 +245,22 @@ def _require_pairs(files: dict[str, Path], others: dict[str, Path], this: str, o
         raise LandsegError(f"{files[unpaired[0]]}: {this} without {other}{more}; add the {other}, or remove the {this}")
 
 
-def _copy(files: Iterable[Path], folder: Path, raw: Path) -> None:
+def _copy(files: Iterable[Path], folder: Path, raw: Path, drivers: Sequence[str]) -> None:
     for file in files:
-        target = raw / _relative(file, folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for path in (file, *_sidecars(file)):
-            shutil.copyfile(path, target.parent / path.name)
+        try:
+            files_of = _files_of(file, drivers)
+        except NotRasterError:  # the tile stage says so; VRTs that are not allowed are refused there as well
+            files_of = [file, *_sidecars(file)]
+        for path in files_of:
+            try:
+                relative = path.resolve().relative_to(folder.resolve())
+            except ValueError:
+                raise LandsegError(
+                    f"{file}: reads {path}, which lies outside of download.folder; move it there"
+                ) from None
+            target = raw / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _sidecars(file: Path) -> list[Path]:

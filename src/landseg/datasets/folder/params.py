@@ -1,14 +1,17 @@
 """Section `dataset` for `folder`."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from landseg.core.classes import ClassTable, Colour, class_names
 from landseg.core.data_card import CloudLayerKind, ScalingRule
 from landseg.core.params import Section
 from landseg.download.params import DatasetParams
+from landseg.raster.io import known_driver
+
+DriverName = Annotated[str, AfterValidator(known_driver)]
 
 
 class NamePattern(Section):
@@ -61,6 +64,8 @@ class FolderParams(DatasetParams):
     scaling: tuple[ScalingRule, ...] = ()
     """Scale and offset of images whose headers have none: a list of {images, scale, offset}, of which the first counts
     whose glob `images` matches the name of the image."""
+    drivers: tuple[DriverName, ...] = ()
+    """GDAL drivers that may open files, in addition to GTiff, PNG, JPEG and JP2OpenJPEG, such as ENVI, HFA or VRT."""
     bands: tuple[str, ...] = Field(min_length=1)
     """Band names, in file order; alpha: a band that marks pixels with data."""
     nodata: float | None = None
