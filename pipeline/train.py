@@ -20,8 +20,9 @@ def main() -> None:
     with deterministic(params.train.deterministic):
         tiles = read_training_tiles(paths, card)
         run = build_run(params, tiles, card)
-        best = train(run, RESULTS / "train")
-        write_models(best, run, paths)
+        with run.checkpoints.locked():
+            best = train(run, RESULTS / "train")
+            write_models(best, run, paths)
 
 
 if __name__ == "__main__":

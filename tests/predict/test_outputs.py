@@ -21,6 +21,7 @@ from rasterio.shutil import copy
 from rasterio.windows import Window
 
 from landseg.core.classes import class_ids
+from landseg.core.files import locked
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, open_class_map
 from landseg.model.segmenter import Segmenter, save_model
 from landseg.raster.io import ignore_not_georeferenced
@@ -147,6 +148,18 @@ class TestNotices:
 
 
 class TestExistingFiles:
+    @pytest.mark.faults
+    @pytest.mark.usefixtures("folder")
+    def test_two_processes_do_not_write_into_one_folder(self) -> None:
+        with locked(Path("maps/.landseg.lock"), "busy"):
+            again = predict("scene.tif")
+        assert (again.exit_code, again.stderr) == (
+            1,
+            "error: maps: another process is writing maps there; wait for it, or choose another --out\n",
+        )
+        assert predict("scene.tif").exit_code == 0
+        assert map_folder() == ["scene.qml", "scene.tif", "scene.tif.aux.xml"]
+
     @pytest.mark.usefixtures("folder")
     def test_existing_map_is_kept(self) -> None:
         predict("scene.tif")

@@ -22,7 +22,8 @@ from helpers.tiles import PATHS, change_pixel, equal, make_project, write_params
 from helpers.training import InterruptedRunError
 from safetensors.torch import load_file
 
-from landseg.core.errors import ParamsError
+from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.files import locked
 from landseg.loader.batches import Batch
 from landseg.train.module import SegmentationModule
 
@@ -310,6 +311,18 @@ class TestStageInProcess:
         stage.run(interrupt_at="epoch 1/2")
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
         assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(interrupt_at="training on")[0])
+
+    @pytest.mark.faults
+    def test_two_processes_do_not_train_one_run(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage.run(interrupt_at="epoch 1/2")
+        (folder,) = (stage.folder / ".landseg/checkpoints").glob("*/")
+        with locked(folder.with_suffix(".lock"), "busy"), pytest.raises(LandsegError) as raised:
+            stage.run()
+        assert str(raised.value) == (
+            f".landseg/checkpoints/{folder.name}: another process is training this run; wait for it, or stop it and "
+            "run again"
+        )
+        stage.run()
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_divergence_stops_training(

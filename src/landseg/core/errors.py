@@ -1,9 +1,12 @@
 """Errors for the user, and their output on the command line."""
 
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class LandsegError(Exception):
@@ -45,6 +48,21 @@ def os_error_message(error: OSError) -> str | None:
     return advice and f"{error.filename2 or error.filename or 'a file'}: {advice}"
 
 
+def _end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the process by an exception, so that temporary files are removed."""
+
+    def end(number: int, _: object) -> NoReturn:
+        print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 @contextmanager
 def reporting(params: str | None = None) -> Iterator[None]:
     """Print errors for the user as one line on standard error and exit with code 1.
@@ -54,6 +72,7 @@ def reporting(params: str | None = None) -> Iterator[None]:
     Args:
         params: name of the params file, prepended to the message of a `ParamsError`.
     """
+    _end_on_signals()
     try:
         yield
     except KeyboardInterrupt:

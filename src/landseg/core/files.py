@@ -1,13 +1,22 @@
 """Atomic writes of files and folders."""
 
 import os
+import platform
+import re
+import secrets
 import shutil
-import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import psutil
+
 from landseg.core.errors import LandsegError, os_error_remedy
+
+# The end of the name of a temporary path: machine, process, a random number, and the suffix of the final path.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(\d+)\.[0-9a-f]{8}(\.[^.]*)?$")
 
 
 def require_new(paths: Iterable[Path], overwrite: bool) -> None:
@@ -58,11 +67,24 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _unused(path: Path) -> Path:
-    """Return an unused hidden path beside `path`."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    Path(name).unlink()
-    return path.with_name(Path(name).name)
+    """Return an unused hidden path beside `path`, which tells this process, and remove those of killed processes."""
+    _sweep(path.parent)
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
+
+
+@cache
+def _host() -> str:
+    """Return a short name of this machine: process ids are unique on one machine only."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left half-written in a folder; once per process and folder."""
+    for path in folder.glob(f".*.{_host()}.*"):
+        match = _TEMPORARY.search(path.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            _remove(path)
 
 
 def _sync(temporary: Path) -> None:
@@ -93,3 +115,48 @@ def _failed_path(error: OSError, path: Path, temporary: Path | None) -> Path:
     if temporary is not None and failed.is_relative_to(temporary):
         return path / failed.relative_to(temporary)
     return next((parent for parent in failed.parents if parent.is_file()), failed)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file, which is removed at the end; a killed process holds no lock.
+
+    Args:
+        path: the lock file.
+        busy: message if another process holds it.
+
+    Raises:
+        LandsegError: another process holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("ab") as file:
+            if not try_lock(file.fileno()):
+                raise LandsegError(busy)
+            if not is_file_at(file.fileno(), path):  # the previous holder has removed it meanwhile
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def try_lock(file: int) -> bool:
+    """Lock an open file for this process; return whether no other process holds the lock."""
+    try:
+        import fcntl  # not available on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks
+        return True
+    return True
+
+
+def is_file_at(file: int, path: Path) -> bool:
+    """Return whether an open file is still the one at a path."""
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file))

@@ -1,10 +1,13 @@
 """Parallel execution: over items in processes or threads, and reading ahead in a thread."""
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import cache, partial
 from itertools import repeat
 from typing import Any, Literal, TypeVar
 
@@ -39,6 +42,8 @@ def parallel_map(
         Exception: raised by the function; the first in the order of the items.
     """
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)
+    if workers > 1 and prefer == "processes":
+        function = partial(_with_parent, function, os.getpid())
     try:
         yield from pool(joblib.delayed(function)(item) for item in items)
     except TerminatedWorkerError:
@@ -46,6 +51,22 @@ def parallel_map(
             f"compute.workers: the system killed one of {workers} processes, probably because memory ran out; "
             "lower the number, or free some memory and run again"
         ) from None
+
+
+def _with_parent(function: Callable[[T], R], parent: int, item: T) -> R:
+    """Apply a function to an item in a process that ends when its parent is killed."""
+    _follow(parent)
+    return function(item)
+
+
+@cache
+def _follow(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def thread_map(function: Callable[[T], R], items: Iterable[T], threads: int, pending: int) -> Generator[R, None, None]:

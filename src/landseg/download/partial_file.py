@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ValidationError
 
 from landseg.core.errors import LandsegError, os_error_message
-from landseg.core.files import atomic
+from landseg.core.files import atomic, is_file_at, try_lock
 
 _USER = re.compile(r"^(\s*(?:[^/@]*:)?/+)?[^/]*@")  # also without a scheme, or in an invalid URL
 
@@ -119,17 +118,5 @@ def lock_file(file: int, path: Path) -> None:
     Raises:
         LandsegError: another process holds the lock.
     """
-    if sys.platform == "win32":
-        return  # no flock; the checksum detects damage by two writers
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        locked = False
-    except OSError:
-        return  # some network file systems have no locks
-    else:  # the previous holder of the lock may have renamed the file meanwhile
-        locked = path.exists() and os.path.samestat(path.stat(), os.fstat(file))
-    if not locked:
+    if not try_lock(file) or not is_file_at(file, path):
         raise LandsegError(f"{path}: another process is fetching it; wait for it, or stop it and run again")

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from landseg.core.classes import ClassTable, class_names
 from landseg.core.errors import LandsegError
+from landseg.core.files import locked
 from landseg.model.info import ModelInfo
 from landseg.predict.backend import Backend, DeviceName
 from landseg.predict.blending import Blender
@@ -62,8 +63,8 @@ def predict_scenes(
         LandsegError: see landseg.predict.outputs.map_scene; or the model does not exist, or has other classes.
     """
     tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options)]
-    check_outputs(tasks)
-    with _loaded(options) as (model, blender):
+    with _locked(outputs.folder), _loaded(options) as (model, blender):
+        check_outputs(tasks)
         _check_scenes(tasks, options, blender)
         yield from _map_scenes(tasks, options, model, blender, notify)
 
@@ -102,8 +103,8 @@ def map_pair(
         for location, into in zip(locations, folders, strict=True)
         for scene in _find_scenes([location], dataset, options)
     ]
-    check_outputs(tasks, other_outputs)
-    with _loaded(options) as (model, blender):
+    with _locked(folder), _loaded(options) as (model, blender):
+        check_outputs(tasks, other_outputs)
         check(blender.backend.info.classes, _check_scenes(tasks, options, blender))
         for sentence in _map_scenes(tasks, options, model, blender, notify):
             notify(sentence)
@@ -114,6 +115,14 @@ def _find_scenes(locations: Sequence[str], dataset: str | None, options: Predict
     if dataset and options.bands:
         raise LandsegError("--bands: cannot be combined with --dataset, which defines the bands; leave it out")
     return find_scenes(locations, dataset)
+
+
+def _locked(folder: Path) -> AbstractContextManager[None]:
+    """Return a context in which no other process may write maps into a folder."""
+    return locked(
+        folder / ".landseg.lock",
+        f"{folder}: another process is writing maps there; wait for it, or choose another --out",
+    )
 
 
 @contextmanager

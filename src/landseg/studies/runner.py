@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 
 from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.files import locked
 from landseg.core.parallel import cores
 from landseg.core.params import PARAMS, Section, dataset_name, read_params, read_section
 from landseg.results.revisions import list_experiments, run_git
@@ -133,7 +134,9 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
     if left:
         _check_repository()
     inputs = input_digest(), read_params()
-    with ThreadPoolExecutor(jobs) as pool:
+    lock = read_section(ComputeParams, "compute").state / "studies" / f"{plan.name}.lock"
+    busy = f"study {plan.name}: another process is running it; wait for it, or stop it and run again"
+    with locked(lock, busy), ThreadPoolExecutor(jobs) as pool:
         running = []
         for number, cell in enumerate(left, 1):
             log_cell = _prefixed(log, f"[{number}/{len(left)}]")

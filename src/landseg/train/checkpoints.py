@@ -9,10 +9,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from landseg.core.files import atomic
+from landseg.core.files import atomic, locked
 
 #: How many interrupted runs with other ingredients to keep.
 KEPT = 3
@@ -53,6 +54,17 @@ class Checkpoints:
     def last(self) -> Path:
         """State of the run after its last finished epoch."""
         return self.folder / "last.ckpt"
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process may train the same run.
+
+        Raises:
+            LandsegError: another process trains it.
+        """
+        return locked(
+            self.folder.with_suffix(".lock"),
+            f"{self.folder}: another process is training this run; wait for it, or stop it and run again",
+        )
 
     def best(self, epoch: int) -> Path:
         """Return the path of the weights of an epoch.
