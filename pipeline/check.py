@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
+from landseg.check import find_faults
 from landseg.core.errors import reporting
-from landseg.schema import find_faults
 
 if __name__ == "__main__":
     with reporting("params.yaml"):

@@ -1,6 +1,5 @@
 """Schema of params.yaml: all sections, checks across sections, and the JSON Schema for editors."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
-from landseg.core.errors import LandsegError
-from landseg.core.params import PARAMS, InvalidParamsError, Section, read_params, validate
+from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
 from landseg.datasets.ghana.params import GhanaParams
 from landseg.datasets.landcoverai.params import LandCoverAiParams
@@ -90,39 +88,6 @@ class Params(Section):
         return (
             f"loss.class_weights: has {len(weights)} numbers, but the dataset has {count} classes; give one per class"
         )
-
-
-def find_faults(path: Path = PARAMS) -> list[str]:
-    """Find everything in a params file that would make a stage fail and can be known without reading pixels.
-
-    Keys, values and contradictions; then, if these are correct, names of architectures and encoders, weights, and the
-    files of a folder.
-
-    Returns:
-        One sentence per fault.
-    """
-    try:
-        params = check_params(path)
-    except InvalidParamsError as error:
-        return [f"{path}: {fault}" for fault in error.faults]
-    except LandsegError as error:
-        return [str(error)]
-    model = model_faults(params.model.architecture, params.model.encoder, params.model.encoder_weights)
-    faults = [f"{path}: {fault}" for fault in model]
-    if isinstance(params.dataset, FolderParams):
-        from landseg.datasets.folder.fetch import folder_faults
-
-        faults += folder_faults(params.dataset, params.download.folder, path)
-    return faults
-
-
-def model_faults(architecture: str, encoder: str, weights: str | None) -> list[str]:
-    """Return what is wrong with the parameters of a model; nothing is checked if torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        return []
-    from landseg.model.segmenter import find_faults as faults_of  # imports torch, which takes seconds
-
-    return faults_of(architecture, encoder, weights)
 
 
 def check_params(path: Path = PARAMS) -> Params:

@@ -113,6 +113,40 @@ class TestCheck:
             f"error: download.folder = '{tmp_path}/nowhere': not a folder; set it to the folder of your images"
         ]
 
+    def test_subfolder_of_a_project(
+        self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.check(tmp_path, params)
+        (tmp_path / "dvc.yaml").touch()
+        (tmp_path / "some/where").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "some/where")
+        assert landseg("check").output == "params.yaml: OK\n"
+
+    @pytest.mark.faults
+    @pytest.mark.parametrize(
+        "config", ["", "[core]\n    analytics = false\n[cache]\n    dir = ../elsewhere\n    type = copy\n"]
+    )
+    def test_empty_folder_in_the_run_cache(
+        self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch, config: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        runs = tmp_path / ("elsewhere" if config else ".dvc/cache") / "runs/ab"
+        for name, file in (("abc", True), ("abd", False)):
+            (runs / name).mkdir(parents=True)
+            if file:
+                (runs / name / "run").touch()
+        (tmp_path / ".dvc").mkdir(exist_ok=True)
+        (tmp_path / ".dvc/config").write_text(config)
+        code, lines = self.check(tmp_path, params)
+        shown = ".dvc/../elsewhere" if config else ".dvc/cache"
+        assert (code, lines) == (
+            1,
+            [
+                f"error: {shown}/runs/ab/abd: an empty folder, left by a dvc that was killed, with which DVC fails; "
+                "remove it"
+            ],
+        )
+
     def test_weights_that_cannot_be_downloaded(
         self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

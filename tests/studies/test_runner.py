@@ -10,7 +10,10 @@ from helpers.root import ROOT
 from ruamel.yaml import YAML
 
 from landseg.core.errors import LandsegError
-from landseg.studies.runner import _RUN_CACHE_RACE, _override, input_digest
+from landseg.core.files import locked
+from landseg.results.revisions import run_git
+from landseg.studies.plan import Study, StudyPlan
+from landseg.studies.runner import _RUN_CACHE_RACE, _check_ascii, _override, input_digest, run_cells
 
 VALUES = [
     "resnet18",
@@ -128,3 +131,42 @@ def test_a_race_in_the_run_cache_is_recognised() -> None:
     error = f"ERROR: failed to reproduce 'split': [Errno 2] No such file or directory: '{folder}/.V_VdAze9J-TxeCW.tmp'"
     assert _RUN_CACHE_RACE.search(error)
     assert not _RUN_CACHE_RACE.search("ERROR: [Errno 2] No such file or directory: '/a/data/raw/runs/b.tif'")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("key", ["user.name", "remote.origin.url"])
+def test_git_settings_with_letters_outside_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """DVC fails with 'ascii' codec can't encode character, in every cell."""
+    monkeypatch.chdir(tmp_path)
+    run_git("init", "--quiet")
+    _check_ascii()
+    run_git("config", key, "Jörg")
+    with pytest.raises(
+        LandsegError, match=rf"^git config {key} = Jörg: DVC's experiments fail with letters outside ASC"
+    ):
+        _check_ascii()
+
+
+@pytest.mark.faults
+def test_path_with_letters_outside_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "Köln"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(
+        LandsegError, match=rf"^{folder}: DVC's experiments fail in a path with letters outside ASCII; "
+    ):
+        _check_ascii()
+
+
+@pytest.mark.faults
+def test_two_processes_do_not_run_one_study(project: Path) -> None:
+    run_git("init", "--quiet")
+    (project / "dvc.lock").write_text("stages: {}\n")
+    study = Study(title="Seeds", about="Seeds.", cells={"one": {}})
+    plan = StudyPlan("seeds", Path("studies/seeds.yaml"), study, [], "seeds", ())
+    with (
+        locked(Path(".landseg/studies/seeds.lock"), "busy"),
+        pytest.raises(LandsegError, match=r"^study seeds: another process is running it; wait"),
+    ):
+        list(run_cells(plan, 1, print))
+    assert list(run_cells(plan, 1, print)) == []

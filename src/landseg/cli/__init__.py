@@ -1,5 +1,6 @@
 """Command line of landseg."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,10 +40,16 @@ SetParams = Annotated[
 
 @app.command("check", rich_help_panel=_PARAMS)
 def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = PARAMS) -> None:
-    """Check params.yaml: keys, values, contradictions, names of models, weights, and the files of a folder."""
-    from landseg.schema import find_faults
+    """Check params.yaml: keys, values, contradictions, names of models, weights, and the files of a folder.
+
+    In a subfolder of a project, the params.yaml of the project is checked.
+    """
+    from landseg.check import find_faults
 
     with reporting(str(path)):
+        if path == PARAMS and not path.is_file():
+            projects = (parent for parent in Path.cwd().parents if (parent / PARAMS).is_file())
+            os.chdir(next((parent for parent in projects if (parent / "dvc.yaml").is_file()), Path.cwd()))
         if faults := find_faults(path):
             for fault in faults:
                 typer.echo(f"error: {fault}", err=True)

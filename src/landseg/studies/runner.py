@@ -152,8 +152,25 @@ def _prefixed(log: Callable[[str], None], prefix: str) -> Callable[[str], None]:
     return lambda line: log(f"{prefix} {line}")
 
 
+def _check_ascii() -> None:
+    """Refuse letters that DVC 3.67 cannot write into the configuration of a temporary checkout."""
+    if not str(Path.cwd()).isascii():
+        raise LandsegError(
+            f"{Path.cwd()}: DVC's experiments fail in a path with letters outside ASCII; move the project to another "
+            "folder"
+        )
+    for line in run_git("config", "--local", "--list").splitlines():
+        if not line.isascii():
+            key, _, value = line.partition("=")
+            raise LandsegError(
+                f"git config {key} = {value}: DVC's experiments fail with letters outside ASCII in settings of a "
+                f"repository; set it for all repositories (git config --global {key}), and unset it here"
+            )
+
+
 def _check_repository() -> None:
     """Check that experiments can run: there is a commit, and DVC has the current local input files."""
+    _check_ascii()
     try:
         run_git("rev-parse", "--verify", "HEAD")
     except LandsegError:
