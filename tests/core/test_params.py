@@ -104,14 +104,14 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
         ),
         ("strategy: scene", "strategy: official", "split.strategy official needs the publisher's tiles"),
         ("edge: pad", "edge: pad\n  edge: drop", 'line NEXT: found duplicate key "edge"'),
-        ("edge: pad", "edge: [pad", "line AFTER: expected ',' or ']'"),
+        ("edge: pad", "edge: [pad", "line NEXT: expected ',' or ']'"),
         ("edge: pad", "\tedge: pad", "line HERE: found character '\\t' that cannot start any token; correct it"),
         ("edge: pad", "edge: \0", "not valid YAML; correct it or copy one of presets/*.yaml to it"),
     ],
 )
 def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None:
     line = (ROOT / "presets/folder.yaml").read_text().split(was)[0].count("\n") + 1
-    for word, number in (("HERE", line), ("NEXT", line + 1), ("AFTER", line + 2)):
+    for word, number in (("HERE", line), ("NEXT", line + 1)):
         message = message.replace(f"line {word}:", f"line {number}:")
     assert fault(tmp_path, was, now).startswith(message)
 

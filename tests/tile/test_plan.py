@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from helpers.rasters import TRANSFORM, card, random_image, random_labels, scene_table, write_image, write_tif
 from pyproj import Transformer
 from rasterio import Affine
@@ -13,7 +14,7 @@ from rasterio import Affine
 from landseg.core import tables
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS
-from landseg.tile.plan import Edge, plan_tiles, tile_grid, write_plan
+from landseg.tile.plan import Edge, plan_tiles, tile_grid, waste_sentence, write_plan
 
 
 def make(
@@ -233,3 +234,82 @@ def test_grids_of_masks_and_bands_are_compared(tmp_path: Path) -> None:
         LandsegError, match=rf"^{path}: size 60x64 px differs from its image a_B04\.tif \(64x64 px\); align"
     ):
         plan_tiles(scenes, tmp_path, CHIPS, 32, "drop")
+
+
+def test_slivers_are_left_out(tmp_path: Path) -> None:
+    """Chips of 100 px in tiles of 64 px: three of four windows are partial, and the last is nearly all padding."""
+    scenes = scene_table(make(tmp_path, "a", 100, 100))
+    kept = {
+        share: plan_tiles(scenes, tmp_path, card(), 64, "pad", share)["tile"].tolist()
+        for share in (0, 0.25, 0.5, 0.6, 1)
+    }
+    assert kept == {
+        0: ["a_0", "a_1", "a_2", "a_3"],
+        0.25: ["a_0", "a_1", "a_2", "a_3"],
+        0.5: ["a_0", "a_1", "a_2"],
+        0.6: ["a_0"],
+        1: ["a_0"],
+    }
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("side", "size", "edge", "sentence"),
+    [
+        (
+            256,
+            512,
+            "pad",
+            "75% of the tiles are padding; with tile.size = 256 there would be 0% padding, and 0% outside",
+        ),
+        (
+            300,
+            256,
+            "pad",
+            "27% of the pixels are in no tile; with tile.size = 288 there would be 0% padding, and 8% outside",
+        ),
+        (
+            300,
+            256,
+            "drop",
+            "27% of the pixels are in no tile; with tile.size = 288 there would be 0% padding, and 8% outside",
+        ),
+        (1024, 512, "pad", ""),
+        (9000, 512, "pad", ""),
+    ],
+)
+def test_sizes_that_do_not_fit(tmp_path: Path, side: int, size: int, edge: Edge, sentence: str) -> None:
+    said: list[str] = []
+    scenes = scene_table(make(tmp_path, "a", side, side)) if side < 9000 else None
+    if scenes is not None:
+        plan_tiles(scenes, tmp_path, card(), size, edge, 0.25, said.append)
+    else:
+        said += filter(None, [waste_sentence([(side, side)], size, edge, 0.25)])
+    assert said == ([sentence] if sentence else [])
+
+
+@pytest.mark.faults
+def test_picture_that_is_far_smaller_than_a_tile(tmp_path: Path) -> None:
+    scenes = scene_table(make(tmp_path, "a", 100, 100))
+    with pytest.raises(
+        LandsegError, match=r"^scene a: size 100x100 px fills less than 25% of a tile \(512 px\); lower"
+    ):
+        plan_tiles(scenes, tmp_path, card(), 512, "pad", 0.25)
+
+
+@pytest.mark.faults
+def test_huge_raster(tmp_path: Path) -> None:
+    """Tiles are counted before they are listed."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        with rasterio.open(
+            tmp_path / kind / "a.tif", "w", "GTiff", 10**6, 10**6, 3, dtype="uint8", sparse_ok=True, tiled=True,
+            blockxsize=4096, blockysize=4096, compress="deflate", photometric="minisblack", crs="EPSG:2180",
+            transform=TRANSFORM, bigtiff="yes",
+        ):  # fmt: skip
+            pass
+    scenes = scene_table(("a", "images/a.tif", "masks/a.tif"))
+    with pytest.raises(
+        LandsegError, match=r"^scene a: 1,000,000x1,000,000 px would give over 5,000,000 tiles of 128 px; split it"
+    ):
+        plan_tiles(scenes, tmp_path, card(), 128, "pad")

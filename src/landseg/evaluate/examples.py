@@ -23,6 +23,10 @@ from landseg.core.files import atomic
 WRONG: Colour = (230, 0, 90)
 
 
+#: Share of the labelled pixels of the fullest tile below which a tile is not ranked by accuracy.
+_MIN_LABELLED = 0.1
+
+
 @dataclass(frozen=True)
 class ExampleTile:
     """A tile with its target, its prediction and its scores."""
@@ -109,8 +113,12 @@ def choose_rich(matrices: Counts, scenes: Sequence[str], count: int) -> list[int
 
 
 def _ranked(matrices: Counts, count: int) -> list[int]:
-    """Return the tiles with the most classes by pixel accuracy, at least `count` if possible."""
-    classes = (matrices.sum(axis=2) > 0).sum(axis=1)
+    """Return the tiles with the most classes by pixel accuracy, at least `count` if possible.
+
+    Tiles with few labelled pixels are left out: their accuracy says little.
+    """
+    labelled = matrices.sum(axis=(1, 2))
+    classes = np.where(labelled >= _MIN_LABELLED * labelled.max(), (matrices.sum(axis=2) > 0).sum(axis=1), 0)
     minimum = next(n for n in (3, 2, 1) if n == 1 or (classes >= n).sum() >= count)
     eligible = np.flatnonzero(classes >= minimum)
     return [int(n) for n in eligible[np.argsort(_accuracy(matrices[eligible]), kind="stable")]]

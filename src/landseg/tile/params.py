@@ -14,3 +14,5 @@ class TileParams(Section):
     """Tile height and width in pixels."""
     edge: Literal["drop", "pad"]
     """Windows that cross the right or bottom edge: drop them, or pad them with ignored pixels."""
+    min_share: float = Field(default=0.25, ge=0, le=1)
+    """Minimum share of a padded tile that is no padding; windows below it are left out (pad only)."""

@@ -1,7 +1,8 @@
 """Tile plan: windows over all scenes, from raster headers alone."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,12 @@ Edge = Literal["drop", "pad"]
 
 #: CRS of footprints if scenes have different CRS.
 COMMON_CRS = "EPSG:4326"
+
+# Largest number of tiles of a scene: far more than a person would train on, and what fits in memory.
+_MAX_TILES = 5_000_000
+# Shares of padding in tiles, and of pixels outside of them, from which a better size is suggested; and those sizes.
+_MUCH_PADDING, _MUCH_OUTSIDE = 0.25, 0.1
+_SIZES = range(64, 1025, 32)
 
 _COLUMNS = ["tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width"]
 _COLUMNS += ["gsd", "dtype", "scaling", "geometry"]
@@ -82,29 +89,37 @@ def _parse_crs(wkt: str) -> CRS:
     return CRS.from_wkt(wkt)
 
 
-def tile_grid(width: int, height: int, size: int, edge: Edge) -> Iterator[tuple[int, int, int]]:
+def tile_grid(width: int, height: int, size: int, edge: Edge, min_share: float = 0) -> Iterator[tuple[int, int, int]]:
     """Yield the tiles of a scene row by row as (k, row, column), with offsets in px.
 
-    k numbers all cells of the grid, including partial ones that `drop` omits. So tiles of LandCover.ai v1 get the same
+    k numbers all cells of the grid, including partial ones that are left out. So tiles of LandCover.ai v1 get the same
     numbers as from the publisher's split.py (Boguszewski et al., 2021).
     """
+    least = size**2 * (1 if edge == "drop" else min_share)
     cells = ((row, col) for row in range(0, height, size) for col in range(0, width, size))
     for k, (row, col) in enumerate(cells):
-        if edge == "pad" or (row + size <= height and col + size <= width):
+        if min(size, height - row) * min(size, width - col) >= least:
             yield k, row, col
 
 
-def scene_cells(scene: str, header: SceneHeader, size: int, edge: Edge) -> Ints:
+def scene_cells(scene: str, header: SceneHeader, size: int, edge: Edge, min_share: float = 0) -> Ints:
     """Return the tiles of a scene, (n, 3): number, row and column.
 
     Raises:
-        LandsegError: the scene is smaller than a tile, and partial tiles are dropped.
+        LandsegError: the scene has no tile that is large enough, or far too many.
     """
-    cells = list(tile_grid(header.width, header.height, size, edge))
-    if not cells:
+    width, height = header.width, header.height
+    if -(-width // size) * -(-height // size) > _MAX_TILES:
         raise LandsegError(
-            f"scene {scene}: size {header.width}x{header.height} px is smaller than a tile ({size} px); lower "
-            "tile.size, set tile.edge to pad, or remove the scene"
+            f"scene {scene}: {width:,}x{height:,} px would give over {_MAX_TILES:,} tiles of {size} px; split it, or "
+            "raise tile.size"
+        )
+    cells = list(tile_grid(width, height, size, edge, min_share))
+    if not cells:
+        pad = ", set tile.edge to pad" if edge == "drop" else ", lower tile.min_share"
+        small = "is smaller than a tile" if edge == "drop" else f"fills less than {min_share:.0%} of a tile"
+        raise LandsegError(
+            f"scene {scene}: size {width}x{height} px {small} ({size} px); lower tile.size{pad}, or remove the scene"
         )
     return np.array(cells, np.int64)
 
@@ -133,7 +148,15 @@ def footprints(
     return result
 
 
-def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edge: Edge) -> gpd.GeoDataFrame:
+def plan_tiles(
+    imagery: pd.DataFrame,
+    root: Path,
+    card: DataCard,
+    size: int,
+    edge: Edge,
+    min_share: float = 0,
+    warn: Callable[[str], None] = lambda _: None,
+) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
     Footprints are in the CRS of the scenes if all have the same one, else in EPSG:4326. They are null for scenes
@@ -145,16 +168,21 @@ def plan_tiles(imagery: pd.DataFrame, root: Path, card: DataCard, size: int, edg
         card: data card.
         size: height and width of a tile in px.
         edge: whether to drop or to pad tiles that cross the right or bottom edge.
+        min_share: minimum share of a padded tile that is no padding.
+        warn: called with a sentence if much of the tiles is padding, or many pixels are in no tile.
 
     Returns:
         Tile plan, see `landseg.core.tables`, with scenes in the order of the imagery table.
 
     Raises:
-        LandsegError: a file cannot be opened, grids differ, or a scene is smaller than a tile.
+        LandsegError: a file cannot be opened, grids differ, or a scene is too small or far too large.
     """
     files = zip(imagery["image"], imagery["mask"], strict=True)
     headers = [read_header(root, image, mask, card) for image, mask in files]
-    cells = [scene_cells(scene, header, size, edge) for scene, header in zip(imagery["scene"], headers, strict=True)]
+    scenes = zip(imagery["scene"], headers, strict=True)
+    cells = [scene_cells(scene, header, size, edge, min_share) for scene, header in scenes]
+    if sentence := waste_sentence([(header.height, header.width) for header in headers], size, edge, min_share):
+        warn(sentence)
     scene_index = np.repeat(np.arange(len(cells)), [len(scene) for scene in cells])
     number, row, col = np.concatenate(cells).T
     height, width = np.array([(header.height, header.width) for header in headers])[scene_index].T
@@ -187,3 +215,48 @@ def write_plan(tiles: gpd.GeoDataFrame, size: int, path: Path) -> None:
     plan = io.BytesIO()
     tiles.to_parquet(plan, index=False)
     extend_parquet(plan, path, {}, {"tile_size": str(size)})
+
+
+def waste(sizes: Sequence[tuple[int, int]], size: int, edge: Edge, min_share: float) -> tuple[float, float]:
+    """Return the share of padding in the tiles of scenes, and the share of their pixels that are in no tile.
+
+    Args:
+        sizes: height and width of each scene, px.
+        size: height and width of a tile, px.
+        edge: whether to drop or to pad tiles that cross the right or bottom edge.
+        min_share: minimum share of a padded tile that is no padding.
+    """
+    tiles = inside = total = 0
+    for (height, width), count in Counter(sizes).items():
+        areas = np.outer(_lengths(height, size), _lengths(width, size))
+        kept = areas >= size**2 * (1 if edge == "drop" else min_share)
+        tiles += count * int(kept.sum())
+        inside += count * int(areas[kept].sum())
+        total += count * height * width
+    return 1 - inside / (tiles * size**2) if tiles else 0.0, 1 - inside / total
+
+
+def _lengths(length: int, size: int) -> Ints:
+    """Return the lengths of the pieces of a side of a scene."""
+    starts: Ints = np.arange(0, length, size)
+    return np.minimum(size, length - starts)
+
+
+def waste_sentence(sizes: Sequence[tuple[int, int]], size: int, edge: Edge, min_share: float) -> str:
+    """Return a sentence on padding and on pixels in no tile, with a better tile size; '' if there is little of both.
+
+    Args:
+        sizes: height and width of each scene, px.
+        size: height and width of a tile, px.
+        edge: whether tiles that cross the right or bottom edge are dropped or padded.
+        min_share: minimum share of a padded tile that is no padding.
+    """
+    padding, outside = waste(sizes, size, edge, min_share)
+    if padding < _MUCH_PADDING and outside < _MUCH_OUTSIDE:
+        return ""
+    parts = [f"{padding:.0%} of the tiles are padding"] if padding >= 0.005 else []
+    parts += [f"{outside:.0%} of the pixels are in no tile"] if outside >= 0.005 else []
+    best = min(_SIZES, key=lambda other: (round(sum(waste(sizes, other, edge, min_share)), 2), abs(other - size)))
+    better = waste(sizes, best, edge, min_share)
+    advice = f"; with tile.size = {best} there would be {better[0]:.0%} padding, and {better[1]:.0%} outside"
+    return " and ".join(parts) + (advice if sum(better) < (padding + outside) / 2 else "")
