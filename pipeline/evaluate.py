@@ -28,11 +28,13 @@ def main() -> None:
     fitted = calibrate(model, bf16, paths, params, workers)
     counted = evaluate_tiles(model, bf16, tiles, paths.tiles, params.batch_size, workers)
     scored = score_split(counted, tiles, card, params, fitted)
-    write_results(scored, card, params, RESULTS)
+    warnings = write_results(scored, card, params, RESULTS)
     chosen = choose_examples(counted.matrices, list(tiles["scene"]), params.n_examples)
     examples = predict_examples(model, bf16, paths.tiles, tiles, counted.matrices, chosen)
     write_examples(paths.examples, examples, card.classes)
     print_scores(scored, params.split)
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

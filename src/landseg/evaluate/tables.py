@@ -13,6 +13,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
 from landseg.core.tables import write_csv
 from landseg.evaluate.calibration import Calibration, reliability_table, score_calibration
+from landseg.evaluate.collapse import collapse_warnings
 from landseg.evaluate.intervals import describe_interval
 from landseg.evaluate.params import EvaluateParams
 from landseg.evaluate.predict import EvaluationCounts, sum_by_group
@@ -84,17 +85,29 @@ def score_split(
     )
 
 
-def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
-    """Write metrics.json, classes.csv, confusion.csv, scenes.csv and calibration.csv."""
-    _write_metrics(scored, card, params, results)
+def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> list[str]:
+    """Write metrics.json, scores.json, classes.csv, confusion.csv, scenes.csv and calibration.csv.
+
+    Returns:
+        Warnings about the scores.
+    """
+    warnings = _write_metrics(scored, card, params, results)
+    _write_scores(scored, results)
     _write_tables(scored, card, results)
+    return warnings
 
 
-def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> None:
-    """Write metrics.json: the scores, their split and its leakage, and the majority-class baseline."""
+def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> list[str]:
+    """Write metrics.json: the scores, their split and its leakage, and the majority-class baseline.
+
+    Returns:
+        Warnings about this split: those that metrics.json adds to those of split.json.
+    """
     split = json.loads((results / "split.json").read_text())
     shares = split["splits"]["train"]["share"]
     majority = max(shares, key=lambda name: shares[name] or 0)
+    majority_miou = metrics.majority_miou(scored.matrix, class_names(card.classes).index(majority))
+    collapsed = collapse_warnings(scored.scores, majority, majority_miou)
     content = {
         "dataset": card.name,
         "split": params.split,
@@ -109,13 +122,25 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
         "paper_iou": round(scored.paper_iou, 6),
         "paper_iou_batch_size": params.batch_size,
         # The most frequent class of the training split.
-        "majority": {
-            "class": majority,
-            "macro_miou": metrics.majority_miou(scored.matrix, class_names(card.classes).index(majority)),
-        },
-        "warnings": [*split["warnings"], *scored.warnings],
+        "majority": {"class": majority, "macro_miou": majority_miou},
+        "warnings": [*collapsed, *split["warnings"], *scored.warnings],
     }
     with atomic(results / "metrics.json") as temporary:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return [*collapsed, *scored.warnings]
+
+
+def _write_scores(scored: SplitScores, results: Path) -> None:
+    """Write scores.json: the few numbers that people compare, as DVC's metrics."""
+    scores = scored.scores
+    names = ("macro_miou", "macro_miou_low", "macro_miou_high", "scene_miou", "micro_iou", "pixel_accuracy")
+    content = {
+        **{name: getattr(scores, name) for name in (*names, "macro_precision", "macro_recall", "macro_f1")},
+        "ece": scored.calibration.ece,
+        "iou": {name: each.iou for name, each in scores.per_class.items()},
+    }
+    with atomic(results / "scores.json") as temporary:
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 

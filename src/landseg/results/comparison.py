@@ -75,6 +75,7 @@ def paired_differences(
     matrices = matrices[matrices[:, 0].any(axis=(1, 2))]  # all runs have the same target pixels, so the same units
     counted = _UnitMatrices(matrices)
     one, other = titles or (a[0].name, b[0].name)
+    collapsed = tuple(title for title, side in ((one, a), (other, b)) if any(run.collapsed for run in side))
     found = []
     for metric, function in functions.items():
         scores, replicates = function(counted)
@@ -94,6 +95,7 @@ def paired_differences(
                 unit_noun=noun,
                 seeds=(_seeds(a), _seeds(b)),
                 split=str(a[0].metrics["split"]),
+                collapsed=collapsed,
             )
         )
     return found

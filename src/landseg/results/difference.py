@@ -43,6 +43,8 @@ class ScoreDifference:
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     #: The scored split: train, val or test.
     split: str
+    #: Those of the two settings with a run that has learned little (see `landseg.evaluate.collapse`).
+    collapsed: tuple[str, ...] = ()
     #: p-value corrected for all comparisons of a family by Holm's method; None if it is the only one.
     adjusted_p: float | None = None
 
@@ -99,14 +101,19 @@ class ScoreDifference:
 
     @property
     def reliable(self) -> bool:
-        """Whether the difference is shown, over enough effective units to rely on it."""
-        return self.excludes_zero and self.effective_units >= FEW_EFFECTIVE_UNITS
+        """Whether the difference is shown, over enough effective units, between settings that have learned."""
+        return not self.collapsed and self.excludes_zero and self.effective_units >= FEW_EFFECTIVE_UNITS
 
     def sentence(self) -> str:
         """Describe the difference in one sentence, with its interval, p-value, units and seeds."""
         both = f"{self.one} and {self.other}"
         if self.value is None:
             return f"{both}: {self.title} is undefined, as the {SPLIT_NAMES[self.split]} has no such pixel"
+        if self.collapsed:
+            return (
+                f"{both} are not compared in {self.title}: {' and '.join(self.collapsed)} learned little (see the "
+                "warnings of the run), so the difference says nothing of the settings"
+            )
         if self.low is None or self.high is None or self.detectable is None:
             reason = missing_interval(self.units, self.effective_units, self.unit_noun)
             return f"{self._verdict()} (no interval: {reason}; {self._seeded()})"

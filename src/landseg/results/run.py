@@ -21,6 +21,7 @@ from landseg.core.classes import ClassTable, LandClass
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.evaluate.calibration import Calibration
+from landseg.evaluate.collapse import collapse_warnings
 from landseg.evaluate.examples import ExampleTile, read_examples
 from landseg.metrics import Scores
 
@@ -80,6 +81,12 @@ class Run:
             return Scores.from_mapping(self.metrics)
         except KeyError as error:
             raise LandsegError(f"{self.name}: results/metrics.json has no {error.args[0]}; {RERUN}") from None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the model has learned little (see `landseg.evaluate.collapse`)."""
+        majority = self.metrics.get("majority", {})
+        return bool(collapse_warnings(self.scores, majority.get("class", ""), majority.get("macro_miou")))
 
     @cached_property
     def calibration(self) -> Calibration:
