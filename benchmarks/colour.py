@@ -1,8 +1,8 @@
 """Colour-only baseline: the score of a classifier that sees the colour of single pixels.
 
 A histogram Bayes classifier with 32 bins per channel: each colour gets its most common class among the pixels of the
-training split; colours that do not occur there get the most common class overall. It uses the splits of the current
-run, so run it after `dvc repro`.
+training split; colours that do not occur there get the most common class overall. It works for any dataset, and needs
+the tiles, the splits and the scores of the current run, so run it after `dvc repro`.
 
     uv run python benchmarks/colour.py
 """
@@ -16,6 +16,7 @@ from landseg import metrics
 from landseg.core.arrays import Ints, Pixels
 from landseg.core.classes import IGNORE, ClassTable, class_channels
 from landseg.core.data_card import read_card
+from landseg.core.errors import reporting
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
 from landseg.core.tile_archive import read_image, read_mask
@@ -54,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reporting("params.yaml"):
+        main()

@@ -1,10 +1,13 @@
 """The commands check, schema and unpack, and the help pages."""
 
 import re
+import shlex
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,36 @@ def test_every_command_and_option_has_a_help_sentence(command: Any) -> None:
     assert re.fullmatch(r"[A-Z][^\n]*\.", summary)
     for parameter in command.params:
         assert re.fullmatch(r"[A-Z][^\n]*\.", parameter.help or ""), parameter.name
+
+
+@pytest.mark.parametrize("command", list(commands(get_command(app))), ids=lambda command: command.name)
+def test_every_command_has_an_example_that_parses(command: Any) -> None:
+    example = re.fullmatch("Example: (landseg .+)", command.epilog)
+    assert example
+    for line in example[1].split(" && "):
+        _, *arguments = shlex.split(line)
+        group = get_command(app)
+        while arguments and hasattr(group, "commands"):
+            group = group.commands[arguments.pop(0)]
+        group.make_context(group.name, arguments)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("study",), ("study", "-h"), ("predict", "-h")])
+def test_help(arguments: tuple[str, ...]) -> None:
+    done = landseg(*arguments)
+    assert done.exit_code == 0
+    assert "Usage: " in done.stdout
+
+
+def test_version() -> None:
+    assert landseg("--version").output == f"landseg {version('landseg')}\n"
+
+
+def test_help_is_fast() -> None:
+    """It imports nothing heavy; the margin is for busy machines."""
+    started = time.perf_counter()
+    subprocess.run([Path(sys.executable).with_name("landseg"), "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - started < 3
 
 
 class TestCheck:

@@ -1,6 +1,7 @@
 """Command line of landseg."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,26 +12,72 @@ from landseg.core.errors import LandsegError, reporting
 from landseg.core.files import atomic
 from landseg.core.params import PARAMS
 
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     help="Land-cover maps from satellite and aerial imagery. Run the pipeline with `dvc repro`.",
-    no_args_is_help=True,
+    epilog="Example: landseg predict scene.tif --model workspace --out maps",
+    invoke_without_command=True,
+    context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 study_app = typer.Typer(
     help="Run studies (grids of experiments, studies/<name>.yaml) and write their reports.",
-    no_args_is_help=True,
+    epilog="Example: landseg study run losses && landseg study report losses",
+    invoke_without_command=True,
+    context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
 )
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"landseg {version('landseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _landseg(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    _help_alone(context)
+
+
+@study_app.callback()
+def _study(context: typer.Context) -> None:
+    _help_alone(context)
+
+
+def _help_alone(context: typer.Context) -> None:
+    """Print the help page of a group of commands that is called without one."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 _MAPS, _PARAMS, _EXPERIMENTS = "Models and maps", "Parameters and tiles", "Experiments"
 
-app.command("predict", rich_help_panel=_MAPS)(maps.predict_command)
-app.command("area", rich_help_panel=_MAPS)(maps.area_command)
-app.command("change", rich_help_panel=_MAPS)(maps.change_command)
-app.command("export", rich_help_panel=_MAPS)(maps.export_command)
-app.command("card", rich_help_panel=_MAPS)(maps.card_command)
+app.command(
+    "predict",
+    rich_help_panel=_MAPS,
+    epilog="Example: landseg predict scene.tif --model workspace --out maps --confidence --vector gpkg",
+)(maps.predict_command)
+app.command("area", rich_help_panel=_MAPS, epilog="Example: landseg area maps/scene.tif --points points.csv")(
+    maps.area_command
+)
+app.command("change", rich_help_panel=_MAPS, epilog="Example: landseg change maps/2018.tif maps/2024.tif --out change")(
+    maps.change_command
+)
+app.command("export", rich_help_panel=_MAPS, epilog="Example: landseg export --model workspace --out model.onnx")(
+    maps.export_command
+)
+app.command("card", rich_help_panel=_MAPS, epilog="Example: landseg card workspace --out card.md")(maps.card_command)
+
+_UNPACK_ADVICE = "choose a folder such as data/tiles/sample"
 
 StudyName = Annotated[str, typer.Argument(help="Study in studies/, or path of a study file.")]
 SetParams = Annotated[
@@ -38,7 +85,7 @@ SetParams = Annotated[
 ]
 
 
-@app.command("check", rich_help_panel=_PARAMS)
+@app.command("check", rich_help_panel=_PARAMS, epilog="Example: landseg check presets/folder.yaml")
 def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = PARAMS) -> None:
     """Check params.yaml: keys, values, contradictions, names of models, weights, and the files of a folder.
 
@@ -57,7 +104,7 @@ def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = P
         typer.echo(f"{path}: OK")
 
 
-@app.command("schema", rich_help_panel=_PARAMS)
+@app.command("schema", rich_help_panel=_PARAMS, epilog="Example: landseg schema params.schema.json")
 def schema_command(
     path: Annotated[Path, typer.Argument(help="Output file.")] = Path("params.schema.json"),
 ) -> None:
@@ -68,7 +115,7 @@ def schema_command(
         temporary.write_text(params_schema(), encoding="utf-8")
 
 
-@app.command("unpack", rich_help_panel=_PARAMS)
+@app.command("unpack", rich_help_panel=_PARAMS, epilog="Example: landseg unpack data/tiles/sample tiles")
 def unpack_command(
     tiles: Annotated[Path, typer.Argument(help="Folder of tile archives, such as data/tiles/sample.")],
     out: Annotated[Path, typer.Argument(help="Output folder, for images/, masks/ and masks_rgb/.")],
@@ -79,7 +126,9 @@ def unpack_command(
     with reporting():
         archives = sorted(tiles.glob("*.zip"))
         if not archives:
-            raise LandsegError(f"{tiles}: no tile archives found; choose a folder such as data/tiles/sample")
+            below = sorted(path.name for path in tiles.glob("*/") if any(path.glob("*.zip"))) if tiles.is_dir() else []
+            choice = f"choose {' or '.join(str(tiles / name) for name in below)}" if below else _UNPACK_ADVICE
+            raise LandsegError(f"{tiles}: no tile archives found; {choice}")
         if out.exists():
             raise LandsegError(f"{out}: already exists; choose a new folder, or remove it")
         with atomic(out) as temporary:
@@ -89,7 +138,7 @@ def unpack_command(
         typer.echo(f"{sum(1 for _ in out.rglob('*.png')):,} files in {out}")
 
 
-@app.command("compare", rich_help_panel=_EXPERIMENTS)
+@app.command("compare", rich_help_panel=_EXPERIMENTS, epilog="Example: landseg compare my-experiment workspace")
 def compare_command(
     one: Annotated[str, typer.Argument(help="Git revision, DVC experiment, or `workspace`.")],
     other: Annotated[str, typer.Argument(help="Revision to compare with.")],
@@ -106,7 +155,7 @@ def compare_command(
 app.add_typer(study_app, name="study", rich_help_panel=_EXPERIMENTS)
 
 
-@study_app.command("run")
+@study_app.command("run", epilog="Example: landseg study run losses -j 2 -S train.epochs=10")
 def study_run_command(
     name: StudyName,
     set_param: SetParams = [],  # noqa: B006  # typer does not change the default
@@ -128,7 +177,7 @@ def study_run_command(
         typer.echo(f"all {len(plan.cells)} cells finished; for the report, run `landseg study report {plan.arguments}`")
 
 
-@study_app.command("report")
+@study_app.command("report", epilog="Example: landseg study report losses --out reports/losses")
 def study_report_command(
     name: StudyName,
     set_param: SetParams = [],  # noqa: B006

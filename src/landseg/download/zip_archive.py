@@ -2,6 +2,7 @@
 
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -74,13 +75,14 @@ def extract_archive(archive: Path, folder: Path) -> None:
     far: extract into a temporary folder and rename it.
 
     Raises:
-        LandsegError: the archive is missing, damaged or not a ZIP; a member has an absolute path or '..' in its path,
-            or is a link or a device; the disk is full.
+        LandsegError: the archive is missing, damaged or not a ZIP; a member has an absolute path, '..' in its path or
+            control characters in its name, occurs twice, or is a link or a device; the disk is full.
     """
     with _readable_zip_errors(archive), readable_os_errors(archive), zipfile.ZipFile(archive) as bundle:
         members = bundle.infolist()
+        taken: set[str] = set()
         for member in members:
-            if fault := _unsafe(member):
+            if fault := _unsafe(member) or _clashing(member, taken):
                 raise LandsegError(f"{archive}: member {member.filename!r} {fault}; get the archive elsewhere")
         with ByteBar(f"extracting {archive.name}", sum(member.file_size for member in members)) as bar:
             for member in members:
@@ -94,8 +96,22 @@ def _unsafe(member: zipfile.ZipInfo) -> str | None:
         return "has an absolute path"
     if ".." in PurePosixPath(name).parts:
         return "leads out of the folder by '..'"
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        return "has a control character in its name"
     kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the archiver does not run on Unix
     return None if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device, not a file"
+
+
+def _clashing(member: zipfile.ZipInfo, taken: set[str]) -> str | None:
+    """Return why a member must not be extracted beside those with the names `taken`, or None; add its name to them.
+
+    Some file systems treat names as equal that differ in case or in the Unicode form of accented letters.
+    """
+    name = unicodedata.normalize("NFC", member.filename).casefold()
+    if name in taken:
+        return "occurs twice, or differs from another in case only"
+    taken.add(name)
+    return None
 
 
 def _extract(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, bar: ByteBar) -> None:

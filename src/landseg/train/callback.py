@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import lightning
+from lightning.pytorch.callbacks import RichProgressBar
 
+from landseg.core.progress import ProgressLog
 from landseg.model.segmenter import Segmenter, save_model
 from landseg.train.checkpoints import Checkpoints
 
@@ -16,6 +18,33 @@ class ScoredModule(Protocol):
     model: Segmenter
     #: Scores of the last epoch.
     scores: dict[str, float]
+
+
+class EpochBar(RichProgressBar):
+    """Progress bar that counts epochs from 1, as the log does."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+class EpochLog(lightning.Callback):
+    """Progress within epochs without a terminal: a line a minute."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._log = ProgressLog(title, int(trainer.num_training_batches), "batches")
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,  # noqa: ARG002
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Print a line if a minute has passed."""
+        self._log.update(batch_idx + 1)
 
 
 class BestCheckpoint(lightning.Callback):

@@ -14,7 +14,6 @@ from typing import Any, cast
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
@@ -24,7 +23,7 @@ from landseg.loader.batches import Batch, BatchLoader
 from landseg.model.device import Accelerator, out_of_memory
 from landseg.model.segmenter import Segmenter, is_finite
 from landseg.train import throughput
-from landseg.train.callback import BestCheckpoint
+from landseg.train.callback import BestCheckpoint, EpochBar, EpochLog
 from landseg.train.losses import Loss
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
 
@@ -252,7 +251,7 @@ def _trainer(best: BestCheckpoint, epochs: int, device: Accelerator) -> lightnin
         accelerator=device,
         devices=1,
         max_epochs=epochs,
-        callbacks=[best, *([RichProgressBar()] if show_progress else [])],
+        callbacks=[best, EpochBar() if show_progress else EpochLog()],
         # All tiles have one size, so cuDNN selects the fastest convolutions once; the selection may vary between runs.
         benchmark=not torch.are_deterministic_algorithms_enabled(),
         num_sanity_val_steps=0,
