@@ -35,6 +35,18 @@ class Stall:
 
 
 @dataclass(frozen=True)
+class Drip:
+    """Send a byte every so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Go on after the end of the body, without end."""
+
+
+@dataclass(frozen=True)
 class OtherRange:
     """Respond to a range request with a later, or with a shorter range."""
 
@@ -52,7 +64,7 @@ class Changed:
         return body[: middle.start] + bytes(255 - byte for byte in body[middle]) + body[middle.stop :]
 
 
-Fault = Status | Cut | Stall | OtherRange | Changed
+Fault = Status | Cut | Stall | Drip | Endless | OtherRange | Changed
 
 
 @dataclass
@@ -191,9 +203,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(fault, Changed):
             body = fault.of(file.body)[start : start + len(body)]
+        self._send(body, fault)
+
+    def _send(self, body: bytes, fault: Fault | None) -> None:
+        closing = cast("_Server", self.server).owner.closing
+        if isinstance(fault, Drip):
+            for number in range(len(body)):
+                self.wfile.write(body[number : number + 1])
+                if closing.wait(fault.seconds):
+                    return
+            return
         self.wfile.write(body[: fault.after] if isinstance(fault, Cut | Stall) else body)
+        while isinstance(fault, Endless) and not closing.is_set():
+            self.wfile.write(body)
         if isinstance(fault, Stall):
-            owner.closing.wait()
+            closing.wait()
 
     def _of(self, file: File, body: bytes) -> Iterator[tuple[str, str]]:
         if file.ranges:

@@ -4,11 +4,13 @@ import base64
 import binascii
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests import exceptions
 
 from landseg.core.errors import LandsegError
@@ -18,13 +20,16 @@ from landseg.download.progress_bar import ProgressReporter, format_bytes
 CONNECT_TIMEOUT = 10  # s
 MAX_PAUSE = 120  # s; limit of back-off and of a server's Retry-After
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})  # status codes worth another attempt
-_CHUNK = 1 << 16  # bytes; at most this much is lost when a connection breaks
+_CHUNK = 1 << 16  # bytes
+_MIN_RATE = 1000  # bytes/s, over the timeout or longer; below it a download would take longer than anyone waits
+_MIN_SECONDS = 2.0
+_MAX_DIGITS = 15  # of a size in bytes, in headers
 
 # Responses to HEAD for URLs that are signed for GET only, or from servers without HEAD: GET decides.
 _NO_HEAD = frozenset({400, 401, 403, 404, 405, 501})
 
 _AZURE = re.compile(r"https?://[^/]+\.blob\.core\.windows\.net(:\d+)?/")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)")
 _FATAL = (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema, exceptions.TooManyRedirects)
 
 
@@ -35,6 +40,7 @@ class RetryPolicy:
     timeout: float  # s without data before a connection counts as broken
     attempts: int  # consecutive attempts without a new byte before giving up
     backoff: float = 0.5  # s before the first retry; doubles with every attempt without progress
+    max_bytes: float = 1e12  # largest file of unknown size
 
 
 def new_session() -> requests.Session:
@@ -65,9 +71,10 @@ def fetch_file(
     # Progress is measured against the furthest byte ever, not against the last attempt: a server that ignores Range
     # and always breaks off at the same byte would otherwise be retried forever.
     furthest, failures = part.size, 0
+    rate = _RateCheck(part, policy, advice)
     while part.size != part.total:
         try:
-            _attempt(part, session, progress, policy.timeout, advice)
+            _attempt(part, session, progress, policy, rate, advice)
             break
         except _FATAL as error:
             raise _fatal_error(part.url, error, advice) from None
@@ -77,9 +84,12 @@ def fetch_file(
         furthest = max(furthest, part.size)
         received = format_bytes(part.size, part.total)
         if failures == policy.attempts:
+            kept = f"{received} kept in {part.path}, run again later to resume"
+            if not part.version.url:  # no validator: the bytes could be another version's
+                part.discard()
+                kept = "run again later"
             raise LandsegError(
-                f"{public_url(part.url)}: {reason}{times_in_a_row(failures, ' without progress')}; {received} kept"
-                f" in {part.path}, run again later to resume, or {advice}"
+                f"{public_url(part.url)}: {reason}{times_in_a_row(failures, ' without progress')}; {kept}, or {advice}"
             )
         retry_pause(progress, f"{part.path.name}: {reason} at {received}", failures, policy, wait)
 
@@ -128,22 +138,84 @@ class _InterruptedError(Exception):
 
 
 def _attempt(
-    part: PartialFile, session: requests.Session, progress: ProgressReporter, timeout: float, advice: str
+    part: PartialFile,
+    session: requests.Session,
+    progress: ProgressReporter,
+    policy: RetryPolicy,
+    rate: "_RateCheck",
+    advice: str,
 ) -> None:
-    """Request the missing bytes once, and write the response."""
+    """Request the missing bytes once, and write the response.
+
+    Raises:
+        LandsegError: the response is longer than announced, compressed although nobody asked for it, or far too slow.
+    """
     headers = _headers(part.url)
     if part.size and part.version.url:
         headers["Range"] = f"bytes={part.size}-"
         if part.version.validator:
             headers["If-Range"] = part.version.validator
-    with session.get(part.url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout)) as response:
+    with session.get(part.url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, policy.timeout)) as response:
         _accept(response, part, advice)
         progress.show(part.size, part.total)
-        for chunk in response.iter_content(_CHUNK):
+        longest = policy.max_bytes if part.total is None else part.total
+        for chunk in _chunks(response, part.url, advice):
+            if part.size + len(chunk) > longest:
+                announced = f"the {format_bytes(int(longest))} " + ("allowed" if part.total is None else "announced")
+                part.discard()
+                raise LandsegError(f"{public_url(part.url)}: the server sends more than {announced}; {advice}")
             part.write(chunk)
             progress.show(part.size, part.total)
+            rate.add(len(chunk))
     if part.total not in (None, part.size):
         raise _InterruptedError("the response ended early")
+
+
+def _chunks(response: requests.Response, url: str, advice: str) -> Iterator[bytes]:
+    """Yield the body as it arrives, so that a broken connection loses no byte.
+
+    Raises:
+        requests.RequestException: the connection broke.
+        LandsegError: the body is compressed, although a plain one was asked for.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise LandsegError(
+            f"{public_url(url)}: the server compresses the file ({encoding}), which was not asked for; {advice}"
+        )
+    try:
+        while chunk := response.raw.read1(_CHUNK, decode_content=False):
+            yield chunk
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise exceptions.ConnectionError(error) from None
+
+
+class _RateCheck:
+    """Ends downloads that would never end: a server may send a byte now and then, for ever."""
+
+    def __init__(self, part: PartialFile, policy: RetryPolicy, advice: str) -> None:
+        self._part, self._advice = part, advice
+        self._seconds = max(policy.timeout, _MIN_SECONDS)
+        self._since, self._bytes = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """Count bytes.
+
+        Raises:
+            LandsegError: fewer than `_MIN_RATE` bytes arrived per second, for as long as the timeout.
+        """
+        self._bytes += count
+        seconds = time.monotonic() - self._since
+        if seconds < self._seconds:
+            return
+        if self._bytes < _MIN_RATE * seconds:
+            raise LandsegError(
+                f"{public_url(self._part.url)}: the server sends {self._bytes / seconds:.0f} bytes/s, under "
+                f"{_MIN_RATE:,}; "
+                f"{format_bytes(self._part.size, self._part.total)} kept in {self._part.path}, run again later to "
+                f"resume, or {self._advice}"
+            )
+        self._since, self._bytes = time.monotonic(), 0
 
 
 def _accept(response: requests.Response, part: PartialFile, advice: str) -> None:
@@ -170,12 +242,10 @@ def _accept(response: requests.Response, part: PartialFile, advice: str) -> None
 def _version(response: requests.Response, url: str) -> FileVersion:
     """Return the version of the file in a 200 response."""
     headers = response.headers
-    if headers.get("Content-Encoding", "identity") != "identity":
-        return FileVersion()  # ranges and lengths would not count the bytes that are written
     etag, length = headers.get("ETag", ""), headers.get("Content-Length", "")
     strong = etag if etag.startswith('"') else None  # W/"…" may stand for several versions
     validator = strong or headers.get("Last-Modified")
-    total = int(length) if length.isdecimal() else None
+    total = _parse_size(length)
     # A query may select the file, and is not stored: without a validator the bytes could be another file's.
     known = validator or not urlsplit(url).query
     return FileVersion(url=public_url(url) if known else "", validator=validator, total=total, md5=_md5(headers))
@@ -196,8 +266,12 @@ def _content_length(response: requests.Response, url: str, advice: str) -> int |
         return None
     if response.status_code != requests.codes.ok:
         raise _refusal(response, url, advice)
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return _parse_size(response.headers.get("Content-Length", ""))
+
+
+def _parse_size(text: str) -> int | None:
+    """Return a number of bytes in a header; None if it is missing or absurd."""
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _headers(url: str) -> dict[str, str]:
@@ -213,7 +287,7 @@ def _raise_if_busy(response: requests.Response) -> None:
 
 def _retry_after(response: requests.Response) -> float:
     value = response.headers.get("Retry-After", "")
-    if value.isdecimal():
+    if value.isdecimal() and len(value) <= _MAX_DIGITS:
         return float(value)
     try:
         return parsedate_to_datetime(value).timestamp() - time.time()

@@ -36,6 +36,8 @@ except ModuleNotFoundError:
         "set download.source to source-coop or local"
     ) from None
 
+_MAX_RATIO = 20  # unpacked bytes of a catalog, by download.max_gb
+
 MLHUB_ADVICE = "check MLHUB_ROOT_URL, or download the files yourself and set download.source to local"
 
 
@@ -128,6 +130,7 @@ class VerifyingDownloader(catalog_downloader.CatalogDownloader):
                 for member in found:
                     _refuse_outside(member, self.config.output_dir)
                 size = sum(member.size for member in found)
+                _check_unpacked(self.config.dataset_id, size, self.max_bytes)
                 bar = resources.enter_context(ByteBar(f"{self.config.dataset_id}: extracting", size))
                 for member in found:
                     yield member
@@ -193,6 +196,15 @@ def check_catalog_size(dataset_id: str, size: int, max_bytes: float) -> None:
         raise ParamsError(
             f"download.max_gb = {max_bytes / 1e9:g}: the catalog of {dataset_id} alone has {format_bytes(size)};"
             f" set it to {math.ceil(size / 1e7) / 100:g} or more"
+        )
+
+
+def _check_unpacked(dataset_id: str, size: int, max_bytes: float) -> None:
+    """Refuse a catalog that unpacks to far more than the limit of downloads: text shrinks to a tenth, not more."""
+    if size > _MAX_RATIO * max_bytes:
+        raise ParamsError(
+            f"download.max_gb = {max_bytes / 1e9:g}: the catalog of {dataset_id} unpacks to {format_bytes(size)}; set "
+            f"it to {math.ceil(size / _MAX_RATIO / 1e7) / 100:g} or more if you trust the server"
         )
 
 

@@ -14,7 +14,11 @@ from landseg.core.errors import LandsegError
 from landseg.download.checksums import checksum_mismatch
 from landseg.download.http import RetryPolicy, fetch_file, new_session
 from landseg.download.partial_file import PartialFile, public_url, readable_os_errors
-from landseg.download.progress_bar import ByteBar
+from landseg.download.progress_bar import ByteBar, format_bytes
+
+# Ratio of unpacked to packed bytes, and unpacked bytes, above which an archive is made to fill disks. Rasters with
+# large areas of one value shrink to a tenth or less, but not all of an archive does.
+_MAX_RATIO, _UNPACKED = 100, 1 << 30
 
 _ADVICE = "check download.url, or put the file into download.folder"
 
@@ -84,7 +88,13 @@ def extract_archive(archive: Path, folder: Path) -> None:
         for member in members:
             if fault := _unsafe(member) or _clashing(member, taken):
                 raise LandsegError(f"{archive}: member {member.filename!r} {fault}; get the archive elsewhere")
-        with ByteBar(f"extracting {archive.name}", sum(member.file_size for member in members)) as bar:
+        size = sum(member.file_size for member in members)
+        if size > _MAX_RATIO * archive.stat().st_size and size > _UNPACKED:
+            raise LandsegError(
+                f"{archive}: unpacks to {format_bytes(size)}, over {_MAX_RATIO} times its size; get the archive "
+                "elsewhere"
+            )
+        with ByteBar(f"extracting {archive.name}", size) as bar:
             for member in members:
                 _extract(bundle, member, folder, bar)
 
