@@ -171,7 +171,7 @@ class Project:
             limit: maximum file size in bytes, to simulate a full disk.
         """
         before = self.files()
-        with _max_file_size(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
+        with max_file_size(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
             self.run(stage)
         message = errors.getvalue()
         assert ended.value.code == 1, message
@@ -189,7 +189,7 @@ class Project:
 
 
 @contextmanager
-def _max_file_size(size: int | None) -> Iterator[None]:
+def max_file_size(size: int | None) -> Iterator[None]:
     """Limit the file size, in bytes, in this process and its child processes."""
     if size is None:
         yield

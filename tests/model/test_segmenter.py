@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from helpers.rasters import max_file_size
 from helpers.tiles import model_info
 from safetensors.torch import save_file
 from torch import nn
@@ -118,6 +119,15 @@ class TestFile:
         save_model(model, tmp_path / "m")
         with pytest.raises(LandsegError, match="m: has weights that are not finite, so training diverged; train it"):
             load_model(tmp_path / "m")
+
+    @pytest.mark.faults
+    def test_full_disk(self, tmp_path: Path) -> None:
+        with (
+            max_file_size(100_000),
+            pytest.raises(LandsegError, match=r"m\.safetensors: the file exceeds the size limit"),
+        ):
+            save_model(build_model(info(), None), tmp_path / "m.safetensors")
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestSegmenter:

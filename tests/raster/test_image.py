@@ -1,6 +1,7 @@
 """Multi-band images in one file or in one file per band."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from helpers.rasters import TRANSFORM, card, random_image, truncate, write_image, write_tif
+from helpers.scenes import run_with_memory_limit
 from rasterio import Affine
 from rasterio.windows import Window
 
@@ -285,3 +287,25 @@ def test_truncated_band(raw: Path) -> None:
         open_image(raw, IMAGE, ("red", "nir"), FILES) as source,
     ):
         source.read(Window(0, 0, WIDTH, HEIGHT * 20))
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_too_little_memory_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    georeference = {"crs": "EPSG:2180", "transform": TRANSFORM, "photometric": "minisblack"}
+    with rasterio.open(path, "w", "GTiff", 30_000, 30_000, 3, dtype="uint8", sparse_ok=True, **georeference):
+        pass
+    done = run_with_memory_limit(f"""
+        from landseg.core.errors import reporting
+        from landseg.raster.io import open_raster, read_pixels
+
+        with reporting(), open_raster(Path({str(path)!r})) as source:
+            limit_memory(500_000_000)
+            read_pixels(source)
+    """)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {path}: not enough memory to read 30,000x30,000 px; free some memory, lower compute.workers or "
+        "tile.size, or split the raster\n",
+    )

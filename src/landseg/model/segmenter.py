@@ -2,7 +2,10 @@
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -276,8 +279,19 @@ def _first_line(error: Exception) -> str:
 def save_model(model: Segmenter, path: Path) -> None:
     """Write weights and metadata as one safetensors file, atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, _system_errors(path):
         save_file(weights, temporary, {KEY: model.info.model_dump_json()})
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Turn errors of safetensors that are errors of the system, such as a full disk, into OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        raise
 
 
 def load_model(path: Path) -> Segmenter:
@@ -286,9 +300,11 @@ def load_model(path: Path) -> Segmenter:
     Raises:
         LandsegError: the file is missing, not a landseg model, or has weights that are not finite.
     """
-    model = build_model(read_info(path), None)
     try:
+        model = build_model(read_info(path), None)
         model.network.load_state_dict(load_file(path))
+    except MemoryError:
+        raise LandsegError(f"{path}: not enough memory to load the model; free some memory and run again") from None
     except (SafetensorError, RuntimeError):
         raise LandsegError(f"{path}: not a landseg model; train it again or choose another file") from None
     if not is_finite(model.network.state_dict().values()):

@@ -46,12 +46,14 @@ class Blender:
     batch_size: int
     #: Whether to average over the eight rotations and flips of each window (test-time augmentation over D4).
     d4: bool = False
+    #: Whether the network accepts windows of this size only.
+    one_size: bool = False
 
     def axes(self, image: MultibandImage) -> tuple[WindowAxis, WindowAxis]:
         """Return the windows of a scene along its height and its width."""
         stride = self.backend.info.stride
         down, across = (
-            place_windows(length, self.window_size, self.overlap, stride)
+            place_windows(length, self.window_size, self.overlap, stride, self.one_size)
             for length in (image.grid.height, image.grid.width)
         )
         return down, across

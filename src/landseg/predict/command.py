@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from landseg.core.classes import ClassTable, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import locked
@@ -16,6 +18,7 @@ from landseg.predict.load import load_backend
 from landseg.predict.model_file import ModelFile, find_model
 from landseg.predict.outputs import MapTask, OutputOptions, check_outputs, check_scene, map_scene
 from landseg.predict.scenes import InputScene, find_scenes
+from landseg.predict.windows import MIN_SIZE
 from landseg.raster.grid import Grid
 
 
@@ -157,7 +160,28 @@ def _blender(backend: Backend, options: PredictOptions) -> Blender:
     if size % stride:
         raise LandsegError(f"--window: {size} px is not a multiple of {stride}, as this model requires; change it")
     overlap = 0.25 if options.overlap is None else options.overlap
-    return Blender(backend, size, overlap, options.batch or backend.batch_size, options.d4)
+    one_size = _takes_one_size(backend)
+    if one_size and size != backend.info.tile:
+        raise LandsegError(
+            f"--window: the encoder {backend.info.encoder} accepts windows of {backend.info.tile} px only, those of "
+            "its training tiles; leave it out"
+        )
+    return Blender(backend, size, overlap, options.batch or backend.batch_size, options.d4, one_size)
+
+
+def _takes_one_size(backend: Backend) -> bool:
+    """Return whether a network accepts windows of the size of its training tiles only, as some transformers do."""
+    info = backend.info
+    if not info.encoder.startswith("tu-"):  # timm's; all others accept any multiple of the stride
+        return False
+    size = max(MIN_SIZE, info.tile // 2 // info.stride * info.stride)
+    try:
+        found = backend.probabilities(np.zeros((1, size, size, 3), np.uint8))
+    except Exception as error:  # each library raises its own kind
+        if backend.is_out_of_memory(error):
+            raise
+        return True
+    return tuple(found.shape[2:]) != (size, size)
 
 
 def _check_classes(info: ModelInfo, model: str, required: Sequence[str]) -> None:

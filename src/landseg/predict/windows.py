@@ -7,8 +7,8 @@ import numpy as np
 
 from landseg.core.arrays import Floats32
 
-# Smallest height and width of a window, px: transformer encoders accept no less.
-_MIN_SIZE = 32
+#: Smallest height and width of a window, px: transformer encoders accept no less.
+MIN_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WindowAxis:
         return max(self.length + 2 * self.margin, self.size)
 
 
-def place_windows(length: int, size: int, overlap: float, stride: int) -> WindowAxis:
+def place_windows(length: int, size: int, overlap: float, stride: int, one_size: bool = False) -> WindowAxis:
     """Place windows along one axis of a scene.
 
     Predictions are least accurate near the edge of a window. Every pixel lies at least half an overlap from the edge
@@ -57,9 +57,12 @@ def place_windows(length: int, size: int, overlap: float, stride: int) -> Window
             `stride`.
         overlap: minimum fraction of a window that the next window overlaps, from 0 to less than 1.
         stride: the network accepts multiples of this size, px.
+        one_size: whether the network accepts windows of `size` only; a shorter scene is padded to it.
     """
+    if length <= size and one_size:
+        return WindowAxis(length, size, (0,))
     if length <= size:
-        return WindowAxis(length, min(size, max(ceil(length / stride) * stride, _MIN_SIZE)), (0,))
+        return WindowAxis(length, min(size, max(ceil(length / stride) * stride, MIN_SIZE)), (0,))
     step = max(1, int(size * (1 - overlap)))
     margin = int(size * overlap / 2)
     last = length + margin - size

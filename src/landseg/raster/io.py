@@ -221,6 +221,11 @@ def bounds_in_degrees(location: str, timeout: float = 60) -> tuple[float, float,
 def _read_errors(source: Any) -> Iterator[None]:
     try:
         yield
+    except MemoryError:
+        raise LandsegError(
+            f"{source.name}: not enough memory to read {source.width:,}x{source.height:,} px; free some memory, lower "
+            "compute.workers or tile.size, or split the raster"
+        ) from None
     except RasterioError as error:
         remedy = "download it again, or try again later" if "://" in source.name else "replace it"
         raise LandsegError(
