@@ -11,7 +11,7 @@ from landseg.convert.findings import print_findings
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
-from landseg.core.errors import reporting
+from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.files import atomic
 from landseg.core.parallel import cores
 from landseg.core.params import dataset_name, read_section
@@ -41,5 +41,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting("params.yaml"):
+    with reporting("params.yaml", STAGE_INTERRUPTED):
         main()

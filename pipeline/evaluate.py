@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
-from landseg.core.errors import reporting
+from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.parallel import cores
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import RESULTS, Paths
@@ -38,5 +38,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting("params.yaml"):
+    with reporting("params.yaml", STAGE_INTERRUPTED):
         main()

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
 from landseg.core.data_card import read_card
-from landseg.core.errors import reporting
+from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.params import dataset_name
 from landseg.core.paths import RESULTS, Paths
 from landseg.model.device import deterministic
@@ -26,5 +26,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting("params.yaml"):
+    with reporting("params.yaml", STAGE_INTERRUPTED):
         main()

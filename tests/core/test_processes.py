@@ -103,6 +103,30 @@ LOCKS = """
 """
 
 
+def test_interrupted_stage_says_at_once_what_is_kept() -> None:
+    program = """
+        import time
+        from landseg.core.errors import STAGE_INTERRUPTED, reporting
+
+        with reporting("params.yaml", STAGE_INTERRUPTED):
+            print("working", flush=True)
+            try:
+                time.sleep(60)
+            finally:
+                time.sleep(2)  # as the end of training does
+    """
+    with started(program) as process:
+        process.send_signal(signal.SIGINT)
+        began = time.perf_counter()
+        assert process.stderr
+        assert process.stderr.readline() == (
+            "interrupted; finished stages and epochs are kept, and `dvc repro` goes on from there\n"
+        )
+        assert time.perf_counter() - began < 1.5
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+
+
 class TestLock:
     def test_second_process_is_refused_until_the_first_ends(self, tmp_path: Path) -> None:
         path = tmp_path / "state/run.lock"

@@ -1,7 +1,10 @@
 """DVC experiments outside the workspace run the code of their own checkout, and record what it made."""
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,24 @@ def test_a_temporary_experiment_runs_its_own_checkout(project: Path, tmp_path: P
         variables={"PYTHONPATH": str(other / "src")},
     )
     assert not warned(project, "apart")
+
+
+@pytest.mark.faults
+def test_a_cell_of_a_study_runs_its_own_checkout(project: Path, tmp_path: Path) -> None:
+    """Also if the study is started by a landseg whose code is another."""
+    study = {"title": "One", "about": "One cell.", "cells": {"one": {"split.seed": 7, "train.epochs": 1}}}
+    (project / "studies/one.yaml").write_text(json.dumps(study))
+    commit(project)
+    other = tmp_path / "other"
+    shutil.copytree(project / "src", other / "src")
+    edit(other / CODE)
+    landseg = Path(sys.executable).with_name("landseg")
+    path = os.pathsep.join([str(landseg.parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(other / "src"), "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(
+        [landseg, "study", "run", "one"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = subprocess.check_output(["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps"], cwd=project)
+    [name] = [name for name in names.decode().split() if name.startswith("one-")]
+    assert not warned(project, name)

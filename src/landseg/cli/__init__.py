@@ -165,7 +165,8 @@ def study_run_command(
     from landseg.studies.plan import plan_study
     from landseg.studies.runner import input_digest, run_cells
 
-    with reporting(str(PARAMS)):
+    again = "interrupted; finished cells and epochs are kept, and the same command goes on from there"
+    with reporting(str(PARAMS), again):
         plan = plan_study(name, set_param, input_digest())
         failed = 0
         for outcome in run_cells(plan, jobs, typer.echo):

@@ -36,6 +36,9 @@ _REMEDIES = {
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
 
+#: Message of a stage on Ctrl-C.
+STAGE_INTERRUPTED = "interrupted; finished stages and epochs are kept, and `dvc repro` goes on from there"
+
 
 def os_error_remedy(error: OSError) -> str | None:
     """Return what is wrong and what to do for a system error; None if it is a fault of the program."""
@@ -48,12 +51,20 @@ def os_error_message(error: OSError) -> str | None:
     return advice and f"{error.filename2 or error.filename or 'a file'}: {advice}"
 
 
-def _end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the process by an exception, so that temporary files are removed."""
+def _end_on_signals(interrupted: str) -> None:
+    """Let signals end the process by an exception, so that temporary files are removed, and say so at once.
+
+    Args:
+        interrupted: message for SIGINT (Ctrl-C).
+    """
 
     def end(number: int, _: object) -> NoReturn:
-        print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+        print(f"ended by {signal.Signals(number).name}", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
+
+    def interrupt(*_: object) -> NoReturn:
+        print(interrupted, file=sys.stderr, flush=True)
+        raise KeyboardInterrupt(interrupted)
 
     if threading.current_thread() is not threading.main_thread():
         return
@@ -61,22 +72,26 @@ def _end_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 @contextmanager
-def reporting(params: str | None = None) -> Iterator[None]:
+def reporting(params: str | None = None, interrupted: str = "interrupted") -> Iterator[None]:
     """Print errors for the user as one line on standard error and exit with code 1.
 
     All other exceptions are faults of the program and keep their traceback.
 
     Args:
         params: name of the params file, prepended to the message of a `ParamsError`.
+        interrupted: message on Ctrl-C: that the program stops, and what is kept.
     """
-    _end_on_signals()
+    _end_on_signals(interrupted)
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        if not error.args:  # not by the signal, which has printed it
+            print(interrupted, file=sys.stderr)
         raise SystemExit(130) from None
     except (LandsegError, OSError) as error:
         message = os_error_message(error) if isinstance(error, OSError) else str(error)
