@@ -3,11 +3,15 @@
 They avoid pyplot, so they change no global state and need no display.
 """
 
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
@@ -33,6 +37,20 @@ INK, PALE, LINE = "#222222", "#707070", "#bbbbbb"
 LINE_HEIGHT, SWATCH = 0.22, 0.14
 
 _STRIPES = np.array([[232, 232, 232], [196, 196, 196]], np.uint8)  # colours of the hatching
+
+
+@contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """Suppress Matplotlib's warning for every letter that the font lacks; see `missing_letters`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
+
+
+def missing_letters(names: Iterable[str]) -> str:
+    """Return the letters of names that the font of figures lacks; they appear as boxes."""
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))
 
 
 def flow_legend(entries: list[LegendEntry], width: float) -> list[PlacedEntry]:
@@ -64,7 +82,8 @@ def draw_legend(page: Axes, placed: list[PlacedEntry], left: float, top: float) 
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text, inches; size in points."""
     plain = text.replace("$", "S")  # not a formula
-    return float(TextPath((0, 0), plain, size=size).get_extents().width) / 72
+    with quiet_fonts():
+        return float(TextPath((0, 0), plain, size=size).get_extents().width) / 72
 
 
 def page_axes(figure: Figure) -> Axes:

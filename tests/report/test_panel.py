@@ -1,5 +1,6 @@
 """Figures of a run: the panel of example tiles and the confusion matrix."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy.typing as npt
 import pytest
 from dvc_render import VegaRenderer
 from helpers.root import ROOT
+from matplotlib.figure import Figure
 from PIL import Image
 
 from landseg.core.classes import IGNORE, LandClass
 from landseg.evaluate.examples import WRONG
+from landseg.plotting import missing_letters, quiet_fonts, text_width
 from landseg.report.panel import _short, draw_confusion, draw_panel
 
 CLASSES = (
@@ -156,3 +159,16 @@ def test_dvc_fills_every_anchor_of_the_reliability_template() -> None:
     assert not re.search(r"<DVC_METRIC_\w+>", json.dumps(filled))
     assert filled["data"]["values"] == rows
     assert filled["transform"][0] == {"filter": "datum['class'] == '' && datum['accuracy'] != ''"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "missing"), [("forêt", ""), ("森林", "林森"), ("غابة🌲", "🌲"), ("水 & $x$", "水")])
+def test_letters_that_the_font_lacks(name: str, missing: str, recwarn: pytest.WarningsRecorder) -> None:
+    """They are named once, without a warning for every letter of every text."""
+    assert missing_letters([name]) == missing
+    figure = Figure()
+    figure.text(0.5, 0.5, name, parse_math=False)
+    with quiet_fonts():
+        figure.savefig(io.BytesIO())
+    assert text_width(name, 9) > 0
+    assert [str(each.message) for each in recwarn] == []

@@ -29,6 +29,7 @@ from landseg.plotting import (
     hatching,
     legend_height,
     page_axes,
+    quiet_fonts,
 )
 from landseg.results.run import Run
 
@@ -195,4 +196,5 @@ def _short(number: int) -> str:
 def _write(figure: Figure, path: Path, **options: Any) -> None:
     with atomic(path) as temporary:
         # Without the version of matplotlib in the metadata, equal figures are equal files.
-        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)
+        with quiet_fonts():
+            figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from scipy.stats import t as student
 
 from landseg.core.files import atomic
-from landseg.plotting import DPI, INK, LINE, PALE
+from landseg.plotting import DPI, INK, LINE, PALE, quiet_fonts
 from landseg.results.difference import ScoreDifference
 from landseg.results.run import Run
 from landseg.results.wording import FEW_EFFECTIVE_UNITS, SPLIT_NAMES, unit_noun
@@ -88,7 +88,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
         LandsegError: the disk is full, or the folder is not writable.
     """
     # The salt makes ids of different figures on one page distinct.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), quiet_fonts():
         with atomic(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
         with atomic(folder / f"{name}.svg") as temporary:

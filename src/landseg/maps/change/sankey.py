@@ -24,7 +24,7 @@ from landseg.core.files import atomic
 from landseg.maps.change.pair import ChangeMatrix
 from landseg.maps.formatting import percent
 from landseg.maps.style import changed_colour, unchanged_colour
-from landseg.plotting import DPI, INK, LINE, PALE, page_axes, text_width
+from landseg.plotting import DPI, INK, LINE, PALE, page_axes, quiet_fonts, text_width
 
 # Dimensions in inches; the figure is 1350 px wide.
 _WIDTH, _LABELS, _BAR, _GAP = 9.0, 1.95, 0.16, 0.07
@@ -126,7 +126,8 @@ def write_flow_figure(change: ChangeMatrix, path: Path) -> None:
         raise LandsegError(f"{path}: unknown figure format; use the suffix .png or .svg")
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), atomic(path) as temporary:
-        flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
+        with quiet_fonts():
+            flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
 
 
 def _panels(change: ChangeMatrix) -> Iterator[_Panel]:
