@@ -97,6 +97,7 @@ class TestCheck:
     def test_valid_parameters(self, tmp_path: Path, params: dict[str, Any]) -> None:
         assert self.check(tmp_path, params) == (0, [])
 
+    @pytest.mark.faults
     def test_all_faults_of_keys_and_values(self, tmp_path: Path, params: dict[str, Any]) -> None:
         params["convert"]["mask_rgb"] = params["convert"].pop("masks_rgb")
         params["tile"] = {"size": 500, "edge": "x"}
@@ -110,6 +111,7 @@ class TestCheck:
             "error: train.epochs = 0: must be at least 1",
         ]
 
+    @pytest.mark.faults
     def test_all_contradictions(self, tmp_path: Path, params: dict[str, Any]) -> None:
         params["convert"]["bands"] = ["red", "green", "nir"]
         params["filter"]["method"] = "scl"
@@ -120,6 +122,7 @@ class TestCheck:
             "error: loss.class_weights: has 3 numbers, but the dataset has 5 classes; give one per class",
         ]
 
+    @pytest.mark.faults
     def test_names_weights_and_files(self, tmp_path: Path, params: dict[str, Any]) -> None:
         params["model"] |= {"architecture": "Unett", "encoder_weights": "weights.pth"}
         params["dataset"] |= {"images": "images/a.tif", "clouds": "clouds/*", "locations": {"pattern": "x(.)"}}
@@ -140,6 +143,7 @@ class TestCheck:
             "set dataset.locations to null",
         ]
 
+    @pytest.mark.faults
     def test_folder_that_is_not_there(self, tmp_path: Path, params: dict[str, Any]) -> None:
         params["download"]["folder"] = str(tmp_path / "nowhere")
         assert self.check(tmp_path, params)[1] == [

@@ -12,6 +12,8 @@ from helpers.rasters import Project, random_image, random_labels, write_tif
 
 from landseg.core.tables import extend_parquet
 
+pytestmark = pytest.mark.faults
+
 SCENES = ("a", "b", "c")
 CLASSES = [{"id": 0, "name": "background", "color": [0, 0, 0]}, {"id": 1, "name": "building", "color": [80, 0, 165]}]
 

@@ -130,6 +130,7 @@ def test_unlisted(
 
 
 @pytest.mark.parametrize(("pixels", "encoding", "what"), FRACTIONS.values(), ids=FRACTIONS.keys())
+@pytest.mark.faults
 def test_fractions(tmp_path: Path, pixels: np.ndarray, encoding: dict[str, Any], what: str) -> None:
     """They cannot be added to a list of ids."""
     path = write_tif(tmp_path / "m.tif", pixels)
@@ -187,6 +188,7 @@ def test_nan_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.faults
 def test_255_is_ignored_only_if_something_says_so(tmp_path: Path, dtype: str) -> None:
     """Many programs write 0 and 255 for two classes, others 255 for unlabelled pixels."""
     pixels = with_value(255, IDS.astype(dtype))
@@ -226,6 +228,7 @@ def transparent(path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "values"), [("rgba", "rgb"), ("alpha band of ids", "ids"), ("mask of ids", "ids")])
+@pytest.mark.faults
 def test_transparent_labels_are_ignored(tmp_path: Path, kind: str, values: str) -> None:
     """Also where their values have no class."""
     expected = IDS.copy()
@@ -233,6 +236,7 @@ def test_transparent_labels_are_ignored(tmp_path: Path, kind: str, values: str) 
     np.testing.assert_array_equal(decoded(transparent(tmp_path / "m.tif", kind), values=values), expected)
 
 
+@pytest.mark.faults
 def test_several_bands_of_ids(tmp_path: Path) -> None:
     """Equal bands are read as one; bands that differ may be colours, and the first would be read as ids."""
     path = write_tif(tmp_path / "m.tif", np.stack([IDS] * 3), photometric="minisblack")
@@ -244,6 +248,7 @@ def test_several_bands_of_ids(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.faults
 def test_transparent_index_of_a_palette_that_is_a_class(tmp_path: Path) -> None:
     """Many programs make the background transparent."""
     image = Image.fromarray(IDS)
@@ -310,6 +315,7 @@ def test_missing_consensus(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded(path, consensus_band=2), IDS)
 
 
+@pytest.mark.faults
 def test_wrong_encoding(tmp_path: Path) -> None:
     grey, colour = (
         write_tif(tmp_path / "g.tif", IDS),

@@ -10,6 +10,8 @@ import pytest
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 
+pytestmark = pytest.mark.faults
+
 
 def contents(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

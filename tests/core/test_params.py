@@ -414,12 +414,14 @@ def test_schema_accepts_the_presets(path: Path) -> None:
     ],
     ids=range(15),
 )
+@pytest.mark.faults
 def test_hostile_values(tmp_path: Path, was: str, now: str, message: str) -> None:
     started = time.perf_counter()
     assert message in fault(tmp_path, was, now)
     assert time.perf_counter() - started < 5  # far less; the margin is for busy machines
 
 
+@pytest.mark.faults
 def test_anchors_that_explode(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
@@ -428,6 +430,7 @@ def test_anchors_that_explode(tmp_path: Path) -> None:
         check_params(tmp_path / "params.yaml")
 
 
+@pytest.mark.faults
 def test_file_that_is_too_long(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("# long\n" * 200_000)
     with pytest.raises(LandsegError, match="over 1 MiB, too long for a params file"):

@@ -12,6 +12,8 @@ import rasterio
 from helpers.converting import members
 from helpers.rasters import TRANSFORM, Project, random_image, random_labels, write_image, write_tif
 
+pytestmark = pytest.mark.faults
+
 SCENES = ("a", "b")
 IMAGE = random_image(64, 96)
 

@@ -17,6 +17,8 @@ from helpers.satellite import Chip, coop_landcovernet, hub_landcovernet, landcov
 from helpers.servers import Changed, Cut, Fault, Stall, Status
 from ruamel.yaml import YAML
 
+pytestmark = pytest.mark.faults
+
 CLOUD_SHARES = {"2018-01-10": 0.6, "2018-04-05": 0.05, "2018-08-03": 0.0}
 NAMES = ("31PWT_03", "31PWT_14")
 LABEL = "landcovernet/landcovernet_af/data/v1.0/2018/31PWT/03/31PWT_03_2018_LC_10m.tif"

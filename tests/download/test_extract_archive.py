@@ -13,6 +13,8 @@ import pytest
 from landseg.core.errors import LandsegError
 from landseg.download.zip_archive import extract_archive
 
+pytestmark = pytest.mark.faults
+
 BODY = random.Random(7).randbytes(300_000)
 
 

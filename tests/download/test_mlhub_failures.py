@@ -15,6 +15,8 @@ from helpers.servers import Changed, Cut, FileServer, Stall, Status
 from landseg.core.errors import LandsegError
 from landseg.download.mlhub import mlhub_host
 
+pytestmark = pytest.mark.faults
+
 CUT = 1024 * 5  # bytes; the client writes whole chunks of this size
 
 

@@ -15,6 +15,8 @@ from helpers.servers import Cut, FileServer, OtherRange, Stall, Status
 from landseg.core.errors import LandsegError
 from landseg.download.zip_archive import fetch_archive, verify_checksums
 
+pytestmark = pytest.mark.faults
+
 BODY = random.Random(7).randbytes(300_000)
 HALF = len(BODY) // 2
 BOTH = {"md5": hashlib.md5(BODY).hexdigest(), "sha256": hashlib.sha256(BODY).hexdigest()}

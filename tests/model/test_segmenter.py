@@ -68,6 +68,7 @@ class TestFile:
             save_model(build_model(info(), None), tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
+    @pytest.mark.faults
     def test_other_files_are_refused(self, tmp_path: Path) -> None:
         model = build_model(info(), None)
         save_model(model, tmp_path / "whole")
@@ -103,6 +104,7 @@ class TestFile:
             ("params", {"long": "x" * (1 << 20)}, "not a landseg model; "),
         ],
     )
+    @pytest.mark.faults
     def test_metadata_out_of_bounds_are_refused(self, tmp_path: Path, key: str, value: object, fault: str) -> None:
         """Before a network is built; a file may come from anyone."""
         content = json.loads(info().model_dump_json()) | {key: value}
@@ -112,6 +114,7 @@ class TestFile:
             load_model(tmp_path / "m")
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
+    @pytest.mark.faults
     def test_weights_that_are_not_finite_are_refused(self, tmp_path: Path, value: float) -> None:
         model = build_model(info(), None)
         with torch.no_grad():

@@ -12,6 +12,8 @@ import pytest
 from helpers.rasters import Project, random_image, random_labels, truncate, write_image, write_tif
 from helpers.root import ROOT
 
+pytestmark = pytest.mark.faults
+
 RAW, TABLES = "data/raw/folder", "data/tables/folder"
 
 

@@ -16,7 +16,7 @@ from helpers.scenes import run_with_memory_limit, synthetic_image, write_identit
 from helpers.servers import FileServer, Status
 from rasterio import Affine
 
-pytestmark = pytest.mark.usefixtures("folder", "one_thread")
+pytestmark = [pytest.mark.usefixtures("folder", "one_thread"), pytest.mark.faults]
 
 
 def test_truncated_scene() -> None:

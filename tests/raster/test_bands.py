@@ -13,6 +13,8 @@ from rasterio.windows import Window
 from landseg.core.errors import LandsegError
 from landseg.raster.image import open_image
 
+pytestmark = pytest.mark.faults
+
 SIZE = 40
 WHOLE = Window(0, 0, SIZE, SIZE)
 RGBN = ("red", "green", "blue", "nir")

@@ -325,6 +325,7 @@ class TestStageInProcess:
         stage.run()
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
+    @pytest.mark.faults
     def test_divergence_stops_training(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float
     ) -> None:
@@ -349,12 +350,14 @@ class TestStageInProcess:
         checkpoints = list((stage.folder / ".landseg/checkpoints").glob("*/last.ckpt"))
         assert len(checkpoints) == 1
 
+    @pytest.mark.faults
     def test_learning_rate_that_is_far_too_high(self, stage: Stage) -> None:
         write_params(stage.folder, {"train": {"epochs": 1}, "optimizer": {"lr": 1e300}})
         with pytest.raises(ParamsError, match=r"^optimizer.lr = 1e\+300: training diverged, .*\(no epoch"):
             stage.run()
         assert not (stage.folder / "models").exists()
 
+    @pytest.mark.faults
     def test_sigterm_ends_the_stage_with_an_error(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         step = SegmentationModule.training_step
 

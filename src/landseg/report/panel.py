@@ -194,7 +194,6 @@ def _short(number: int) -> str:
 
 
 def _write(figure: Figure, path: Path, **options: Any) -> None:
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, quiet_fonts():
         # Without the version of matplotlib in the metadata, equal figures are equal files.
-        with quiet_fonts():
-            figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None}, **options)

@@ -125,9 +125,8 @@ def write_flow_figure(change: ChangeMatrix, path: Path) -> None:
     if kind not in ("png", "svg"):
         raise LandsegError(f"{path}: unknown figure format; use the suffix .png or .svg")
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), atomic(path) as temporary:
-        with quiet_fonts():
-            flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), atomic(path) as temporary, quiet_fonts():
+        flow_figure(change).savefig(temporary, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
 
 
 def _panels(change: ChangeMatrix) -> Iterator[_Panel]:
