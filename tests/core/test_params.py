@@ -72,7 +72,7 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
             "filter.method = scl: no such cloud layer in this",
         ),
         ("gamma: 1.0", "gamma: 1.0\n  min_consensus: 5", "convert.min_consensus: only labels of landcovernet have a"),
-        ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, which only landcovernet"),
+        ("strategy: scene", "strategy: group", "split.strategy group needs scenes in groups, as landcovernet"),
         ("gamma: 1.0", "gamma: 0", "convert.gamma = 0: must be greater than 0"),
         ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: must be at most 1"),
         ("workers: null", "workers: 0", "compute.workers = 0: must be at least 1"),

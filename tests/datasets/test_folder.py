@@ -29,6 +29,7 @@ from landseg.datasets.folder.fetch import find_files
 from landseg.datasets.folder.params import FolderParams, NamePattern
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
+from landseg.schema import check_params
 from landseg.tile.plan import plan_tiles
 
 
@@ -357,3 +358,12 @@ def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
         convert_rows(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
+
+
+def test_split_by_group_needs_groups(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.change(split={"strategy": "group"})
+    with pytest.raises(LandsegError, match=r"split\.strategy group needs scenes in groups.*; set dataset\.groups"):
+        check_params(tmp_path / "params.yaml")
+    project.change(dataset={"groups": {"pattern": "(.*)_[0-9]+"}})
+    check_params(tmp_path / "params.yaml")

@@ -15,8 +15,6 @@ class DatasetParams(Section):
 
     #: Whether the dataset has several sources (download.source).
     has_sources: ClassVar[bool] = False
-    #: Whether locations belong to groups, such as Sentinel-2 tiles.
-    has_groups: ClassVar[bool] = False
     #: Whether labels have a consensus score.
     has_consensus: ClassVar[bool] = False
     #: Whether dataset.bands selects the bands to download.
@@ -26,6 +24,11 @@ class DatasetParams(Section):
     def band_names(self) -> tuple[str, ...]:
         """Band names, in file order."""
         return "red", "green", "blue"
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether locations belong to groups, such as Sentinel-2 tiles."""
+        return False
 
     @property
     def class_count(self) -> int | None:
@@ -52,7 +55,10 @@ class DatasetParams(Section):
                 "tile.edge drop, or choose another strategy"
             )
         if strategy == "group" and not self.has_groups:
-            return "split.strategy group needs scenes in groups, which only landcovernet has; choose another strategy"
+            return (
+                "split.strategy group needs scenes in groups, as landcovernet has them; set dataset.groups for a "
+                "folder, or choose another strategy"
+            )
         return None
 
 

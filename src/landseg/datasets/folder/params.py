@@ -111,6 +111,11 @@ class FolderParams(DatasetParams):
         return self.bands
 
     @property
+    def has_groups(self) -> bool:
+        """Whether dataset.groups is set."""
+        return self.groups is not None
+
+    @property
     def cloud_methods(self) -> tuple[str, ...]:
         """The kind of the cloud layers."""
         return (self.cloud_values,)

@@ -46,7 +46,6 @@ class LandCoverNetParams(DatasetParams):
     """LandCoverNet: Sentinel-2 chips of 2018, seven land-cover classes."""
 
     has_sources = True
-    has_groups = True
     has_consensus = True
     chooses_bands = True
 
@@ -75,6 +74,11 @@ class LandCoverNetParams(DatasetParams):
     def band_names(self) -> tuple[str, ...]:
         """Band names from dataset.bands."""
         return self.bands
+
+    @property
+    def has_groups(self) -> bool:
+        """Groups are Sentinel-2 tiles."""
+        return True
 
     @property
     def cloud_methods(self) -> tuple[str, ...]:
