@@ -194,7 +194,7 @@ class TestCheck:
         assert code == 1
         assert len(lines) == 1
         assert re.match(
-            r"error: model.encoder_weights = imagenet: download of the weights of resnet34 failed \(.*\); check the "
+            r"error: model.encoder_weights = imagenet: download of the weights of resnet18 failed \(.*\); check the "
             "network connection, or set it to null or to a local file",
             lines[0],
         )

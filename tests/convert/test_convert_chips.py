@@ -11,7 +11,6 @@ from helpers.rasters import IDS, card, random_labels, write_tif
 
 from landseg.core import tables
 from landseg.core.classes import IGNORE
-from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 from landseg.tile.plan import plan_tiles
 
@@ -73,7 +72,7 @@ def test_chips_with_one_file_per_band(tmp_path: Path, bands: tuple[str, str, str
         assert counts.iloc[n].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize(("least", "ignored"), [(0, 0), (40, 0), (41, LOW)])
+@pytest.mark.parametrize(("least", "ignored"), [(0, 0), (40, 0), (41, LOW), (81, SIZE)])
 def test_labels_with_low_consensus(tmp_path: Path, least: int, ignored: int) -> None:
     chips(tmp_path, "p")
     tiles = plan_of_chips(tmp_path, ["p_1"])
@@ -82,9 +81,3 @@ def test_labels_with_low_consensus(tmp_path: Path, least: int, ignored: int) -> 
     expected[:, :ignored] = IGNORE
     np.testing.assert_array_equal(np.asarray(members(tmp_path / "out/g.zip")["masks/p_1_0.png"]), expected)
     assert counts["pixels_ignored"].tolist() == [SIZE * ignored]
-
-
-def test_consensus_that_no_label_has(tmp_path: Path) -> None:
-    chips(tmp_path, "p")
-    with pytest.raises(LandsegError, match="no class has labelled pixels with data in 1 label rasters"):
-        convert(plan_of_chips(tmp_path, ["p_1"]), tmp_path, tmp_path / "out", CHIPS, min_consensus=81)

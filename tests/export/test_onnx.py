@@ -276,11 +276,13 @@ class TestUntrustedFiles:
         assert mark.exists()  # the trap works
 
     def test_models_of_other_programs_are_refused(self, exported: Exported, tmp_path: Path) -> None:
-        for name, metadata in (("keyless", {}), ("other", {"landseg": json.dumps({"architecture": "Unet"})})):
+        others = {"keyless": {}, "other": {"landseg": json.dumps({"architecture": "Unet"})}}
+        for name, metadata in others.items():
             model = onnx.load(exported.onnx)
             onnx.helper.set_model_props(model, metadata)
             onnx.save(model, tmp_path / f"{name}.onnx")
-            with pytest.raises(LandsegError, match=f"{name}.onnx: not exported by landseg; "):
+            fault = "not exported by landseg; " if not metadata else "not a landseg model, .*encoder: field required"
+            with pytest.raises(LandsegError, match=f"{name}.onnx: {fault}"):
                 OnnxBackend(tmp_path / f"{name}.onnx")
         with pytest.raises(LandsegError, match=r"gone\.onnx: file not found; correct the path"):
             OnnxBackend(tmp_path / "gone.onnx")

@@ -55,7 +55,7 @@ def a_file_for_the_raw_folder(project: Project) -> None:
 
 
 def one_cloudy_scene(project: Project) -> None:
-    write_tif(project / f"{RAW}/clouds/c.tif", np.ones((9, 9), np.uint8))
+    write_tif(project / f"{RAW}/clouds/c.tif", np.ones((64, 96), np.uint8))
     project.only("c")
 
 
@@ -139,12 +139,14 @@ TILE: dict[str, tuple[Harm, str]] = {
     "text named .tif": (
         lambda project: (project / f"{RAW}/images/b.tif").write_text("a picture of a village\n"),
         f"{RAW}/images/b.tif: cannot be opened as a raster ('{RAW}/images/b.tif' not recognized as being in a "
-        "supported file format); replace or remove it",
+        "supported file format); replace or remove it, or, if it has another format that you trust, add its GDAL "
+        "driver to dataset.drivers",
     ),
     "empty file": (
         lambda project: (project / f"{RAW}/masks/e.png").write_bytes(b""),
         f"{RAW}/masks/e.png: cannot be opened as a raster ('{RAW}/masks/e.png' not recognized as being in a "
-        "supported file format); replace or remove it",
+        "supported file format); replace or remove it, or, if it has another format that you trust, add its GDAL "
+        "driver to dataset.drivers",
     ),
     "sizes that disagree": (
         lambda project: write_tif(project / f"{RAW}/masks/c.tif", random_labels(64, 95)),
@@ -190,7 +192,8 @@ CONVERT: dict[str, tuple[Harm, str]] = {
     "id that no class has": (
         lambda project: write_tif(project / f"{RAW}/masks/b.tif", random_labels(64, 96).clip(0, 6)),
         f"{RAW}/masks/b.tif: value 6 at row 0, column 0 is not a class id; correct the label or, if dataset.classes "
-        "defines the classes, add it there or to dataset.ignore or set dataset.unlisted to ignore",
+        "defines the classes, add it there, to dataset.remap or to dataset.ignore, or set dataset.unlisted to ignore; "
+        "values without a class in 1 of 5 label rasters: 6 (5%)",
     ),
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),

@@ -8,7 +8,7 @@ from helpers.runs import matrices, results
 
 from landseg.core.errors import LandsegError
 from landseg.results.comparison import comparison_report
-from landseg.results.revisions import changed_files, list_experiments, load_run
+from landseg.results.revisions import changed_files, committed_revision, list_experiments, load_run, run_git
 
 DICE = results(matrices([0.55, 0.68, 0.70, 0.75]), params={"loss": {"name": "dice"}})
 
@@ -87,3 +87,17 @@ def test_example_tiles_come_from_the_cache_or_are_reported_missing(repository: P
         cached.unlink()
     with pytest.raises(LandsegError, match=r"^data/examples/sample\.zip of \w{7}: not in DVC's cache; run `dvc pull`"):
         load_run("HEAD").read("data/examples/sample.zip")
+
+
+def test_committed_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workspace is its last commit if no tracked file differs from it."""
+    monkeypatch.chdir(tmp_path)
+    assert committed_revision() is None
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        run_git(*command)
+    head = run_git("rev-parse", "HEAD").strip()
+    (tmp_path / "other").touch()
+    assert committed_revision() == head
+    (tmp_path / "params.yaml").write_text("a: 2\n")
+    assert committed_revision() is None

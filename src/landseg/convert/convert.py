@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, TileOptions, write_archive
-from landseg.convert.findings import require_classes, unlisted_values
+from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
 from landseg.core.data_card import DataCard
@@ -131,7 +131,6 @@ def convert_plan(
         raise LandsegError(f"{error}; {unlisted_values(plan, root, card, workers)}") from None
     for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
         counts[rows] = archive.counts
-    require_classes(counts.sum(axis=0), plan, root, card, workers)
     return Conversion(
         _columns(counts, card),
         tiles=concatenated([archive.tiles for archive in converted]),

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -119,7 +119,9 @@ def _failed_path(error: OSError, path: Path, temporary: Path | None) -> Path:
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file, which is removed at the end; a killed process holds no lock.
+    """Hold a lock file, which is removed at the end, with its folder if that is new and empty.
+
+    A killed process holds no lock.
 
     Args:
         path: the lock file.
@@ -128,6 +130,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     Raises:
         LandsegError: another process holds the lock.
     """
+    new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("ab") as file:
@@ -139,6 +142,9 @@ def locked(path: Path, busy: str) -> Iterator[None]:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    for folder in new:
+                        folder.rmdir()
             return
 
 

@@ -18,7 +18,8 @@ from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.evaluate.intervals import count_units, missing_interval
 from landseg.model.info import ModelInfo
-from landseg.results.run import RERUN, Run
+from landseg.results.revisions import committed_revision
+from landseg.results.run import RERUN, WORKSPACE, Run
 from landseg.results.wording import (
     confidence_text,
     describe_strategy,
@@ -76,7 +77,7 @@ def render_model_card(run: Run, info: ModelInfo, digest: str, source: str | None
         headline=_headline(run),
         run="the workspace" if run.name == "workspace" else run.name,
         revision_name=run.revision,
-        revision="not committed" if run.revision == "workspace" else f"git revision {run.revision}",
+        revision=_revision(run),
         model=[*_model(run, info, params), *_hashes(digest, source)],
         classes=_classes(run),
         data=list(_data(run, info, card)),
@@ -368,6 +369,12 @@ def _bias(run: Run) -> str:
         for each, true, found in zip(run.classes, labelled, mapped, strict=True)
         if true
     )
+
+
+def _revision(run: Run) -> str:
+    """Return the commit of a run; the workspace is one if nothing differs from its last commit."""
+    revision = committed_revision() if run.revision == WORKSPACE else run.revision
+    return f"git revision {revision}" if revision else "not committed"
 
 
 def _training(run: Run, params: Mapping[str, Any]) -> str:

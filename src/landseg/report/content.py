@@ -106,6 +106,23 @@ def _facts(run: Run) -> dict[str, str]:
     }
 
 
+def summary(run: Run) -> str:
+    """Return the result of a run in words: its score beside the baseline, and its weakest and strongest class."""
+    scores, majority, model = run.scores, run.metrics["majority"], run.params["model"]
+    classes = {name: each.iou for name, each in scores.per_class.items() if each.iou is not None}
+    name = f"{model['architecture']} with {model['encoder']}"
+    text = name if scores.macro_miou is None else f"{name} scores {format_score(scores.macro_miou)}"
+    if majority["macro_miou"] is not None:
+        text += f"; a map of {majority['class']} alone would score {format_score(majority['macro_miou'])}"
+    if len(classes) > 1:
+        weakest, strongest = min(classes, key=classes.__getitem__), max(classes, key=classes.__getitem__)
+        text += (
+            f". Weakest class: {weakest} ({format_score(classes[weakest])}); strongest: {strongest} "
+            f"({format_score(classes[strongest])})"
+        )
+    return f"{text}."
+
+
 def _counts(run: Run) -> str:
     counts = ((run.metrics[name], name) for name in ("tiles", "scenes", "locations"))
     return ", ".join(f"{count:,} {name[:-1] if count == 1 else name}" for count, name in counts)

@@ -67,6 +67,7 @@ def render_page(
         headline=runs[0].scores,
         interval=macro_interval_text(runs[0]),
         metrics=runs[0].metrics,
+        summary=content.summary(runs[0]) if len(runs) == 1 else "",
         about=[paragraph for paragraph in about.split("\n\n") if paragraph.strip()],
         findings=findings,
         warnings=content.split_warnings(runs),

@@ -62,6 +62,14 @@ def resolve_revision(name: str) -> str:
         ) from None
 
 
+def committed_revision() -> str | None:
+    """Return the last commit if no tracked file differs from it; None otherwise, or outside a repository."""
+    try:
+        return None if run_git("status", "--porcelain", "--untracked-files=no").strip() else resolve_revision("HEAD")
+    except LandsegError:
+        return None
+
+
 def changed_files(a: str, b: str, path: str) -> list[str]:
     """Return the files below a path that differ between two revisions, sorted; none if git does not know them.
 
