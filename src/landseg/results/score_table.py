@@ -33,12 +33,6 @@ def _leakage_column(key: str, title: str, leakage: str) -> ScoreColumn:
 
 _FRONT = (
     ScoreColumn("run", "run", "name of the run", "text"),
-    ScoreColumn("strategy", "strategy", "split strategy: random (tiles), official, scene, group or block", "text"),
-    ScoreColumn("split", "split", "the split that was scored", "text"),
-    _leakage_column("leak_edge", "edge leak", "edge"),
-    _leakage_column("leak_corner", "corner leak", "edge_or_corner"),
-    _leakage_column("leak_location", "location leak", "same_location"),
-    ScoreColumn("leak_copy", "copies", "share of scored tiles that have a copy in the training split", "share"),
     ScoreColumn("macro_miou", "macro mIoU", "mean IoU over classes, background included", "score"),
     ScoreColumn("macro_miou_low", "low", "lower end of the 95 % interval of macro mIoU", "score"),
     ScoreColumn("macro_miou_high", "high", "upper end of the 95 % interval of macro mIoU", "score"),
@@ -48,6 +42,14 @@ _FRONT = (
     ScoreColumn("without_background", "without background", "macro mIoU without the background class", "score"),
     ScoreColumn("micro_iou", "micro IoU", "IoU over the pixels of all classes together", "score"),
     ScoreColumn("paper_iou", "paper IoU", "micro IoU of one-hot channels above 0.5, averaged over batches", "score"),
+)
+_SPLIT = (
+    ScoreColumn("strategy", "strategy", "split strategy: random (tiles), official, scene, group or block", "text"),
+    ScoreColumn("split", "split", "the split that was scored", "text"),
+    _leakage_column("leak_edge", "edge leak", "edge"),
+    _leakage_column("leak_corner", "corner leak", "edge_or_corner"),
+    _leakage_column("leak_location", "location leak", "same_location"),
+    ScoreColumn("leak_copy", "copies", "share of scored tiles that have a copy in the training split", "share"),
 )
 _PAPER = ScoreColumn(
     PAPER, "reported by the paper", "on the paper's own data; compare with paper IoU, never with macro mIoU", "score"
@@ -72,7 +74,7 @@ def score_columns(runs: Sequence[Run], paper: Mapping[str, float] | None = None)
     """
     names = dict.fromkeys(each.name for run in runs for each in run.classes)
     classes = [ScoreColumn(f"iou_{name}", name, f"IoU of {name}", "score") for name in names]
-    return [*_FRONT, *([_PAPER] if paper else []), *classes, *_BACK]
+    return [*_FRONT, *([_PAPER] if paper else []), *classes, *_SPLIT, *_BACK]
 
 
 def score_values(run: Run, paper: Mapping[str, float] | None = None) -> dict[str, CellValue]:
