@@ -196,6 +196,13 @@ class TestNodata:
         out, _ = converted(project, capsys)
         assert "along its border" not in out
 
+    def test_undeclared_value_outside_the_range(self, tmp_path: Path) -> None:
+        pixels = self.bordered(-9999, "float32")
+        pixels[:, :, 20:] = -9999
+        assert refused(prepared(tmp_path, pixels)).endswith(
+            "; set convert.range to the values of the images, or set dataset.nodata = -9999, which fills its border\n"
+        )
+
     def test_value_that_occurs_elsewhere(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pixels = self.bordered(0)
         pixels[:, 40:50, 40:60] = 0

@@ -215,9 +215,11 @@ def _read_tiles(
                 bottom = max(bottom, window.row_off + window.height)
             _read_rest(source, bottom, scene)
             if values.clipped > options.max_clipped:
+                fill = values.fill()
+                nodata = f", or set dataset.nodata = {fill[0]:g}, which fills its border" if fill else ""
                 raise ParamsError(
                     f"convert.range: {values.name}: {values.clipping()}, and convert.max_clipped allows "
-                    f"{options.max_clipped:.0%}; set convert.range to the values of the images"
+                    f"{options.max_clipped:.0%}; set convert.range to the values of the images{nodata}"
                 )
 
 
