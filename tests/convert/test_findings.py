@@ -149,6 +149,22 @@ class TestValues:
         project.change(convert={"max_clipped": 28})
         assert "convert.max_clipped allows 28%" in refused(project)
 
+    @pytest.mark.parametrize(
+        ("pixels", "words"),
+        [
+            (random_image(64, 96) % 3, "0 to 2, use 1% of the range 0 to 255"),
+            (random_image(64, 96).astype(np.uint16), "0 to 255, use 8% of the range 0 to 3000"),
+        ],
+        ids=["dark bytes", "bytes in 16 bits"],
+    )
+    def test_values_that_use_little_of_the_range(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], pixels: np.ndarray, words: str
+    ) -> None:
+        out, _ = converted(prepared(tmp_path, pixels), capsys)
+        assert (
+            f"warning: the values of all scenes, {words}, so tiles have hardly any contrast; set convert.range" in out
+        )
+
     def test_pixels_without_data_do_not_count(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         project = Project(tmp_path)
         pixels = np.full((3, 64, 96), 1000, np.uint16)

@@ -91,6 +91,9 @@ class SceneFindings:
     data_mask: str
     #: Share of the values at an end of the range, 0 to 1.
     clipped: float
+    #: Smallest and largest value, and the values that become black and white.
+    extremes: tuple[float, float]
+    ends: tuple[float, float]
     #: Value that fills a border of the image, its number of pixels, and all pixels of the image; None: none.
     fill: tuple[float, int, int] | None
     #: Nodata value of the label raster that is also read as a class; None: none.
@@ -189,6 +192,8 @@ def _findings(
         without_data=missing,
         data_mask=scene.data_mask,
         clipped=scene.values.clipped,
+        extremes=(scene.values.lowest, scene.values.highest),
+        ends=(scene.values.black, scene.values.white),
         fill=fill and (*fill, scene.values.pixels),
         nodata_class=scene.nodata_class,
     )

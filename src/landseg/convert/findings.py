@@ -1,5 +1,6 @@
 """What conversion finds in labels and values: refused where it would spoil training, else printed."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from landseg.raster.io import open_raster, row_windows
 
 # Share of the labelled pixels of a scene without data, and of values at an end of the range, from which it is printed.
 _MIN_SHARE = 0.01
+# Share of the range that the values of all scenes use, below which it is printed.
+_MIN_CONTRAST = 0.125
 # How many values or scenes a message lists.
 _MAX_LISTED = 8
 
@@ -117,6 +120,20 @@ def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: Data
         print(f"warning: {warning}")
 
 
+def _narrow_range(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield a warning if the values of all scenes together use little of the range: tiles have hardly any contrast."""
+    lowest = min((each.extremes[0] for each in findings), default=0)
+    highest = max((each.extremes[1] for each in findings), default=0)
+    black, white = findings[0].ends if findings else (0, 1)
+    if (highest - lowest) < _MIN_CONTRAST * (white - black) < math.inf:
+        yield (
+            f"the values of all scenes, {lowest:g} to {highest:g}, use {(highest - lowest) / (white - black):.0%} of "
+            "the "
+            f"range {black:g} to {white:g}, so tiles have hardly any contrast; set convert.range to the values of the "
+            "images, or rescale images of uint8"
+        )
+
+
 def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
     hidden = [each for each in findings if each.labelled and each.without_data >= _MIN_SHARE * each.labelled]
     for each in sorted(hidden, key=lambda each: -each.without_data / each.labelled)[:_MAX_LISTED]:
@@ -142,6 +159,7 @@ def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
             f"up to {clipped.clipped:.0%} of the values of a scene fall at an end of convert.range "
             f"(scene {clipped.scene})"
         )
+    yield from _narrow_range(findings)
     classes = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class is not None}
     for value, scene in classes.items():
         yield (

@@ -29,7 +29,8 @@ _MAX_PARTIAL, _MAX_LEVELS = 0.05, 8
 def described_bands(source: Any) -> dict[str, int]:
     """Return the band numbers, from 1, by description, in lower case; placeholders such as 'Band 1' are left out."""
     named = zip(source.indexes, source.descriptions, strict=True)
-    return {name.lower(): index for index, name in named if name and not _PLACEHOLDER.fullmatch(name)}
+    words = ((name.strip().lower(), index) for index, name in named if name)
+    return {name: index for name, index in words if name and not _PLACEHOLDER.fullmatch(name)}
 
 
 def coloured_bands(source: Any) -> dict[str, int]:

@@ -31,9 +31,12 @@ class ValueCheck:
     values: int = 0
     low: int = 0
     high: int = 0
-    #: Smallest and largest value with data; not counted for uint8, which is not stretched.
+    #: Smallest and largest value with data, and the values that become black and white; infinite where every tile is
+    #: stretched by its own values.
     lowest: float = np.inf
     highest: float = -np.inf
+    black: float = -np.inf
+    white: float = np.inf
     #: By value of `corners`: number of pixels with it, and of those that extend to the left or right border.
     _filled: dict[float, int] = field(default_factory=dict)
     _along: dict[float, int] = field(default_factory=dict)
@@ -71,15 +74,17 @@ class ValueCheck:
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
         self.pixels += pixels[0].size
-        if self._is_stretched(pixels):
-            low, high = self._ends()
-            values = pixels if valid is None else pixels[:, valid]
-            if values.size:
+        values = pixels if valid is None else pixels[:, valid]
+        is_byte = pixels.dtype == np.uint8
+        if values.size and (is_byte or self.rendering.stretch == "fixed"):
+            self.black, self.white = (0, 255) if is_byte else self.rendering.range
+            self.lowest = min(self.lowest, float(values.min()))
+            self.highest = max(self.highest, float(values.max()))
+            if not is_byte:
+                low, high = self._ends()
                 self.values += values.size
                 self.low += int(np.count_nonzero(values < low))
                 self.high += int(np.count_nonzero(values > high))
-                self.lowest = min(self.lowest, float(values.min()))
-                self.highest = max(self.highest, float(values.max()))
         for value in self.corners:
             equal = (pixels == value).all(axis=0)
             if valid is not None:
@@ -92,9 +97,6 @@ class ValueCheck:
         low, high = self.rendering.range
         black, white = ((level / 255) ** self.rendering.gamma * (high - low) + low for level in (0.5, 254.5))
         return black, white
-
-    def _is_stretched(self, pixels: Image) -> bool:
-        return pixels.dtype != np.uint8 and self.rendering.stretch == "fixed"
 
     def _border_runs(self, equal: Mask, window: Window) -> int:
         """Count the pixels of a window in runs that start at the left or right border of the scene."""
