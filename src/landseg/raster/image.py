@@ -81,6 +81,11 @@ class MultibandImage:
         self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in rasters for index in indexes))
 
     @property
+    def decodes_from_the_top(self) -> bool:
+        """Whether reading lower rows first would decode the file twice."""
+        return any(source.driver in ("PNG", "JPEG") for source, _ in self._sources)
+
+    @property
     def data_mask(self) -> str:
         """What marks pixels without data, such as 'alpha band 4'; '' if nothing does."""
         for source, alpha in self._sources:

@@ -43,13 +43,13 @@ class ValueCheck:
 
     @classmethod
     def of(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
-        """Start the check of an open image: read its corners.
+        """Start the check of an open image: read its corners, only the upper ones where the others cost a decoding.
 
         Raises:
             LandsegError: the image is truncated or damaged.
         """
         corners = set()
-        for row in {0, image.grid.height - 1}:
+        for row in {0} if image.decodes_from_the_top else {0, image.grid.height - 1}:
             for col in {0, image.grid.width - 1}:
                 pixels, valid = image.read(Window(col, row, 1, 1))
                 if (valid is None or valid.all()) and (pixels == pixels[0]).all():
