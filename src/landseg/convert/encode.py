@@ -89,13 +89,7 @@ class SceneFindings:
     without_data: int
     #: What marks pixels without data, such as 'alpha band 4'; '' if nothing does.
     data_mask: str
-    #: Share of the values at an end of the range, 0 to 1.
-    clipped: float
-    #: Smallest and largest value, and the values that become black and white.
-    extremes: tuple[float, float]
-    ends: tuple[float, float]
-    #: Value that fills a border of the image, its number of pixels, and all pixels of the image; None: none.
-    fill: tuple[float, int, int] | None
+    values: ValueCheck
     #: Nodata value of the label raster that is also read as a class; None: none.
     nodata_class: float | None
 
@@ -185,16 +179,12 @@ def _findings(
 ) -> SceneFindings:
     missing = sum(without_data[tile.name] for tile in tiles)
     kept = sum(int(counts[tile.name][:-1].sum()) for tile in tiles)
-    fill = scene.values.fill()
     return SceneFindings(
         scene.name,
         labelled=kept + missing,
         without_data=missing,
         data_mask=scene.data_mask,
-        clipped=scene.values.clipped,
-        extremes=(scene.values.lowest, scene.values.highest),
-        ends=(scene.values.black, scene.values.white),
-        fill=fill and (*fill, scene.values.pixels),
+        values=scene.values,
         nodata_class=scene.nodata_class,
     )
 

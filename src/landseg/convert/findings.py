@@ -122,15 +122,14 @@ def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: Data
 
 def _narrow_range(findings: Sequence[SceneFindings]) -> Iterable[str]:
     """Yield a warning if the values of all scenes together use little of the range: tiles have hardly any contrast."""
-    lowest = min((each.extremes[0] for each in findings), default=0)
-    highest = max((each.extremes[1] for each in findings), default=0)
-    black, white = findings[0].ends if findings else (0, 1)
+    lowest = min((each.values.lowest for each in findings), default=0)
+    highest = max((each.values.highest for each in findings), default=0)
+    black, white = (findings[0].values.black, findings[0].values.white) if findings else (0, 1)
     if (highest - lowest) < _MIN_CONTRAST * (white - black) < math.inf:
         yield (
             f"the values of all scenes, {lowest:g} to {highest:g}, use {(highest - lowest) / (white - black):.0%} of "
-            "the "
-            f"range {black:g} to {white:g}, so tiles have hardly any contrast; set convert.range to the values of the "
-            "images, or rescale images of uint8"
+            f"the range {black:g} to {white:g}, so tiles have hardly any contrast; set convert.range to the values of "
+            "the images, or rescale images of uint8"
         )
 
 
@@ -144,7 +143,7 @@ def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
         )
     if len(hidden) > _MAX_LISTED:
         yield f"labelled pixels without data in {len(hidden) - _MAX_LISTED:,} more scenes"
-    filled = [(each.scene, *each.fill) for each in findings if each.fill]
+    filled = [(each.scene, *fill, each.values.pixels) for each in findings if (fill := each.values.fill())]
     for scene, value, count, pixels in sorted(filled, key=lambda each: -each[2] / each[3])[:_MAX_LISTED]:
         yield (
             f"scene {scene}: all bands are {value:g} in {count:,} pixels ({count / pixels:.1%}) along its border and "
@@ -153,10 +152,10 @@ def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
         )
     if len(filled) > _MAX_LISTED:
         yield f"borders of one value in {len(filled) - _MAX_LISTED:,} more scenes"
-    clipped = max(findings, key=lambda each: each.clipped, default=None)
-    if clipped and clipped.clipped >= _MIN_SHARE:
+    clipped = max(findings, key=lambda each: each.values.clipped, default=None)
+    if clipped and clipped.values.clipped >= _MIN_SHARE:
         yield (
-            f"up to {clipped.clipped:.0%} of the values of a scene fall at an end of convert.range "
+            f"up to {clipped.values.clipped:.0%} of the values of a scene fall at an end of convert.range "
             f"(scene {clipped.scene})"
         )
     yield from _narrow_range(findings)

@@ -72,6 +72,11 @@ class ModelInfo(BaseModel):
         return int(2**self.encoder_depth)
 
 
+def is_timm(encoder: str) -> bool:
+    """Return whether an encoder is one of timm, which downloads its weights itself."""
+    return encoder.startswith("tu-")
+
+
 def read_info(path: Path) -> ModelInfo:
     """Read the metadata of a model file; safetensors contains numbers and text only, so no code is executed.
 

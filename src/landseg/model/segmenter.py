@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from torch import nn
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 from landseg.model.device import Accelerator
-from landseg.model.info import KEY, ModelInfo, read_info
+from landseg.model.info import KEY, ModelInfo, is_timm, read_info
 
 # File of an encoder's weights in its repository on Hugging Face Hub.
 _WEIGHTS = "model.safetensors"
@@ -77,23 +76,14 @@ def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
         ParamsError: the architecture or the encoder is unknown, they do not fit together, or the weights cannot be
             downloaded or loaded.
     """
-    check_names(info.architecture, info.encoder)
-    timm_weights = _is_timm(info.encoder) and encoder_weights == "imagenet"
+    _check_architecture(info.architecture)
+    _check_encoder(info.encoder)
+    timm_weights = is_timm(info.encoder) and encoder_weights == "imagenet"
     file = None if timm_weights else _weights_file(info.encoder, encoder_weights)
     network = _create_network(info, timm_weights)
     if file:
         _load_encoder(network.encoder, file)
     return Segmenter(network, info).to(memory_format=torch.channels_last)
-
-
-def check_names(architecture: str, encoder: str) -> None:
-    """Check that an architecture and an encoder exist.
-
-    Raises:
-        ParamsError: one of them does not.
-    """
-    _check_architecture(architecture)
-    _check_encoder(encoder)
 
 
 def _check_architecture(architecture: str) -> None:
@@ -103,7 +93,7 @@ def _check_architecture(architecture: str) -> None:
 
 
 def _check_encoder(encoder: str) -> None:
-    if not _is_timm(encoder):
+    if not is_timm(encoder):
         _check_name("model.encoder", encoder, smp.encoders.get_encoder_names())
     elif not timm.is_model(encoder.removeprefix("tu-")):
         _check_name("model.encoder", encoder, [f"tu-{name}" for name in timm.list_models()])
@@ -117,19 +107,18 @@ def find_faults(architecture: str, encoder: str, encoder_weights: str | None) ->
         encoder: model.encoder.
         encoder_weights: model.encoder_weights.
     """
-    faults = []
-    for check in (
-        partial(_check_architecture, architecture),
-        partial(_check_encoder, encoder),
-        partial(_check_weights, encoder, encoder_weights),
-    ):
-        try:
-            check()
-        except ParamsError as error:
-            faults.append(str(error))
-            if check.func is _check_encoder:
-                break
-    return faults
+    unknown = list(_faults(_check_encoder, encoder))
+    return [
+        *_faults(_check_architecture, architecture),
+        *(unknown or _faults(_check_weights, encoder, encoder_weights)),
+    ]
+
+
+def _faults(check: Callable[..., None], *arguments: str | None) -> Iterator[str]:
+    try:
+        check(*arguments)
+    except ParamsError as error:
+        yield str(error)
 
 
 def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
@@ -185,19 +174,14 @@ def _decoder_options(architecture: str, depth: int) -> dict[str, Any]:
     return {}
 
 
-def _is_timm(encoder: str) -> bool:
-    """Return whether an encoder is one of timm, which downloads its weights itself."""
-    return encoder.startswith("tu-")
-
-
 def _check_weights(encoder: str, encoder_weights: str | None) -> None:
     """Check that the weights of an encoder are on this machine, or that they can be downloaded."""
-    if encoder_weights is None or (encoder_weights == "imagenet" and _is_timm(encoder)):
+    if encoder_weights is None or (encoder_weights == "imagenet" and is_timm(encoder)):
         return
     if encoder_weights == "imagenet":
         _reach_imagenet_file(encoder)
-    elif not Path(encoder_weights).is_file():
-        raise ParamsError(f"model.encoder_weights = {encoder_weights}: file not found; correct the path")
+    else:
+        _local_file(encoder_weights)
 
 
 def _check_name(key: str, name: str, names: list[str]) -> None:
@@ -213,7 +197,11 @@ def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
     """Return the file of an encoder's weights, or None for random weights."""
     if encoder_weights is None:
         return None
-    file = _imagenet_file(encoder) if encoder_weights == "imagenet" else Path(encoder_weights)
+    return _imagenet_file(encoder) if encoder_weights == "imagenet" else _local_file(encoder_weights)
+
+
+def _local_file(encoder_weights: str) -> Path:
+    file = Path(encoder_weights)
     if not file.is_file():
         raise ParamsError(f"model.encoder_weights = {encoder_weights}: file not found; correct the path")
     return file

@@ -11,7 +11,7 @@ import numpy as np
 from landseg.core.classes import ClassTable, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import locked
-from landseg.model.info import ModelInfo
+from landseg.model.info import ModelInfo, is_timm
 from landseg.predict.backend import Backend, DeviceName
 from landseg.predict.blending import Blender
 from landseg.predict.load import load_backend
@@ -172,7 +172,7 @@ def _blender(backend: Backend, options: PredictOptions) -> Blender:
 def _takes_one_size(backend: Backend) -> bool:
     """Return whether a network accepts windows of the size of its training tiles only, as some transformers do."""
     info = backend.info
-    if not info.encoder.startswith("tu-"):  # timm's; all others accept any multiple of the stride
+    if not is_timm(info.encoder):  # all others accept any multiple of the stride
         return False
     size = max(MIN_SIZE, info.tile // 2 // info.stride * info.stride)
     try:

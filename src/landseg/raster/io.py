@@ -94,9 +94,8 @@ def open_raster(
     Args:
         location: path of a file; or, as text, anything that GDAL opens, such as an http(s) URL.
         threads: number of threads that decode blocks of a file.
-        drivers: names of the GDAL drivers that may open it, in addition to `TRUSTED_DRIVERS`, for files that someone
-        else
-            may have written; None: all.
+        drivers: names of the GDAL drivers that may open it, in addition to `TRUSTED_DRIVERS`, for files that somebody
+            else may have written; None: all.
 
     Raises:
         LandsegError: the file is missing or not a raster, or no allowed driver opens it.

@@ -95,11 +95,16 @@ def tile_grid(width: int, height: int, size: int, edge: Edge, min_share: float =
     k numbers all cells of the grid, including partial ones that are left out. So tiles of LandCover.ai v1 get the same
     numbers as from the publisher's split.py (Boguszewski et al., 2021).
     """
-    least = size**2 * (1 if edge == "drop" else min_share)
+    least = _least_area(size, edge, min_share)
     cells = ((row, col) for row in range(0, height, size) for col in range(0, width, size))
     for k, (row, col) in enumerate(cells):
         if min(size, height - row) * min(size, width - col) >= least:
             yield k, row, col
+
+
+def _least_area(size: int, edge: Edge, min_share: float) -> float:
+    """Return the number of pixels of a scene that a window must have to be a tile."""
+    return size**2 * (1 if edge == "drop" else min_share)
 
 
 def scene_cells(scene: str, header: SceneHeader, size: int, edge: Edge, min_share: float = 0) -> Ints:
@@ -229,7 +234,7 @@ def waste(sizes: Sequence[tuple[int, int]], size: int, edge: Edge, min_share: fl
     tiles = inside = total = 0
     for (height, width), count in Counter(sizes).items():
         areas = np.outer(_lengths(height, size), _lengths(width, size))
-        kept = areas >= size**2 * (1 if edge == "drop" else min_share)
+        kept = areas >= _least_area(size, edge, min_share)
         tiles += count * int(kept.sum())
         inside += count * int(areas[kept].sum())
         total += count * height * width
