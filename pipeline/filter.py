@@ -14,7 +14,7 @@ from landseg.core.paths import Paths
 from landseg.core.tables import read_csv, write_csv
 from landseg.filter.composite import write_imagery
 from landseg.filter.params import FilterParams
-from landseg.filter.select import coverages, print_selection, select
+from landseg.filter.select import coverages, print_selection, select, warnings
 from landseg.raster.clouds import cloud_rule
 
 
@@ -25,6 +25,8 @@ def main() -> None:
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds, params.dilate, card.drivers)
 
     measured = coverages(scenes, paths.raw, rule, card, workers)
+    for text in warnings(measured.values(), rule):
+        print(f"warning: {text}")
     scenes = select(
         scenes, measured, params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-from helpers.rasters import Project, random_image, random_labels, write_tif
+from helpers.rasters import Project, random_image, random_labels, write_image, write_tif
 
 from landseg.core.tables import extend_parquet
 
@@ -115,7 +115,7 @@ class TestLabels:
         write_tif(project.local / "masks/b.tif", random_labels(64, 96), nodata=0)
         assert (
             "warning: label rasters, first of scene b, declare the nodata value 0, which is also a class id; these "
-            "pixels are read as the class"
+            "pixels are read as the class, so add the value or colour to dataset.ignore"
         ) in converted(project, capsys)[0]
 
 
@@ -165,6 +165,41 @@ class TestValues:
             f"warning: the values of all scenes, {words}, so tiles have hardly any contrast; set convert.range" in out
         )
 
+    @pytest.mark.parametrize("stretch", ["fixed", "per_chip_minmax"])
+    def test_band_of_one_value(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], stretch: str) -> None:
+        pixels = random_image(64, 96).astype(np.uint16) * 11
+        project = prepared(tmp_path, pixels)
+        project.change(convert={"stretch": stretch})
+        pixels[1] = 5
+        write_tif(project.local / "images/b.tif", pixels)
+        out, _ = converted(project, capsys)
+        assert "warning: one value throughout in bands of 1 scene, first b, where green is 5; replace or" in out
+
+    def test_empty_scene_among_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path, random_image(64, 96))
+        write_tif(project.local / "images/b.tif", np.zeros((3, 64, 96), np.uint8))
+        out, _ = converted(project, capsys)
+        assert "in bands of 1 scene, first b, where red is 0, green is 0, blue is 0; replace or remove" in out
+
+    def test_dark_scene_among_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path, random_image(64, 96))
+        write_tif(project.local / "images/b.tif", random_image(64, 96) % 4)
+        out, _ = converted(project, capsys)
+        assert (
+            "warning: the values of 1 scene, first b with 0 to 3, use under 3% of the range 0 to 255; check their unit"
+        ) in out
+
+    def test_nodata_value_in_some_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = prepared(tmp_path)
+        pixels = random_image(64, 96).clip(1)
+        pixels[1, :16] = 0
+        write_tif(project.local / "images/b.tif", pixels, nodata=0)
+        out, _ = converted(project, capsys)
+        assert (
+            "warning: up to 25% of the pixels of a scene (scene b) have the nodata value 0 in some bands only; they "
+            "count as data"
+        ) in out
+
     def test_pixels_without_data_do_not_count(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         project = Project(tmp_path)
         pixels = np.full((3, 64, 96), 1000, np.uint16)
@@ -211,6 +246,26 @@ class TestNodata:
         project.change(dataset={"nodata": value})
         out, _ = converted(project, capsys)
         assert "along its border" not in out
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg"])
+    def test_lower_border_of_pictures(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+        """Their corners are read last, as they are decoded from the top."""
+        project = Project(tmp_path)
+        pixels = random_image(64, 96).clip(1).transpose(1, 2, 0).copy()
+        pixels[48:] = 0
+        for scene in SCENES:
+            write_image(project.local / f"images/{scene}.{suffix}", pixels)
+            write_image(project.local / f"masks/{scene}.png", random_labels(64, 96))
+        assert "warning: scene a: all bands are 0 in 1,5" in converted(project, capsys)[0]
+
+    def test_border_of_a_colour(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pixels = random_image(64, 96)
+        pixels[:, :16] = np.reshape((0, 0, 128), (3, 1, 1))
+        out, _ = converted(prepared(tmp_path, pixels), capsys)
+        assert (
+            "warning: scene a: the bands are 0, 0, 128 in 1,536 pixels (25.0%) along its border and nowhere else; if "
+            "they have no data, add a mask to the files with nearblack -setmask -color 0,0,128\n"
+        ) in out
 
     def test_undeclared_value_outside_the_range(self, tmp_path: Path) -> None:
         pixels = self.bordered(-9999, "float32")
@@ -268,3 +323,41 @@ class TestCloudLayers:
         project.run("download", "filter")
         kept = (tmp_path / "data/tables/folder/kept.csv").read_text()
         assert kept.count(f",{2 / 6}") == 3
+
+    @pytest.mark.parametrize(
+        ("kind", "values", "words"),
+        [
+            ("scl", (3, 4, 60), "has the values 60, so it has no scene classes of Sentinel-2 (0 to 11); set"),
+            ("cld", (0, 128, 254), "has the values 128, 254, so it has no cloud probabilities (0 to 100 %, 255"),
+        ],
+    )
+    def test_values_of_no_such_layer(self, tmp_path: Path, kind: str, values: tuple[int, ...], words: str) -> None:
+        project = self.clouded(tmp_path, np.repeat(np.array(values, np.uint8), 32)[None].repeat(64, axis=0))
+        project.change(dataset={"cloud_values": kind}, filter={"method": kind})
+        project.run("download")
+        assert words in project.fails("filter")
+
+    @pytest.mark.parametrize("high", [1, 255])
+    def test_mask_read_as_probabilities(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], high: int) -> None:
+        project = self.clouded(tmp_path, np.repeat(np.array([0, high], np.uint8), 48)[None].repeat(64, axis=0))
+        project.change(dataset={"cloud_values": "cld"}, filter={"method": "cld"})
+        project.run("download", "filter")
+        assert (
+            f"warning: all cloud layers (CLD) have the values 0 and {high} only, as a cloud mask; if they are masks, "
+            "set dataset.cloud_values and filter.method to mask\n"
+        ) in capsys.readouterr().out
+
+    def test_nodata_value_of_the_layer(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """2 is no cloud where the header says nodata; 0 is clear whatever the header says."""
+        cloud = np.repeat(np.array([0, 1, 2, 2], np.uint8), 24)[None].repeat(64, axis=0)
+        for nodata, share in ((2, 0.5), (0, 0.75)):
+            project = self.clouded(tmp_path / str(nodata), cloud)
+            project.change(filter={"max_cloud_share": 0.8, "max_nodata_share": 0.8})
+            for scene in SCENES:
+                write_tif(project.local / f"clouds/{scene}.tif", cloud, nodata=nodata)
+            project.run("download", "filter")
+            kept = pd.read_csv(tmp_path / str(nodata) / "data/tables/folder/kept.csv")
+            assert set(kept["cloud_share"]) == {share}
+        assert (
+            "warning: 3 cloud layers declare the nodata value 0, which means clear and is read so\n"
+        ) in capsys.readouterr().out

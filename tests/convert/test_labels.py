@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from helpers.rasters import CLASSES, class_colours, random_image, random_labels, write_image, write_tif
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landseg.convert.labels import LabelDecoder
@@ -255,6 +256,84 @@ def test_transparent_index_of_a_palette_that_is_a_class(tmp_path: Path) -> None:
     image.putpalette(palette(CLASSES).tobytes())
     image.save(tmp_path / "m.png", transparency=1)
     np.testing.assert_array_equal(decoded(tmp_path / "m.png", values="palette"), IDS)
+
+
+def in_palette(path: Path, colours: np.ndarray, transparency: bytes | int) -> Path:
+    image = Image.fromarray(IDS)
+    image.putpalette(colours.tobytes())
+    image.save(path, transparency=transparency)
+    return path
+
+
+@pytest.mark.faults
+def test_transparent_indexes_of_a_palette_without_a_class(tmp_path: Path) -> None:
+    """One is a nodata value for GDAL; several are not."""
+    colours = palette(CLASSES)
+    colours[1], colours[2] = GREY, (1, 2, 3)
+    path = in_palette(tmp_path / "m.png", colours, bytes([255, 0, 0, *[255] * 253]))
+    expected = np.where(np.isin(IDS, (1, 2)), IGNORE, IDS)
+    np.testing.assert_array_equal(decoded(path, values="palette"), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("palette", "palette index 1 as transparent, which has the colour of a class"),
+        ("rgb", "the nodata value 0, although (0, 0, 0) is the colour of a class"),
+        ("ids", "the nodata value 1, which is also a class id"),
+    ],
+)
+@pytest.mark.faults
+def test_class_that_is_declared_as_without_data(tmp_path: Path, kind: str, words: str) -> None:
+    """It is read as the class, and conversion prints it."""
+    if kind == "palette":
+        path = in_palette(tmp_path / "m.png", palette(CLASSES), 1)
+    elif kind == "rgb":
+        path = write_tif(tmp_path / "m.tif", class_colours(IDS).transpose(2, 0, 1), nodata=0)
+    else:
+        path = write_tif(tmp_path / "m.tif", IDS, nodata=1)
+    with open_raster(path) as source:
+        assert LabelDecoder(source, MaskEncoding.model_validate({"values": kind}), CLASSES).nodata_class == words
+    np.testing.assert_array_equal(decoded(path, values=kind), IDS)
+
+
+@pytest.mark.faults
+def test_nodata_value_of_colours(tmp_path: Path) -> None:
+    colours = class_colours(IDS)
+    colours[:10] = 255
+    expected = IDS.copy()
+    expected[:10] = IGNORE
+    path = write_tif(tmp_path / "m.tif", colours.transpose(2, 0, 1), nodata=255)
+    np.testing.assert_array_equal(decoded(path, values="rgb"), expected)
+
+
+@pytest.mark.parametrize("by", ["description", "colour interpretation"])
+@pytest.mark.faults
+def test_colours_in_another_order(tmp_path: Path, by: str) -> None:
+    path = write_tif(tmp_path / "m.tif", class_colours(IDS).transpose(2, 0, 1)[::-1], photometric="minisblack")
+    with rasterio.open(path, "r+") as target:
+        if by == "description":
+            target.descriptions = ("Blue", "Green", "Red")
+        else:
+            target.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    assert refused(path, values="rgb") == (
+        f"{path}: band 1 is blue by its {by}, but red by dataset.mask_values = rgb (red, green, blue); reorder its "
+        f"bands with gdal_translate -b, or correct the {by} with gdal_edit"
+    )
+
+
+@pytest.mark.faults
+def test_palette_that_contradicts_the_ids(tmp_path: Path) -> None:
+    colours = palette(CLASSES)
+    colours[[1, 2]] = colours[[2, 1]]
+    path = write_image(tmp_path / "m.png", IDS, colours)
+    assert refused(path, values="ids") == (
+        f"{path}: the palette shows value 1 in the colour of woodland, but dataset.mask_values = ids reads it as "
+        "building; set it to palette, or correct dataset.classes or dataset.remap"
+    )
+    np.testing.assert_array_equal(
+        decoded(path, values="ids", remap={1: 2, 2: 1}), np.array([0, 2, 1, 3, 4, 5, 6, 7], np.uint8)[IDS]
+    )
 
 
 @pytest.mark.parametrize(

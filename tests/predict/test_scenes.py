@@ -92,8 +92,14 @@ class TestBands:
                 [1, 2, 3, 4],
                 ["B02", "B03", "B04", "B08"],
                 [],
-                "has 4 band(s) (b02, b03, b04, b08), but the model needs red, green, blue; "
+                "has 4 band(s) (B02, B03, B04, B08), but the model needs red, green, blue; "
                 "select them with --bands, for example --bands 3,2,1",
+            ),
+            (
+                [1, 2, 3, 4],
+                ["red", "green", "blue", "red"],
+                [],
+                "bands 1 and 4 are both described as red; select with --bands",
             ),
             ([1, 2, 3], [], ["4", "1", "1"], "no band '4' among its 3 bands; correct --bands"),
             ([1, 2], ["x", "y"], ["x", "y", "z"], "no band 'z' among its 2 bands (x, y); correct --bands"),

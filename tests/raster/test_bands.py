@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from helpers.rasters import card, write_tif
+from PIL import ExifTags, Image
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
@@ -55,7 +56,7 @@ def test_descriptions_in_another_order_are_refused(tmp_path: Path) -> None:
     path = image(tmp_path / "a.tif", imagery(4), ["Blue", "Green", "Red", "NIR"])
     assert refused(path, RGBN, ("red", "green", "blue")) == (
         f"{path}: band 1 is blue by its description, but red by dataset.bands (red, green, blue, nir); correct "
-        "dataset.bands, or the description with gdal_edit"
+        "dataset.bands, or correct the description with gdal_edit"
     )
     pixels, _ = read(path, ("blue", "green", "red", "nir"), ("red", "green", "blue"))
     np.testing.assert_array_equal(pixels, imagery(4)[[2, 1, 0]])
@@ -81,6 +82,38 @@ def test_false_colours_and_other_names_are_accepted(tmp_path: Path, descriptions
     path = image(tmp_path / "a.tif", imagery(3), descriptions, RGB_COLOURS)
     pixels, _ = read(path, ("nir", "red", "green"), ("nir", "red", "green"))
     np.testing.assert_array_equal(pixels, imagery(3))
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "words"),
+    [
+        (["Blue (B02)", "Green (B03)", "Red (B04)"], "band 1 is blue by its description, but red"),
+        (["B04 - Red", "B02 - Blue", "B03 - Green"], "band 2 is blue by its description, but green"),
+        (["x", "y", "z", "red", "green", "blue"], "band 4 is red by its description, but band 1 is so"),
+        (["red", "green", "blue", "red"], "band 4 is red by its description, but band 1 is so"),
+        (["NIR", "SWIR1", "SWIR2"], "band 1 is NIR by its description, but red"),
+        (["near infrared", "", ""], "band 1 is near infrared by its description, but red"),
+    ],
+)
+def test_descriptions_that_contradict_are_refused(tmp_path: Path, descriptions: list[str], words: str) -> None:
+    """By words, by bands that dataset.bands does not name, and twice: prediction finds bands by description."""
+    path = image(tmp_path / "a.tif", imagery(len(descriptions)), descriptions)
+    assert words in refused(path, RGBN[:3], RGBN[:3])
+
+
+@pytest.mark.parametrize(
+    ("names", "descriptions"),
+    [
+        (("B2", "B3", "B4"), ["Blue (B02)", "Green (B03)", "Red (B04)"]),
+        (("red", "green", "blue", "re"), ["Red", "Green", "Blue", "Red edge 1"]),
+        (("coastal", "blue", "green"), ["coastal_blue", "blue", "green"]),
+        (("red", "green", "blue"), ["first red", "second", "third", "Red_Edge"]),
+    ],
+)
+def test_descriptions_that_agree(tmp_path: Path, names: tuple[str, ...], descriptions: list[str]) -> None:
+    path = image(tmp_path / "a.tif", imagery(len(descriptions)), descriptions)
+    pixels, _ = read(path, names, names[:3])
+    np.testing.assert_array_equal(pixels, imagery(len(descriptions))[:3])
 
 
 def test_inks_are_refused(tmp_path: Path) -> None:
@@ -126,6 +159,57 @@ class TestAlpha:
         assert not valid[:7].any()
         assert valid[7:].all()
 
+    @pytest.mark.parametrize("tagged", [True, False])
+    def test_band_named_alpha(self, tmp_path: Path, tagged: bool) -> None:
+        """It marks pixels with data, whether the file tags it or not; the tile stage opens all bands."""
+        pixels = imagery(4)
+        pixels[3] = 255
+        pixels[3, :7] = 0
+        colours = (*RGB_COLOURS, ColorInterp.alpha if tagged else ColorInterp.undefined)
+        path = image(tmp_path / "a.tif", pixels, colours=colours)
+        for wanted in (RGBN[:3], (*RGBN[:3], "alpha")):
+            _, valid = read(path, (*RGBN[:3], "alpha"), wanted)
+            assert valid is not None
+            assert not valid[:7].any()
+            assert valid[7:].all()
+
+    def test_band_described_as_alpha(self, tmp_path: Path) -> None:
+        pixels = imagery(4)
+        pixels[3] = 255
+        pixels[3, :7] = 0
+        path = image(tmp_path / "a.tif", pixels, ["red", "green", "blue", "Alpha"])
+        _, valid = read(path, RGBN[:3], RGBN[:3])
+        assert valid is not None
+        assert not valid[:7].any()
+
+    def test_band_of_imagery_named_alpha(self, tmp_path: Path) -> None:
+        path = image(tmp_path / "a.tif", imagery(4))
+        assert "band 4 is named alpha, but has the values of imagery" in refused(path, (*RGBN[:3], "alpha"), RGBN[:3])
+
+    def test_two_alpha_bands(self, tmp_path: Path) -> None:
+        pixels = imagery(5)
+        pixels[3:] = 255
+        path = image(tmp_path / "a.tif", pixels, colours=(*RGB_COLOURS, ColorInterp.alpha, ColorInterp.alpha))
+        assert refused(path, RGBN[:3], RGBN[:3]) == (
+            f"{path}: bands 4 and 5 are alpha bands; only one of them can mark pixels without data, so name the others "
+            "in dataset.bands"
+        )
+
+    def test_resampled_alpha_band_without_tag(self, tmp_path: Path) -> None:
+        pixels = np.full((4, SIZE, SIZE), 9, np.uint8)
+        pixels[3] = 255
+        pixels[:, :20] = 0
+        path = image(tmp_path / "a.tif", pixels)
+        with (
+            open_image(tmp_path, path.name, RGBN[:3], card(bands=(*RGBN[:3], "alpha"))) as source,
+            source.resampled(2) as half,
+        ):
+            found, valid = half.read(Window(0, 0, SIZE // 2, SIZE // 2))
+        assert valid is not None
+        assert not valid[:9].any()
+        assert valid[11:].all()
+        assert (found[:, valid] == 9).all()
+
     def test_alpha_takes_precedence_over_nodata(self, tmp_path: Path) -> None:
         pixels = imagery(4)
         pixels[3] = 255
@@ -150,3 +234,40 @@ class TestAlpha:
         assert (found[:2] == 9).all()
         assert (found[2, :, :9] == 0).all()
         assert (found[2, :, 11:] == 9).all()
+
+
+class TestOrientation:
+    """Viewers and annotation tools turn an image by its tag, GDAL does not."""
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+    @pytest.mark.parametrize("orientation", [3, 6])
+    def test_turned_image(self, tmp_path: Path, suffix: str, orientation: int) -> None:
+        path = tmp_path / f"a.{suffix}"
+        photograph = Image.fromarray(imagery(3).transpose(1, 2, 0))
+        exif = photograph.getexif()
+        exif[ExifTags.Base.Orientation] = orientation
+        photograph.save(path, **({"tiffinfo": exif} if suffix == "tif" else {"exif": exif}))
+        assert f"has the orientation tag {orientation}: viewers turn or mirror it" in refused(path, RGBN[:3], RGBN[:3])
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+    def test_upright_image(self, tmp_path: Path, suffix: str) -> None:
+        Image.fromarray(imagery(3).transpose(1, 2, 0)).save(tmp_path / f"a.{suffix}")
+        read(tmp_path / f"a.{suffix}", RGBN[:3], RGBN[:3])
+
+    def test_big_tiff_of_many_bands(self, tmp_path: Path) -> None:
+        """Pillow cannot open it, but its directory can be read."""
+        path = write_tif(tmp_path / "a.tif", imagery(7).astype(np.float64), crs=None, transform=None, BIGTIFF="YES")
+        read(path, RGBN, RGBN[:3])
+
+
+@pytest.mark.parametrize(
+    ("nodata", "missing"), [(-9999, True), (0, False)], ids=["no band measures it", "a single band may be dark"]
+)
+def test_nodata_value_in_one_band(tmp_path: Path, nodata: float, missing: bool) -> None:
+    pixels = imagery(3).astype(np.int16)
+    pixels[1, :7] = nodata
+    path = write_tif(tmp_path / "a.tif", pixels, nodata=nodata)
+    _, valid = read(path, RGBN[:3], RGBN[:3])
+    assert valid is not None
+    assert valid[7:].all()
+    assert valid[:7].any() != missing

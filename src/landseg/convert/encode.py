@@ -90,8 +90,8 @@ class SceneFindings:
     #: What marks pixels without data, such as 'alpha band 4'; '' if nothing does.
     data_mask: str
     values: ValueCheck
-    #: Nodata value of the label raster that is also read as a class; None: none.
-    nodata_class: float | None
+    #: What the label raster declares as without data, although it is read as a class; '' if nothing.
+    nodata_class: str
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class _OpenScene:
     thumbnail: SceneThumbnail
     values: ValueCheck
     data_mask: str
-    nodata_class: float | None
+    nodata_class: str
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,11 @@ def _read_tiles(
                 yield from _read_window(source, label_source, decoder, window, neighbours, scene)
                 bottom = max(bottom, window.row_off + window.height)
             _read_rest(source, bottom, scene)
+            values.finish(source)
             if values.clipped > options.max_clipped:
                 fill = values.fill()
-                nodata = f", or set dataset.nodata = {fill[0]:g}, which fills its border" if fill else ""
+                value = fill.value if fill else None
+                nodata = "" if value is None else f", or set dataset.nodata = {value:g}, which fills its border"
                 raise ParamsError(
                     f"convert.range: {values.name}: {values.clipping()}, and convert.max_clipped allows "
                     f"{options.max_clipped:.0%}; set convert.range to the values of the images{nodata}"

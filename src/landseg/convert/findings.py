@@ -21,6 +21,8 @@ from landseg.raster.io import open_raster, row_windows
 _MIN_SHARE = 0.01
 # Share of the range that the values of all scenes use, below which it is printed.
 _MIN_CONTRAST = 0.125
+# Share of the range that the values of a scene use, below which it is printed: fewer than 8 of 256 levels.
+_MIN_SCENE_CONTRAST = 0.03
 # How many values or scenes a message lists.
 _MAX_LISTED = 8
 
@@ -121,16 +123,41 @@ def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: Data
 
 
 def _narrow_range(findings: Sequence[SceneFindings]) -> Iterable[str]:
-    """Yield a warning if the values of all scenes together use little of the range: tiles have hardly any contrast."""
-    lowest = min((each.values.lowest for each in findings), default=0)
-    highest = max((each.values.highest for each in findings), default=0)
-    black, white = (findings[0].values.black, findings[0].values.white) if findings else (0, 1)
+    """Yield warnings if the values of all scenes together, or of some scenes, use little of the range."""
+    checks = [each.values for each in findings if each.values.with_data]
+    lowest = min((check.lowest for check in checks), default=0)
+    highest = max((check.highest for check in checks), default=0)
+    black, white = (checks[0].black, checks[0].white) if checks else (0, 1)
     if (highest - lowest) < _MIN_CONTRAST * (white - black) < math.inf:
         yield (
             f"the values of all scenes, {lowest:g} to {highest:g}, use {(highest - lowest) / (white - black):.0%} of "
             f"the range {black:g} to {white:g}, so tiles have hardly any contrast; set convert.range to the values of "
             "the images, or rescale images of uint8"
         )
+        return
+    faint = [each for each in findings if 0 < each.values.contrast < _MIN_SCENE_CONTRAST]
+    if faint:
+        check = faint[0].values
+        yield (
+            f"the values of {_scenes(len(faint))}, first {faint[0].scene} with {check.lowest:g} to {check.highest:g}, "
+            f"use under {_MIN_SCENE_CONTRAST:.0%} of the range {black:g} to {white:g}; check their unit and scale"
+        )
+
+
+def _constant(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield a warning if bands of some scenes have one value throughout."""
+    constant = [each for each in findings if each.values.constant_bands]
+    if constant:
+        bands = constant[0].values.constant_bands
+        listed = ", ".join(f"{band} is {value:g}" for band, value in bands.items())
+        yield (
+            f"one value throughout in bands of {_scenes(len(constant))}, first {constant[0].scene}, where {listed}; "
+            "replace or remove such images"
+        )
+
+
+def _scenes(count: int) -> str:
+    return f"{count:,} scene" + ("s" if count > 1 else "")
 
 
 def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
@@ -143,12 +170,12 @@ def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
         )
     if len(hidden) > _MAX_LISTED:
         yield f"labelled pixels without data in {len(hidden) - _MAX_LISTED:,} more scenes"
-    filled = [(each.scene, *fill, each.values.pixels) for each in findings if (fill := each.values.fill())]
-    for scene, value, count, pixels in sorted(filled, key=lambda each: -each[2] / each[3])[:_MAX_LISTED]:
+    filled = [(each.scene, fill, each.values.pixels) for each in findings if (fill := each.values.fill())]
+    for scene, fill, pixels in sorted(filled, key=lambda each: -each[1].count / each[2])[:_MAX_LISTED]:
+        key = f"set dataset.nodata = {fill.value:g}, or " if fill.value is not None else ""
         yield (
-            f"scene {scene}: all bands are {value:g} in {count:,} pixels ({count / pixels:.1%}) along its border and "
-            f"nowhere else; if they have no data, set dataset.nodata = {value:g}, or declare it in the files with "
-            f"gdal_edit -a_nodata"
+            f"scene {scene}: {fill.text} in {fill.count:,} pixels ({fill.count / pixels:.1%}) along its border and "
+            f"nowhere else; if they have no data, {key}{fill.remedy}"
         )
     if len(filled) > _MAX_LISTED:
         yield f"borders of one value in {len(filled) - _MAX_LISTED:,} more scenes"
@@ -158,10 +185,17 @@ def _warnings(findings: Sequence[SceneFindings]) -> Iterable[str]:
             f"up to {clipped.values.clipped:.0%} of the values of a scene fall at an end of convert.range "
             f"(scene {clipped.scene})"
         )
-    yield from _narrow_range(findings)
-    classes = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class is not None}
-    for value, scene in classes.items():
+    partly = max(findings, key=lambda each: each.values.partly_nodata / max(each.values.pixels, 1), default=None)
+    if partly and partly.values.partly_nodata >= _MIN_SHARE * partly.values.pixels:
         yield (
-            f"label rasters, first of scene {scene}, declare the nodata value {value:g}, which is also a class id; "
-            f"these pixels are read as the class, so add {value:g} to dataset.ignore if they are not labelled"
+            f"up to {partly.values.partly_nodata / partly.values.pixels:.0%} of the pixels of a scene (scene "
+            f"{partly.scene}) have the nodata value {partly.values.nodata:g} in some bands only; they count as data"
+        )
+    yield from _constant(findings)
+    yield from _narrow_range(findings)
+    declared = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class}
+    for what, scene in declared.items():
+        yield (
+            f"label rasters, first of scene {scene}, declare {what}; these pixels are read as the class, so add the "
+            "value or colour to dataset.ignore if they are not labelled"
         )

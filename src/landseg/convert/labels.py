@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 import cv2
@@ -16,7 +16,7 @@ from landseg.core.arrays import Image, Mask, Pixels, ValidMask
 from landseg.core.classes import IGNORE, ClassTable, Colour
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.raster.bands import coloured_bands
+from landseg.raster.bands import REORDER, coloured_bands, require_order
 from landseg.raster.io import declared_mask, read_pixels
 
 #: A value of a label raster: an id or a palette index, or a colour.
@@ -57,13 +57,8 @@ class LabelDecoder:
         self.name: str = source.name
         self.encoding = encoding
         self.ignored: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
-        #: Nodata value of the file that is also a class id, and read as the class; None: none.
-        self.nodata_class: float | None = None
-        if source.nodata is not None and source.nodata not in self.ignored:
-            if source.nodata not in [*encoding.remap, *(each.id for each in classes)]:
-                self.ignored.append(source.nodata)
-            elif encoding.values == "ids":
-                self.nodata_class = source.nodata
+        #: What the file declares as without data, although it has a class and is read as the class; '' if nothing.
+        self.nodata_class = ""
         self._alpha = coloured_bands(source).get("alpha")
         if self._alpha == encoding.consensus_band:
             self._alpha = None
@@ -71,14 +66,62 @@ class LabelDecoder:
         self._copies: list[int] = []
         if encoding.values == "rgb":
             _require_colours(source)
-            self.lookup = _by_colour(encoding.ignore, classes)
+            self.lookup = self._by_colour(source.nodata, classes)
+            return
+        self._copies = [n for n in source.indexes[1:] if n not in (self._alpha, encoding.consensus_band)]
+        if encoding.values == "palette":
+            self.lookup = self._by_palette(source, classes)
         else:
-            self._copies = [n for n in source.indexes[1:] if n not in (self._alpha, encoding.consensus_band)]
-            if encoding.values == "palette":
-                self.lookup = _by_palette(source, encoding.ignore, source.nodata, _by_colour(encoding.ignore, classes))
+            self.lookup = self._by_id(source, classes)
+
+    def _by_id(self, source: Any, classes: ClassTable) -> Lookup:
+        """Return the lookup table of ids. The nodata value of the file is ignored unless it is a class."""
+        _require_ids(source)
+        nodata, remap = source.nodata, self.encoding.remap
+        if nodata is not None and nodata not in self.ignored:
+            if nodata in [*remap, *(each.id for each in classes)]:
+                self.nodata_class = f"the nodata value {nodata:g}, which is also a class id"
             else:
-                _require_ids(source)
-                self.lookup = _by_id(self.ignored, encoding.remap, classes)
+                self.ignored.append(nodata)
+        table = np.full(258, _UNLISTED)
+        for land_class in classes:
+            table[land_class.id] = land_class.id
+        for value in _bytes(remap):
+            table[value] = remap[value]
+        table[[_IGNORED, *_bytes(self.ignored)]] = IGNORE
+        _require_own_colours(source, table, classes)
+        return np.concatenate([table, [remap[value] for value in _wide(remap)]]).astype(np.uint16)
+
+    def _by_colour(self, nodata: float | None, classes: ClassTable) -> Lookup:
+        """Return the lookup table of packed colours. Pixels of the nodata value are ignored unless they are a class."""
+        ignore, colours = self.encoding.ignore, {each.color for each in classes}
+        for value in [] if nodata is None else _bytes([nodata]):
+            colour = (value, value, value)
+            if colour in colours and colour not in ignore:
+                self.nodata_class = f"the nodata value {value}, although {colour} is the colour of a class"
+            else:
+                ignore = (*ignore, colour)
+        return _colour_table(ignore, classes)
+
+    def _by_palette(self, source: Any, classes: ClassTable) -> Lookup:
+        """Return the lookup table of palette indexes. Transparent ones are ignored unless they have a class colour."""
+        colours = _colormap(source)
+        if colours is None:
+            raise LandsegError(
+                f"{source.name}: has no palette, but dataset.mask_values = palette needs one; set it to ids or rgb"
+            )
+        by_colour = _colour_table(self.encoding.ignore, classes)
+        table = np.full(258, _UNLISTED, np.uint16)
+        for value in _bytes(colours):
+            red, green, blue, opacity = colours[value]
+            table[value] = by_colour[red << 16 | green << 8 | blue]
+            if opacity == 0 or value == source.nodata:
+                if table[value] == _UNLISTED:
+                    table[value] = IGNORE
+                elif table[value] != IGNORE and value not in self.ignored:
+                    self.nodata_class = f"palette index {value} as transparent, which has the colour of a class"
+        table[[_IGNORED, *_bytes(self.ignored)]] = IGNORE
+        return table
 
     @property
     def bands(self) -> list[int]:
@@ -214,41 +257,35 @@ def _require_ids(source: Any) -> None:
         )
 
 
+def _require_own_colours(source: Any, table: Lookup, classes: ClassTable) -> None:
+    """Refuse ids if the palette of the file shows one of them in the colour of another class."""
+    colours = _colormap(source) or {}
+    names = {land_class.id: land_class for land_class in classes}
+    by_colour = {land_class.color: land_class for land_class in classes}
+    for value in _bytes(colours):
+        read, shown = names.get(int(table[value])), by_colour.get(colours[value][:3])
+        if read and shown and read.color != shown.color:
+            raise LandsegError(
+                f"{source.name}: the palette shows value {value} in the colour of {shown.name}, but "
+                f"dataset.mask_values = ids reads it as {read.name}; set it to palette, or correct dataset.classes or "
+                "dataset.remap"
+            )
+
+
+def _colormap(source: Any) -> dict[int, tuple[int, int, int, int]] | None:
+    try:
+        return cast(dict[int, tuple[int, int, int, int]], source.colormap(1))
+    except ValueError:
+        return None
+
+
 def _require_colours(source: Any) -> None:
     if source.count < 3 or set(source.dtypes[:3]) != {"uint8"}:
         raise LandsegError(
             f"{source.name}: has {source.count} band(s) of {source.dtypes[0]}, but dataset.mask_values = rgb needs "
             "three bands of uint8; set it to ids or palette, or convert the mask"
         )
-
-
-def _by_id(ignored: list[float], remap: Mapping[int, int], classes: ClassTable) -> Lookup:
-    wide = [remap[value] for value in _wide(remap)]
-    table = np.concatenate([np.full(258, _UNLISTED), wide]).astype(np.uint16)
-    for land_class in classes:
-        table[land_class.id] = land_class.id
-    for value in _bytes(remap):
-        table[value] = remap[value]
-    table[[_IGNORED, *_bytes(ignored)]] = IGNORE
-    return table
-
-
-def _by_palette(source: Any, ignore: tuple[int | Colour, ...], nodata: float | None, by_colour: Lookup) -> Lookup:
-    """Return the lookup table of palette indexes. The nodata index is ignored unless it has the colour of a class."""
-    try:
-        colours = source.colormap(1)
-    except ValueError:
-        raise LandsegError(
-            f"{source.name}: has no palette, but dataset.mask_values = palette needs one; set it to ids or rgb"
-        ) from None
-    table = np.full(258, _UNLISTED, np.uint16)
-    for value in _bytes(colours):
-        red, green, blue, *_ = colours[value]
-        table[value] = by_colour[red << 16 | green << 8 | blue]
-    if nodata is not None:
-        table[[value for value in _bytes([nodata]) if table[value] == _UNLISTED]] = IGNORE
-    table[[_IGNORED, *_bytes(value for value in ignore if isinstance(value, int))]] = IGNORE
-    return table
+    require_order(source, ("red", "green", "blue"), "dataset.mask_values = rgb", REORDER)
 
 
 def _bytes(values: Any) -> list[int]:
@@ -260,8 +297,8 @@ def _wide(remap: Mapping[int, int]) -> list[int]:
     return [value for value in remap if not 0 <= value < 256]
 
 
-@cache
-def _by_colour(ignore: tuple[int | Colour, ...], classes: ClassTable) -> Lookup:
+@lru_cache(maxsize=4)
+def _colour_table(ignore: tuple[int | Colour, ...], classes: ClassTable) -> Lookup:
     """Return the lookup table of packed colours, (2^24,). It takes 32 MB, so all rasters of a dataset share it."""
     table = np.full(1 << 24, _UNLISTED, np.uint16)
     for land_class in classes:

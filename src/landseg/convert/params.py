@@ -30,7 +30,9 @@ class ConvertParams(Section):
     """Minimum annotator agreement, %; labels below it are ignored (datasets with a consensus score only)."""
 
     @model_validator(mode="after")
-    def _check_range(self) -> "ConvertParams":
+    def _check(self) -> "ConvertParams":
         if self.range[0] >= self.range[1]:
             raise ValueError("convert.range: the first value must be less than the second")
+        if "alpha" in {band.casefold() for band in self.bands}:
+            raise ValueError("convert.bands: alpha marks pixels with data and has no colour; choose other bands")
         return self

@@ -1,6 +1,7 @@
 """Scene selection by cloud and no-data share."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,8 @@ _PROCESSES_FROM = 4000
 _JOB_SIZE = 32
 # How many of the clearest scenes the error message names.
 _MAX_CLEAREST = 10
+# Values of cloud masks, which a layer of scene classes or probabilities hardly has alone.
+_MASK_VALUES = ({0, 1}, {0, 255})
 # How many dropped scenes are printed.
 _MAX_PRINTED = 20
 
@@ -66,6 +69,27 @@ def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: Dat
         with open_image(raw, image, bands, card) as source:
             measured.append(cloud_coverage(raw, cloud, rule, source))
     return measured
+
+
+def warnings(found: Iterable[CloudCoverage], rule: CloudRule) -> list[str]:
+    """Return what a person should know of the cloud layers of a dataset.
+
+    Args:
+        found: coverage of all scenes that have a cloud layer.
+        rule: which pixels are cloud.
+    """
+    measured = list(found)
+    declared = Counter(text for coverage in measured for text in coverage.ambiguities)
+    texts = [f"{count:,} cloud layers {text}" for text, count in declared.items()]
+    for position, layer in enumerate(rule.layers):
+        values = frozenset[float]().union(*(coverage.distinct[position] for coverage in measured))
+        if len(values) > 1 and any(values <= mask for mask in _MASK_VALUES):
+            listed = " and ".join(f"{value:g}" for value in sorted(values))
+            texts.append(
+                f"all cloud layers ({layer}) have the values {listed} only, as a cloud mask; if they are masks, set "
+                "dataset.cloud_values and filter.method to mask"
+            )
+    return texts
 
 
 def select(

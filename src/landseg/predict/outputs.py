@@ -170,6 +170,7 @@ def map_scene(
                 values = ValueCheck.of(image, info.rendering)
                 for strip in _strips_with_progress(blender, image, scene.name, options.probability, values):
                     write(strip)
+                values.finish(image)
             for notice in _value_notices(values):
                 notify(notice)
         if options.vector:
@@ -181,11 +182,13 @@ def _value_notices(values: ValueCheck) -> Iterator[str]:
     if values.clipped >= _MUCH_CLIPPED:
         yield f"{values.name}: {values.clipping()}, to which the model scales values; expect a poor map"
     if fill := values.fill():
-        value, count = fill
         yield (
-            f"{values.name}: all bands are {value:g} in {count:,} pixels along the border and nowhere else, and were "
-            f"mapped; if they have no data, declare it with gdal_edit -a_nodata {value:g}"
+            f"{values.name}: {fill.text} in {fill.count:,} pixels along the border and nowhere else, and they were "
+            f"mapped; if they have no data, {fill.remedy}"
         )
+    if constant := values.constant_bands:
+        listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
+        yield f"{values.name}: {listed} throughout; expect a poor map"
 
 
 def _write_polygons(

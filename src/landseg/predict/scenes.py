@@ -1,7 +1,7 @@
 """Scenes to map: any raster that GDAL reads, or a scene of a dataset's scene table, with the bands of the model."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from landseg.core.scaling import parse_scaling, scaling_words
 from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
-from landseg.raster.bands import coloured_bands, described_bands, is_mask, require_order
+from landseg.raster.bands import ALPHA, REORDER, described_bands, descriptions, is_mask, require_order
 from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, has_band_files, open_image
 from landseg.raster.io import open_raster, resolve_raster
 
@@ -178,56 +178,72 @@ def _listed(classes: ClassTable) -> str:
 
 def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tuple[list[int], list[str]]:
     """Return the band numbers, from 1, of the model's red, green and blue in a raster, and the names of its bands."""
-    wanted, by_name = info.rendering.bands, described_bands(source)
+    wanted, own = info.rendering.bands, descriptions(source)
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: paletted image; convert it to RGB")
-    names = _band_names(source, info.image_bands)
+    described = described_bands(source, [*info.image_bands, *wanted])
+    names = _band_names(source, info.image_bands, described)
     if requested:
         if len(requested) != len(wanted):
             raise LandsegError(
                 f"--bands: {len(requested)} bands given, but the model needs {len(wanted)}: {', '.join(wanted)}"
             )
-        return [_band_index(source, by_name, band) for band in requested], names
-    # Names win over colours: a program may show any three bands as red, green and blue.
-    for known in (by_name, {} if by_name else coloured_bands(source)):
-        if all(band.lower() in known for band in wanted):
-            return [known[band.lower()] for band in wanted], names
-    if names and not by_name:
-        require_order(source, info.image_bands, "the model")
+        return [_band_index(source, band) for band in requested], names
+    if all(described[band] for band in wanted):
+        return [_only(source, band, described[band], "described") for band in wanted], names
+    if own:  # descriptions win over colours: a program may show any three bands as red, green and blue
+        raise _unknown_bands(source, wanted)
+    coloured = {band: _coloured_as(source, band) for band in wanted}
+    if all(coloured.values()):
+        return [_only(source, band, coloured[band], "tagged") for band in wanted], names
+    if names:
+        require_order(source, info.image_bands, "the model", REORDER)
         return [info.image_bands.index(band) + 1 for band in wanted], names
-    count = source.count - source.colorinterp.count(ColorInterp.alpha)
-    raise _unknown_bands(source.name, count, list(by_name), wanted)
+    raise _unknown_bands(source, wanted)
 
 
-def _band_names(source: Any, image_bands: Sequence[str]) -> list[str]:
+def _coloured_as(source: Any, band: str) -> list[int]:
+    return [n for n, colour in zip(source.indexes, source.colorinterp, strict=True) if colour.name == band.casefold()]
+
+
+def _only(source: Any, band: str, found: Sequence[int], how: str) -> int:
+    if len(found) > 1:
+        raise LandsegError(
+            f"{source.name}: bands {' and '.join(map(str, found))} are both {how} as {band}; select with --bands"
+        )
+    return found[0]
+
+
+def _band_names(source: Any, image_bands: Sequence[str], described: Mapping[str, Sequence[int]]) -> list[str]:
     """Return the names of the bands of a raster: as described, else those of the training images; [] if unknown.
 
     A band that is tagged as alpha is called alpha, unless it has the name of a band of the training images.
     """
     tagged = [colour == ColorInterp.alpha for colour in source.colorinterp]
-    described = {index: name for name, index in described_bands(source).items()}
-    if described:
-        known = {name.lower() for name in image_bands}
-        names = [described.get(index, "") for index in source.indexes]
-        return ["alpha" if tag and name not in known else name for name, tag in zip(names, tagged, strict=True)]
+    known = {index: name for name in image_bands for index in described[name]}
+    if own := descriptions(source):
+        return [known.get(index, ALPHA if tag else own.get(index, "")) for index, tag in enumerate(tagged, 1)]
     if source.count == len(image_bands):
         pairs = enumerate(zip(image_bands, tagged, strict=True), 1)
-        return ["alpha" if tag and is_mask(source, index) else name for index, (name, tag) in pairs]
+        return [ALPHA if tag and is_mask(source, index) else name for index, (name, tag) in pairs]
     if tagged == [False] * len(image_bands) + [True] * (source.count - len(image_bands)):
-        return [*image_bands, *["alpha"] * (source.count - len(image_bands))]
+        return [*image_bands, *[ALPHA] * (source.count - len(image_bands))]
     return []
 
 
-def _unknown_bands(name: str, count: int, band_names: Sequence[str], wanted: Sequence[str]) -> LandsegError:
-    has = f"{count} band(s)" + (f" ({', '.join(band_names)})" if band_names else " without names")
+def _unknown_bands(source: Any, wanted: Sequence[str]) -> LandsegError:
+    count = source.count - source.colorinterp.count(ColorInterp.alpha)
+    names = descriptions(source).values()
+    has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
     enough = count >= len(set(wanted))
     advice = "select them with --bands, for example --bands 3,2,1" if enough else "choose another scene"
-    return LandsegError(f"{name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
+    return LandsegError(f"{source.name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
 
 
-def _band_index(source: Any, by_name: dict[str, int], band: str) -> int:
-    index = int(band) if band.isdecimal() else by_name.get(band.lower(), 0)
-    if index not in source.indexes:
-        has = f" ({', '.join(by_name)})" if by_name else ""
+def _band_index(source: Any, band: str) -> int:
+    found = [int(band)] if band.isdecimal() else described_bands(source, [band])[band]
+    if not found or found[0] not in source.indexes:
+        names = descriptions(source).values()
+        has = f" ({', '.join(names)})" if names else ""
         raise LandsegError(f"{source.name}: no band {band!r} among its {source.count} bands{has}; correct --bands")
-    return index
+    return _only(source, band, found, "described")

@@ -1,7 +1,8 @@
 """Bands of open rasters: which band has which name, and whether a band tagged as alpha is one."""
 
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from landseg.raster.io import read_pixels
 
 # Placeholder band names, as many programs write them.
 _PLACEHOLDER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
-# Name of a band that marks pixels with data, in dataset.bands.
-_ALPHA = "alpha"
+#: Name of a band that marks pixels with data, in dataset.bands.
+ALPHA = "alpha"
+#: Remedy for files that no parameter can be adapted to.
+REORDER = "reorder its bands with gdal_translate -b"
+_RGB = ("red", "green", "blue")
 # Inks and other colour spaces: such bands are not red, green or blue.
 _NOT_RGB = ("cyan", "magenta", "yellow", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr")
-_RGB = ("red", "green", "blue")
+# Common names of bands, as in the eo extension of STAC, without the numbers that tell bands of one kind apart.
+_COMMON = frozenset(["coastal", *_RGB[::-1], "yellow", "pan", "rededge", "nir", "swir", "lwir", "cirrus", ALPHA])
+# Common names that are written as several words.
+_SPELLINGS = ((re.compile(r"red[\W_]*edge"), "rededge"), (re.compile(r"near[\W_]*infra[\W_]*red"), "nir"))
 # Windows of a band that show whether it is a mask, and their height and width in px.
 _SAMPLES, _SAMPLE = 5, 256
 # Share of values between the extremes, and number of such values, above which a band is not a mask. Masks with soft
@@ -26,19 +33,55 @@ _SAMPLES, _SAMPLE = 5, 256
 _MAX_PARTIAL, _MAX_LEVELS = 0.05, 8
 
 
-def described_bands(source: Any) -> dict[str, int]:
-    """Return the band numbers, from 1, by description, in lower case; placeholders such as 'Band 1' are left out."""
+def descriptions(source: Any) -> dict[int, str]:
+    """Return the descriptions of bands by band number, from 1; placeholders such as 'Band 1' are left out."""
     named = zip(source.indexes, source.descriptions, strict=True)
-    words = ((name.strip().lower(), index) for index, name in named if name)
-    return {name: index for name, index in words if name and not _PLACEHOLDER.fullmatch(name)}
+    texts = {index: name.strip() for index, name in named if name}
+    return {index: name for index, name in texts.items() if name and not _PLACEHOLDER.fullmatch(name)}
+
+
+def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the numbers of the bands, from 1, that are described by each name.
+
+    Case, leading zeros and signs between words do not matter: 'Blue' and 'B2' both are in 'blue (B02)'. A description
+    that is the name takes precedence over those that contain it, and one that contains several names has none.
+    """
+    words = {index: _words(text) for index, text in descriptions(source).items()}
+    own = {name: _words(name) for name in names}
+    claims = {
+        index: [name for name, name_words in own.items() if _contains(text, name_words)]
+        for index, text in words.items()
+    }
+    found = {}
+    for name, name_words in own.items():
+        exact = [index for index, text in words.items() if text == name_words]
+        found[name] = exact or [index for index, claimed in claims.items() if claimed == [name]]
+    return found
+
+
+def _words(text: str) -> list[str]:
+    text = unicodedata.normalize("NFKC", text).casefold()
+    for pattern, word in _SPELLINGS:
+        text = pattern.sub(word, text)
+    return [re.sub(r"(?<=[a-z])0+(?=\d)", "", word) for word in re.findall(r"[^\W_]+", text)]
+
+
+def _contains(text: list[str], name: list[str]) -> bool:
+    return len(name) == 1 and len(name[0]) > 1 and name[0] in text
+
+
+def _common_name(text: str) -> str:
+    """Return the common name of a band in its name or description; '' if there is none, or if there are several."""
+    found = {word.rstrip("0123456789") for word in _words(text)} & _COMMON
+    return found.pop() if len(found) == 1 else ""
 
 
 def coloured_bands(source: Any) -> dict[str, int]:
-    """Return the band numbers, from 1, by colour interpretation."""
+    """Return the band numbers, from 1, by colour interpretation; the last one of several."""
     return {colour.name: index for index, colour in zip(source.indexes, source.colorinterp, strict=True)}
 
 
-def require_order(source: Any, names: Sequence[str], key: str) -> None:
+def require_order(source: Any, names: Sequence[str], key: str, remedy: str) -> None:
     """Require that the bands of a file are not known by other names than the expected ones.
 
     Descriptions take precedence over colour interpretations, because programs tag any three bands as red, green and
@@ -48,33 +91,54 @@ def require_order(source: Any, names: Sequence[str], key: str) -> None:
         source: open raster.
         names: expected names of the first bands.
         key: where the names are from, for the message.
+        remedy: what to do, besides correcting the file, for the message.
 
     Raises:
         LandsegError: a band has the name of another one.
     """
-    expected = [name.lower() for name in names]
-    described = {index: name for name, index in described_bands(source).items()}
-    by_colour = set(_RGB) <= set(expected)
-    for index, (name, colour) in enumerate(zip(expected, source.colorinterp, strict=False), 1):
-        if described.get(index) == name:
-            continue
-        found, evidence = described.get(index, ""), "description"
-        if found not in expected and by_colour:
-            found, evidence = colour.name, "colour interpretation"
-            if found in _NOT_RGB and name in _RGB:
-                raise LandsegError(f"{source.name}: band {index} is {found}, but {key} says {name}; convert it to RGB")
-        if found in expected and found != name:
+    expected = {name.casefold(): position for position, name in enumerate(names, 1)}
+    by_description = described_bands(source, names)
+    for index, name in sorted((index, name) for name, found in by_description.items() for index in found):
+        if index != expected[name.casefold()]:
+            raise _contradiction(source, index, name.casefold(), "description", names, key, remedy)
+    matched = {index for found in by_description.values() for index in found}
+    for index, text in descriptions(source).items():
+        if index <= len(names) and index not in matched:
+            own, wanted = _common_name(text), _common_name(names[index - 1])
+            if own and wanted and own != wanted:
+                raise _contradiction(source, index, text, "description", names, key, remedy)
+    if not set(_RGB) <= set(expected):
+        return
+    unknown = {name.casefold() for name, found in by_description.items() if not found}
+    for index, colour in zip(source.indexes, source.colorinterp, strict=True):
+        name = names[index - 1].casefold() if index <= len(names) else ""
+        if colour.name in _NOT_RGB and name in _RGB and name in unknown:
             raise LandsegError(
-                f"{source.name}: band {index} is {found} by its {evidence}, but {names[index - 1]} by {key} "
-                f"({', '.join(names)}); correct {key}, or the {evidence} with gdal_edit"
+                f"{source.name}: band {index} is {colour.name}, but {key} says {name}; convert it to RGB"
             )
+        if colour.name in unknown.intersection(_RGB) and index != expected[colour.name] and index not in matched:
+            raise _contradiction(source, index, colour.name, "colour interpretation", names, key, remedy)
+
+
+def _contradiction(
+    source: Any, index: int, found: str, evidence: str, names: Sequence[str], key: str, remedy: str
+) -> LandsegError:
+    expected = (
+        names[index - 1]
+        if index <= len(names)
+        else f"band {[name.casefold() for name in names].index(found) + 1} is so"
+    )
+    return LandsegError(
+        f"{source.name}: band {index} is {found} by its {evidence}, but {expected} by {key} ({', '.join(names)}); "
+        f"{remedy}, or correct the {evidence} with gdal_edit"
+    )
 
 
 def alpha_band(source: Any, names: Sequence[str], used: Collection[int] = ()) -> int | None:
     """Return the number of the band that marks pixels without data; None if there is none.
 
-    It is tagged as alpha, and neither named nor used. Drivers tag the fourth band of images with near infrared as
-    alpha, too, so its values must be those of a mask.
+    It is named alpha; or it has no name, is tagged or described as alpha, and is not used. Drivers tag the fourth band
+    of images with near infrared as alpha, too, so its values must be those of a mask.
 
     Args:
         source: open raster.
@@ -82,29 +146,45 @@ def alpha_band(source: Any, names: Sequence[str], used: Collection[int] = ()) ->
         used: numbers of bands that are read as data.
 
     Raises:
-        LandsegError: the band has values of imagery.
+        LandsegError: the band has values of imagery, or there are several.
     """
-    for index, colour in zip(source.indexes, source.colorinterp, strict=True):
-        name = names[index - 1].lower() if index <= len(names) else _ALPHA
-        if colour != ColorInterp.alpha or name != _ALPHA or index in used:
-            continue
+    named = [index for index, name in enumerate(names[: source.count], 1) if name.casefold() == ALPHA]
+    tagged = {index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if _is_alpha(colour)}
+    tagged |= set(described_bands(source, [ALPHA])[ALPHA])
+    found = named + sorted(index for index in tagged if index > len(names) and index not in used)
+    if len(found) > 1:
+        raise LandsegError(
+            f"{source.name}: bands {' and '.join(map(str, found))} are alpha bands; only one of them can mark pixels "
+            "without data, so name the others in dataset.bands"
+        )
+    for index in found:
         if not _may_be_mask(source, index):
             raise LandsegError(
-                f"{source.name}: band {index} is tagged as alpha, but has the values of imagery, not of a mask; name "
-                "it in dataset.bands, or correct the tag with gdal_edit -colorinterp"
+                f"{source.name}: band {index} is {'named' if named else 'tagged as'} alpha, but has the values of "
+                "imagery, not of a mask; name it in dataset.bands, or correct the tag with gdal_edit -colorinterp"
             )
-        return int(index)
-    return None
+    return found[0] if found else None
 
 
-def require_data(source: Any, indexes: Collection[int]) -> None:
-    """Require that the bands to read are not masks that are tagged as alpha.
+def _is_alpha(colour: ColorInterp) -> bool:
+    return bool(colour == ColorInterp.alpha)
+
+
+def require_data(source: Any, indexes: Collection[int], names: Sequence[str]) -> None:
+    """Require that the bands to read are not masks that are tagged as alpha, unless they are named alpha.
+
+    Args:
+        source: open raster.
+        indexes: numbers of the bands to read, from 1.
+        names: names of the first bands.
 
     Raises:
         LandsegError: a band is one.
     """
     for index in indexes:
-        if source.colorinterp[index - 1] == ColorInterp.alpha and is_mask(source, index):
+        if index <= len(names) and names[index - 1].casefold() == ALPHA:
+            continue
+        if _is_alpha(source.colorinterp[index - 1]) and is_mask(source, index):
             raise LandsegError(
                 f"{source.name}: band {index} is tagged as alpha and has the values of a mask, but is to be read as "
                 "imagery; name it alpha in dataset.bands, or select other bands"

@@ -1,9 +1,9 @@
 """Cloud layers of a scene: classification into clear, cloudy and nodata pixels, and cloud cover."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
-from landseg.raster.io import open_raster, read_pixels
+from landseg.raster.io import declared_mask, open_raster, read_pixels
 from landseg.raster.pixel_area import ground_sampling_distance
 
 CloudMethod = Literal["mask", "scl", "cld", "both"]
@@ -33,6 +33,8 @@ _BYTES = np.arange(256, dtype=np.uint8)
 # Largest number of values of cloudy pixels in a cloud mask, such as thin, thick, shadow and snow; other layers have
 # more.
 _MAX_CLOUDY_VALUES = 4
+# Largest values of Sentinel-2's layers.
+_MAX_SCL, _MAX_CLD = 11, 100
 # Scenes up to this number of pixels are read in one go.
 _MAX_SINGLE_READ = 1 << 18
 
@@ -64,6 +66,43 @@ class CloudRule:
     def knows_nodata(self) -> bool:
         """Whether the layers mark pixels without data; Sentinel-2's do."""
         return self.method != "mask" or self.nodata is not None
+
+    @property
+    def clear_values(self) -> tuple[int, ...]:
+        """Values that mean clear, if a single one or few do."""
+        return {"mask": self.clear, "scl": (), "cld": (0,), "both": (0,)}[self.method]
+
+    def fault(self, layer: str, values: Collection[float]) -> str:
+        """Return why the values of a layer are those of another kind of layer; '' if they are not.
+
+        Args:
+            layer: one of `layers`, or '' for a cloud mask.
+            values: different values of the layer.
+        """
+        if layer == "":
+            cloudy = sorted(set(values) - {*self.clear, self.nodata})
+            if len(cloudy) <= _MAX_CLOUDY_VALUES:
+                return ""
+            listed = ", ".join(f"{value:g}" for value in cloudy[:8])
+            return (
+                f"has the values {listed}, ..., so it is no cloud mask (0 clear, 255 nodata, else cloud); set "
+                "dataset.cloud_values and filter.method to scl for Sentinel-2 scene classes, or to cld for "
+                "probabilities in %"
+            )
+        known, what = {
+            "SCL": ({*range(_MAX_SCL + 1), _SCL_NODATA}, f"scene classes of Sentinel-2 (0 to {_MAX_SCL})"),
+            "CLD": (
+                {*range(_MAX_CLD + 1), _CLD_NODATA},
+                f"cloud probabilities (0 to {_MAX_CLD} %, {_CLD_NODATA} nodata)",
+            ),
+        }[layer]
+        if other := sorted(set(values) - known):
+            listed = ", ".join(f"{value:g}" for value in other[:8])
+            return (
+                f"has the values {listed}, so it has no {what}; set dataset.cloud_values and filter.method to the kind "
+                "of the layers: mask, scl or cld"
+            )
+        return ""
 
     def codes(self, values: Sequence[Image]) -> Pixels:
         """Classify pixels: (H, W) uint8 of CLEAR, CLOUDY or NO_DATA.
@@ -123,8 +162,8 @@ class CloudLayers:
         """
         self._sources, self._rule = sources, rule
         self._reach = _pixels(rule.dilate, Grid.of(sources[0])) if rule.dilate else 0
-        #: Different values of cloudy pixels that were read from a cloud mask; empty for other layers.
-        self.cloudy_values: set[float] = set()
+        #: Different values that were read from each layer, without the nodata value of the file; hundreds at most.
+        self.distinct: list[set[float]] = [set() for _ in sources]
         #: Height and width in px.
         self.shape: tuple[int, int] = sources[0].shape
 
@@ -157,9 +196,45 @@ class CloudLayers:
     def _codes(self, window: Window) -> Pixels:
         values = [_read_integers(source, window) for source in self._sources]
         codes = self._rule.codes(values)
-        if self._rule.method == "mask" and len(self.cloudy_values) <= _MAX_CLOUDY_VALUES:
-            self.cloudy_values.update(np.unique(values[0][codes == CLOUDY]).tolist())
+        for source, pixels, found, nodata in zip(self._sources, values, self.distinct, self._nodata(), strict=True):
+            if len(found) <= len(_BYTES):
+                found.update(_distinct(pixels))
+            if nodata is not None:
+                codes[pixels == nodata] = NO_DATA
+                found.discard(nodata)
+            if (present := declared_mask(source, window)) is not None:
+                codes[~present] = NO_DATA
         return codes
+
+    def _nodata(self) -> list[float | None]:
+        """Return the nodata value of each file; None if it declares none, or one that means clear."""
+        clear = self._rule.clear_values
+        return [None if source.nodata in clear else source.nodata for source in self._sources]
+
+    @property
+    def ambiguities(self) -> list[str]:
+        """What cloud masks declare, but do not mean. Sentinel-2's probabilities always declare 0."""
+        return [
+            f"declare the nodata value {source.nodata:g}, which means clear and is read so"
+            for source in self._sources
+            if self._rule.method == "mask" and source.nodata in self._rule.clear_values
+        ]
+
+    def check(self) -> None:
+        """Check the values that were read.
+
+        Raises:
+            LandsegError: they are those of another kind of layer.
+        """
+        for source, layer, found in zip(self._sources, self._rule.layers or ("",), self.distinct, strict=True):
+            if fault := self._rule.fault(layer, found):
+                raise LandsegError(f"{source.name}: {fault}")
+
+
+def _distinct(values: Image) -> list[float]:
+    if values.dtype == np.uint8:  # ten times as fast as NumPy
+        return list(np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])))
+    return list(np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values).tolist())
 
 
 def _pixels(metres: float, grid: Grid) -> float:
@@ -236,6 +311,10 @@ class CloudCoverage:
     pixels: int
     nodata: int
     cloudy: int
+    #: Different values of each layer.
+    distinct: tuple[frozenset[float], ...] = field(default=(), compare=False)
+    #: What the layers declare, but do not mean.
+    ambiguities: tuple[str, ...] = ()
 
     @property
     def cloud_share(self) -> float | None:
@@ -272,12 +351,7 @@ def cloud_coverage(root: Path, cloud: str, rule: CloudRule, image: MultibandImag
                 codes[~valid] = NO_DATA
             # ten times as fast as np.bincount
             counts += [np.count_nonzero(codes == code) for code in (CLEAR, CLOUDY, NO_DATA)]
-        if len(layers.cloudy_values) > _MAX_CLOUDY_VALUES:
-            listed = ", ".join(f"{value:g}" for value in sorted(layers.cloudy_values)[:8])
-            raise LandsegError(
-                f"{root / cloud}: has the values {listed}, ..., so it is no cloud mask (0 clear, 255 nodata, else "
-                "cloud); "
-                "set dataset.cloud_values and filter.method to scl for Sentinel-2 scene classes, or to cld for "
-                "probabilities in %"
-            )
-    return CloudCoverage(pixels=int(counts.sum()), nodata=int(counts[NO_DATA]), cloudy=int(counts[CLOUDY]))
+        layers.check()
+        pixels, nodata, cloudy = int(counts.sum()), int(counts[NO_DATA]), int(counts[CLOUDY])
+        distinct = [frozenset(found) for found in layers.distinct]
+        return CloudCoverage(pixels, nodata, cloudy, tuple(distinct), tuple(layers.ambiguities))

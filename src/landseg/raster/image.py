@@ -24,9 +24,9 @@ from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text
-from landseg.raster.bands import alpha_band, coloured_bands, require_data, require_order
+from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, require_data, require_order
 from landseg.raster.grid import Grid
-from landseg.raster.io import open_raster, read_pixels, valid_mask
+from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
 
 #: Placeholder for the band in the image path of datasets with one file per band.
 BAND_PLACEHOLDER = "{band}"
@@ -65,7 +65,7 @@ class MultibandImage:
         files = {source.name: (source, indexes) for source, indexes in rasters}
         if alpha is None:
             for source, indexes in rasters:
-                require_data(source, indexes)
+                require_data(source, indexes, bands)
             alpha = [alpha_band(source, bands, indexes) for source, indexes in files.values()]
         #: Open rasters, each with the number of its alpha band.
         self._sources = [(source, number) for (source, _), number in zip(files.values(), alpha, strict=True)]
@@ -73,7 +73,7 @@ class MultibandImage:
         #: Path of the image, for messages.
         self.name = name
         self.grid = Grid.of(first)
-        self.nodata: float | None = nodata if first.nodata is None else first.nodata
+        self.nodata: float | None = self._nodata_value(first)
         #: Scale and offset of each selected band (see `core.scaling`).
         self.scaling = tuple(header_scaling(rasters) if scaling is None else scaling)
         self._factors = _factors(name, self.scaling) if scaled else None
@@ -91,10 +91,10 @@ class MultibandImage:
         for source, alpha in self._sources:
             if alpha is not None:
                 return f"alpha band {alpha}"
+            if has_mask(source):
+                return "mask"
             if source.nodata is not None:
                 return f"nodata value {source.nodata:g}"
-            if MaskFlags.per_dataset in source.mask_flag_enums[0]:
-                return "mask"
         return "" if self._card_nodata is None else f"nodata value {self._card_nodata:g}"
 
     def read(self, window: Window) -> tuple[Image, ValidMask]:
@@ -102,9 +102,10 @@ class MultibandImage:
 
         Values have the data type of the files, or are float32 if they are scaled.
 
-        A file lacks a pixel if all its bands, selected or not, have the nodata value: a single band may be dark. The
-        file's nodata value, mask or alpha band takes precedence over the nodata value of the data card. With one file
-        per band, a pixel has data if all files have it. NaN and infinity are never data.
+        A file lacks a pixel if all its bands, selected or not, have the nodata value: a single band may be dark. But a
+        negative nodata value in one selected band is enough, as no band measures -9999. The file's nodata value, mask
+        or alpha band takes precedence over the nodata value of the data card. With one file per band, a pixel has data
+        if all files have it. NaN and infinity are never data.
 
         Raises:
             LandsegError: a file is truncated or damaged.
@@ -114,12 +115,20 @@ class MultibandImage:
         named = len(self._bands)
         masks = (valid_mask(source, window, self._card_nodata, named, alpha) for source, alpha in self._sources)
         valid = [mask for mask in masks if mask is not None]
+        for (source, _), piece in zip(self._rasters, pieces, strict=True):
+            nodata = self._nodata_value(source)
+            if nodata is not None and nodata < 0:
+                valid.append(np.asarray((piece != nodata).all(axis=0)))
         if pixels.dtype.kind == "f":
             valid.append(np.asarray(np.isfinite(pixels).all(axis=0)))
         if self._factors is not None:
             scale, offset = self._factors
             pixels = (pixels * scale + offset).astype(np.float32)
         return pixels, reduce(np.logical_and, valid) if valid else None
+
+    def _nodata_value(self, source: Any) -> float | None:
+        """Return the nodata value of a file, or of the data card for files that declare none."""
+        return self._card_nodata if source.nodata is None else float(source.nodata)
 
     @contextmanager
     def resampled(self, factor: float) -> Iterator["MultibandImage"]:
@@ -144,12 +153,12 @@ class MultibandImage:
             warped = {}
             for source, alpha in self._sources:
                 with _resampling_errors(self.name):
-                    data = source if alpha else stack.enter_context(_without_alpha(source))
+                    data = stack.enter_context(_tagged(source, alpha))
                     vrt = WarpedVRT(data, **options, **self._nodata_options(data))
                     warped[source.name] = stack.enter_context(vrt)
             rasters = [(warped[source.name], indexes) for source, indexes in self._rasters]
             scaled = self._factors is not None
-            alphas = [coloured_bands(warped[source.name]).get("alpha") for source, _ in self._sources]
+            alphas = [coloured_bands(warped[source.name]).get(ALPHA) for source, _ in self._sources]
             yield MultibandImage(
                 self.name, rasters, self._card_nodata, self._bands, scaling=self.scaling, scaled=scaled, alpha=alphas
             )
@@ -163,17 +172,18 @@ class MultibandImage:
 
 
 @contextmanager
-def _without_alpha(source: Any) -> Iterator[Any]:
-    """Open a raster without tags of alpha bands, which would mask the others when it is resampled."""
-    if ColorInterp.alpha not in source.colorinterp:
+def _tagged(source: Any, alpha: int | None) -> Iterator[Any]:
+    """Open a raster with its alpha band tagged, and no other: such a band masks the others when it is resampled."""
+    tags = [ColorInterp.alpha if index == alpha else ColorInterp.undefined for index in source.indexes]
+    if [colour == ColorInterp.alpha for colour in source.colorinterp] == [tag == ColorInterp.alpha for tag in tags]:
         yield source
         return
     with MemoryFile(ext=".vrt") as memory:
         copy(source, memory.name, driver="VRT")
         with rasterio.open(memory.name, "r+") as target:
-            target.colorinterp = [ColorInterp.undefined] * source.count
-        with rasterio.open(memory.name) as untagged:
-            yield untagged
+            target.colorinterp = tags
+        with rasterio.open(memory.name) as retagged:
+            yield retagged
 
 
 @contextmanager
@@ -238,7 +248,7 @@ def open_image(
         for path, index in selected:
             _require_band(sources[path], index, card)
         if not has_band_files(image, card):
-            require_order(sources[root / image], card.bands, "dataset.bands")
+            require_order(sources[root / image], card.bands, "dataset.bands", "correct dataset.bands")
         first, *others = sources.values()
         for other in others:
             Grid.of(other).require_same(Grid.of(first), f"the band {Path(first.name).name}")

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from landseg.core.arrays import Image, ValidMask
 from landseg.core.errors import LandsegError
+from landseg.raster.orientation import require_upright
 from landseg.raster.vrt import is_vrt, vrt_sources
 
 
@@ -98,7 +99,7 @@ def open_raster(
             else may have written; None: all.
 
     Raises:
-        LandsegError: the file is missing or not a raster, or no allowed driver opens it.
+        LandsegError: the file is missing or not a raster, no allowed driver opens it, or it is to be shown turned.
     """
     if isinstance(location, Path) and not location.is_file():
         raise LandsegError(f"{location}: file not found; restore it or re-run `download`")
@@ -107,6 +108,8 @@ def open_raster(
         with ignore_not_georeferenced():
             source = _open(location, drivers)
         with source:
+            if isinstance(location, Path) and not source.crs:
+                require_upright(source, location)
             yield source
 
 
@@ -185,11 +188,16 @@ def declared_mask(source: Any, window: Window, alpha: int | None = None) -> Vali
     """
     if alpha is not None:
         return np.asarray(read_pixels(source, window, alpha) > 0)
-    flags = source.mask_flag_enums[0]
-    if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags or MaskFlags.nodata in flags:
+    if not has_mask(source):
         return None
     with _read_errors(source):
         return np.asarray(source.read_masks(1, window=window) > 0)
+
+
+def has_mask(source: Any) -> bool:
+    """Return whether a file has a mask of its own, besides alpha bands and nodata values."""
+    flags = source.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and MaskFlags.nodata not in flags
 
 
 def row_windows(width: int, height: int, top: int = 0) -> Iterator[Window]:

@@ -1,19 +1,21 @@
-"""Values of a scene, checked while it is read: those at an end of the range, and those that fill its border."""
+"""Values of a scene, checked while it is read: their extremes, those at an end of the range, and a filled border."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, Mask, ValidMask
+from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.rendering import Rendering
+from landseg.raster.border import BorderCheck, Fill
 from landseg.raster.image import MultibandImage
 
-# Share of the pixels of a scene, and their number, from which a value that fills its border is reported; and the
-# share of the pixels with this value that must lie along the border.
-_MIN_FILL, _MIN_PIXELS, _MIN_ALONG = 0.005, 64, 0.99
 # Height and width in px of sampled windows, and their number along either side of an image.
 _SAMPLE, _SAMPLES = 128, 3
+
+
+def _filled(value: float) -> Floats:
+    return np.full(3, value)
 
 
 @dataclass
@@ -23,38 +25,32 @@ class ValueCheck:
     #: Path of the image.
     name: str
     rendering: Rendering
-    width: int
-    #: Values that all bands have in a corner of the scene.
-    corners: tuple[float, ...] = ()
-    #: Number of pixels, and of values with data: all, and those that are rendered as black and as white.
+    border: BorderCheck
+    #: Nodata value of the image; None: none.
+    nodata: float | None = None
+    #: Number of pixels, of those with data, and of those that have the nodata value in some bands only.
     pixels: int = 0
+    with_data: int = 0
+    partly_nodata: int = 0
+    #: Number of values that may be clipped, and of those that are rendered as black and as white.
     values: int = 0
     low: int = 0
     high: int = 0
-    #: Smallest and largest value with data, and the values that become black and white; infinite where every tile is
-    #: stretched by its own values.
-    lowest: float = np.inf
-    highest: float = -np.inf
+    #: Smallest and largest value with data of each band, and the values that become black and white; infinite where
+    #: every tile is stretched by its own values.
+    minima: Floats = field(default_factory=lambda: _filled(np.inf))
+    maxima: Floats = field(default_factory=lambda: _filled(-np.inf))
     black: float = -np.inf
     white: float = np.inf
-    #: By value of `corners`: number of pixels with it, and of those that extend to the left or right border.
-    _filled: dict[float, int] = field(default_factory=dict)
-    _along: dict[float, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
-        """Start the check of an open image: read its corners, only the upper ones where the others cost a decoding.
+        """Start the check of an open image: read its corners.
 
         Raises:
             LandsegError: the image is truncated or damaged.
         """
-        corners = set()
-        for row in {0} if image.decodes_from_the_top else {0, image.grid.height - 1}:
-            for col in {0, image.grid.width - 1}:
-                pixels, valid = image.read(Window(col, row, 1, 1))
-                if (valid is None or valid.all()) and (pixels == pixels[0]).all():
-                    corners.add(float(pixels[0, 0, 0]))
-        return cls(image.name, rendering, image.grid.width, tuple(sorted(corners)))
+        return cls(image.name, rendering, BorderCheck.of(image), image.nodata)
 
     @classmethod
     def of_sample(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
@@ -63,7 +59,8 @@ class ValueCheck:
         Raises:
             LandsegError: the image is truncated or damaged.
         """
-        check, grid = cls(image.name, rendering, image.grid.width), image.grid
+        grid = image.grid
+        check = cls(image.name, rendering, BorderCheck(grid.width, []), image.nodata)
         height, width = min(_SAMPLE, grid.height), min(_SAMPLE, grid.width)
         for row in np.linspace(0, grid.height - height, _SAMPLES).round():
             for col in np.linspace(0, grid.width - width, _SAMPLES).round():
@@ -73,24 +70,33 @@ class ValueCheck:
 
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
+        self.border.add(window, pixels, valid)
         self.pixels += pixels[0].size
-        values = pixels if valid is None else pixels[:, valid]
-        is_byte = pixels.dtype == np.uint8
-        if values.size and (is_byte or self.rendering.stretch == "fixed"):
-            self.black, self.white = (0, 255) if is_byte else self.rendering.range
-            self.lowest = min(self.lowest, float(values.min()))
-            self.highest = max(self.highest, float(values.max()))
-            if not is_byte:
-                low, high = self._ends()
-                self.values += values.size
-                self.low += int(np.count_nonzero(values < low))
-                self.high += int(np.count_nonzero(values > high))
-        for value in self.corners:
-            equal = (pixels == value).all(axis=0)
-            if valid is not None:
-                equal &= valid
-            self._filled[value] = self._filled.get(value, 0) + int(np.count_nonzero(equal))
-            self._along[value] = self._along.get(value, 0) + self._border_runs(equal, window)
+        values = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
+        self.with_data += values.shape[1]
+        if not values.size:
+            return
+        self.minima = np.minimum(self.minima, values.min(axis=1))
+        self.maxima = np.maximum(self.maxima, values.max(axis=1))
+        if self.nodata is not None:
+            self.partly_nodata += int(np.count_nonzero((values == self.nodata).any(axis=0)))
+            self.partly_nodata -= int(np.count_nonzero((values == self.nodata).all(axis=0)))
+        if pixels.dtype == np.uint8:
+            self.black, self.white = 0, 255
+        elif self.rendering.stretch == "fixed":
+            self.black, self.white = self.rendering.range
+            low, high = self._ends()
+            self.values += values.size
+            self.low += int(np.count_nonzero(values < low))
+            self.high += int(np.count_nonzero(values > high))
+
+    def finish(self, image: MultibandImage) -> None:
+        """Complete the check after all windows.
+
+        Raises:
+            LandsegError: the image is truncated or damaged.
+        """
+        self.border.finish(image)
 
     def _ends(self) -> tuple[float, float]:
         """Return the values between which the rendering differs from black and from white."""
@@ -98,16 +104,26 @@ class ValueCheck:
         black, white = ((level / 255) ** self.rendering.gamma * (high - low) + low for level in (0.5, 254.5))
         return black, white
 
-    def _border_runs(self, equal: Mask, window: Window) -> int:
-        """Count the pixels of a window in runs that start at the left or right border of the scene."""
-        whole = equal.all(axis=1)
-        runs = int(np.count_nonzero(whole)) * equal.shape[1]
-        part = ~equal[~whole]
-        if window.col_off == 0:
-            runs += int(part.argmax(axis=1).sum())
-        if window.col_off + window.width >= self.width:
-            runs += int(part[:, ::-1].argmax(axis=1).sum())
-        return int(runs)
+    @property
+    def lowest(self) -> float:
+        """Smallest value with data; infinite if no pixel has data."""
+        return float(self.minima.min())
+
+    @property
+    def highest(self) -> float:
+        """Largest value with data; infinite if no pixel has data."""
+        return float(self.maxima.max())
+
+    @property
+    def contrast(self) -> float:
+        """Share of the range that the values use; 0 if every tile is stretched by its own values."""
+        return (self.highest - self.lowest) / (self.white - self.black) if self.with_data else 0.0
+
+    @property
+    def constant_bands(self) -> dict[str, float]:
+        """The value of the bands that have a single one, by name."""
+        bands = zip(self.rendering.bands, self.minima.tolist(), self.maxima.tolist(), strict=True)
+        return {band: low for band, low, high in bands if low == high}
 
     @property
     def clipped(self) -> float:
@@ -124,10 +140,6 @@ class ValueCheck:
             f"{self.highest:g})"
         )
 
-    def fill(self) -> tuple[float, int] | None:
-        """Return a value that fills a border of the scene and occurs hardly anywhere else, and its number of pixels."""
-        for value, count in self._filled.items():
-            along = self._along[value] >= _MIN_ALONG * count
-            if count >= max(_MIN_PIXELS, _MIN_FILL * self.pixels) and along and count < self.pixels:
-                return value, count
-        return None
+    def fill(self) -> Fill | None:
+        """Return values that fill a border of the scene and occur hardly anywhere else; None: there are none."""
+        return self.border.fill()

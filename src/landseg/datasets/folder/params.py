@@ -91,6 +91,8 @@ class FolderParams(DatasetParams):
             raise ValueError(
                 f"dataset.background = {self.background!r}: unknown class; use a name of dataset.classes, or null"
             )
+        if len({band.casefold() for band in self.bands}) < len(self.bands):
+            raise ValueError("dataset.bands names a band twice; give each band a name of its own")
         if self.remap and self.mask_values != "ids":
             raise ValueError(f"dataset.remap needs dataset.mask_values = ids, not {self.mask_values}; set it to {{}}")
         known = {land_class.id for land_class in self.classes}

@@ -1,0 +1,141 @@
+"""Values that fill the border of a scene and occur nowhere else: most likely pixels without data."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from rasterio.windows import Window
+
+from landseg.core.arrays import Image, Mask, ValidMask
+from landseg.raster.image import MultibandImage
+from landseg.raster.io import row_windows
+
+# Share of the pixels of a scene, and their number, from which a fill is reported; and the share of the pixels with its
+# values that must lie along the border.
+_MIN_FILL, _MIN_PIXELS, _MIN_ALONG = 0.005, 64, 0.99
+# Length in px of equal pixels along the lower border from which a scene is read again.
+_MIN_RUN = 8
+
+#: Values of the bands of a pixel.
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Values that fill a border."""
+
+    #: One value per band.
+    values: Values
+    #: Number of pixels with these values.
+    count: int
+
+    @property
+    def value(self) -> float | None:
+        """The value, if it is that of all bands."""
+        return self.values[0] if len(set(self.values)) == 1 else None
+
+    @property
+    def text(self) -> str:
+        """The values in words."""
+        if self.value is not None:
+            return f"all bands are {self.value:g}"
+        return f"the bands are {', '.join(f'{value:g}' for value in self.values)}"
+
+    @property
+    def remedy(self) -> str:
+        """How to declare the pixels as without data in the files."""
+        if self.value is not None:
+            return f"declare it in the files with gdal_edit -a_nodata {self.value:g}"
+        return f"add a mask to the files with nearblack -setmask -color {','.join(f'{v:g}' for v in self.values)}"
+
+
+class BorderCheck:
+    """Counts the pixels that have the values of a corner of a scene, and those of them that extend to the border."""
+
+    def __init__(self, width: int, corners: Iterable[Values]) -> None:
+        """Create it for a scene of a width in px, and the values of its corners."""
+        self._width = width
+        #: By values of a corner: number of pixels with them, and of those in runs from the left or right border.
+        self._filled: dict[Values, int] = dict.fromkeys(corners, 0)
+        self._along: dict[Values, int] = dict.fromkeys(self._filled, 0)
+        self._pixels = 0
+
+    @classmethod
+    def of(cls, image: MultibandImage) -> "BorderCheck":
+        """Read the corners of an open image, only the upper ones where the others cost a decoding (see `finish`).
+
+        Raises:
+            LandsegError: the image is truncated or damaged.
+        """
+        rows = {0} if image.decodes_from_the_top else {0, image.grid.height - 1}
+        return cls(image.grid.width, sorted(_corners(image, rows)))
+
+    def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
+        """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
+        self._pixels += pixels[0].size
+        for values in self._filled:
+            equal = _equal(pixels, valid, values)
+            self._filled[values] += int(np.count_nonzero(equal))
+            self._along[values] += self._runs(equal, window)
+
+    def finish(self, image: MultibandImage) -> None:
+        """Check the lower corners that `of` left out, after all windows. The image is read again if they have runs.
+
+        Raises:
+            LandsegError: the image is truncated or damaged.
+        """
+        if not image.decodes_from_the_top:
+            return
+        height, width = image.grid.height, image.grid.width
+        late = _corners(image, {height - 1}) - set(self._filled)
+        lowest = image.read(Window(0, height - 1, width, 1))
+        runs = {values: _equal(*lowest, values)[0] for values in late}
+        late = {values for values, run in runs.items() if run[:_MIN_RUN].all() or run[-_MIN_RUN:].all()}
+        if not late:
+            return
+        check = BorderCheck(width, sorted(late))
+        for window in row_windows(width, height):
+            check.add(window, *image.read(window))
+        self._filled |= check._filled
+        self._along |= check._along
+
+    def _runs(self, equal: Mask, window: Window) -> int:
+        """Count the pixels of a window in runs that start at the left or right border of the scene."""
+        whole = equal.all(axis=1)
+        runs = int(np.count_nonzero(whole)) * equal.shape[1]
+        part = ~equal[~whole]
+        if window.col_off == 0:
+            runs += int(part.argmax(axis=1).sum())
+        if window.col_off + window.width >= self._width:
+            runs += int(part[:, ::-1].argmax(axis=1).sum())
+        return int(runs)
+
+    def fill(self) -> Fill | None:
+        """Return values that fill a border of the scene and occur hardly anywhere else; None: there are none."""
+        for values, count in self._filled.items():
+            along = self._along[values] >= _MIN_ALONG * count
+            if count >= max(_MIN_PIXELS, _MIN_FILL * self._pixels) and along and count < self._pixels:
+                return Fill(values, count)
+        return None
+
+
+def _corners(image: MultibandImage, rows: Collection[int]) -> set[Values]:
+    """Return the values with data of the first and last pixel of some rows."""
+    corners = set()
+    for row in rows:
+        for col in {0, image.grid.width - 1}:
+            pixels, valid = image.read(Window(col, row, 1, 1))
+            if valid is None or valid.all():
+                corners.add(tuple(float(value) for value in pixels[:, 0, 0]))
+    return corners
+
+
+def _equal(pixels: Image, valid: ValidMask, values: Values) -> Mask:
+    """Return the mask of the pixels with data that have given values of their data type, (H, W)."""
+    first, *others = map(pixels.dtype.type, values)  # comparing with a float is six times as slow
+    equal: Mask = pixels[0] == first
+    for band, value in zip(pixels[1:], others, strict=True):
+        equal &= band == value
+    if valid is not None:
+        equal &= valid
+    return equal
