@@ -120,7 +120,8 @@ def test_interrupted_stage_says_at_once_what_is_kept() -> None:
         began = time.perf_counter()
         assert process.stderr
         assert process.stderr.readline() == (
-            "interrupted; finished stages and epochs are kept, and `dvc repro` goes on from there\n"
+            "interrupted; finished stages and the last checkpoint are kept, and `dvc repro` goes on from there; DVC "
+            "reports a failed stage\n"
         )
         assert time.perf_counter() - began < 1.5
         _, errors = process.communicate(timeout=60)

@@ -1,10 +1,11 @@
 """Progress without a terminal: a line a minute, with rate and remaining time."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from landseg.core.progress import progress_line, track
+from landseg.core.progress import progress_line, track, working
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,19 @@ from landseg.core.progress import progress_line, track
 )
 def test_line(done: int, total: int, seconds: float, line: str) -> None:
     assert progress_line("convert", done, total, "tiles", seconds) == line
+
+
+def test_a_line_a_minute_for_a_step_of_unknown_length(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landseg.core.progress.LOG_INTERVAL", 0.05)
+    with working("export: tracing the network"):
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert set(lines) == {"export: tracing the network, for 0 min"}
+    assert 2 <= len(lines) <= 6
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_line_a_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Tiny training runs in this process."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,21 +59,31 @@ def train_module(
     epochs: int,
     *,
     interrupt_after: int | None = None,
+    interrupt_at: tuple[int, int] | None = None,
     patience: int | None = None,
     tier: Tier = "memory",
     module: SegmentationModule | None = None,
+    batch_size: int = 4,
     device: Accelerator = "cpu",
 ) -> tuple[SegmentationModule, BestCheckpoint]:
-    """Train or resume a tiny project, and interrupt it after an epoch if requested."""
+    """Train or resume a tiny project.
+
+    It is interrupted after an epoch, or after the checkpoint of a batch of an epoch, both from 1, if requested.
+    """
     module = module or new_module()
 
     def report(_: dict[str, float], fresh: bool) -> None:
         if fresh and best.next_epoch == interrupt_after:
             raise InterruptedRunError
 
-    best = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report)
+    def interrupt(_: str) -> None:
+        if (best.next_epoch + 1, best.next_batch) == interrupt_at:
+            raise InterruptedRunError
+
+    interval = 0 if interrupt_at else math.inf
+    best = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report, interval, interrupt)
     tiles, val, augmentation = tile_set(project, "train"), tile_set(project, "val"), Augmentation(True, 0.1, 0.1, 0)
-    shuffled = TileBatchSampler(len(tiles), 4, 0, lambda: best.next_epoch)
+    shuffled = TileBatchSampler(len(tiles), batch_size, 0, lambda: best.next_epoch, lambda: best.next_batch)
     batches = batch_loader(tiles, shuffled, tier, device, 1, augmentation)
     val_batches = batch_loader(val, TileBatchSampler(len(val), 4), tier, device, 1)
     with suppress(InterruptedRunError):

@@ -246,7 +246,10 @@ class TestOrientation:
         photograph = Image.fromarray(imagery(3).transpose(1, 2, 0))
         exif = photograph.getexif()
         exif[ExifTags.Base.Orientation] = orientation
-        photograph.save(path, **({"tiffinfo": exif} if suffix == "tif" else {"exif": exif}))
+        if suffix == "tif":
+            photograph.save(path, tiffinfo=exif)
+        else:
+            photograph.save(path, exif=exif)
         assert f"has the orientation tag {orientation}: viewers turn or mirror it" in refused(path, RGBN[:3], RGBN[:3])
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])

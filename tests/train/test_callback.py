@@ -10,7 +10,7 @@ from landseg.train.checkpoints import Checkpoints
 def callback(scores: list[float], monitor: str = "val/accuracy", patience: int | None = None) -> BestCheckpoint:
     """Return the callback of a run with a history."""
     best = BestCheckpoint(Checkpoints(Path("state"), {}), monitor, patience, lambda scores, fresh: None)
-    best.load_state_dict({"history": [{monitor: score} for score in scores]})
+    best.load_state_dict({"history": [{monitor: score} for score in scores], "next_batch": 0})
     return best
 
 

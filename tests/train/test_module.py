@@ -15,7 +15,7 @@ from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import deterministic
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
-from landseg.train.losses import CrossEntropyLoss
+from landseg.train.losses import CrossEntropyLoss, FocalLoss
 from landseg.train.micro_batch import ComputeOptions
 from landseg.train.module import OPTIMIZERS, OptimizerConfig, SegmentationModule, fit
 
@@ -28,6 +28,13 @@ class WorseningModule(SegmentationModule):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         self.scores["val/loss"] = float(self.current_epoch)
+
+
+class NoisyLoss(FocalLoss):
+    """A loss with random numbers, as a network with dropout has."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return super().forward(logits, targets) * (1 + torch.rand(()))
 
 
 class TestTraining:
@@ -109,6 +116,27 @@ class TestResume:
         assert equal(state(whole), state(module))
         one, other = (best.checkpoints.best(best.best_epoch) for best in (uninterrupted, resumed))
         assert one.read_bytes() == other.read_bytes()
+
+    @pytest.mark.parametrize("tier", ["memory", "stream"])
+    @pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (2, 3)])
+    @pytest.mark.faults
+    def test_run_resumed_within_an_epoch_equals_uninterrupted_run(
+        self, project: Path, tmp_path: Path, tier: Tier, epoch: int, batch: int
+    ) -> None:
+        """Also in what the training loss averages, and in the random numbers of the rest of the epoch."""
+
+        def run(name: str, interrupt_at: tuple[int, int] | None = None) -> tuple[SegmentationModule, BestCheckpoint]:
+            module = new_module(loss=NoisyLoss(2.0, None))
+            return train_module(
+                project, tmp_path / name, 2, tier=tier, interrupt_at=interrupt_at, module=module, batch_size=2
+            )
+
+        whole, uninterrupted = run("whole")
+        _, interrupted = run("interrupted", (epoch, batch))
+        assert (interrupted.next_epoch, interrupted.next_batch) == (epoch - 1, batch)
+        module, resumed = run("interrupted")
+        assert without_speed(resumed.history) == without_speed(uninterrupted.history)
+        assert equal(state(whole), state(module))
 
     def test_micro_batch_size_is_restored(self, project: Path, tmp_path: Path) -> None:
         options = ComputeOptions(micro_batch=2)

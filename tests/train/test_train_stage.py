@@ -344,7 +344,7 @@ class TestStageInProcess:
             stage.run()
         assert str(raised.value) == (
             "optimizer.lr = 0.001: training diverged, the loss of batch 2 of epoch 2 is not finite; lower the learning "
-            "rate, or check loss.class_weights (the checkpoint of epoch 1 is kept)"
+            "rate, or check loss.class_weights (the last checkpoint, of epoch 1 or later, is kept)"
         )
         assert not (stage.folder / "models").exists()
         checkpoints = list((stage.folder / ".landseg/checkpoints").glob("*/last.ckpt"))

@@ -18,6 +18,8 @@ class ComputeParams(Section):
     """Device for training and evaluation; auto: a GPU if available."""
     micro_batch: int | None = Field(ge=1)
     """Tiles per forward pass (gradient accumulation); null: the batch, or as many as fit in memory."""
+    checkpoint_minutes: float = Field(default=10, ge=0, le=100_000)
+    """Minutes after which training also writes a checkpoint within an epoch."""
     state: Path
     """Folder for partial downloads and checkpoints; the environment variable LANDSEG_STATE overrides it."""
 

@@ -37,7 +37,10 @@ _REMEDIES = {
 }
 
 #: Message of a stage on Ctrl-C.
-STAGE_INTERRUPTED = "interrupted; finished stages and epochs are kept, and `dvc repro` goes on from there"
+STAGE_INTERRUPTED = (
+    "interrupted; finished stages and the last checkpoint are kept, and `dvc repro` goes on from there; DVC reports a "
+    "failed stage"
+)
 
 
 def os_error_remedy(error: OSError) -> str | None:

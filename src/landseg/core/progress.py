@@ -1,8 +1,10 @@
 """Progress with rate and remaining time: bars on a terminal, else a line a minute."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -54,6 +56,29 @@ def progress_line(title: str, done: int, total: int, unit: str, seconds: float) 
     left = (total - done) / rate
     remaining = f"{left / 3600:.1f} h" if left >= 7200 else f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
     return f"{title}: {done:,} of {total:,} {unit}, {rate:.1f} {unit}/s, {remaining} left"
+
+
+@contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on standard error that a step of unknown length is running: a spinner on a terminal, else a line a minute."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(title):
+            yield
+        return
+    finished, started = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        while not finished.wait(LOG_INTERVAL):
+            print(f"{title}, for {(time.monotonic() - started) / 60:.0f} min", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
 
 
 def track(

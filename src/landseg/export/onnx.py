@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
+from landseg.core.progress import working
 from landseg.model.info import KEY, ModelInfo
 from landseg.model.segmenter import Segmenter
 
@@ -52,12 +53,15 @@ def export_onnx(model: Segmenter, path: Path, program: Path | None = None, *, or
     _check_size(model)
     # A copy in contiguous layout, the one of torch.export programs; the model itself is channels_last.
     model = copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)
-    exported = _exported(model)
+    with working("export: tracing the network"):
+        exported = _exported(model)
     with atomic(path) as temporary, atomic(program) if program else nullcontext() as beside:
-        if beside:
-            _write_program(exported, model.info, beside)
-        _write_onnx(exported, model.info, temporary, origin)
-        return _check_logits(model, temporary)
+        with working("export: writing the graph"):
+            if beside:
+                _write_program(exported, model.info, beside)
+            _write_onnx(exported, model.info, temporary, origin)
+        with working("export: comparing with PyTorch"):
+            return _check_logits(model, temporary)
 
 
 def _exported(model: Segmenter) -> ExportedProgram:

@@ -13,12 +13,17 @@ TileKey = tuple[int, int]
 class TileBatchSampler(Sampler[list[TileKey]]):
     """Batches of tile keys, in order or shuffled; the shuffle depends on seed and epoch alone.
 
-    The epoch is read from a callable when iteration starts. A setter such as Lightning's `set_epoch` is called too
-    late in a resumed run: worker processes request their first tiles before it.
+    The epoch and the first batch are read from callables when iteration starts. A setter such as Lightning's
+    `set_epoch` is called too late in a resumed run: worker processes request their first tiles before it.
     """
 
     def __init__(
-        self, tiles: int, batch_size: int, seed: int | None = None, epoch: Callable[[], int] = lambda: 0
+        self,
+        tiles: int,
+        batch_size: int,
+        seed: int | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+        first_batch: Callable[[], int] = lambda: 0,
     ) -> None:
         """Set the number of tiles, the batch size and the shuffle.
 
@@ -30,8 +35,10 @@ class TileBatchSampler(Sampler[list[TileKey]]):
             batch_size: tiles per batch.
             seed: seed of the shuffle; None keeps the order.
             epoch: returns the epoch that an iteration is for, counted from 0.
+            first_batch: returns how many batches an iteration skips, because an interrupted run has done them.
         """
-        self.tiles, self.batch_size, self.seed, self.epoch = tiles, batch_size, seed, epoch
+        self.tiles, self.batch_size, self.seed = tiles, batch_size, seed
+        self.epoch, self.first_batch = epoch, first_batch
         drops_last = seed is not None and tiles > 1 and tiles % batch_size == 1
         self._tiles_per_epoch = tiles - 1 if drops_last else tiles
 
@@ -40,7 +47,7 @@ class TileBatchSampler(Sampler[list[TileKey]]):
         positions = np.arange(self.tiles)
         if self.seed is not None:
             np.random.default_rng((self.seed, epoch)).shuffle(positions)
-        for start in range(0, self._tiles_per_epoch, self.batch_size):
+        for start in range(self.first_batch() * self.batch_size, self._tiles_per_epoch, self.batch_size):
             yield [(epoch, position) for position in positions[start : start + self.batch_size].tolist()]
 
     def __len__(self) -> int:

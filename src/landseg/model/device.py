@@ -65,6 +65,25 @@ def deterministic(enabled: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+def random_state(device: str) -> dict[str, torch.Tensor]:
+    """Return the state of the random generators of the CPU and of a device, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    elif device == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Restore what `random_state` returned, on the same kind of device."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+    if "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error means out of memory, on any device."""
     messages = (

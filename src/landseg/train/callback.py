@@ -1,6 +1,7 @@
 """Lightning callback that keeps the history, the best weights and the last state of a training run."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -19,9 +20,18 @@ class ScoredModule(Protocol):
     #: Scores of the last epoch.
     scores: dict[str, float]
 
+    def can_resume(self) -> bool:
+        """Return whether the state in the middle of an epoch is worth a checkpoint."""
+
 
 class EpochBar(RichProgressBar):
     """Progress bar that counts epochs from 1, as the log does."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the bar also if the run resumes within an epoch."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.fit_loop.restarted_mid_epoch:
+            self.on_train_epoch_start(trainer, pl_module)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
@@ -29,6 +39,10 @@ class EpochBar(RichProgressBar):
 
 class EpochLog(lightning.Callback):
     """Progress within epochs without a terminal: a line a minute."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock also if the run resumes within an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -48,7 +62,7 @@ class EpochLog(lightning.Callback):
 
 
 class BestCheckpoint(lightning.Callback):
-    """Keeps the history and the checkpoints of the best and the last epoch; stops early if configured."""
+    """Keeps the history, the weights of the best epoch and the last state; stops early if configured."""
 
     def __init__(
         self,
@@ -56,6 +70,8 @@ class BestCheckpoint(lightning.Callback):
         monitor: str,
         patience: int | None,
         report: Callable[[dict[str, float], bool], None],
+        interval: float = math.inf,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Set the checkpoints and how to compare epochs.
 
@@ -65,10 +81,16 @@ class BestCheckpoint(lightning.Callback):
             patience: stop after this many epochs without improvement; None: never.
             report: called after every epoch with its scores and True; when a run resumes, called with the scores of
                 the epochs before and False.
+            interval: seconds after which a checkpoint is also written within an epoch.
+            notify: receives messages for the user.
         """
         self.checkpoints, self.monitor, self.patience, self.report = checkpoints, monitor, patience, report
+        self.interval, self.notify = interval, notify
         #: Scores of every finished epoch.
         self.history: list[dict[str, float]] = []
+        #: Number of batches of the unfinished epoch that a checkpoint contains.
+        self.next_batch = 0
+        self._written = math.inf
 
     @property
     def next_epoch(self) -> int:
@@ -91,25 +113,50 @@ class BestCheckpoint(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"history": self.history}
+        return {"history": self.history, "next_batch": self.next_batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the history of an interrupted run, and report it again, because DVC has deleted its curves."""
-        self.history = state_dict["history"]
+        self.history, self.next_batch = state_dict["history"], state_dict["next_batch"]
         for scores in self.history:
             self.report(scores, False)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Stop if the interrupted run had already stopped early."""
         trainer.should_stop = self.stops_early
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Save the state within an epoch, if the last checkpoint is old."""
+        done, total = batch_idx + 1, int(trainer.num_training_batches)
+        if done == total or time.monotonic() - self._written < self.interval:
+            return
+        if cast(ScoredModule, pl_module).can_resume():
+            self.next_batch = done
+            self._keep(trainer)
+            self.notify(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: checkpoint after {done} of {total} batches"
+            )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the best weights, then the state that refers to them."""
         module = cast(ScoredModule, pl_module)
         self.history.append(module.scores)
+        self.next_batch = 0
         latest = len(self.history) - 1
         if self.best_epoch == latest:
             save_model(module.model, self.checkpoints.best(latest))
-        self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch)
+        self._keep(trainer)
         trainer.should_stop = self.stops_early
         self.report(module.scores, True)
+
+    def _keep(self, trainer: lightning.Trainer) -> None:
+        self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch if self.history else None)
+        self._written = time.monotonic()

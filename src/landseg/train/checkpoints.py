@@ -35,7 +35,7 @@ class Checkpoints:
     | file | content |
     |---|---|
     | ingredients.json | everything the run depends on, by name |
-    | last.ckpt | state of the run after its last finished epoch |
+    | last.ckpt | state of the run after its last finished epoch, or within the next one |
     | best-<epoch>.safetensors | weights of the best epoch so far |
     """
 
@@ -52,7 +52,7 @@ class Checkpoints:
 
     @property
     def last(self) -> Path:
-        """State of the run after its last finished epoch."""
+        """State of the run after its last finished epoch, or within the next one."""
         return self.folder / "last.ckpt"
 
     def locked(self) -> AbstractContextManager[None]:
@@ -74,14 +74,15 @@ class Checkpoints:
         """
         return self.folder / f"best-{epoch}.safetensors"
 
-    def keep(self, save_state: Callable[[Path], None], best_epoch: int) -> None:
-        """Write the state after an epoch, and delete all files but the state and the weights of the best epoch."""
+    def keep(self, save_state: Callable[[Path], None], best_epoch: int | None) -> None:
+        """Write the state, and delete all files but the state and the weights of the best epoch, if one is finished."""
         ingredients = self.folder / "ingredients.json"
         with atomic(ingredients) as temporary:
             temporary.write_text(json.dumps(self.ingredients, indent=2))
         with atomic(self.last) as temporary:
             save_state(temporary)
-        for file in set(self.folder.iterdir()) - {ingredients, self.last, self.best(best_epoch)}:
+        best = set() if best_epoch is None else {self.best(best_epoch)}
+        for file in set(self.folder.iterdir()) - {ingredients, self.last} - best:
             file.unlink()
 
     def prune(self) -> list[str]:

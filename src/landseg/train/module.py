@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from landseg import metrics
 from landseg.core.errors import ParamsError
 from landseg.loader.batches import Batch, BatchLoader
-from landseg.model.device import Accelerator, out_of_memory
+from landseg.model.device import Accelerator, out_of_memory, random_state, restore_random_state
 from landseg.model.segmenter import Segmenter, is_finite
 from landseg.train import throughput
 from landseg.train.callback import BestCheckpoint, EpochBar, EpochLog
@@ -90,8 +90,9 @@ class SegmentationModule(lightning.LightningModule):
         # Loss and tiles of every batch, and the validation matrix. They stay on the device until the end of the epoch,
         # to avoid synchronisation.
         self._losses: list[tuple[torch.Tensor, int]] = []
-        #: Number of training losses of the epoch that are known to be finite.
-        self._checked = 0
+        #: Number of training losses of the epoch that are known to be finite, and that are of an interrupted run.
+        self._checked = self._restored = 0
+        self._random: dict[str, torch.Tensor] = {}
         self._matrix: torch.Tensor
         self._train_loss = math.nan
         self._speeds: dict[str, float] = {}
@@ -107,7 +108,7 @@ class SegmentationModule(lightning.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.config.rate(self.current_epoch)
-        self._losses, self._checked = [], 0
+        self._losses, self._checked, self._restored = [], 0, 0
         throughput.reset_peak_memory(self.device.type)
 
     def training_step(self, batch: Batch) -> None:
@@ -124,6 +125,8 @@ class SegmentationModule(lightning.LightningModule):
 
     def _require_finite_losses(self) -> None:
         """Require that the losses since the last check are finite; this synchronises with the device."""
+        if self._checked == len(self._losses):
+            return
         losses = torch.stack([loss for loss, _ in self._losses[self._checked :]])
         finite = torch.isfinite(losses).tolist()
         if not all(finite):
@@ -131,10 +134,19 @@ class SegmentationModule(lightning.LightningModule):
             raise self._divergence(f"the loss of batch {batch} of epoch {self.current_epoch + 1} is not finite")
         self._checked = len(self._losses)
 
+    def can_resume(self) -> bool:
+        """Return whether the losses of the epoch and the weights are finite; this synchronises with the device.
+
+        Raises:
+            ParamsError: a loss is not finite.
+        """
+        self._require_finite_losses()
+        return is_finite(self.model.network.state_dict().values())
+
     def _divergence(self, problem: str) -> ParamsError:
         kept = "no epoch was finished"
         if self.current_epoch:
-            kept = f"the checkpoint of epoch {self.current_epoch} is kept"
+            kept = f"the last checkpoint, of epoch {self.current_epoch} or later, is kept"
         return ParamsError(
             f"optimizer.lr = {self.config.lr:g}: training diverged, {problem}; lower the learning rate, or check "
             f"loss.class_weights ({kept})"
@@ -142,10 +154,9 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Compute the training loss and speed; Lightning validates after the last training step of an epoch."""
-        if self._checked < len(self._losses):
-            self._require_finite_losses()
+        self._require_finite_losses()
         self._train_loss = _mean_loss(self._losses)  # synchronises, so the time below includes all training steps
-        self._speeds = self._training_speed(sum(tiles for _, tiles in self._losses))
+        self._speeds = self._training_speed(sum(tiles for _, tiles in self._losses[self._restored :]))
         classes = len(self.model.info.classes)
         self._matrix = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
         self._losses = []
@@ -191,13 +202,29 @@ class SegmentationModule(lightning.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the micro-batch size: it changes batch normalisation, so a resumed run must use the same."""
+        """Store what the rest of an epoch depends on.
+
+        The micro-batch size changes batch normalisation, so a resumed run must use the same. The losses of the epoch
+        and the random state are needed within an epoch only.
+        """
         checkpoint["micro_batch"] = self.runner.size
+        losses = torch.stack([loss for loss, _ in self._losses]).tolist()
+        checkpoint["losses"] = [(loss, tiles) for loss, (_, tiles) in zip(losses, self._losses, strict=True)]
+        checkpoint["random"] = random_state(self.device.type)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the micro-batch size, unless a smaller one is configured."""
+        """Restore it. A smaller micro-batch size may be configured."""
         sizes = [size for size in (self.runner.size, checkpoint["micro_batch"]) if size is not None]
         self.runner.size = min(sizes, default=None)
+        self._losses = [(torch.tensor(loss), tiles) for loss, tiles in checkpoint["losses"]]
+        self._checked = self._restored = len(self._losses)
+        self._random = checkpoint["random"]
+
+    def on_train_start(self) -> None:
+        """Restore the random state of a run that resumes within an epoch; other epochs start with their own."""
+        self._losses = [(loss.to(self.device), tiles) for loss, tiles in self._losses]
+        if self._random:
+            restore_random_state(self._random)
 
 
 def _mean_loss(losses: list[tuple[torch.Tensor, int]]) -> float:
@@ -218,7 +245,7 @@ def fit(
 
     Args:
         module: the run.
-        train: training batches; their order must follow `best.next_epoch`.
+        train: training batches; their order must follow `best.next_epoch` and `best.next_batch`.
         val: validation batches.
         best: keeps history and checkpoints.
         epochs: total number of epochs, including those of the checkpoint.
@@ -285,6 +312,8 @@ def _quiet() -> Iterator[None]:
         # Advice on the number of workers and on the device, which are set deliberately.
         warnings.filterwarnings("ignore", ".*does not have many workers", module="lightning")
         warnings.filterwarnings("ignore", "GPU available but not used", module="lightning")
+        # Batches know where an interrupted epoch goes on (see TileBatchSampler), which Lightning cannot see.
+        warnings.filterwarnings("ignore", ".*dataloader is not resumable", module="lightning")
         # Lightning uses a deprecated class of torch.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         yield

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -182,8 +181,9 @@ def train(run: TrainingRun, results: Path) -> BestCheckpoint:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     params = run.params.train
     curves = LearningCurves(results, params.epochs)
-    best = BestCheckpoint(run.checkpoints, params.monitor, params.early_stopping, curves.add_epoch)
-    train_loader, val_loader = _batch_loaders(run, _cache_tier(run), lambda: best.next_epoch)
+    interval = 60 * run.params.compute.checkpoint_minutes
+    best = BestCheckpoint(run.checkpoints, params.monitor, params.early_stopping, curves.add_epoch, interval, log)
+    train_loader, val_loader = _batch_loaders(run, _cache_tier(run), best)
     fit(run.module, train_loader, val_loader, best, params.epochs, run.device)
     curves.close(
         {
@@ -297,12 +297,14 @@ def _cache_tier(run: TrainingRun) -> Tier:
     return tier
 
 
-def _batch_loaders(run: TrainingRun, tier: Tier, epoch: Callable[[], int]) -> tuple[BatchLoader, BatchLoader]:
+def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[BatchLoader, BatchLoader]:
     """Return the training batches, shuffled by epoch and augmented, and the validation batches."""
     params, augment, sets = run.params.train, run.params.augment, run.tiles.sets
     workers = run.params.compute.workers or cores()
     augmentation = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed)
-    shuffled = TileBatchSampler(len(sets["train"]), params.batch_size, params.seed, epoch)
+    shuffled = TileBatchSampler(
+        len(sets["train"]), params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
+    )
     in_order = TileBatchSampler(len(sets["val"]), params.batch_size)
     return (
         batch_loader(sets["train"], shuffled, tier, run.device, workers, augmentation, title="decode train"),
