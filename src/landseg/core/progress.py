@@ -60,7 +60,7 @@ def progress_line(title: str, done: int, total: int, unit: str, seconds: float) 
 
 @contextmanager
 def working(title: str) -> Iterator[None]:
-    """Show on standard error that a step of unknown length is running: a spinner on a terminal, else a line a minute."""
+    """Show on standard error that a step of unknown length runs: a spinner on a terminal, else a line a minute."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(title):
