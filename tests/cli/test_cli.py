@@ -1,5 +1,6 @@
 """The commands check, schema and unpack, and the help pages."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -198,6 +199,29 @@ class TestCheck:
             "network connection, or set it to null or to a local file",
             lines[0],
         )
+
+
+def test_report(tmp_path: Path) -> None:
+    """The page opens in the browser that the environment names."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/report.html").write_text("<p>scores</p>")
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > opened\n')
+    browser.chmod(0o755)
+    environment = os.environ | {"BROWSER": f"{browser} %s"}
+    command = [str(Path(sys.executable).with_name("landseg")), "report"]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "results/report.html\n"
+    assert (tmp_path / "opened").read_text().strip() == (tmp_path / "results/report.html").as_uri()
+
+
+def test_report_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = landseg("report")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: results/report.html: file not found; run `dvc repro` first, or name a page\n",
+    )
 
 
 def test_schema(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Command line of landseg."""
 
 import os
+import webbrowser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -102,6 +103,18 @@ def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = P
                 typer.echo(f"error: {fault}", err=True)
             raise typer.Exit(1)
         typer.echo(f"{path}: OK")
+
+
+@app.command("report", rich_help_panel=_EXPERIMENTS, epilog="Example: landseg report results/report.html")
+def report_command(
+    page: Annotated[Path, typer.Argument(help="Page of a run or a study.")] = Path("results/report.html"),
+) -> None:
+    """Open the report of the last run in a browser. It needs no network."""
+    with reporting():
+        if not page.is_file():
+            raise LandsegError(f"{page}: file not found; run `dvc repro` first, or name a page")
+        typer.echo(page)
+        webbrowser.open(page.resolve().as_uri())
 
 
 @app.command("schema", rich_help_panel=_PARAMS, epilog="Example: landseg schema params.schema.json")
