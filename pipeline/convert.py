@@ -7,7 +7,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 
 from landseg.convert.convert import convert_plan, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
-from landseg.convert.findings import print_findings, require_classes
+from landseg.convert.findings import require_classes
+from landseg.convert.notices import print_findings
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
@@ -33,7 +34,7 @@ def main() -> None:
     with atomic(paths.tiles) as folder:
         folder.mkdir()
         found = convert_plan(plan, DATA, folder, card, options, workers)
-        require_classes(found.totals, plan, DATA, card, workers)
+        require_classes(found.totals, found.findings, plan, DATA, card, workers)
         metadata = {"rendering": rendering.to_json()}
         extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), found.pixels, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)

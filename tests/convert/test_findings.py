@@ -186,7 +186,8 @@ class TestValues:
         write_tif(project.local / "images/b.tif", random_image(64, 96) % 4)
         out, _ = converted(project, capsys)
         assert (
-            "warning: the values of 1 scene, first b with 0 to 3, use under 3% of the range 0 to 255; check their unit"
+            "warning: 1 scene, first b with values from 0 to 3, would be all but black in the range 0 to 255, unlike "
+            "the others (up to 255 in the median scene); check their unit and scale"
         ) in out
 
     def test_nodata_value_in_some_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +272,7 @@ class TestNodata:
         pixels = self.bordered(-9999, "float32")
         pixels[:, :, 20:] = -9999
         assert refused(prepared(tmp_path, pixels)).endswith(
-            "; set convert.range to the values of the images, or set dataset.nodata = -9999, which fills its border\n"
+            "; set convert.range to the values of the images, or set dataset.nodata = -9999, which fills a part of it\n"
         )
 
     def test_value_that_occurs_elsewhere(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

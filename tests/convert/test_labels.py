@@ -245,7 +245,8 @@ def test_several_bands_of_ids(tmp_path: Path) -> None:
     path = write_tif(tmp_path / "m.tif", np.stack([IDS, IDS, with_value(9)]), photometric="minisblack")
     assert refused(path, values="ids") == (
         f"{path}: has 3 bands that differ, first at row 40, column 50, with {IDS[40, 50]}, {IDS[40, 50]}, 9; set "
-        "dataset.mask_values to rgb if they are colours, or keep one band with class ids"
+        "dataset.mask_values to rgb if they are colours, tag an alpha band as such, or write one band with class ids "
+        "(the largest band, if there is one per class)"
     )
 
 

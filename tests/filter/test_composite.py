@@ -259,7 +259,7 @@ def test_cloud_layer_on_another_grid(tmp_path: Path, layer: str, change: dict[st
         composed(tmp_path, row, rule=both)
     assert (composed(tmp_path, row, rule=right) == 1).all()
     other = "CLD" if layer == "SCL" else "SCL"
-    write_tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None)  # matches any grid
+    write_tif(tmp_path / f"0_{other}.tif", np.ones((4, 4), np.uint8), crs=None, transform=None)  # matches any grid
     with pytest.raises(LandsegError, match=rf"^{path}: {fault}"):
         composed(tmp_path, row, rule=both)
 

@@ -96,6 +96,13 @@ class TestBands:
                 "select them with --bands, for example --bands 3,2,1",
             ),
             (
+                [1, 2, 3],
+                ["B02", "B03", "B04"],
+                [],
+                "has 3 band(s) (B02, B03, B04), but the model needs red, green, blue; "
+                "select them with --bands: 1,2,3 if they are in the order of the training images",
+            ),
+            (
                 [1, 2, 3, 4],
                 ["red", "green", "blue", "red"],
                 [],

@@ -30,6 +30,8 @@ from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rg
 from landseg.raster.values import ValueCheck
 
 Key = TypeVar("Key")
+#: Labelled pixels without data; pixels with a class that are transparent; pixels without a class.
+Overlooked = tuple[int, int, int]
 
 # Maximum number of pixels per read; bounds memory for very wide scenes and very large tiles.
 _MAX_READ = 1 << 23
@@ -87,6 +89,9 @@ class SceneFindings:
     #: Labelled pixels in tiles, and those of them that have no data in the image and are therefore ignored.
     labelled: int
     without_data: int
+    #: Pixels in tiles that have a class but are transparent in the label raster; and those without a class.
+    transparent: int
+    unlisted: int
     #: What marks pixels without data, such as 'alpha band 4'; '' if nothing does.
     data_mask: str
     values: ValueCheck
@@ -154,14 +159,14 @@ def write_archive(
     scenes: list[_OpenScene] = []
     reading = _read_tiles(archive.tiles, root, card, options, scenes)
     counts: dict[str, Counts] = {}
-    without_data: dict[str, int] = {}
+    overlooked: dict[str, Overlooked] = {}
     thumbnails: dict[str, Thumbnail] = {}
     with archive_writer(archive.path) as writer:
         for thumbnail, encoded, count, missing in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
             writer.add(thumbnail.name, *encoded)
             thumbnails[thumbnail.name] = thumbnail
             counts[thumbnail.name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
-            without_data[thumbnail.name] = missing
+            overlooked[thumbnail.name] = missing
     members = dict(_groups(archive.tiles, lambda tile: tile.scene))
     placed = {
         scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members.items()
@@ -170,19 +175,23 @@ def write_archive(
         np.stack([counts[tile.name] for tile in archive.tiles]),
         tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
         scenes=as_signatures(scene.thumbnail.finish(placed[scene.name]) for scene in scenes),
-        findings=[_findings(scene, members[scene.name], counts, without_data) for scene in scenes],
+        findings=[_findings(scene, members[scene.name], counts, overlooked) for scene in scenes],
     )
 
 
 def _findings(
-    scene: _OpenScene, tiles: Iterable[PlannedTile], counts: dict[str, Counts], without_data: dict[str, int]
+    scene: _OpenScene, tiles: Iterable[PlannedTile], counts: dict[str, Counts], overlooked: dict[str, Overlooked]
 ) -> SceneFindings:
-    missing = sum(without_data[tile.name] for tile in tiles)
+    missing, transparent, unlisted = (
+        sum(each) for each in zip(*(overlooked[tile.name] for tile in tiles), strict=True)
+    )
     kept = sum(int(counts[tile.name][:-1].sum()) for tile in tiles)
     return SceneFindings(
         scene.name,
         labelled=kept + missing,
         without_data=missing,
+        transparent=transparent,
+        unlisted=unlisted,
         data_mask=scene.data_mask,
         values=scene.values,
         nodata_class=scene.nodata_class,
@@ -211,9 +220,8 @@ def _read_tiles(
             _read_rest(source, bottom, scene)
             values.finish(source)
             if values.clipped > options.max_clipped:
-                fill = values.fill()
-                value = fill.value if fill else None
-                nodata = "" if value is None else f", or set dataset.nodata = {value:g}, which fills its border"
+                value = next((fill.value for fill in values.fills()), None)
+                nodata = "" if value is None else f", or set dataset.nodata = {value:g}, which fills a part of it"
                 raise ParamsError(
                     f"convert.range: {values.name}: {values.clipping()}, and convert.max_clipped allows "
                     f"{options.max_clipped:.0%}; set convert.range to the values of the images{nodata}"
@@ -279,13 +287,13 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
 
 def _encode(
     tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
-) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts, int]:
-    """Return a tile's thumbnail, its files, the pixel count of each id, and how many labelled pixels have no data.
+) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts, Overlooked]:
+    """Return a tile's thumbnail, its files, the pixel count of each id, and the pixels that do not count.
 
     The files are the image, the mask and the RGB mask as PNG; the counts are (256,) int64.
     """
     ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col, tile.labelled)
-    without_data = 0
+    without_data, overlooked = 0, tile.decoder.overlooked(tile.labels, tile.labelled)
     if tile.valid is not None:
         without_data = int(np.count_nonzero((ids != IGNORE) & ~tile.valid))
         ids[~tile.valid] = IGNORE
@@ -295,7 +303,8 @@ def _encode(
     image = pad(image, options.size, 0)
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
-    return thumbnail, (encode_image(image), encode_mask(ids, colours), rgb_mask), counts, without_data
+    files = encode_image(image), encode_mask(ids, colours), rgb_mask
+    return thumbnail, files, counts, (without_data, *overlooked)
 
 
 def _count_ids(ids: Pixels) -> Counts:

@@ -17,7 +17,7 @@ from landseg.core.classes import IGNORE, ClassTable, Colour
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.bands import REORDER, coloured_bands, require_order
-from landseg.raster.io import declared_mask, read_pixels
+from landseg.raster.io import declared_mask, lossy_codec, read_pixels
 
 #: A value of a label raster: an id or a palette index, or a colour.
 LabelValue = int | float | tuple[int, ...]
@@ -52,6 +52,7 @@ class LabelDecoder:
         Raises:
             LandsegError: the raster lacks the palette or the bands that the encoding needs.
         """
+        _require_lossless(source)
         self.min_consensus = min_consensus
         self._consensus_bands = _consensus_band(source, encoding, min_consensus)
         self.name: str = source.name
@@ -179,6 +180,20 @@ class LabelDecoder:
             ids[~labelled] = _IGNORED
         return self._values(values[:, ids == _UNLISTED]), self._values(values[:, ids == IGNORE])
 
+    def overlooked(self, values: Image, labelled: ValidMask = None) -> tuple[int, int]:
+        """Count the pixels that have a class but are transparent, and those that are ignored for want of a class.
+
+        Args:
+            values: pixels of `bands`, (bands, H, W).
+            labelled: mask of labelled pixels, (H, W); None if all are labelled.
+        """
+        if labelled is None and self.encoding.unlisted == "error":
+            return 0, 0
+        ids = self._look_up(values)
+        transparent = 0 if labelled is None else int(np.count_nonzero((ids < IGNORE) & ~labelled))
+        unlisted = ids == _UNLISTED
+        return transparent, int(np.count_nonzero(unlisted if labelled is None else unlisted & labelled))
+
     def _values(self, pixels: Image) -> Counter[LabelValue]:
         """Count the pixels of each value or colour among pixels of `bands`, (bands, n)."""
         if self.encoding.values != "rgb":
@@ -195,7 +210,8 @@ class LabelDecoder:
             raise LandsegError(
                 f"{self.name}: has {len(labels)} bands that differ, first at row {row + below}, column {col + right}, "
                 f"with {', '.join(str(value) for value in labels[:, below, right])}; set dataset.mask_values to rgb if "
-                "they are colours, or keep one band with class ids"
+                "they are colours, tag an alpha band as such, or write one band with class ids (the largest band, if "
+                "there is one per class)"
             )
 
     def _look_up(self, values: Image) -> Lookup:
@@ -249,11 +265,21 @@ def _consensus_band(source: Any, encoding: MaskEncoding, min_consensus: int) -> 
     return [encoding.consensus_band]
 
 
+def _require_lossless(source: Any) -> None:
+    """Refuse label rasters whose compression changes values."""
+    if codec := lossy_codec(source):
+        raise LandsegError(
+            f"{source.name}: is compressed with loss ({codec}), which changes class values; write labels as PNG, or as "
+            "GeoTIFF without such a compression, from their source"
+        )
+
+
 def _require_ids(source: Any) -> None:
     """Refuse a colour image, as its red band would be read as ids."""
     if source.colorinterp[0] == ColorInterp.red:
         raise LandsegError(
-            f"{source.name}: pixel values are colours, but dataset.mask_values = ids needs class ids; set it to rgb"
+            f"{source.name}: pixel values are colours, but dataset.mask_values = ids needs class ids; set it to rgb, "
+            "or, if there is one band per class, write one band with class ids"
         )
 
 

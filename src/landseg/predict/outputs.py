@@ -27,7 +27,7 @@ from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
 from landseg.raster.pixel_area import ground_sampling_distance
-from landseg.raster.values import ValueCheck
+from landseg.raster.values import MIN_CONTRAST, ValueCheck
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
 _GSD_TOLERANCE = 0.1
@@ -156,6 +156,8 @@ def map_scene(
             open_scene(scene, info, bands) as original,
             _at_model_gsd(original, info.gsd, resample, notify) as image,
         ):
+            for note in original.notes:
+                notify(f"{original.name}: {note}")
             if not image.grid.crs:
                 notify(f"{image.name}: no CRS, so the map has none either and areas cannot be measured")
             tags = provenance_tags(
@@ -181,11 +183,18 @@ def map_scene(
 def _value_notices(values: ValueCheck) -> Iterator[str]:
     if values.clipped >= _MUCH_CLIPPED:
         yield f"{values.name}: {values.clipping()}, to which the model scales values; expect a poor map"
-    if fill := values.fill():
+    for fill in values.fills():
         yield (
-            f"{values.name}: {fill.text} in {fill.count:,} pixels along the border and nowhere else, and they were "
-            f"mapped; if they have no data, {fill.remedy}"
+            f"{values.name}: {fill.text} in {fill.count:,} pixels {fill.where}, and they were mapped; if they have no "
+            f"data, {fill.remedy}"
         )
+    if 0 < values.contrast < MIN_CONTRAST:
+        yield (
+            f"{values.name}: its values, {values.lowest:g} to {values.highest:g}, use {values.contrast:.0%} of the "
+            f"range {values.black:g} to {values.white:g} of the model; expect a poor map"
+        )
+    for one, other in values.equal_band_names:
+        yield f"{values.name}: {one} and {other} are equal throughout; expect a poor map"
     if constant := values.constant_bands:
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
         yield f"{values.name}: {listed} throughout; expect a poor map"

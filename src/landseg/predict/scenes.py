@@ -119,8 +119,10 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
                 raise LandsegError(
                     f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
                 )
-            indexes, names = _band_indexes(source, info, bands)
-            image = MultibandImage(source.name, [(source, indexes)], info.nodata, names, scaled=scaled)
+            indexes, names, notes = _band_indexes(source, info, bands)
+            if len(source.subdatasets) > 1:
+                notes.append(f"has {len(source.subdatasets)} pages or subdatasets; the first is mapped")
+            image = MultibandImage(source.name, [(source, indexes)], info.nodata, names, scaled=scaled, notes=notes)
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
@@ -176,9 +178,13 @@ def _listed(classes: ClassTable) -> str:
     return ", ".join(class_names(classes))
 
 
-def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the band numbers, from 1, of the model's red, green and blue in a raster, and the names of its bands."""
-    wanted, own = info.rendering.bands, descriptions(source)
+def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tuple[list[int], list[str], list[str]]:
+    """Find the model's red, green and blue in a raster.
+
+    Returns:
+        Their band numbers, from 1; the names of all bands; and how bands are read where another way is possible.
+    """
+    wanted = info.rendering.bands
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: paletted image; convert it to RGB")
     described = described_bands(source, [*info.image_bands, *wanted])
@@ -188,18 +194,32 @@ def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tup
             raise LandsegError(
                 f"--bands: {len(requested)} bands given, but the model needs {len(wanted)}: {', '.join(wanted)}"
             )
-        return [_band_index(source, band) for band in requested], names
+        indexes = [_band_index(source, band) for band in requested]
+        return indexes, names, _other_descriptions(wanted, indexes, described)
     if all(described[band] for band in wanted):
-        return [_only(source, band, described[band], "described") for band in wanted], names
-    if own:  # descriptions win over colours: a program may show any three bands as red, green and blue
-        raise _unknown_bands(source, wanted)
+        return [_only(source, band, described[band], "described") for band in wanted], names, []
+    if descriptions(source):  # they win over colours: a program may show any three bands as red, green and blue
+        raise _unknown_bands(source, info, in_order=not any(described.values()))
     coloured = {band: _coloured_as(source, band) for band in wanted}
     if all(coloured.values()):
-        return [_only(source, band, coloured[band], "tagged") for band in wanted], names
+        return [_only(source, band, coloured[band], "tagged") for band in wanted], names, []
     if names:
         require_order(source, info.image_bands, "the model", REORDER)
-        return [info.image_bands.index(band) + 1 for band in wanted], names
-    raise _unknown_bands(source, wanted)
+        indexes = [info.image_bands.index(band) + 1 for band in wanted]
+        listed = ", ".join(f"{band} from band {index}" for band, index in zip(wanted, indexes, strict=True))
+        return indexes, names, [f"bands have no names; read in the order of the training images: {listed}"]
+    raise _unknown_bands(source, info, in_order=False)
+
+
+def _other_descriptions(
+    wanted: Sequence[str], indexes: Sequence[int], described: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """Return a sentence for each requested band that has the description of another one."""
+    return [
+        f"band {index} is read as {band} because of --bands, but the file describes band {described[band][0]} as {band}"
+        for band, index in zip(wanted, indexes, strict=True)
+        if described[band] and index not in described[band]
+    ]
 
 
 def _coloured_as(source: Any, band: str) -> list[int]:
@@ -220,23 +240,32 @@ def _band_names(source: Any, image_bands: Sequence[str], described: Mapping[str,
     A band that is tagged as alpha is called alpha, unless it has the name of a band of the training images.
     """
     tagged = [colour == ColorInterp.alpha for colour in source.colorinterp]
-    known = {index: name for name in image_bands for index in described[name]}
-    if own := descriptions(source):
-        return [known.get(index, ALPHA if tag else own.get(index, "")) for index, tag in enumerate(tagged, 1)]
-    if source.count == len(image_bands):
-        pairs = enumerate(zip(image_bands, tagged, strict=True), 1)
-        return [ALPHA if tag and is_mask(source, index) else name for index, (name, tag) in pairs]
+    same_count = source.count == len(image_bands)
+    own = descriptions(source)
+    if own or same_count:
+        known = {index: name for name in image_bands for index in described[name]}
+        return [
+            known.get(index)
+            or (ALPHA if tag and (not same_count or is_mask(source, index)) else "")
+            or own.get(index, "" if own and not tag else image_bands[index - 1])
+            for index, tag in enumerate(tagged, 1)
+        ]
     if tagged == [False] * len(image_bands) + [True] * (source.count - len(image_bands)):
         return [*image_bands, *[ALPHA] * (source.count - len(image_bands))]
     return []
 
 
-def _unknown_bands(source: Any, wanted: Sequence[str]) -> LandsegError:
+def _unknown_bands(source: Any, info: ModelInfo, in_order: bool) -> LandsegError:
+    wanted = info.rendering.bands
     count = source.count - source.colorinterp.count(ColorInterp.alpha)
     names = descriptions(source).values()
     has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
-    enough = count >= len(set(wanted))
-    advice = "select them with --bands, for example --bands 3,2,1" if enough else "choose another scene"
+    advice = "choose another scene"
+    if in_order and source.count == len(info.image_bands):
+        order = ",".join(str(info.image_bands.index(band) + 1) for band in wanted)
+        advice = f"select them with --bands: {order} if they are in the order of the training images"
+    elif count >= len(set(wanted)):
+        advice = "select them with --bands, for example --bands 3,2,1"
     return LandsegError(f"{source.name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
 
 

@@ -31,6 +31,8 @@ _SAMPLES, _SAMPLE = 5, 256
 # Share of values between the extremes, and number of such values, above which a band is not a mask. Masks with soft
 # edges have some, and partly transparent ones have a few.
 _MAX_PARTIAL, _MAX_LEVELS = 0.05, 8
+# Share of the largest value from which a band that may be imagery is taken for a mask.
+_MIN_OPAQUE = 0.1
 
 
 def descriptions(source: Any) -> dict[int, str]:
@@ -43,7 +45,7 @@ def descriptions(source: Any) -> dict[int, str]:
 def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
     """Return the numbers of the bands, from 1, that are described by each name.
 
-    Case, leading zeros and signs between words do not matter: 'Blue' and 'B2' both are in 'blue (B02)'. A description
+    Case, leading zeros and signs between words do not matter: 'Blue' and 'B2' both are in 'BlueBand_B02'. A description
     that is the name takes precedence over those that contain it, and one that contains several names has none.
     """
     words = {index: _words(text) for index, text in descriptions(source).items()}
@@ -60,7 +62,7 @@ def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _words(text: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", text)).casefold()
     for pattern, word in _SPELLINGS:
         text = pattern.sub(word, text)
     return [re.sub(r"(?<=[a-z])0+(?=\d)", "", word) for word in re.findall(r"[^\W_]+", text)]
@@ -102,11 +104,12 @@ def require_order(source: Any, names: Sequence[str], key: str, remedy: str) -> N
         if index != expected[name.casefold()]:
             raise _contradiction(source, index, name.casefold(), "description", names, key, remedy)
     matched = {index for found in by_description.values() for index in found}
-    for index, text in descriptions(source).items():
-        if index <= len(names) and index not in matched:
-            own, wanted = _common_name(text), _common_name(names[index - 1])
-            if own and wanted and own != wanted:
-                raise _contradiction(source, index, text, "description", names, key, remedy)
+    own = descriptions(source)
+    for index, (name, colour) in enumerate(zip(names, source.colorinterp, strict=False), 1):
+        found, evidence = (own[index], "description") if index in own else (colour.name, "colour interpretation")
+        known, wanted = _common_name(found), _common_name(name)
+        if index not in matched and known and wanted and known != wanted and found not in (*_RGB, *_NOT_RGB, ALPHA):
+            raise _contradiction(source, index, found, evidence, names, key, remedy)
     if not set(_RGB) <= set(expected):
         return
     unknown = {name.casefold() for name, found in by_description.items() if not found}
@@ -132,6 +135,29 @@ def _contradiction(
         f"{source.name}: band {index} is {found} by its {evidence}, but {expected} by {key} ({', '.join(names)}); "
         f"{remedy}, or correct the {evidence} with gdal_edit"
     )
+
+
+def reading_notes(source: Any, names: Sequence[str]) -> list[str]:
+    """Return how the bands of an open raster are read where it could be read in another way, one sentence each.
+
+    Args:
+        source: open raster.
+        names: names of the first bands.
+    """
+    notes = []
+    own = descriptions(source)
+    if own and not any(described_bands(source, names).values()):
+        notes.append(
+            f"bands are described as {', '.join(own.values())}, which says nothing about {', '.join(names)}; they are "
+            "read in this order"
+        )
+    last = source.count
+    if last == len(names) + 1 and not _is_alpha(source.colorinterp[-1]) and last not in own and is_mask(source, last):
+        notes.append(
+            f"band {last} has no name and the values of a mask, but is not tagged as alpha, so it hides no pixel; name "
+            "it alpha if it does"
+        )
+    return notes
 
 
 def alpha_band(source: Any, names: Sequence[str], used: Collection[int] = ()) -> int | None:
@@ -187,19 +213,24 @@ def require_data(source: Any, indexes: Collection[int], names: Sequence[str]) ->
         if _is_alpha(source.colorinterp[index - 1]) and is_mask(source, index):
             raise LandsegError(
                 f"{source.name}: band {index} is tagged as alpha and has the values of a mask, but is to be read as "
-                "imagery; name it alpha in dataset.bands, or select other bands"
+                f"{names[index - 1] if index <= len(names) else 'imagery'}; name it alpha in dataset.bands, or correct "
+                "the tag with gdal_edit -colorinterp"
             )
 
 
 def is_mask(source: Any, index: int) -> bool:
-    """Return whether a band consists of 0 and the maximum of its data type, which occurs."""
-    values, _ = _sample(source, index)
-    return bool(set(values.tolist()) <= {0, _highest(source, index)} and values[-1] != 0)
+    """Return whether a band has hardly any values but 0, 1 and the maximum of its data type, which is frequent."""
+    values, counts = _sample(source, index)
+    opaque = counts[values == _highest(source, index)].sum()
+    return bool(_is_two_valued(values, counts, source, index) and opaque >= _MIN_OPAQUE * counts.sum())
 
 
 def _may_be_mask(source: Any, index: int) -> bool:
     """Return whether a band has hardly any values but 0, 1 and the maximum."""
-    values, counts = _sample(source, index)
+    return _is_two_valued(*_sample(source, index), source, index)
+
+
+def _is_two_valued(values: Image, counts: Counts, source: Any, index: int) -> bool:
     between = ~np.isin(values, (0, 1, 255, _highest(source, index)))
     return bool(between.sum() <= _MAX_LEVELS or counts[between].sum() <= _MAX_PARTIAL * counts.sum())
 

@@ -9,6 +9,9 @@ from rasterio.warp import transform
 from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
 
+# Largest distance of corresponding corners, px: less than the half pixel by which conventions differ.
+_MAX_OFFSET = 0.49
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -36,7 +39,7 @@ class Grid:
     def require_same(self, other: "Grid", other_name: str) -> None:
         """Check that another raster covers the same pixels, within half a pixel.
 
-        A CRS or transform that only one of the two has is not compared.
+        A CRS that only one of the two has is not compared, nor is the identity, which files without a position have.
 
         Args:
             other: grid to compare with.
@@ -48,12 +51,10 @@ class Grid:
         if (self.width, self.height) != (other.width, other.height):
             size, other_size = (f"{grid.width}x{grid.height} px" for grid in (self, other))
             self._refuse(f"size {size} differs from {other_name} ({other_size})")
-        if bool(self.crs) != bool(other.crs):
-            return
-        if self.crs and not _same_crs(self, other):
+        if self.crs and other.crs and not _same_crs(self, other):
             self._refuse(f"CRS {_crs_name(self.crs)} differs from {other_name} ({_crs_name(other.crs)})")
-        no_position = not self.crs and (self.transform.is_identity or other.transform.is_identity)
-        if not no_position and (offset := _offset(other, self)) > 0.5:
+        no_position = not (self.crs and other.crs) and (self.transform.is_identity or other.transform.is_identity)
+        if not no_position and (offset := _offset(other, self)) > _MAX_OFFSET:
             self._refuse(f"offset by {offset:.1f} px from {other_name}")
 
     def _refuse(self, problem: str) -> None:

@@ -24,7 +24,7 @@ from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text
-from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, require_data, require_order
+from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, reading_notes, require_data, require_order
 from landseg.raster.grid import Grid
 from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
 
@@ -45,6 +45,7 @@ class MultibandImage:
         scaling: Sequence[str] | None = None,
         scaled: bool = False,
         alpha: Sequence[int | None] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Create it from open rasters.
 
@@ -56,12 +57,15 @@ class MultibandImage:
             scaling: scale and offset of each selected band (see `core.scaling`); None: those of the headers.
             scaled: whether to read stored × scale + offset instead of stored values.
             alpha: number of the alpha band of each file; None: found by `raster.bands.alpha_band`.
+            notes: how it is read where it could be read in another way.
 
         Raises:
             LandsegError: values are to be scaled, but scale and offset are unknown; or it is unclear whether a band is
                 an alpha band (see `raster.bands`).
         """
         self._rasters, self._card_nodata, self._bands = rasters, nodata, bands
+        #: How it is read where it could be read in another way, one sentence each.
+        self.notes = tuple(notes)
         files = {source.name: (source, indexes) for source, indexes in rasters}
         if alpha is None:
             for source, indexes in rasters:
@@ -94,7 +98,8 @@ class MultibandImage:
             if has_mask(source):
                 return "mask"
             if source.nodata is not None:
-                return f"nodata value {source.nodata:g}"
+                values = dict.fromkeys(f"{value:g}" for value in source.nodatavals if value is not None)
+                return f"nodata value {', '.join(values)}"
         return "" if self._card_nodata is None else f"nodata value {self._card_nodata:g}"
 
     def read(self, window: Window) -> tuple[Image, ValidMask]:
@@ -247,8 +252,12 @@ def open_image(
         sources = {path: stack.enter_context(open_raster(path, drivers=card.drivers)) for path in paths}
         for path, index in selected:
             _require_band(sources[path], index, card)
+        notes: list[str] = []
+        for source in sources.values():
+            notes += _file_notes(source)
         if not has_band_files(image, card):
             require_order(sources[root / image], card.bands, "dataset.bands", "correct dataset.bands")
+            notes += reading_notes(sources[root / image], card.bands)
         first, *others = sources.values()
         for other in others:
             Grid.of(other).require_same(Grid.of(first), f"the band {Path(first.name).name}")
@@ -261,7 +270,14 @@ def open_image(
             card.bands[:1] if has_band_files(image, card) else card.bands,
             scaling=_card_scaling(card, image, header_scaling(rasters)),
             scaled=scaled,
+            notes=notes,
         )
+
+
+def _file_notes(source: Any) -> list[str]:
+    if Path(f"{source.name}.msk").exists() and not has_mask(source):
+        return ["a file .msk lies beside it, which GDAL does not read as its mask"]
+    return []
 
 
 def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list[tuple[Path, int]]:
@@ -287,6 +303,14 @@ def _require_band(source: Any, index: int, card: DataCard) -> None:
         raise LandsegError(
             f"{source.name}: has {source.count} band(s), but the data card lists {len(card.bands)}; replace the image, "
             "or correct dataset.bands"
+        )
+    if np.dtype(source.dtypes[index - 1]).kind not in "iuf":
+        raise LandsegError(
+            f"{source.name}: data type {source.dtypes[index - 1]} is no image; convert it to real numbers"
+        )
+    if source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        raise LandsegError(
+            f"{source.name}: stores 0 as white (MINISWHITE), other images as black; invert it, and tag it MINISBLACK"
         )
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: pixel values are palette indices, not colours; convert the image to RGB")

@@ -110,6 +110,11 @@ def open_raster(
         with source:
             if isinstance(location, Path) and not source.crs:
                 require_upright(source, location)
+            if drivers is not None and len(source.subdatasets) > 1:
+                raise LandsegError(
+                    f"{location}: has {len(source.subdatasets)} pages or subdatasets, of which only the first would be "
+                    "read; split it, or keep one"
+                )
             yield source
 
 
@@ -163,7 +168,7 @@ def valid_mask(
         source: open raster.
         window: window to read.
         nodata: nodata value for files that declare none and have no mask or alpha band.
-        bands: number of bands, from the first, that are compared with `nodata`; None: all.
+        bands: number of bands, from the first, that are compared with the nodata value; None: all.
         alpha: number of the alpha band, from 1 (see `raster.bands.alpha_band`). Other bands tagged as alpha are data.
 
     Raises:
@@ -174,7 +179,7 @@ def valid_mask(
         return declared
     if any(MaskFlags.nodata in flags for flags in source.mask_flag_enums):
         with _read_errors(source):
-            return np.asarray((source.read_masks(window=window) > 0).any(axis=0))
+            return np.asarray((source.read_masks(source.indexes[:bands], window=window) > 0).any(axis=0))
     if nodata is None:
         return None
     return np.asarray((read_pixels(source, window, source.indexes[:bands]) != nodata).any(axis=0))
@@ -198,6 +203,14 @@ def has_mask(source: Any) -> bool:
     """Return whether a file has a mask of its own, besides alpha bands and nodata values."""
     flags = source.mask_flag_enums[0]
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and MaskFlags.nodata not in flags
+
+
+def lossy_codec(source: Any) -> str:
+    """Return the name of the compression of a file that changes values; '' if there is none."""
+    tags = source.tags(ns="IMAGE_STRUCTURE")
+    codec = tags.get("COMPRESSION", source.driver)
+    is_lossy = tags.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY") or float(tags.get("MAX_Z_ERROR", 0)) > 0
+    return str(codec) if is_lossy or "JPEG" in codec.split() or source.driver == "JPEG" else ""
 
 
 def row_windows(width: int, height: int, top: int = 0) -> Iterator[Window]:

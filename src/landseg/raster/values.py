@@ -1,14 +1,18 @@
 """Values of a scene, checked while it is read: their extremes, those at an end of the range, and a filled border."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from rasterio.windows import Window
 
 from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.rendering import Rendering
-from landseg.raster.border import BorderCheck, Fill
+from landseg.raster.fill import BorderCheck, Fill, PatchCheck
 from landseg.raster.image import MultibandImage
+
+#: Share of the range that values use, below which an image has hardly any contrast.
+MIN_CONTRAST = 0.125
 
 # Height and width in px of sampled windows, and their number along either side of an image.
 _SAMPLE, _SAMPLES = 128, 3
@@ -26,6 +30,7 @@ class ValueCheck:
     name: str
     rendering: Rendering
     border: BorderCheck
+    patches: PatchCheck = field(default_factory=PatchCheck)
     #: Nodata value of the image; None: none.
     nodata: float | None = None
     #: Number of pixels, of those with data, and of those that have the nodata value in some bands only.
@@ -42,6 +47,13 @@ class ValueCheck:
     maxima: Floats = field(default_factory=lambda: _filled(-np.inf))
     black: float = -np.inf
     white: float = np.inf
+    #: Pairs of different bands whose values with data are all equal.
+    equal_bands: set[tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Assume that all bands are equal."""
+        names = self.rendering.bands
+        self.equal_bands = {(one, other) for one, other in combinations(range(3), 2) if names[one] != names[other]}
 
     @classmethod
     def of(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
@@ -50,7 +62,7 @@ class ValueCheck:
         Raises:
             LandsegError: the image is truncated or damaged.
         """
-        return cls(image.name, rendering, BorderCheck.of(image), image.nodata)
+        return cls(image.name, rendering, BorderCheck.of(image), nodata=image.nodata)
 
     @classmethod
     def of_sample(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
@@ -60,7 +72,7 @@ class ValueCheck:
             LandsegError: the image is truncated or damaged.
         """
         grid = image.grid
-        check = cls(image.name, rendering, BorderCheck(grid.width, []), image.nodata)
+        check = cls(image.name, rendering, BorderCheck(grid.width, []), nodata=image.nodata)
         height, width = min(_SAMPLE, grid.height), min(_SAMPLE, grid.width)
         for row in np.linspace(0, grid.height - height, _SAMPLES).round():
             for col in np.linspace(0, grid.width - width, _SAMPLES).round():
@@ -71,6 +83,7 @@ class ValueCheck:
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
         self.border.add(window, pixels, valid)
+        self.patches.add(pixels, valid)
         self.pixels += pixels[0].size
         values = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
         self.with_data += values.shape[1]
@@ -78,6 +91,9 @@ class ValueCheck:
             return
         self.minima = np.minimum(self.minima, values.min(axis=1))
         self.maxima = np.maximum(self.maxima, values.max(axis=1))
+        self.equal_bands = {
+            (one, other) for one, other in self.equal_bands if np.array_equal(values[one], values[other])
+        }
         if self.nodata is not None:
             self.partly_nodata += int(np.count_nonzero((values == self.nodata).any(axis=0)))
             self.partly_nodata -= int(np.count_nonzero((values == self.nodata).all(axis=0)))
@@ -126,6 +142,13 @@ class ValueCheck:
         return {band: low for band, low, high in bands if low == high}
 
     @property
+    def equal_band_names(self) -> list[tuple[str, str]]:
+        """Names of pairs of bands that are equal throughout, besides those that have one value."""
+        names, constant = self.rendering.bands, self.constant_bands
+        pairs = [(names[one], names[other]) for one, other in sorted(self.equal_bands)]
+        return [pair for pair in pairs if self.with_data and not set(pair) & constant.keys()]
+
+    @property
     def clipped(self) -> float:
         """Share of the values with data that are rendered as black or white; 0 if values are not stretched."""
         return (self.low + self.high) / self.values if self.values else 0.0
@@ -140,6 +163,8 @@ class ValueCheck:
             f"{self.highest:g})"
         )
 
-    def fill(self) -> Fill | None:
-        """Return values that fill a border of the scene and occur hardly anywhere else; None: there are none."""
-        return self.border.fill()
+    def fills(self) -> list[Fill]:
+        """Return the values that fill a border of the scene and occur hardly anywhere else, and those in patches."""
+        border = self.border.fills()
+        known = {fill.values for fill in border}
+        return border + [fill for fill in self.patches.fills(3) if fill.values not in known and not self.constant_bands]

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,8 @@ COMMON_CRS = "EPSG:4326"
 
 # Largest number of tiles of a scene: far more than a person would train on, and what fits in memory.
 _MAX_TILES = 5_000_000
+# Ratio of pixel sizes above which it is printed.
+_MAX_GSD_RATIO = 2.1
 # Shares of padding in tiles, and of pixels outside of them, from which a better size is suggested; and those sizes.
 _MUCH_PADDING, _MUCH_OUTSIDE = 0.25, 0.1
 _SIZES = range(64, 1025, 32)
@@ -56,6 +58,8 @@ class SceneHeader:
     dtype: str
     #: Scale and offset of the values of all bands (see `core.scaling`).
     scaling: str
+    #: How its image is read where it could be read in another way, one sentence each.
+    notes: tuple[str, ...] = ()
 
 
 def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeader:
@@ -79,7 +83,14 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
         crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None
         gsd = ground_sampling_distance(grid)
         return SceneHeader(
-            grid.width, grid.height, crs, grid.transform, gsd, source.dtype.name, join_bands(source.scaling)
+            grid.width,
+            grid.height,
+            crs,
+            grid.transform,
+            gsd,
+            source.dtype.name,
+            join_bands(source.scaling),
+            source.notes,
         )
 
 
@@ -186,6 +197,8 @@ def plan_tiles(
     headers = [read_header(root, image, mask, card) for image, mask in files]
     scenes = zip(imagery["scene"], headers, strict=True)
     cells = [scene_cells(scene, header, size, edge, min_share) for scene, header in scenes]
+    for sentence in _notes(imagery["scene"], headers):
+        warn(sentence)
     if sentence := waste_sentence([(header.height, header.width) for header in headers], size, edge, min_share):
         warn(sentence)
     scene_index = np.repeat(np.arange(len(cells)), [len(scene) for scene in cells])
@@ -206,6 +219,22 @@ def plan_tiles(
     crs = common_crs([header.crs for header in headers if header.crs is not None])
     tiles["geometry"] = footprints(tiles, headers, scene_index, crs)
     return gpd.GeoDataFrame(tiles[_COLUMNS], geometry="geometry", crs=crs)
+
+
+def _notes(scenes: Iterable[str], headers: Sequence[SceneHeader]) -> Iterator[str]:
+    """Yield how images are read, each sentence once, and whether pixel sizes differ much."""
+    noted: dict[str, list[str]] = {}
+    for scene, header in zip(scenes, headers, strict=True):
+        for note in header.notes:
+            noted.setdefault(note, []).append(scene)
+    for note, found in noted.items():
+        yield f"scene {found[0]}" + (f" and {len(found) - 1:,} others" if len(found) > 1 else "") + f": {note}"
+    sizes = [header.gsd for header in headers if header.gsd]
+    if sizes and max(sizes) > _MAX_GSD_RATIO * min(sizes):
+        yield (
+            f"pixels measure {min(sizes):.3g} to {max(sizes):.3g} m, so objects differ in size from scene to scene; "
+            "resample images and masks to one size"
+        )
 
 
 def common_crs(scene_crs: list[CRS]) -> CRS | None:

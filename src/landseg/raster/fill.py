@@ -1,5 +1,6 @@
-"""Values that fill the border of a scene and occur nowhere else: most likely pixels without data."""
+"""Values that fill the border of a scene, or patches of it: most likely pixels without data."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from landseg.raster.io import row_windows
 # Share of the pixels of a scene, and their number, from which a fill is reported; and the share of the pixels with its
 # values that must lie along the border.
 _MIN_FILL, _MIN_PIXELS, _MIN_ALONG = 0.005, 64, 0.99
+# Height and width in px of patches; their smallest number in a scene; and how far bytes in them may differ from 0 and
+# 255, as they do after compression with loss.
+_PATCH, _MIN_PATCHES, _NOISE = 8, 16, 3
 # Length in px of equal pixels along the lower border from which a scene is read again.
 _MIN_RUN = 8
 
@@ -22,23 +26,29 @@ Values = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Fill:
-    """Values that fill a border."""
+    """Values that fill a border or patches."""
 
     #: One value per band.
     values: Values
     #: Number of pixels with these values.
     count: int
+    #: Where they are, in words.
+    where: str = "along its border and nowhere else"
+    #: Whether bytes differ from the values a little.
+    noisy: bool = False
 
     @property
     def value(self) -> float | None:
         """The value, if it is that of all bands."""
-        return self.values[0] if len(set(self.values)) == 1 else None
+        return self.values[0] if len(set(self.values)) == 1 and not self.noisy else None
 
     @property
     def text(self) -> str:
         """The values in words."""
         if self.value is not None:
             return f"all bands are {self.value:g}"
+        if self.noisy:
+            return "all bands are " + (f"0 to {_NOISE}" if self.values[0] == 0 else f"{255 - _NOISE} to 255")
         return f"the bands are {', '.join(f'{value:g}' for value in self.values)}"
 
     @property
@@ -46,7 +56,9 @@ class Fill:
         """How to declare the pixels as without data in the files."""
         if self.value is not None:
             return f"declare it in the files with gdal_edit -a_nodata {self.value:g}"
-        return f"add a mask to the files with nearblack -setmask -color {','.join(f'{v:g}' for v in self.values)}"
+        return (
+            f"add a mask to the files with nearblack -setmask -color {','.join(f'{value:g}' for value in self.values)}"
+        )
 
 
 class BorderCheck:
@@ -110,13 +122,57 @@ class BorderCheck:
             runs += int(part[:, ::-1].argmax(axis=1).sum())
         return int(runs)
 
-    def fill(self) -> Fill | None:
-        """Return values that fill a border of the scene and occur hardly anywhere else; None: there are none."""
-        for values, count in self._filled.items():
-            along = self._along[values] >= _MIN_ALONG * count
-            if count >= max(_MIN_PIXELS, _MIN_FILL * self._pixels) and along and count < self._pixels:
-                return Fill(values, count)
-        return None
+    def fills(self) -> list[Fill]:
+        """Return values that fill a border of the scene and occur hardly anywhere else."""
+        least = max(_MIN_PIXELS, _MIN_FILL * self._pixels)
+        return [
+            Fill(values, count)
+            for values, count in self._filled.items()
+            if least <= count < self._pixels and self._along[values] >= _MIN_ALONG * count
+        ]
+
+
+class PatchCheck:
+    """Counts the square patches of a scene that have one value in all bands, by value."""
+
+    def __init__(self) -> None:
+        """Start counting."""
+        self._patches = Counter[float]()
+        #: Those of bytes near 0 or 255, by 0 or 255, including the exact ones.
+        self._near = Counter[float]()
+        self._pixels = 0
+
+    def add(self, pixels: Image, valid: ValidMask) -> None:
+        """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
+        self._pixels += pixels[0].size
+        lowest, highest = _over_patches(np.minimum, pixels), _over_patches(np.maximum, pixels)
+        if valid is not None:
+            has_data = _over_patches(np.minimum, valid[None])
+            lowest, highest = lowest[has_data], highest[has_data]
+        self._patches.update(lowest[lowest == highest].tolist())
+        if pixels.dtype == np.uint8:
+            self._near[0] += int(np.count_nonzero(highest <= _NOISE))
+            self._near[255] += int(np.count_nonzero(lowest >= 255 - _NOISE))
+
+    def fills(self, bands: int) -> list[Fill]:
+        """Return the values of many patches, for an image of a number of bands."""
+        found = []
+        for value in self._patches.keys() | self._near.keys():
+            exact, near = self._patches[value], self._near[value]
+            count = max(exact, near) * _PATCH**2
+            if count >= max(_MIN_PATCHES * _PATCH**2, _MIN_FILL * self._pixels) and count < self._pixels:
+                found.append(Fill((value,) * bands, count, "in patches", noisy=near > 1.1 * exact))
+        return sorted(found, key=lambda fill: -fill.count)
+
+
+def _over_patches(function: np.ufunc, pixels: Image) -> Image:
+    """Reduce the bands of whole patches to one value each, (rows, columns)."""
+    _, height, width = pixels.shape
+    rows, cols = height // _PATCH, width // _PATCH
+    reduced = function.reduce(pixels[:, : rows * _PATCH, : cols * _PATCH], axis=0)
+    reduced = function.reduce(reduced.reshape(rows, _PATCH, cols * _PATCH), axis=1)
+    patches: Image = function.reduce(reduced.reshape(rows, cols, _PATCH), axis=2)
+    return patches
 
 
 def _corners(image: MultibandImage, rows: Collection[int]) -> set[Values]:

@@ -1,0 +1,212 @@
+"""What conversion prints of labels and values that it can read, but that are probably not what they seem."""
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+import numpy as np
+
+from landseg.convert.encode import SceneFindings
+from landseg.convert.findings import absent_classes
+from landseg.core.arrays import Counts
+from landseg.core.data_card import DataCard
+from landseg.raster.values import MIN_CONTRAST
+
+# Share of the pixels of a scene from which it is printed: labels without data, transparent or without a class; values
+# at an end of the range; nodata values in some bands.
+_MIN_SHARE = 0.01
+# Share of the range that the values of a scene use, below which it is printed: fewer than 8 of 256 levels.
+_MIN_SCENE_CONTRAST = 0.03
+# Share of the largest value of the median scene, and of the contrast of the strongest band, below which it is printed.
+_MIN_OF_OTHERS = 0.1
+# Number of pixels of a class in the dataset below which it is printed.
+_FEW_PIXELS = 100
+# How many scenes a message lists.
+_MAX_LISTED = 8
+
+
+def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: DataCard) -> None:
+    """Print what a person should know: absent classes, and labels and values of scenes that look wrong.
+
+    Args:
+        findings: findings of all scenes.
+        counts: pixels of each class, then ignored pixels, (K + 1,).
+        card: data card.
+    """
+    if absent := absent_classes(counts, card):
+        print(
+            f"error: no label raster has a pixel of {', '.join(absent)}: models cannot learn these classes, and scores "
+            "leave them out; correct dataset.classes or the labels",
+            file=sys.stderr,
+        )
+    few = [
+        f"{each.name} ({count})" for each, count in zip(card.classes, counts, strict=False) if 0 < count < _FEW_PIXELS
+    ]
+    if few:
+        print(f"warning: classes with hardly any pixel in the whole dataset: {', '.join(few)}")
+    for find in (_labels, _fills, _clipping, _bands, _contrast):
+        for warning in find(findings):
+            print(f"warning: {warning}")
+
+
+def _labels(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield warnings of label pixels that do not count."""
+
+    def because(finding: SceneFindings) -> str:
+        if not finding.data_mask:
+            return "a band is NaN or infinite there"
+        advice = "; if the band holds data, name it in dataset.bands" if finding.data_mask.startswith("alpha") else ""
+        return f"its {finding.data_mask} marks them as without data{advice}"
+
+    yield from _shares(
+        findings,
+        lambda each: (each.without_data, each.labelled),
+        lambda each, share: f"{share:.0%} of its labelled pixels are ignored, because {because(each)}",
+    )
+    yield from _shares(
+        findings,
+        lambda each: (each.transparent, each.labelled + each.transparent),
+        lambda _, share: (
+            f"{share:.0%} of its pixels with a class are ignored, because its label raster is transparent there"
+        ),
+    )
+    yield from _shares(
+        findings,
+        lambda each: (each.unlisted, each.labelled + each.unlisted),
+        lambda _, share: (
+            f"{share:.0%} of its label pixels have no class and are ignored (dataset.unlisted); set it to error to see "
+            "their values"
+        ),
+    )
+    declared = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class}
+    for what, scene in declared.items():
+        yield (
+            f"label rasters, first of scene {scene}, declare {what}; these pixels are read as the class, so add the "
+            "value or colour to dataset.ignore if they are not labelled"
+        )
+
+
+def _shares(
+    findings: Sequence[SceneFindings],
+    parts: Callable[[SceneFindings], tuple[int, int]],
+    describe: Callable[[SceneFindings, float], str],
+) -> Iterable[str]:
+    """Yield a sentence for the scenes with the largest shares, and one for the number of others.
+
+    Args:
+        findings: findings of all scenes.
+        parts: returns a number of pixels, and of all pixels that it is a part of.
+        describe: returns the sentence of a scene and its share.
+    """
+    found = [
+        (part / whole, each)
+        for each in findings
+        for part, whole in [parts(each)]
+        if part and part >= _MIN_SHARE * whole
+    ]
+    found.sort(key=lambda pair: -pair[0])
+    for share, each in found[:_MAX_LISTED]:
+        yield f"scene {each.scene}: {describe(each, share)}"
+    if len(found) > _MAX_LISTED:
+        yield f"the same in {len(found) - _MAX_LISTED:,} more scenes"
+
+
+def _fills(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield warnings of values that are probably no data."""
+    found = [(each, fill) for each in findings for fill in each.values.fills()]
+    found.sort(key=lambda pair: -pair[1].count / pair[0].values.pixels)
+    for each, fill in found[:_MAX_LISTED]:
+        remedy = fill.remedy
+        if each.data_mask.startswith("alpha") or each.data_mask == "mask":
+            remedy = f"correct its {each.data_mask}, which marks them as data"
+        elif fill.value is not None:
+            remedy = f"set dataset.nodata = {fill.value:g}, or {remedy}"
+        yield (
+            f"scene {each.scene}: {fill.text} in {fill.count:,} pixels ({fill.count / each.values.pixels:.1%}) "
+            f"{fill.where}; if they have no data, {remedy}"
+        )
+    if len(found) > _MAX_LISTED:
+        yield f"borders or patches of one value in {len(found) - _MAX_LISTED:,} more cases"
+
+
+def _clipping(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield warnings of values at an end of the range, and of nodata values in some bands."""
+    clipped = max(findings, key=lambda each: each.values.clipped, default=None)
+    if clipped and clipped.values.clipped >= _MIN_SHARE:
+        yield (
+            f"up to {clipped.values.clipped:.0%} of the values of a scene fall at an end of convert.range "
+            f"(scene {clipped.scene})"
+        )
+    partly = max(findings, key=lambda each: each.values.partly_nodata / max(each.values.pixels, 1), default=None)
+    if partly and partly.values.partly_nodata >= _MIN_SHARE * partly.values.pixels:
+        yield (
+            f"up to {partly.values.partly_nodata / partly.values.pixels:.0%} of the pixels of a scene (scene "
+            f"{partly.scene}) have the nodata value {partly.values.nodata:g} in some bands only; they count as data"
+        )
+
+
+def _bands(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield warnings of bands that have one value, are equal, or have another unit than the others."""
+    constant = [each for each in findings if each.values.constant_bands]
+    if constant:
+        listed = ", ".join(f"{band} is {value:g}" for band, value in constant[0].values.constant_bands.items())
+        yield (
+            f"one value throughout in bands of {_scenes(len(constant))}, first {constant[0].scene}, where {listed}; "
+            "replace or remove such images"
+        )
+    equal = [each for each in findings if each.values.equal_band_names and each not in constant]
+    if equal:
+        listed = ", ".join(" and ".join(pair) for pair in equal[0].values.equal_band_names)
+        yield (
+            f"bands are equal throughout in {_scenes(len(equal))}, first {equal[0].scene}: {listed}; if they are "
+            "one band, give them one name"
+        )
+    used = [each.values for each in findings if each.values.with_data]
+    if not used:
+        return
+    lowest, highest = (np.array([getattr(each, name) for each in used]) for name in ("minima", "maxima"))
+    spans = highest.max(axis=0) - lowest.min(axis=0)
+    strongest = int(spans.argmax())
+    for band, name in enumerate(used[0].rendering.bands):
+        if 0 < spans[band] < _MIN_OF_OTHERS * spans[strongest]:
+            yield (
+                f"the values of {name}, {lowest[:, band].min():g} to {highest[:, band].max():g}, are far fewer than "
+                f"those of {used[0].rendering.bands[strongest]}, {lowest[:, strongest].min():g} to "
+                f"{highest[:, strongest].max():g}; check their unit and scale"
+            )
+
+
+def _contrast(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield warnings if the values of all scenes together, or of some scenes, use little of the range."""
+    used = [each for each in findings if each.values.with_data]
+    if not used or not math.isfinite(used[0].values.white):
+        return
+    checks = [each.values for each in used]
+    lowest, highest = min(check.lowest for check in checks), max(check.highest for check in checks)
+    black, white = checks[0].black, checks[0].white
+    share = (highest - lowest) / (white - black)
+    if share < MIN_CONTRAST:
+        yield (
+            f"the values of all scenes, {lowest:g} to {highest:g}, use {share:.0%} of the range {black:g} to "
+            f"{white:g}, so tiles have hardly any contrast; set convert.range to the values of the images, or rescale images of "
+            "uint8"
+        )
+        return
+    usual = median(check.highest for check in checks)
+    faint = [
+        each
+        for each in used
+        if 0 < each.values.contrast < _MIN_SCENE_CONTRAST or 0 < each.values.highest < _MIN_OF_OTHERS * usual
+    ]
+    if faint:
+        check = faint[0].values
+        yield (
+            f"{_scenes(len(faint))}, first {faint[0].scene} with values from {check.lowest:g} to {check.highest:g}, "
+            f"would be all but black in the range {black:g} to {white:g}, unlike the others (up to {usual:g} in the "
+            "median scene); check their unit and scale"
+        )
+
+
+def _scenes(count: int) -> str:
+    return f"{count:,} scene" + ("s" if count > 1 else "")
