@@ -25,7 +25,7 @@ def main() -> None:
     rule = cloud_rule(params.method, params.scl, params.cld, card.clouds, params.dilate, card.drivers)
 
     measured = coverages(scenes, paths.raw, rule, card, workers)
-    for text in warnings(measured.values(), rule):
+    for text in warnings(len(scenes), measured.values(), rule):
         print(f"warning: {text}")
     scenes = select(
         scenes, measured, params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter

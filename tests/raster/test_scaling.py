@@ -94,9 +94,9 @@ def test_texts_of_bands_are_joined_and_split() -> None:
 
 @pytest.mark.parametrize("scaling", [(1e-4, -0.1), None])
 def test_values_are_scaled_once(tmp_path: Path, scaling: tuple[float, float] | None) -> None:
-    """By the header, or by a rule; the header wins."""
+    """By the header, or by a rule; they may say the same."""
     scene(tmp_path, "a", 1000, scaling)
-    rules = (ScalingRule(images="a*", scale=1e-4 if not scaling else 7, offset=-0.1),)
+    rules = (ScalingRule(images="a*", scale=1e-4, offset=-0.1),)
     with open_image(tmp_path, "a.tif", BANDS, card(scaling=rules), scaled=True) as image:
         pixels, _ = image.read(WINDOW)
         assert image.scaling == ("0.0001 -0.1",) * 3
@@ -104,6 +104,29 @@ def test_values_are_scaled_once(tmp_path: Path, scaling: tuple[float, float] | N
     np.testing.assert_allclose(pixels, reflectance() / 1e4, atol=1e-6)
     with open_image(tmp_path, "a.tif", BANDS, card(scaling=rules)) as image:
         np.testing.assert_array_equal(image.read(WINDOW)[0], reflectance() + 1000)
+
+
+@pytest.mark.faults
+def test_rule_that_contradicts_the_header(tmp_path: Path) -> None:
+    scene(tmp_path, "a", 1000, (1e-4, 0))
+    rules = (ScalingRule(images="a*", scale=1e-4, offset=-0.1),)
+    with (
+        pytest.raises(LandsegError) as raised,
+        open_image(tmp_path, "a.tif", BANDS, card(scaling=rules), scaled=True),
+    ):
+        pass
+    assert str(raised.value) == (
+        "a.tif: has scale 0.0001 and offset 0 in its header, but scale 0.0001 and offset -0.1 by dataset.scaling; "
+        "correct the header with gdal_edit -scale and -offset, or the rule"
+    )
+
+
+@pytest.mark.faults
+def test_scale_alone_says_nothing_about_later_baselines() -> None:
+    name = "S2A_MSIL2A_20220301T102021_N0400_R065_T33UUP.tif"
+    assert describe_scaling(1e-4, 0, name) == BASELINE_04
+    assert describe_scaling(1e-4, -0.1, name) == "0.0001 -0.1"
+    assert describe_scaling(1e-4, 0, name.replace("N0400", "N0214")) == "0.0001 0.0"
 
 
 def test_nodata_is_compared_with_stored_values(tmp_path: Path) -> None:

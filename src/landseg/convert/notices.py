@@ -189,8 +189,8 @@ def _contrast(findings: Sequence[SceneFindings]) -> Iterable[str]:
     if share < MIN_CONTRAST:
         yield (
             f"the values of all scenes, {lowest:g} to {highest:g}, use {share:.0%} of the range {black:g} to "
-            f"{white:g}, so tiles have hardly any contrast; set convert.range to the values of the images, or rescale images of "
-            "uint8"
+            f"{white:g}, so tiles have hardly any contrast; set convert.range to the values of the images, or rescale "
+            "images of uint8"
         )
         return
     usual = median(check.highest for check in checks)

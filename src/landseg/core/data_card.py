@@ -45,6 +45,8 @@ class CloudEncoding(BaseModel):
     clear: tuple[int, ...] = (0,)
     #: Nodata value of a cloud mask; None if it has none.
     nodata: int | None = 255
+    #: Values of a cloud mask that are known to be cloud; others are printed. Empty if none is known.
+    cloudy: tuple[int, ...] = ()
 
 
 class ScalingRule(BaseModel):

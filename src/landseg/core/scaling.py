@@ -19,15 +19,17 @@ _BASELINE = re.compile(r"_N(\d{4})_R\d{3}_")
 def describe_scaling(scale: float, offset: float, path: str) -> str:
     """Return the text of a band with a scale and an offset in its header; 1 and 0 mean that there are none.
 
+    A scale alone does not say whether a product of a later baseline still contains the 1,000.
+
     Args:
         scale: scale of the header.
         offset: offset of the header.
         path: path of the file, which may contain the name of a Sentinel-2 product.
     """
-    if (scale, offset) != (1, 0):
-        return scaling_text(scale, offset)
     found = _BASELINE.search(path)
-    return BASELINE_04 if found and int(found[1]) >= 400 else ""
+    if offset == 0 and found and int(found[1]) >= 400:
+        return BASELINE_04
+    return "" if (scale, offset) == (1, 0) else scaling_text(scale, offset)
 
 
 def scaling_text(scale: float, offset: float) -> str:

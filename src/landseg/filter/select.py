@@ -71,16 +71,21 @@ def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: Dat
     return measured
 
 
-def warnings(found: Iterable[CloudCoverage], rule: CloudRule) -> list[str]:
+def warnings(scenes: int, found: Iterable[CloudCoverage], rule: CloudRule) -> list[str]:
     """Return what a person should know of the cloud layers of a dataset.
 
     Args:
+        scenes: number of scenes.
         found: coverage of all scenes that have a cloud layer.
         rule: which pixels are cloud.
     """
     measured = list(found)
     declared = Counter(text for coverage in measured for text in coverage.ambiguities)
     texts = [f"{count:,} cloud layers {text}" for text, count in declared.items()]
+    if 0 < len(measured) < scenes:
+        texts.append(f"{scenes - len(measured):,} of {scenes:,} scenes have no cloud layer; they count as clear enough")
+    if measured and not rule.layers:
+        texts += _mask_warnings(frozenset[float]().union(*(coverage.distinct[0] for coverage in measured)), rule)
     for position, layer in enumerate(rule.layers):
         values = frozenset[float]().union(*(coverage.distinct[position] for coverage in measured))
         if len(values) > 1 and any(values <= mask for mask in _MASK_VALUES):
@@ -90,6 +95,20 @@ def warnings(found: Iterable[CloudCoverage], rule: CloudRule) -> list[str]:
                 "dataset.cloud_values and filter.method to mask"
             )
     return texts
+
+
+def _mask_warnings(values: frozenset[float], rule: CloudRule) -> Iterable[str]:
+    """Yield how the values of cloud masks are read where they may mean something else."""
+    cloudy = sorted(values - {*rule.clear, rule.nodata})
+    if rule.nodata in values and not cloudy:
+        yield (
+            f"cloud masks have no cloud, but the value {rule.nodata}, which is read as no data; if it is cloud, set "
+            "dataset.cloud_nodata to null"
+        )
+    if unknown := [value for value in cloudy if value not in rule.cloudy]:
+        listed = ", ".join(f"{value:g}" for value in unknown)
+        if unknown != [1]:
+            yield f"cloud masks: {listed} are read as cloud; list values of clear pixels in dataset.cloud_clear"
 
 
 def select(

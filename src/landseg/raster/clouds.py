@@ -15,9 +15,10 @@ from rasterio.windows import Window
 from landseg.core.arrays import Image, Pixels
 from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError, ParamsError
+from landseg.raster.bands import coloured_bands, descriptions
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
-from landseg.raster.io import declared_mask, open_raster, read_pixels
+from landseg.raster.io import declared_mask, lossy_codec, open_raster, read_pixels
 from landseg.raster.pixel_area import ground_sampling_distance
 
 CloudMethod = Literal["mask", "scl", "cld", "both"]
@@ -56,6 +57,8 @@ class CloudRule:
     dilate: float = 0
     #: GDAL drivers that may open the layers, in addition to `landseg.raster.io.TRUSTED_DRIVERS`.
     drivers: tuple[str, ...] = ()
+    #: Values that are known to be cloud in a cloud mask; empty if none is known.
+    cloudy: tuple[int, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -84,9 +87,10 @@ class CloudRule:
             if len(cloudy) <= _MAX_CLOUDY_VALUES:
                 return ""
             listed = ", ".join(f"{value:g}" for value in cloudy[:8])
+            clear = ", ".join(map(str, self.clear))
             return (
-                f"has the values {listed}, ..., so it is no cloud mask (0 clear, 255 nodata, else cloud); set "
-                "dataset.cloud_values and filter.method to scl for Sentinel-2 scene classes, or to cld for "
+                f"has the values {listed}, ..., so it is no cloud mask ({clear} clear, {self.nodata} nodata, else "
+                "cloud); set dataset.cloud_values and filter.method to scl for Sentinel-2 scene classes, or to cld for "
                 "probabilities in %"
             )
         known, what = {
@@ -148,7 +152,7 @@ def cloud_rule(
             f"filter.method = {method}: this dataset has no cloud layer {' or '.join(missing)} (only "
             f"{', '.join(encoding.layers) or 'none'}); choose another method"
         )
-    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld, dilate, drivers)
+    return CloudRule(method, encoding.clear, encoding.nodata, scl, cld, dilate, drivers, encoding.cloudy)
 
 
 class CloudLayers:
@@ -202,7 +206,7 @@ class CloudLayers:
             if nodata is not None:
                 codes[pixels == nodata] = NO_DATA
                 found.discard(nodata)
-            if (present := declared_mask(source, window)) is not None:
+            if (present := declared_mask(source, window, coloured_bands(source).get("alpha"))) is not None:
                 codes[~present] = NO_DATA
         return codes
 
@@ -260,8 +264,17 @@ def _dilated(codes: Pixels, reach: float) -> Pixels:
 
 
 def _read_integers(source: Any, window: Window) -> Image:
-    """Read pixels of any dtype; the values must be integers."""
-    values = read_pixels(source, window, 1)
+    """Read pixels of any dtype; the values must be integers, and the same in all bands."""
+    bands = read_pixels(source, window)
+    values: Image = bands[0]
+    alpha = coloured_bands(source).get("alpha", 0)
+    for number, band in enumerate(bands[1:], 2):
+        if number != alpha and not np.array_equal(band, values, equal_nan=band.dtype.kind == "f"):
+            names = ", ".join(descriptions(source).values())
+            raise LandsegError(
+                f"{source.name}: has {source.count} bands that differ{f' ({names})' if names else ''}; write a layer "
+                "with the band of the clouds alone"
+            )
     if values.dtype.kind == "f":
         fractional = np.argwhere(np.isfinite(values) & (values != np.rint(values)))
         if len(fractional):
@@ -290,6 +303,11 @@ def open_cloud_layers(root: Path, cloud: str, rule: CloudRule, image: Grid | Non
         paths = [root / cloud.replace(LAYER_PLACEHOLDER, layer) for layer in rule.layers or ("",)]
         sources = [stack.enter_context(open_raster(path, drivers=rule.drivers)) for path in paths]
         for source in sources:
+            if codec := lossy_codec(source):
+                raise LandsegError(
+                    f"{source.name}: is compressed with loss ({codec}), which changes its values; write it as PNG, or "
+                    "as GeoTIFF without such a compression, from its source"
+                )
             if np.dtype(source.dtypes[0]).kind not in "iuf":
                 raise LandsegError(
                     f"{source.name}: data type {source.dtypes[0]} is not supported for cloud layers; convert it to "

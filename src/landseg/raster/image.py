@@ -23,7 +23,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text
+from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text, scaling_words
 from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, reading_notes, require_data, require_order
 from landseg.raster.grid import Grid
 from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
@@ -225,7 +225,13 @@ def _card_scaling(card: DataCard, image: str, scaling: Sequence[str]) -> list[st
     rule = next((each for each in card.scaling if fnmatchcase(PurePath(image).stem, each.images)), None)
     if rule is None:
         return list(scaling)
-    return [text if parse_scaling(text) else scaling_text(rule.scale, rule.offset) for text in scaling]
+    given = scaling_text(rule.scale, rule.offset)
+    if other := next((text for text in scaling if parse_scaling(text) and text != given), None):
+        raise LandsegError(
+            f"{image}: has {scaling_words(other)} in its header, but {scaling_words(given)} by dataset.scaling; "
+            "correct the header with gdal_edit -scale and -offset, or the rule"
+        )
+    return [given] * len(scaling)
 
 
 @contextmanager

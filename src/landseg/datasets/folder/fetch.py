@@ -4,8 +4,9 @@ import glob
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -54,9 +55,11 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         ),
         "group": _names(images, dataset.groups, download.folder, "dataset.groups", dict.fromkeys(images, "")),
     }
+    _require_rules(dataset, images)
     columns = {"image": images, "mask": masks, "cloud": clouds}
     for files in columns.values():
         _copy(files.values(), download.folder, raw, dataset.drivers)
+    _print_unmatched(download.folder, raw)
     rows = [
         {
             "scene": scene,
@@ -101,6 +104,7 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
         attempt(partial(_require_pairs, clouds, images, "cloud layer", "image"))
         attempt(partial(_names, images, dataset.locations, folder, "dataset.locations", {}))
         attempt(partial(_names, images, dataset.groups, folder, "dataset.groups", {}))
+        attempt(partial(_require_rules, dataset, images))
     return list(dict.fromkeys(faults))
 
 
@@ -115,11 +119,35 @@ def _card(dataset: Params, folder: Path) -> DataCard:
         nodata=dataset.nodata,
         scaling=dataset.scaling,
         drivers=dataset.drivers,
-        clouds=CloudEncoding(layers=(dataset.cloud_values,)),
+        clouds=CloudEncoding(layers=(dataset.cloud_values,), clear=dataset.cloud_clear, nodata=dataset.cloud_nodata),
         mask=MaskEncoding(
             values=dataset.mask_values, ignore=dataset.ignore, remap=dataset.remap, unlisted=dataset.unlisted
         ),
     )
+
+
+def _require_rules(dataset: Params, images: Mapping[str, Path]) -> None:
+    """Require that every rule of dataset.scaling matches an image."""
+    stems = [path.stem for path in images.values()]
+    for rule in dataset.scaling:
+        if not any(fnmatchcase(stem, rule.images) for stem in stems):
+            raise ParamsError(
+                f"dataset.scaling: {rule.images!r} matches no image; it is compared with file names without folder and "
+                f"extension, such as {stems[0]!r}"
+            )
+
+
+def _print_unmatched(folder: Path, raw: Path) -> None:
+    """Print how many files look like images or masks, but match no pattern."""
+    copied = {path.relative_to(raw) for path in raw.rglob("*") if path.is_file()}
+    suffixes = {path.suffix.casefold() for path in copied} - set(_SIDECARS)
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.casefold() in suffixes)
+    unmatched = [path for path in files if path not in copied and not path.name.startswith(".")]
+    if unmatched:
+        print(
+            f"warning: {len(unmatched):,} files below {folder} match neither dataset.images nor dataset.masks nor "
+            f"dataset.clouds, first {unmatched[0].as_posix()}"
+        )
 
 
 def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()) -> dict[str, Path]:

@@ -57,6 +57,10 @@ class FolderParams(DatasetParams):
     cloud_values: CloudLayerKind = "mask"
     """Values of cloud layers: mask (0 clear, 255 nodata, else cloud), scl (Sentinel-2 scene classification) or cld
     (cloud probability, %); filter.method must be the same."""
+    cloud_clear: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Values of clear pixels in cloud masks; all others but cloud_nodata are cloud."""
+    cloud_nodata: int | None = 255
+    """Value of pixels without data in cloud masks; null: none."""
     locations: NamePattern | NameTable | None = None
     """Images of the same ground, such as several dates: a pattern or a table; null: each image is a location."""
     groups: NamePattern | NameTable | None = None
@@ -90,6 +94,10 @@ class FolderParams(DatasetParams):
         if self.background not in (None, *class_names(self.classes)):
             raise ValueError(
                 f"dataset.background = {self.background!r}: unknown class; use a name of dataset.classes, or null"
+            )
+        if self.cloud_nodata in self.cloud_clear:
+            raise ValueError(
+                f"dataset.cloud_nodata = {self.cloud_nodata} is also in dataset.cloud_clear; remove it there"
             )
         if len({band.casefold() for band in self.bands}) < len(self.bands):
             raise ValueError("dataset.bands names a band twice; give each band a name of its own")

@@ -114,7 +114,7 @@ def ghana_card(dataset: Params) -> DataCard:
         bands=BANDS,
         nodata=0,
         mask=MaskEncoding(ignore=() if dataset.score_unknown else (_UNKNOWN.id,)),
-        clouds=CloudEncoding(nodata=None),
+        clouds=CloudEncoding(nodata=None, cloudy=(1, 2, 3)),
         jitter=JITTER,
     )
 
