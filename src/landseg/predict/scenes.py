@@ -203,9 +203,9 @@ def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tup
     coloured = {band: _coloured_as(source, band) for band in wanted}
     if all(coloured.values()):
         return [_only(source, band, coloured[band], "tagged") for band in wanted], names, []
-    if names:
+    indexes = [info.image_bands.index(band) + 1 for band in wanted]
+    if names and all(names[index - 1] == band for index, band in zip(indexes, wanted, strict=True)):
         require_order(source, info.image_bands, "the model", REORDER)
-        indexes = [info.image_bands.index(band) + 1 for band in wanted]
         listed = ", ".join(f"{band} from band {index}" for band, index in zip(wanted, indexes, strict=True))
         return indexes, names, [f"bands have no names; read in the order of the training images: {listed}"]
     raise _unknown_bands(source, info, in_order=False)

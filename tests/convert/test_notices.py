@@ -1,0 +1,210 @@
+"""What conversion prints of scenes and labels that it can read, but that are probably not what they seem."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.rasters import Project, class_colours, random_labels, write_image, write_tif
+from PIL import Image
+
+pytestmark = pytest.mark.faults
+
+SIZE = 256
+SCENES = ("a", "b", "c")
+ROWS, COLS = np.indices((SIZE, SIZE))
+
+
+def natural(seed: int) -> np.ndarray:
+    """Return an image without large areas of one value, (3, SIZE, SIZE), 30 to 220."""
+    noise = np.random.default_rng(seed).normal(size=(3, SIZE, SIZE))
+    smooth = np.stack([cv2.GaussianBlur(band, (0, 0), 5) for band in noise])
+    low, high = smooth.min(), smooth.max()
+    pixels: np.ndarray = (30 + 190 * (smooth - low) / (high - low)).round().astype(np.uint8)
+    return pixels
+
+
+def printed(
+    folder: Path, capsys: pytest.CaptureFixture[str], image: Callable[[int], np.ndarray] = natural, **changes: Any
+) -> str:
+    """Return what the stages to convert print for three scenes."""
+    project = Project(folder)
+    for seed, scene in enumerate(SCENES):
+        write_tif(project.local / f"images/{scene}.tif", image(seed))
+        write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
+    project.change(**changes)
+    return converted(project, capsys)
+
+
+def converted(project: Project, capsys: pytest.CaptureFixture[str]) -> str:
+    project.run("download", "filter", "tile", "convert")
+    return capsys.readouterr().out
+
+
+def test_ordinary_scenes_are_not_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "warning" not in printed(tmp_path, capsys)
+
+
+STRIPES = (ROWS // 12 % 4 == 0) & (COLS > 40) & (COLS < 240)
+HOLE = (abs(ROWS - 128) < 50) & (abs(COLS - 128) < 50)
+NOTCH = (ROWS < 90) & (COLS > 100) & (COLS < 160)
+COLLAR = abs(ROWS - 128) + abs(COLS - 128) > 150
+SPECKLED = COLLAR | (np.random.default_rng(0).random((SIZE, SIZE)) < 0.02)
+
+
+class TestPatches:
+    """Values without data that no header declares, wherever they lie."""
+
+    @pytest.mark.parametrize(
+        "area", [STRIPES, HOLE, NOTCH, SPECKLED], ids=["stripes", "hole", "notch", "collar and shadows"]
+    )
+    @pytest.mark.parametrize("value", [0, 255])
+    def test_areas_of_one_value(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], area: np.ndarray, value: int
+    ) -> None:
+        out = printed(tmp_path, capsys, lambda seed: np.where(area, value, natural(seed)).astype(np.uint8))
+        assert f": all bands are {value} in " in out
+        assert f" in patches; if they have no data, set dataset.nodata = {value}, or declare it in the files" in out
+
+    def test_wrapped_value_in_16_bits(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """-9999 that was written as an unsigned number."""
+        convert = {"stretch": "per_chip_minmax"}
+        out = printed(
+            tmp_path, capsys, lambda seed: np.where(HOLE, 55_537, natural(seed).astype(np.uint16)), convert=convert
+        )
+        assert ": all bands are 55537 in " in out
+
+    def test_noise_of_lossy_compression(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        def noisy(seed: int) -> np.ndarray:
+            noise = np.random.default_rng(seed).integers(0, 4, (3, SIZE, SIZE))
+            return np.where(COLLAR, noise, natural(seed)).astype(np.uint8)
+
+        out = printed(tmp_path, capsys, noisy)
+        assert ": all bands are 0 to 3 in " in out
+        assert "if they have no data, add a mask to the files with nearblack -setmask -color 0,0,0" in out
+
+    def test_jpeg(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            pixels = np.where(COLLAR, 0, natural(seed)).astype(np.uint8).transpose(1, 2, 0)
+            project.local.joinpath("images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(project.local / f"images/{scene}.jpg", quality=90)
+            write_image(project.local / f"masks/{scene}.png", random_labels(SIZE, SIZE, seed))
+        assert ": all bands are 0" in converted(project, capsys)
+
+    def test_opaque_alpha_band(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A nodata value would not count, so it is not suggested."""
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            pixels = np.where(HOLE, 0, natural(seed)).astype(np.uint8)
+            opaque = np.full((1, SIZE, SIZE), 255, np.uint8)
+            path = project.local / f"images/{scene}.tif"
+            write_tif(path, np.concatenate([pixels, opaque]), photometric="RGB", alpha="yes")
+            write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
+        out = converted(project, capsys)
+        assert "in patches; if they have no data, correct its alpha band 4, which marks them as data\n" in out
+        assert "dataset.nodata" not in out
+
+    def test_header_of_the_named_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A further band with values, such as heights, does not make a pixel one with data."""
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            pixels = np.where(HOLE, 0, natural(seed)).astype(np.uint8)
+            path = project.local / f"images/{scene}.tif"
+            write_tif(path, np.concatenate([pixels, natural(9)[:1]]), photometric="minisblack", nodata=0)
+            write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
+        out = converted(project, capsys)
+        assert f"{HOLE.mean():.0%} of its labelled pixels are ignored, because its nodata value 0 marks them" in out
+        assert "in patches" not in out
+
+
+class TestScenesAndBands:
+    def test_bytes_in_16_bits_among_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = printed(tmp_path, capsys, lambda seed: natural(seed).astype(np.uint16) * (1 if seed == 1 else 13))
+        assert (
+            "warning: 1 scene, first b with values from 30 to 220, would be all but black in the range 0 to 3000, "
+            "unlike the others (up to 2860 in the median scene); check their unit and scale\n"
+        ) in out
+
+    def test_band_of_another_unit(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        def scaled(seed: int) -> np.ndarray:
+            pixels = natural(seed).astype(np.uint16) * 13
+            pixels[2] //= 26
+            return pixels
+
+        out = printed(tmp_path, capsys, scaled)
+        assert "warning: the values of blue, 15 to 110, are far fewer than those of " in out
+
+    def test_equal_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        def copied(seed: int) -> np.ndarray:
+            pixels = natural(seed)
+            pixels[1] = pixels[0] if seed == 1 else pixels[1]
+            return pixels
+
+        out = printed(tmp_path, capsys, copied)
+        assert "warning: bands are equal throughout in 1 scene, first b: red and green; if they are one band" in out
+
+
+class TestLabels:
+    def test_transparent_background(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Annotation tools export it; the class keeps hardly a pixel."""
+        project = Project(tmp_path)
+        project.change(dataset={"mask_values": "rgb"})
+        share = 0.0
+        for seed, scene in enumerate(SCENES):
+            ids = random_labels(SIZE, SIZE, seed)
+            alpha = np.where((ids == 0) & (COLS > 3), 0, 255).astype(np.uint8)
+            share = float((alpha == 0).mean())
+            write_tif(project.local / f"images/{scene}.tif", natural(seed))
+            write_image(project.local / f"masks/{scene}.png", np.dstack([class_colours(ids), alpha]))
+        assert (
+            f"warning: scene c: {share:.0%} of its pixels with a class are ignored, because its label raster is "
+            "transparent there\n"
+        ) in converted(project, capsys)
+
+    def test_values_without_a_class(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        project.change(dataset={"unlisted": "ignore"})
+        for seed, scene in enumerate(SCENES):
+            write_tif(project.local / f"images/{scene}.tif", natural(seed))
+            labels = random_labels(SIZE, SIZE, seed)
+            labels[:64] = 40
+            write_tif(project.local / f"masks/{scene}.tif", labels)
+        assert (
+            "warning: scene a: 25% of its label pixels have no class and are ignored (dataset.unlisted); set it to "
+            "error to see their values\n"
+        ) in converted(project, capsys)
+
+    def test_class_of_a_few_pixels(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            write_tif(project.local / f"images/{scene}.tif", natural(seed))
+            labels = np.minimum(random_labels(SIZE, SIZE, seed), 2)
+            labels[0, 0] = 7
+            write_tif(project.local / f"masks/{scene}.tif", labels)
+        assert "warning: classes with hardly any pixel in the whole dataset: water (3)\n" in converted(project, capsys)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "tif", "jp2"])
+    def test_compression_with_loss(self, tmp_path: Path, suffix: str) -> None:
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            write_tif(project.local / f"images/{scene}.tif", natural(seed))
+            path, labels = project.local / f"masks/{scene}.{suffix}", random_labels(SIZE, SIZE, seed)
+            if suffix == "tif":
+                write_tif(path, labels, compress="JPEG")
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(labels).save(path, irreversible=True)  # JPEG ignores the option
+        project.run("download", "filter", "tile")
+        assert "is compressed with loss (" in project.fails("convert")
+
+    def test_cause_of_too_few_classes_in_the_image(self, tmp_path: Path) -> None:
+        project = Project(tmp_path)
+        for seed, scene in enumerate(SCENES):
+            pixels = np.concatenate([natural(seed), np.zeros((1, SIZE, SIZE), np.uint8)])
+            write_tif(project.local / f"images/{scene}.tif", pixels, photometric="RGB", alpha="yes")
+            write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
+        project.run("download", "filter", "tile")
+        assert "; labelled pixels without data in the images (alpha band 4): 100%; correct" in project.fails("convert")

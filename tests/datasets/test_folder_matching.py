@@ -1,0 +1,42 @@
+"""Files and rules of a folder that match nothing."""
+
+from pathlib import Path
+
+import pytest
+from helpers.rasters import Project
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("name", ["images/d.TIF", "images/2021/d.tif"])
+def test_files_that_no_pattern_matches(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    project = Project(tmp_path)
+    project.change(dataset={"images": "images/*.tif", "masks": "masks/*.tif"})
+    for scene in "abcd":
+        project.add(scene)
+    moved = project.local / name
+    moved.parent.mkdir(exist_ok=True)
+    (project.local / "images/d.tif").rename(moved)
+    (project.local / "masks/d.tif").unlink()
+    project.run("download")
+    assert (
+        "warning: 1 files below data/local match neither dataset.images nor dataset.masks nor dataset.clouds, first "
+        f"{name}\n"
+    ) in capsys.readouterr().out
+
+
+def test_all_files_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = Project(tmp_path)
+    project.add("a")
+    project.run("download")
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_rule_of_scaling_that_matches_no_image(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.add("a")
+    project.change(dataset={"scaling": [{"images": "*.tif", "scale": 0.0001, "offset": 0}]})
+    assert (
+        "dataset.scaling: '*.tif' matches no image; it is compared with file names without folder and extension, "
+        "such as 'a'"
+    ) in project.fails("download")
