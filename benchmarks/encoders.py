@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
 from landseg.core.parallel import cores
-from landseg.datasets.landcoverai.fetch import CARD
+from landseg.datasets.landcoverai.card import CARD
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
 
 Triple = tuple[Pixels, Pixels, Pixels]

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.tile_set import tile_set
 from landseg.core.parallel import cores
 from landseg.core.rendering import Rendering
-from landseg.datasets.landcoverai.fetch import CARD
+from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.batches import Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import Accelerator, deterministic, use_bf16

@@ -29,7 +29,7 @@ from benchmarks.common import console, machine, print_facts, save, versions
 from benchmarks.scene import mask_like, orthophoto, test_data
 from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
-from landseg.datasets.landcoverai.fetch import CLASSES
+from landseg.datasets.landcoverai.card import CLASSES
 
 Encoder = Callable[[Pixels], bytes]
 

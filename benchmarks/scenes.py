@@ -24,7 +24,7 @@ from landseg.core.data_card import write_card
 from landseg.core.parallel import cores
 from landseg.core.paths import Paths
 from landseg.core.tables import IMAGERY_COLUMNS, scene_table, write_csv
-from landseg.datasets.landcoverai.fetch import CARD
+from landseg.datasets.landcoverai.card import CARD
 
 Kind = Literal["jpeg", "deflate"]
 

@@ -82,7 +82,7 @@ def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     from benchmarks.scene import write_pair
     from landseg.core.data_card import write_card
     from landseg.core.tables import scene_table
-    from landseg.datasets.landcoverai.fetch import CARD
+    from landseg.datasets.landcoverai.card import CARD
     from landseg.tile.plan import plan_tiles, write_plan
 
     origin = write_pair(pair, (size[0], size[1]) if size else None, seed)

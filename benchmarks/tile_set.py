@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.scene import mask_like, orthophoto
 from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
-from landseg.datasets.landcoverai.fetch import CARD
+from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.tile_set import TileSet
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
 

@@ -6,8 +6,8 @@ from helpers.rasters import CLASSES
 from pydantic import TypeAdapter, ValidationError
 
 from landseg.core.classes import IGNORE, ClassTable, Colour, class_channels, class_ids, class_names, palette
-from landseg.datasets.ghana import fetch as ghana
-from landseg.datasets.landcovernet import fetch as landcovernet
+from landseg.datasets.ghana import card as ghana
+from landseg.datasets.landcovernet import card as landcovernet
 
 
 def test_palette() -> None:

@@ -25,6 +25,7 @@ from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 from landseg.datasets.folder import fetch as folder
+from landseg.datasets.folder.card import card as folder_card
 from landseg.datasets.folder.fetch import find_files
 from landseg.datasets.folder.params import FolderParams, NamePattern
 from landseg.download.params import DownloadParams
@@ -40,14 +41,20 @@ def fill(at: Path, *files: str) -> Path:
     return at
 
 
-def fetch(local: Path, raw: Path, **changes: Any) -> RawDataset:
+def folder_params(**changes: Any) -> FolderParams:
     plain: dict[str, Any] = {
         "name": "folder", "images": "images/*", "masks": "masks/*", "bands": ["red", "green", "blue"],
         "mask_values": "ids", "classes": CLASSES, "ignore": [], "unlisted": "error",
     }  # fmt: skip
-    return folder.fetch(
-        FolderParams.model_validate(plain | changes), DownloadParams(folder=local), raw, raw.parent / "state", workers=1
-    )
+    return FolderParams.model_validate(plain | changes)
+
+
+def fetch(local: Path, raw: Path, **changes: Any) -> RawDataset:
+    """Fetch without the keys on which the raw files do not depend: using one would fail."""
+    dataset = folder_params(**changes)
+    for key in dataset.card_keys:
+        del dataset.__dict__[key]
+    return folder.fetch(dataset, DownloadParams(folder=local), raw, raw.parent / "state", workers=1)
 
 
 def scenes(fetched: RawDataset) -> list[list[str]]:
@@ -210,7 +217,7 @@ def test_card(tmp_path: Path) -> None:
         "unlisted": "ignore",
         "background": "background",
     }
-    card = fetch(local, tmp_path / "raw", licence="CC0-1.0", **colours).card
+    card = folder_card(folder_params(licence="CC0-1.0", **colours), DownloadParams(folder=local))
     assert (card.name, card.title, card.licence, card.bands) == (
         "folder",
         "Images and masks of village",
@@ -341,12 +348,13 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
             (tmp_path / "l" / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(multisource / source, tmp_path / "l" / source)
     fetched = fetch(tmp_path / "l", tmp_path / "raw", **MULTISOURCE)
-    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    card = folder_card(folder_params(**MULTISOURCE), DownloadParams(folder=tmp_path / "l"))
+    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", card, 512, "pad"))
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        counts = convert_rows(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
+        counts = convert_rows(rows, tmp_path / "raw", tmp_path, card, rendering, 512, False, 2)
         colours = np.asarray(PILImage.open(tmp_path / "raw" / str(rows["mask"].iloc[0])).convert("RGB")).reshape(-1, 3)
-        expected = [int((colours == land_class.color).all(axis=1).sum()) for land_class in fetched.card.classes]
+        expected = [int((colours == land_class.color).all(axis=1).sum()) for land_class in card.classes]
         assert counts.sum().tolist() == [*expected, len(colours) - sum(expected)]
 
 
@@ -354,10 +362,11 @@ def test_real_pairs(multisource: Path, tmp_path: Path) -> None:
 def test_all_real_pairs(multisource: Path, tmp_path: Path) -> None:
     fetched = fetch(multisource, tmp_path / "raw", **MULTISOURCE)
     assert len(fetched.scenes) == 110
-    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", fetched.card, 512, "pad"))
+    card = folder_card(folder_params(**MULTISOURCE), DownloadParams(folder=multisource))
+    tiles = pd.DataFrame(plan_tiles(fetched.scenes, tmp_path / "raw", card, 512, "pad"))
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1.0)
     for _, rows in tiles.groupby("archive"):
-        convert_rows(rows, tmp_path / "raw", tmp_path, fetched.card, rendering, 512, False, 2)
+        convert_rows(rows, tmp_path / "raw", tmp_path, card, rendering, 512, False, 2)
 
 
 def test_split_by_group_needs_groups(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from landseg.core.rendering import Rendering
 from landseg.core.tables import SPLITS, scene_table
-from landseg.datasets.landcoverai.fetch import CARD
+from landseg.datasets.landcoverai.card import CARD
 from landseg.tile.plan import plan_tiles
 
 SCENES, TILES = 4, 20

@@ -1,18 +1,24 @@
 """LandCoverNet: data card and file names."""
 
+from pathlib import Path
+
 import pytest
 
 from landseg.datasets.landcovernet import fetch as landcovernet_set
+from landseg.datasets.landcovernet.card import card as landcovernet_card
 from landseg.datasets.landcovernet.params import LandCoverNetParams
+from landseg.download.params import DownloadParams
+
+DOWNLOAD = DownloadParams(folder=Path("none"))
 
 
 def test_unknown_is_a_class_only_if_scored() -> None:
     plain = {"name": "landcovernet", "region": "eu", "chips": 1, "seed": 0, "dates": ["2018-01-01"] * 2}
     plain |= {"dates_per_chip": 1, "bands": ["red"]}
-    card = landcovernet_set.landcovernet_card(LandCoverNetParams.model_validate(plain))
+    card = landcovernet_card(LandCoverNetParams.model_validate(plain), DOWNLOAD)
     assert [land_class.id for land_class in card.classes] == [1, 2, 3, 4, 5, 6, 7]
     assert card.mask.ignore == (0,)
-    scored = landcovernet_set.landcovernet_card(LandCoverNetParams.model_validate(plain | {"score_unknown": True}))
+    scored = landcovernet_card(LandCoverNetParams.model_validate(plain | {"score_unknown": True}), DOWNLOAD)
     assert [land_class.id for land_class in scored.classes] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert scored.mask.ignore == ()
 

@@ -13,6 +13,7 @@ from helpers.root import ROOT
 from landseg.core.classes import class_names
 from landseg.core.tables import SCENE_COLUMNS
 from landseg.datasets.sample import fetch as sample
+from landseg.datasets.sample.card import CARD
 from landseg.datasets.sample.params import SampleParams
 from landseg.datasets.sample.terrain import BUILDING, ROAD, WATER, WOODLAND, paint
 from landseg.download.params import DownloadParams
@@ -66,8 +67,8 @@ def test_table_lists_every_file(sample_set: Sample) -> None:
     assert sample_set.fetched.official.empty
 
 
-def test_card_has_the_classes_of_landcoverai(sample_set: Sample) -> None:
-    card = sample_set.fetched.card
+def test_card_has_the_classes_of_landcoverai() -> None:
+    card = CARD
     assert class_names(card.classes) == ["background", "building", "woodland", "water", "road"]
     assert [land_class.id for land_class in card.classes] == [0, 1, 2, 3, 4]
     assert (card.bands, card.mask.values, card.licence) == (("red", "green", "blue"), "ids", "CC0-1.0")

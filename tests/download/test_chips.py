@@ -128,7 +128,6 @@ def test_all_sources_give_the_same_scenes_and_files(
     for name, other in zip(["hub", "folder"], others, strict=True):
         assert files(name) == files("coop")
         assert other.scenes.equals(one.scenes)
-        assert other.card == one.card
         assert other.files[["file", "bytes", "sha256"]].equals(one.files[["file", "bytes", "sha256"]])
     assert tuple(one.files.columns) == FILE_COLUMNS
     assert one.files["etag"].str.fullmatch(r"[0-9a-f]{32}").all()
@@ -166,8 +165,6 @@ def test_chips_by_name_dates_and_bands(hub: MLHubServer, tmp_path: Path) -> None
     wanted = {"chips": ["35LMC_07"], "dates": ["2018-02-01", "2018-08-03"], "dates_per_chip": None, "bands": ["nir"]}
     fetched = from_hub(tmp_path, **wanted)
     assert fetched.scenes["scene"].tolist() == [f"35LMC_07_2018{day}" for day in ("0405", "0704", "0803")]
-    assert fetched.card.bands == ("nir",)
-    assert fetched.card.band_files == {"nir": "B08"}
     assets = {file.rpartition("_10m")[0].rpartition("_")[2] for file in fetched.files["file"] if "/S2/" in file}
     assert assets == {"SCL", "CLD", "B08"}
 

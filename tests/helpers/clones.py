@@ -12,7 +12,7 @@ from typing import Any
 from helpers.root import ROOT
 from ruamel.yaml import YAML
 
-STAGES = ["download", "filter", "tile", "convert", "split", "train", "evaluate", "report"]
+STAGES = ["card", "download", "filter", "tile", "convert", "split", "train", "evaluate", "report"]
 
 
 def clone(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import runpy
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,13 @@ class Project:
         return self.folder / path
 
     def run(self, *stages: str) -> None:
-        """Run stages that must succeed, in this process, because starting Python takes longer than the stages."""
+        """Run stages that must succeed, in this process, because starting Python takes longer than the stages.
+
+        `download` includes `card`.
+        """
         for stage in stages:
+            if stage == "download":
+                self.run("card")
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(self.folder)
                 runpy.run_path(str(ROOT / f"pipeline/{stage}.py"), run_name="__main__")
@@ -170,6 +175,9 @@ class Project:
             stage: name of the stage.
             limit: maximum file size in bytes, to simulate a full disk.
         """
+        if stage == "download":
+            with suppress(SystemExit), _standard_error():
+                self.run("card")
         before = self.files()
         with max_file_size(limit), _standard_error() as errors, pytest.raises(SystemExit) as ended:
             self.run(stage)

@@ -32,9 +32,9 @@ DATA = [
     ("tile.size=128", ["tile", "convert", "split"], True),
     # The same scenes are clear enough, so the imagery stays the same.
     ("filter.max_cloud_share=0.21", ["filter"], False),
-    ("dataset.seed=8", ["download", "filter", "tile", "convert", "split"], True),
+    ("dataset.seed=8", ["card", "download", "filter", "tile", "convert", "split"], True),
     # Nothing is in either folder, so the raw files stay the same.
-    ("download.folder=presets", ["download"], False),
+    ("download.folder=presets", ["card", "download"], False),
 ]
 # A changed parameter, and the stages whose own list names it: quicker to ask than to run.
 NAMED = [
@@ -53,9 +53,9 @@ NAMED = [
 # A changed file, and the stages whose dependencies list it.
 CODE = [
     ("core/files.py", STAGES),
-    ("raster/io.py", ["download", "filter", "tile", "convert"]),
-    ("download/http.py", ["download"]),
-    ("datasets/sample/fetch.py", ["download"]),
+    ("raster/io.py", ["card", "download", "filter", "tile", "convert"]),
+    ("download/http.py", ["card", "download"]),
+    ("datasets/sample/fetch.py", ["card", "download"]),
     ("datasets/folder/fetch.py", []),
     ("filter/select.py", ["filter"]),
     ("tile/plan.py", ["tile"]),

@@ -17,7 +17,8 @@ def listed(stage: str) -> list[str]:
 
 def imported(stage: str, dataset: str = "sample") -> set[str]:
     """The code that a stage imports, without packages that hold a docstring alone."""
-    more = [f"landseg.datasets.{dataset}.fetch"] if stage == "download" else []
+    part = {"card": "card", "download": "fetch"}.get(stage)
+    more = [f"landseg.datasets.{dataset}.{part}"] if part else []
     files = closure(ROOT / f"pipeline/{stage}.py", *more)
     return {file for file in files if not is_docstring_only(file)}
 

@@ -12,8 +12,9 @@ from rasterio.windows import Window
 
 from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError
-from landseg.datasets.ghana import fetch as ghana
+from landseg.datasets.ghana.card import card as ghana_card
 from landseg.datasets.ghana.params import GhanaParams
+from landseg.download.params import DownloadParams
 from landseg.raster.clouds import CloudCoverage, CloudMethod, CloudRule, cloud_coverage, cloud_rule, open_cloud_layers
 from landseg.raster.image import open_image
 
@@ -197,7 +198,10 @@ def test_image_with_nodata(tmp_path: Path) -> None:
 def test_image_with_nodata_in_ghana(tmp_path: Path) -> None:
     """Files without nodata value and CRS, and cloud masks that are 0 where images have no data."""
     days = (date(2016, 1, 1), date(2017, 12, 31))
-    of = ghana.ghana_card(GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None))
+    of = ghana_card(
+        GhanaParams(name="ghana", chips=None, seed=0, dates=days, dates_per_chip=None, lists=None),
+        DownloadParams(folder=tmp_path),
+    )
     write_tif(tmp_path / "i.tif", np.repeat(PIXELS[:1], 10, axis=0), crs=None, transform=None)
     write_tif(tmp_path / "c.tif", CLOUDS, crs=None, transform=None)
     rule = cloud_rule("mask", (), 50, of.clouds)

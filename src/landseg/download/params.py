@@ -19,6 +19,8 @@ class DatasetParams(Section):
     has_consensus: ClassVar[bool] = False
     #: Whether dataset.bands selects the bands to download.
     chooses_bands: ClassVar[bool] = False
+    #: Keys on which the raw files do not depend, only the data card: changing them downloads nothing again.
+    card_keys: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def band_names(self) -> tuple[str, ...]:

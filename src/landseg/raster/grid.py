@@ -10,7 +10,7 @@ from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
 
 # Largest distance of corresponding corners, px: less than the half pixel by which conventions differ.
-_MAX_OFFSET = 0.49
+_MAX_OFFSET = 0.499
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from rasterio.transform import Affine
 
 from landseg.core.classes import ClassTable, LandClass, class_channels, class_names
 from landseg.core.errors import LandsegError
-from landseg.datasets.ghana import fetch as ghana
-from landseg.datasets.landcoverai import fetch as landcoverai
+from landseg.datasets.ghana import card as ghana
+from landseg.datasets.landcoverai import card as landcoverai
 from landseg.maps.area.measure import measure_areas
 from landseg.maps.change.pair import measure_change, open_map_pair, write_change_raster
 from landseg.maps.class_map import NODATA, open_class_map

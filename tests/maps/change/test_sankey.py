@@ -14,8 +14,8 @@ from PIL import Image
 
 from landseg.core.classes import ClassTable, LandClass, as_hex
 from landseg.core.errors import LandsegError
-from landseg.datasets.landcoverai import fetch as landcoverai
-from landseg.datasets.landcovernet import fetch as landcovernet
+from landseg.datasets.landcoverai import card as landcoverai
+from landseg.datasets.landcovernet import card as landcovernet
 from landseg.maps.change.pair import ChangeMatrix
 from landseg.maps.change.sankey import flow_figure, write_flow_figure
 from landseg.maps.style import changed_colour, unchanged_colour

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import read_text_csv, scene_table
 from landseg.datasets.folder.params import FolderParams as Params
@@ -30,7 +29,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     """Pair images with masks, and copy both to `raw` at the same relative paths.
 
     Args:
-        dataset: patterns of the files, classes and mask encoding.
+        dataset: patterns of the files.
         download: the local folder.
         raw: folder to create.
         state: not used; no file is downloaded.
@@ -41,7 +40,6 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
             name apart from their extension, or an image has no location or group although these are set.
     """
     del state, workers
-    card = _card(dataset, download.folder)
     find = partial(find_files, download.folder, drivers=dataset.drivers)
     images = find(dataset.images, "dataset.images")
     masks = find(dataset.masks, "dataset.masks")
@@ -55,7 +53,6 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         ),
         "group": _names(images, dataset.groups, download.folder, "dataset.groups", dict.fromkeys(images, "")),
     }
-    _require_rules(dataset, images)
     columns = {"image": images, "mask": masks, "cloud": clouds}
     for files in columns.values():
         _copy(files.values(), download.folder, raw, dataset.drivers)
@@ -68,7 +65,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         }
         for scene in sorted(images)
     ]
-    return RawDataset(card, scene_table(rows))
+    return RawDataset(scene_table(rows))
 
 
 def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
@@ -106,24 +103,6 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
         attempt(partial(_names, images, dataset.groups, folder, "dataset.groups", {}))
         attempt(partial(_require_rules, dataset, images))
     return list(dict.fromkeys(faults))
-
-
-def _card(dataset: Params, folder: Path) -> DataCard:
-    return DataCard(
-        name=dataset.name,
-        title=f"Images and masks of {folder.resolve().name}",
-        licence=dataset.licence,
-        classes=dataset.classes,
-        background=dataset.background,
-        bands=dataset.bands,
-        nodata=dataset.nodata,
-        scaling=dataset.scaling,
-        drivers=dataset.drivers,
-        clouds=CloudEncoding(layers=(dataset.cloud_values,), clear=dataset.cloud_clear, nodata=dataset.cloud_nodata),
-        mask=MaskEncoding(
-            values=dataset.mask_values, ignore=dataset.ignore, remap=dataset.remap, unlisted=dataset.unlisted
-        ),
-    )
 
 
 def _require_rules(dataset: Params, images: Mapping[str, Path]) -> None:

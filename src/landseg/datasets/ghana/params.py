@@ -15,6 +15,7 @@ class GhanaParams(DatasetParams):
     """Crop types in Ghana: Sentinel-2 chips of 2016 and 2017, 24 crop classes."""
 
     has_sources = True
+    card_keys = frozenset(["score_unknown"])
 
     name: Literal["ghana"]
     """Name of the dataset, used in paths below data/ and models/."""

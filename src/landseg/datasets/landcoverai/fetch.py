@@ -7,8 +7,6 @@ from pathlib import Path
 import pandas as pd
 from rich.filesize import decimal
 
-from landseg.core.classes import LandClass
-from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.landcoverai.params import LandCoverAiParams as Params
@@ -20,26 +18,6 @@ ARCHIVE = "landcover.ai.v1.zip"
 URL = f"https://landcover.ai.linuxpolska.com/download/{ARCHIVE}"
 MD5 = "3268c89070e8734b4e91d531c0617e03"
 SHA256 = "dd448287ff3a76291f2b159084b8a265f2ba4559bb80b0551fc8c6c0eb149a4b"
-
-CLASSES = (
-    LandClass(id=0, name="background", color=(0, 0, 0)),
-    LandClass(id=1, name="building", color=(80, 0, 165)),
-    LandClass(id=2, name="woodland", color=(255, 204, 0)),
-    LandClass(id=3, name="water", color=(0, 244, 244)),
-    LandClass(id=4, name="road", color=(105, 105, 105)),
-)
-
-CARD = DataCard(
-    name="landcoverai",
-    title="LandCover.ai v1",
-    licence="CC-BY-NC-SA-4.0",
-    citation="Boguszewski et al., LandCover.ai: Dataset for Automatic Mapping of Buildings, Woodlands, Water and"
-    " Roads from Aerial Imagery, CVPR Workshops 2021",
-    url="https://landcover.ai.linuxpolska.com",
-    classes=CLASSES,
-    background="background",
-    bands=("red", "green", "blue"),
-)
 
 _TILE = re.compile(r".+_\d+")
 
@@ -60,7 +38,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     del dataset, workers
     extract_archive(_archive(download, state), raw)
     root = _root(raw)
-    return RawDataset(card=CARD, scenes=_scenes(root, raw), official=_official(root))
+    return RawDataset(_scenes(root, raw), _official(root))
 
 
 def _archive(download: DownloadParams, state: Path) -> Path:

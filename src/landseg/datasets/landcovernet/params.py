@@ -46,6 +46,7 @@ class LandCoverNetParams(DatasetParams):
     """LandCoverNet: Sentinel-2 chips of 2018, seven land-cover classes."""
 
     has_sources = True
+    card_keys = frozenset(["score_unknown"])
     has_consensus = True
     chooses_bands = True
 
