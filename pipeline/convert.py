@@ -1,5 +1,6 @@
 """Convert: encode the planned tiles as PNG, one stored ZIP per scene, and count the pixels of each class."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 from landseg.convert.convert import convert_plan, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
 from landseg.convert.findings import require_classes
-from landseg.convert.notices import print_findings
+from landseg.convert.notices import notices, print_notices
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
@@ -19,7 +20,7 @@ from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import write_signatures
-from landseg.core.tables import extend_parquet
+from landseg.core.tables import NOTICES, extend_parquet, read_notices
 
 
 def main() -> None:
@@ -35,11 +36,13 @@ def main() -> None:
         folder.mkdir()
         found = convert_plan(plan, DATA, folder, card, options, workers)
         require_classes(found.totals, found.findings, plan, DATA, card, workers)
-        metadata = {"rendering": rendering.to_json()}
-        extend_parquet(paths.table("plan.parquet"), paths.table("tiles.parquet"), found.pixels, metadata)
+        texts = notices(found.findings, found.totals, card)
+        path = paths.table("plan.parquet")
+        metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
+        extend_parquet(path, paths.table("tiles.parquet"), found.pixels, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
-    print_findings(found.findings, found.totals, card)
+    print_notices(texts, found.totals, card)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from landseg.core.data_card import read_card
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import RESULTS, Paths
-from landseg.core.tables import extend_parquet
+from landseg.core.tables import extend_parquet, read_notices
 from landseg.split.evidence import gather_evidence
 from landseg.split.params import SplitParams
 from landseg.split.strategies import assign_splits, read_official, read_pixel_counts, read_tile_layout
@@ -32,7 +32,16 @@ def main() -> None:
     extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
 
     summary = summarise(pixels, splits, location, card, evidence)
-    write_summary(summary, params.strategy, params.seed, params.train_tiles, skew, found, RESULTS / "split.json")
+    write_summary(
+        summary,
+        params.strategy,
+        params.seed,
+        params.train_tiles,
+        skew,
+        found,
+        read_notices(table),
+        RESULTS / "split.json",
+    )
     print_summary(summary)
 
 

@@ -18,10 +18,11 @@ def main() -> None:
     paths, params = Paths(dataset_name()), read_section(TileParams, "tile")
     card, imagery = read_card(paths.table("card.json")), read_csv(paths.imagery / "imagery.csv")
 
-    tiles = plan_tiles(
-        imagery, DATA, card, params.size, params.edge, params.min_share, lambda sentence: print(f"warning: {sentence}")
-    )
-    write_plan(tiles, params.size, paths.table("plan.parquet"))
+    notices: list[str] = []
+    tiles = plan_tiles(imagery, DATA, card, params.size, params.edge, params.min_share, notices.append)
+    write_plan(tiles, params.size, paths.table("plan.parquet"), notices)
+    for text in notices:
+        print(f"warning: {text}")
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")
 
 

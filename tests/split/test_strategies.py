@@ -29,7 +29,7 @@ from helpers.signatures import write_noise
 
 from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import ParamsError
-from landseg.core.tables import SPLITS
+from landseg.core.tables import NOTICES, SPLITS, extend_parquet
 from landseg.split.leakage import Leakage
 from landseg.split.strategies import (
     BUFFER,
@@ -258,7 +258,8 @@ def test_split_stage_writes_the_split_and_its_summary(tmp_path: Path) -> None:
     tables = tmp_path / "data" / "tables" / "mine"
     tables.mkdir(parents=True)
     tiles = placed(MANY, {f"scene{n}": 20_000.0 * n for n in range(10)})
-    pq.write_table(pa.Table.from_pandas(tiles, preserve_index=False), tables / "tiles.parquet")
+    pq.write_table(pa.Table.from_pandas(tiles, preserve_index=False), tables / "plan.parquet")
+    extend_parquet(tables / "plan.parquet", tables / "tiles.parquet", {}, {NOTICES: '["all bands are 0 in a corner"]'})
     (tables / "official.csv").write_text("tile,split\n")
     write_noise(tables / "signatures.parquet", tiles, {"scene3": "scene8"})
     write_card(
@@ -293,6 +294,7 @@ def test_split_stage_writes_the_split_and_its_summary(tmp_path: Path) -> None:
     for name, shares in results["splits"].items():
         assert shares["tiles"] == (split["split"] == name).sum()
         assert shares["share"] == {"background": 0.6, "water": 0.4}
+    assert results["warnings"][-1] == "all bands are 0 in a corner"
     assert results["leakage"]["test"] == {
         "edge": 0, "edge_or_corner": 0, "same_location": 1, "same_group": None, "duplicate": 0, "lower_bound": False
     }  # fmt: skip

@@ -14,7 +14,7 @@ from helpers.tiles import CLASSES, PATHS, make_project, write_params
 
 from landseg.core.arrays import Strings
 from landseg.core.errors import ParamsError
-from landseg.core.tables import pixel_column
+from landseg.core.tables import NOTICES, extend_parquet, pixel_column
 from landseg.split.strategies import SPARE
 from landseg.split.subsample import ClassSkew, dominated_tiles, skew_training, thin_training
 
@@ -118,7 +118,8 @@ def test_split_stage_records_the_skew_and_keeps_val_and_test(tmp_path: Path) -> 
     table = tmp_path / PATHS.table("split.parquet")
     table.rename(tmp_path / PATHS.table("tiles.parquet"))
     tiles = pd.read_parquet(tmp_path / PATHS.table("tiles.parquet")).drop(columns="split")
-    tiles.to_parquet(tmp_path / PATHS.table("tiles.parquet"))
+    tiles.to_parquet(tmp_path / PATHS.table("plan.parquet"))
+    extend_parquet(tmp_path / PATHS.table("plan.parquet"), tmp_path / PATHS.table("tiles.parquet"), {}, {NOTICES: "[]"})
     (tmp_path / PATHS.table("official.csv")).write_text("tile,split\n")
     write_noise(tmp_path / PATHS.table("signatures.parquet"), tiles)
 

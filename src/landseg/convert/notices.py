@@ -26,11 +26,11 @@ _FEW_PIXELS = 100
 _MAX_LISTED = 8
 
 
-def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: DataCard) -> None:
-    """Print what a person should know: absent classes, and labels and values of scenes that look wrong.
+def print_notices(texts: Iterable[str], counts: Counts, card: DataCard) -> None:
+    """Print the classes without a pixel, and notices.
 
     Args:
-        findings: findings of all scenes.
+        texts: notices.
         counts: pixels of each class, then ignored pixels, (K + 1,).
         card: data card.
     """
@@ -40,14 +40,25 @@ def print_findings(findings: Sequence[SceneFindings], counts: Counts, card: Data
             "leave them out; correct dataset.classes or the labels",
             file=sys.stderr,
         )
+    for text in texts:
+        print(f"warning: {text}")
+
+
+def notices(findings: Sequence[SceneFindings], counts: Counts, card: DataCard) -> list[str]:
+    """Return what a person should know of classes, labels and values that look wrong, one sentence each.
+
+    Args:
+        findings: findings of all scenes.
+        counts: pixels of each class, then ignored pixels, (K + 1,).
+        card: data card.
+    """
     few = [
         f"{each.name} ({count})" for each, count in zip(card.classes, counts, strict=False) if 0 < count < _FEW_PIXELS
     ]
-    if few:
-        print(f"warning: classes with hardly any pixel in the whole dataset: {', '.join(few)}")
+    found = [f"classes with hardly any pixel in the whole dataset: {', '.join(few)}"] if few else []
     for find in (_labels, _fills, _clipping, _bands, _contrast):
-        for warning in find(findings):
-            print(f"warning: {warning}")
+        found += find(findings)
+    return found
 
 
 def _labels(findings: Sequence[SceneFindings]) -> Iterable[str]:

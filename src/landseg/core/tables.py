@@ -28,7 +28,8 @@ Glossary:
   **scaling**: their scale and offset; see `core.scaling`.
 
 Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `rendering`, see
-`core.rendering`, from tiles.parquet on.
+`core.rendering`, from tiles.parquet on; `notices`, what stages printed of images and labels as a JSON list, from
+plan.parquet on.
 
 Paths in scenes.csv and manifest.csv are relative to the dataset's raw folder. From imagery.csv on they are relative to
 data/, because composites lie outside the raw folder. Image paths may contain {band} and cloud paths {layer}; see
@@ -37,6 +38,7 @@ data/, because composites lie outside the raw folder. Image paths may contain {b
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -53,6 +55,8 @@ from landseg.core.files import atomic
 SCENE_COLUMNS = ("scene", "location", "group", "date", "archive", "image", "mask", "cloud")
 FILE_COLUMNS = ("file", "url", "bytes", "sha256", "etag")
 IMAGERY_COLUMNS = ("scene", "location", "group", "archive", "image", "mask")
+#: Metadata key of what stages printed of images and labels.
+NOTICES = "notices"
 _METADATA = "landseg:"  # prefix of landseg's keys in Parquet metadata
 SPLITS = ("train", "val", "test")
 _TEXT_COLUMNS = (*SCENE_COLUMNS, *FILE_COLUMNS, "tile", "split", "reason")
@@ -178,6 +182,15 @@ def read_metadata(path: Path, key: str) -> str:
         raise _missing(path) from None
     except KeyError:
         raise LandsegError(f"{path}: metadata key {key!r} not found; re-run the stage that writes this file") from None
+
+
+def read_notices(path: Path) -> list[str]:
+    """Read what stages printed of the images and labels of a tile table, one sentence each.
+
+    Raises:
+        LandsegError: the file or the value is missing.
+    """
+    return list(json.loads(read_metadata(path, NOTICES)))
 
 
 def _missing(path: Path) -> LandsegError:

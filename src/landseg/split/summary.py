@@ -1,8 +1,8 @@
 """Summary of a split: class shares, leakage, digests and warnings."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,7 @@ def write_summary(
     train_tiles: int | None,
     skew: ClassSkew,
     found: float | None,
+    notices: Sequence[str],
     path: Path,
 ) -> None:
     """Write split.json: the parameters and the summary of a split.
@@ -117,6 +118,7 @@ def write_summary(
         train_tiles: split.train_tiles.
         skew: split.skew.
         found: share of training tiles that the class of the skew dominates; None without a skew.
+        notices: what earlier stages printed of images and labels, as further warnings.
         path: the file to write.
     """
     content = {
@@ -124,7 +126,7 @@ def write_summary(
         "seed": seed,
         "train_tiles": train_tiles,
         "skew": None if found is None else asdict(skew) | {"found": found},
-        **asdict(summary),
+        **asdict(replace(summary, warnings=[*summary.warnings, *notices])),
     }
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

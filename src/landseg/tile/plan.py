@@ -1,6 +1,7 @@
 """Tile plan: windows over all scenes, from raster headers alone."""
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.scaling import join_bands
-from landseg.core.tables import extend_parquet
+from landseg.core.tables import NOTICES, extend_parquet
 from landseg.raster.grid import Grid
 from landseg.raster.image import open_image
 from landseg.raster.io import open_raster
@@ -244,11 +245,11 @@ def common_crs(scene_crs: list[CRS]) -> CRS | None:
     return scene_crs[0] if all(crs == scene_crs[0] for crs in scene_crs) else CRS.from_user_input(COMMON_CRS)
 
 
-def write_plan(tiles: gpd.GeoDataFrame, size: int, path: Path) -> None:
-    """Write a tile plan as GeoParquet, with the tile size in px in its metadata."""
+def write_plan(tiles: gpd.GeoDataFrame, size: int, path: Path, notices: Sequence[str] = ()) -> None:
+    """Write a tile plan as GeoParquet, with the tile size in px and what was printed in its metadata."""
     plan = io.BytesIO()
     tiles.to_parquet(plan, index=False)
-    extend_parquet(plan, path, {}, {"tile_size": str(size)})
+    extend_parquet(plan, path, {}, {"tile_size": str(size), NOTICES: json.dumps(list(notices))})
 
 
 def waste(sizes: Sequence[tuple[int, int]], size: int, edge: Edge, min_share: float) -> tuple[float, float]:
