@@ -3,6 +3,7 @@
 They avoid pyplot, so they change no global state and need no display.
 """
 
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -81,9 +82,21 @@ def draw_legend(page: Axes, placed: list[PlacedEntry], left: float, top: float) 
 
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text, inches; size in points."""
+    if not text:
+        return 0.0
     plain = text.replace("$", "S")  # not a formula
     with quiet_fonts():
         return float(TextPath((0, 0), plain, size=size).get_extents().width) / 72
+
+
+def fitting_size(text: str, size: float, width: float) -> float:
+    """Return a font size, at most `size` points, at which a line of text fits a width in inches."""
+    return size * min(1, width / max(text_width(text, size), 0.01))
+
+
+def wrap_text(text: str, size: float, width: float) -> list[str]:
+    """Wrap text in a font size in points to a width of about `width` inches; at least one line."""
+    return textwrap.wrap(text, max(8, int(width / text_width("n", size) * 0.95))) or [""]
 
 
 def page_axes(figure: Figure) -> Axes:
@@ -109,7 +122,7 @@ def draw_swatch(page: Axes, colour: Colour | None, left: float, top: float) -> N
 
 def draw_vertical_text(page: Axes, text: str, x: float, y: float, length: float, size: float, colour: str) -> None:
     """Draw text upwards, reduced in size to fit a length in inches."""
-    fitting = size * min(1, length / max(text_width(text, size), 0.01))
+    fitting = fitting_size(text, size, length)
     page.text(x, y, text, rotation=90, ha="center", va="center", fontsize=fitting, color=colour, parse_math=False)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from landseg.core.classes import IGNORE, LandClass
 from landseg.evaluate.examples import WRONG
 from landseg.plotting import missing_letters, quiet_fonts, text_width
-from landseg.report.panel import _short, draw_confusion, draw_panel
+from landseg.report.panel import _short, draw_confusion, draw_panel, error_image, tile_text
 
 CLASSES = (
     LandClass(id=1, name="water", color=(0, 0, 255)),
@@ -26,9 +26,9 @@ CLASSES = (
 )
 SIZE = 64
 # Centre of the cells of the panel, in pixels of the page.
-COLUMNS = [219, 541, 862, 1184]
-ROW = 321.75
-FIRST = 197
+COLUMNS = [434, 694, 955, 1216]
+ROW = 260.6
+FIRST = 166
 TEMPLATE = ROOT / ".dvc/plots/confusion_pixels.json"
 
 
@@ -55,16 +55,48 @@ def test_panel_shows_image_target_prediction_and_errors(tmp_path: Path) -> None:
     assert page.shape[1] == 1350
     assert 2 * ROW < page.shape[0] < 2 * ROW + 110
 
-    grey = round(150 + 0.4 * (0.299 * 90 + 0.587 * 120 + 0.114 * 60))
+    grey = round(180 + 0.3 * (0.299 * 90 + 0.587 * 120 + 0.114 * 60))
     assert [colour(page, column, 0) for column in range(3)] == [(90, 120, 60), (0, 160, 0), (0, 160, 0)]
     assert colour(page, 3, 0) == pytest.approx((grey, grey, grey), abs=1)
-    assert [colour(page, column, 1) for column in range(4)] == [(90, 120, 60), (0, 160, 0), (0, 0, 255), WRONG]
+    assert [colour(page, column, 1) for column in range(4)] == [(90, 120, 60), (0, 160, 0), (0, 0, 255), (0, 0, 255)]
     for column in (1, 3):  # ignored: grey, whatever the prediction
-        red, green, blue = colour(page, column, 1, dx=120)
+        red, green, blue = colour(page, column, 1, dx=100)
         assert red == green == blue >= 190
-    assert colour(page, 2, 1, dx=120) == (0, 0, 255)
+    assert colour(page, 2, 1, dx=100) == (0, 0, 255)
     for x, y in ((0, 0), (-1, 0), (0, -1), (-1, -1)):
         assert tuple(page[y, x]) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("side", "factor"), [(16, 9), (400, 1)])
+def test_wrong_pixels_have_the_predicted_colour_and_an_outline(side: int, factor: int) -> None:
+    image, target = np.zeros((side, side, 3), np.uint8), np.full((side, side), 4, np.uint8)
+    prediction = target.copy()
+    prediction[3:5, 6] = 7
+    target[:, 12:] = IGNORE
+    drawn = error_image(image, target, prediction, CLASSES, 1.0)
+    assert drawn.shape == (side * factor, side * factor, 3)
+    wrong = np.zeros(drawn.shape[:2], bool)
+    wrong[3 * factor : 5 * factor, 6 * factor : 7 * factor] = True
+    assert ((drawn == CLASSES[2].color).all(axis=-1) == wrong).all()
+    thickness = 1 if factor > 1 else 3  # of the image; about a pixel when it is drawn
+    outlined = np.zeros_like(wrong)
+    outlined[3 * factor - thickness : 5 * factor + thickness, 6 * factor - thickness : 7 * factor + thickness] = True
+    assert ((drawn == WRONG).all(axis=-1) == (outlined & ~wrong)).all()
+    assert (drawn[:, 0] == 180).all()
+
+
+def test_the_text_beside_a_tile_names_the_two_most_frequent_confusions() -> None:
+    target = np.full((10, 20), 4, np.uint8)
+    target[:, 10:] = IGNORE
+    prediction = target.copy()
+    prediction[:4], prediction[4, :5], prediction[5, 0], target[9, :2] = 1, 7, 7, 7
+    assert tile_text("a_1", target, prediction, CLASSES) == [
+        ("a_1", "accuracy 52.0%   mIoU 0.26"),
+        ("wood taken for water", "40.0% of the pixels"),
+        ("wood taken for $ and $", "6.0% of the pixels"),
+    ]
+    assert tile_text("b", target, target, CLASSES) == [("b", "accuracy 100.0%   mIoU 1.00")]
+    assert tile_text("c", np.full_like(target, IGNORE), target, CLASSES) == [("c", "all ignored")]
 
 
 def test_the_legend_of_the_panel_lists_only_classes_that_occur(tmp_path: Path) -> None:
@@ -78,6 +110,7 @@ def test_the_legend_of_the_panel_lists_only_classes_that_occur(tmp_path: Path) -
     assert {c.color for c in CLASSES} & legend_colours(targets, predictions) == {(0, 160, 0)}
     predictions[0, 0] = 7
     assert {c.color for c in CLASSES} & legend_colours(targets, predictions) == {(0, 160, 0), (200, 100, 0)}
+    assert WRONG in legend_colours(targets, predictions)
 
 
 def test_panel_of_ignored_tiles_oblong_tiles_and_long_names(tmp_path: Path) -> None:
@@ -87,7 +120,20 @@ def test_panel_of_ignored_tiles_oblong_tiles_and_long_names(tmp_path: Path) -> N
     draw_panel(*oblong, ["a-very-long-name-of-a-scene-" * 5], CLASSES, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     assert page.shape[0] < ROW
-    assert (page[:4] == 255).all()  # the name fits the height of its row
+    beside = page[40:-50]
+    assert (beside[:, 297:306] == 255).all()  # the name does not reach the image
+    assert (beside[:, :297] < 100).any()
+
+
+def test_rows_grow_with_the_text_beside_them(tmp_path: Path) -> None:
+    images, targets, predictions = tiles(1)
+    predictions[0, 0], predictions[0, 1, :9] = 1, 7
+    flat = images[:, :16], targets[:, :16], predictions[:, :16]
+    heights = []
+    for name, tile in (("words", flat), ("plain", (flat[0], flat[1], flat[1]))):
+        draw_panel(*tile, ["a"], CLASSES, tmp_path / f"{name}.png")
+        heights.append(read(tmp_path / f"{name}.png").shape[0])
+    assert heights[0] - heights[1] > 100
 
 
 def test_the_legend_of_the_panel_flows_over_several_lines(tmp_path: Path) -> None:
@@ -97,7 +143,7 @@ def test_the_legend_of_the_panel_flows_over_several_lines(tmp_path: Path) -> Non
     draw_panel(images, targets, targets, ["a"], many, tmp_path / "panel.png")
     page = read(tmp_path / "panel.png")
     foot = page[round(40 + ROW) :]
-    assert foot.shape[0] > 4 * 30
+    assert foot.shape[0] > 3 * 30
     assert all((foot == (i, i, 255 - i)).all(axis=-1).any() for i in range(25))
     assert (page[:, -5:] == 255).all()
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import binary_dilation
 
 from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
@@ -24,18 +26,22 @@ from landseg.plotting import (
     LegendEntry,
     draw_image,
     draw_legend,
-    draw_vertical_text,
+    fitting_size,
     flow_legend,
     hatching,
     legend_height,
     page_axes,
     quiet_fonts,
+    wrap_text,
 )
 from landseg.results.run import Run
 
 _HEADINGS = ("image", "target", "prediction", "errors")
-# Layout of the panel, inches: 1350 px wide.
-_WIDTH, _LEFT, _GAP, _HEAD = 9.0, 0.42, 0.06, 0.27
+_OUTLINED = "wrong: outlined, in the colour of the predicted class"
+# Layout of the panel, inches: 1350 px wide, with a column of text on the left.
+_WIDTH, _LEFT, _GAP, _HEAD = 9.0, 2.05, 0.06, 0.27
+_LINE = 0.17
+_FONT = 8.5  # points
 
 
 def write_figures(run: Run, folder: Path) -> None:
@@ -62,8 +68,9 @@ def draw_panel(
 ) -> None:
     """Write a panel as PNG: one row per tile, with image, target, prediction and errors.
 
-    Errors are drawn over a pale grey image, and ignored pixels are hatched. Each row is labelled with the name of the
-    tile, its pixel accuracy, and its mean IoU over the classes in its target.
+    Wrong pixels have the colour of the predicted class and an outline, on a pale grey image; ignored pixels are
+    hatched. Beside each row are the name of the tile, its pixel accuracy, its mean IoU over the classes in its target,
+    and its two most frequent confusions as shares of its labelled pixels.
 
     Args:
         images: (N, H, W, 3) uint8, N at least 1.
@@ -77,26 +84,41 @@ def draw_panel(
         LandsegError: the disk is full, or the folder cannot be written.
     """
     rows, height, width = targets.shape
-    cell_width = (_WIDTH - _LEFT - 4 * _GAP) / 4
+    cell_width = (_WIDTH - _LEFT) / 4 - _GAP
     cell_height = cell_width * height / width
-    entries = flow_legend(panel_legend(targets, predictions, classes), _WIDTH - _LEFT)
-    foot = _GAP + legend_height(entries)
-    total = _HEAD + rows * (cell_height + _GAP) + foot
+    texts = [_wrap(tile_text(*each, classes)) for each in zip(titles, targets, predictions, strict=True)]
+    row_height = max(cell_height, *(_LINE * len(lines) for lines in texts)) + _GAP
+    entries = flow_legend([*panel_legend(targets, predictions, classes), (_OUTLINED, WRONG)], _WIDTH - 2 * _GAP)
+    total = _HEAD + rows * row_height + _GAP + legend_height(entries)
     figure = Figure((_WIDTH, total), dpi=DPI)
     page = page_axes(figure)
     lefts = [_LEFT + column * (cell_width + _GAP) for column in range(4)]
     for row in range(rows):
-        top = _HEAD + row * (cell_height + _GAP)
-        for left, image in zip(lefts, tile_images(images[row], targets[row], predictions[row], classes), strict=True):
+        top = _HEAD + row * row_height
+        tile = images[row], targets[row], predictions[row], classes
+        for left, image in zip(lefts, [*tile_images(*tile), error_image(*tile, cell_width)], strict=True):
             draw_image(page, image, left, top, cell_width, cell_height)
-        middle = top + cell_height / 2
-        draw_vertical_text(page, titles[row], 0.13, middle, cell_height, 8.5, INK)
-        scores = _scores(targets[row], predictions[row], classes)
-        draw_vertical_text(page, scores, 0.31, middle, cell_height, 8, PALE)
+        _draw_text(page, texts[row], top)
     for left, heading in zip(lefts, _HEADINGS, strict=True):
         page.text(left + cell_width / 2, _HEAD - 0.07, heading, fontsize=10, ha="center", color=INK)
-    draw_legend(page, entries, _LEFT, total - foot + 1.5 * _GAP)
+    draw_legend(page, entries, _GAP, total - legend_height(entries))
     _write(figure, path)
+
+
+def _wrap(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return lines with their inks: the first text of each pair wrapped, the second in pale ink."""
+    lines = []
+    for name, numbers in pairs:
+        wrapped = wrap_text(name, _FONT, _LEFT - 0.2)
+        lines += [*((line, INK) for line in wrapped), (numbers, PALE), ("", INK)]
+    return lines[:-1]
+
+
+def _draw_text(page: Axes, lines: Sequence[tuple[str, str]], top: float) -> None:
+    size = min(fitting_size(line, _FONT, _LEFT - 0.2) for line, _ in lines)
+    for n, (line, ink) in enumerate(lines):
+        y = top + _LINE * (n + 0.5)
+        page.text(_GAP, y, line, va="center_baseline", fontsize=size, color=ink, parse_math=False)
 
 
 def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
@@ -132,31 +154,70 @@ def draw_confusion(matrix: Counts, classes: ClassTable, path: Path) -> None:
 
 
 def tile_images(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[Pixels]:
-    """Return image, target, prediction and errors as RGB images, (H, W, 3) uint8; ignored pixels are hatched."""
-    colours = palette(classes)
-    ignored = class_channels(classes)[target] == IGNORE
-    grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
-    errors = np.repeat((150 + 0.4 * grey).astype(np.uint8)[..., None], 3, axis=-1)
-    errors[target != prediction] = WRONG
+    """Return image, target and prediction as RGB images, (H, W, 3) uint8; ignored pixels are hatched."""
+    colours, ignored = palette(classes), _ignored(target, classes)
     coloured = colours[target]
-    coloured[ignored] = errors[ignored] = hatching(*target.shape)[ignored]
-    return [image, coloured, colours[prediction], errors]
+    coloured[ignored] = hatching(*target.shape)[ignored]
+    return [image, coloured, colours[prediction]]
 
 
-def _scores(target: Pixels, prediction: Pixels, classes: ClassTable) -> str:
+def error_image(image: Pixels, target: Pixels, prediction: Pixels, classes: ClassTable, width: float) -> Pixels:
+    """Return wrong pixels in the colour of the predicted class, outlined, on a pale grey image.
+
+    Args:
+        image: (H, W, 3) uint8.
+        target: (H, W) uint8 class ids, or IGNORE.
+        prediction: (H, W) uint8 class ids.
+        classes: the class table.
+        width: width of the drawing, inches; the outline is about a pixel wide there.
+
+    Returns:
+        RGB image, uint8, H and W times a whole number, so that an outline is thinner than a pixel of a small tile.
+    """
+    factor = max(1, round(width * DPI / target.shape[1]))
+    image, target, prediction = (
+        each.repeat(factor, axis=0).repeat(factor, axis=1) for each in (image, target, prediction)
+    )
+    ignored = _ignored(target, classes)
+    wrong = (target != prediction) & ~ignored
+    grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
+    errors = np.repeat((180 + 0.3 * grey).clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+    thickness = max(1, round(target.shape[1] / (width * DPI)))
+    errors[binary_dilation(wrong, np.ones((3, 3)), thickness)] = WRONG
+    errors[wrong] = palette(classes)[prediction][wrong]
+    errors[ignored] = hatching(*target.shape)[ignored]
+    return errors
+
+
+def _ignored(target: Pixels, classes: ClassTable) -> npt.NDArray[np.bool_]:
+    ignored: npt.NDArray[np.bool_] = class_channels(classes)[target] == IGNORE
+    return ignored
+
+
+def tile_text(title: str, target: Pixels, prediction: Pixels, classes: ClassTable) -> list[tuple[str, str]]:
+    """Return a tile's name and scores, and its two most frequent confusions and their shares, as pairs of lines."""
     lookup = class_channels(classes)
     matrix = metrics.confusion(lookup[target], lookup[prediction], len(classes))
-    if not matrix.any():
-        return "all ignored"
-    return f"accuracy {metrics.pixel_accuracy(matrix):.1%}   mIoU {np.nanmean(metrics.iou(matrix)):.2f}"
+    pixels = matrix.sum()
+    if not pixels:
+        return [(title, "all ignored")]
+    scores = f"accuracy {metrics.pixel_accuracy(matrix):.1%}   mIoU {np.nanmean(metrics.iou(matrix)):.2f}"
+    np.fill_diagonal(matrix, 0)
+    most = np.argsort(-matrix, axis=None, kind="stable")[:2]
+    confusions = [
+        (f"{classes[actual].name} taken for {classes[predicted].name}", f"{_percent(share)} of the pixels")
+        for actual, predicted in zip(*np.unravel_index(most, matrix.shape), strict=True)
+        if (share := matrix[actual, predicted] / pixels)
+    ]
+    return [(title, scores), *confusions]
 
 
 def panel_legend(targets: Pixels, predictions: Pixels, classes: ClassTable) -> list[LegendEntry]:
-    """Return legend entries for the classes that occur, for wrong pixels and for ignored pixels (None: hatched)."""
-    ignored = class_channels(classes)[targets] == IGNORE
+    """Return legend entries for the classes that occur, and for ignored pixels (None: hatched)."""
+    ignored = _ignored(targets, classes)
     occurs = set(np.unique(targets)) | set(np.unique(predictions[~ignored]))
     entries: list[LegendEntry] = [(c.name, c.color) for c in classes if c.id in occurs]
-    return [*entries, ("wrong", WRONG), *([("ignored", None)] if ignored.any() else [])]
+    return [*entries, *([("ignored", None)] if ignored.any() else [])]
 
 
 def _axes(axes: Axes, labels: list[str]) -> None:
@@ -181,8 +242,12 @@ def _cell(share: float, pixels: int, roomy: bool) -> str:
     if pixels == 0:
         return ""
     if roomy:
-        return f"{share:.1%}\n{_short(pixels)}" if share >= 0.001 else f"<0.1%\n{_short(pixels)}"
+        return f"{_percent(share)}\n{_short(pixels)}"
     return f"{100 * share:.0f}" if share >= 0.005 else ""
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else "<0.1%"
 
 
 def _short(number: int) -> str:

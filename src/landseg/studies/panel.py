@@ -1,7 +1,6 @@
 """Prediction panel of a study: the same tiles, predicted by every setting, side by side."""
 
 import itertools
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from landseg.core.classes import IGNORE, class_channels
 from landseg.core.errors import LandsegError
-from landseg.evaluate.examples import WRONG, ExampleTile
+from landseg.evaluate.examples import ExampleTile
 from landseg.plotting import (
     DPI,
     INK,
@@ -19,10 +18,11 @@ from landseg.plotting import (
     draw_image,
     draw_legend,
     draw_vertical_text,
+    fitting_size,
     flow_legend,
     legend_height,
     page_axes,
-    text_width,
+    wrap_text,
 )
 from landseg.report.panel import panel_legend, tile_images
 from landseg.results.run import Run
@@ -49,7 +49,7 @@ def prediction_panel(runs: Runs, max_tiles: int = 4) -> Figure:
     first = [group[0] for group in runs.values()]
     tiles = _common_tiles(first, max_tiles)
     cell = min(_MAX_CELL, (FIGURE_WIDTH - _LEFT - _EDGE) / (2 + len(runs)) - _GAP)
-    headings = [_wrap(text, cell) for text in ("image", "target", *runs)]
+    headings = [wrap_text(text, 9, cell) for text in ("image", "target", *runs)]
     head = _LINE * max(len(lines) for lines in headings) + _GAP
     heights = [cell * views[0].target.shape[0] / views[0].target.shape[1] for views in tiles]
     entries = _legend_entries(tiles, first[0])
@@ -84,7 +84,7 @@ def _ignored_share(tile: ExampleTile, run: Run) -> float:
 
 
 def _draw_row(page: Axes, views: Sequence[ExampleTile], run: Run, top: float, cell: float, height: float) -> None:
-    image, target, prediction, _ = tile_images(views[0].image, views[0].target, views[0].prediction, run.classes)
+    image, target, prediction = tile_images(views[0].image, views[0].target, views[0].prediction, run.classes)
     others = [tile_images(view.image, view.target, view.prediction, run.classes)[2] for view in views[1:]]
     for column, pixels in enumerate([image, target, prediction, *others]):
         left = _LEFT + column * (cell + _GAP)
@@ -93,29 +93,22 @@ def _draw_row(page: Axes, views: Sequence[ExampleTile], run: Run, top: float, ce
             page.images[-1].set_interpolation("nearest")
         if column > 1:
             text = f"accuracy {views[column - 2].accuracy:.1%}"
-            size = 8 * min(1, cell / text_width(text, 8))
+            size = fitting_size(text, 8, cell)
             page.text(left + cell / 2, top + height + 0.13, text, fontsize=size, ha="center", color=PALE)
     draw_vertical_text(page, views[0].tile, 0.15, top + height / 2, height, 8.5, INK)
 
 
 def _legend_entries(tiles: Sequence[Sequence[ExampleTile]], run: Run) -> list[PlacedEntry]:
-    """Lay out the legend; the panel shows no error image, so there is no entry for wrong pixels."""
+    """Lay out the legend of the classes that occur in the tiles."""
     views = list(itertools.chain(*tiles))
     targets = np.concatenate([view.target.ravel() for view in views])
     predictions = np.concatenate([view.prediction.ravel() for view in views])
-    entries = panel_legend(targets, predictions, run.classes)
-    entries.remove(("wrong", WRONG))
-    return flow_legend(entries, FIGURE_WIDTH - _LEFT - _EDGE)
-
-
-def _wrap(text: str, width: float) -> list[str]:
-    """Wrap a heading to a width of about `width` inches."""
-    return textwrap.wrap(text, max(8, int(width / text_width("n", 9) * 0.95))) or [""]
+    return flow_legend(panel_legend(targets, predictions, run.classes), FIGURE_WIDTH - _LEFT - _EDGE)
 
 
 def _draw_lines(page: Axes, lines: Sequence[str], left: float, bottom: float, width: float) -> None:
     """Draw lines of text, the last at `bottom`, in a smaller font if one is wider than `width`."""
-    size = 9 * min(1, width / max(0.01, *(text_width(line, 9) for line in lines)))
+    size = min(fitting_size(line, 9, width) for line in lines)
     for n, line in enumerate(reversed(lines)):
         y = bottom - n * _LINE
         page.text(left + width / 2, y, line, fontsize=size, ha="center", color=INK, parse_math=False)
