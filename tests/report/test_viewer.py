@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.browser import PHONE, WatchedPage
 from helpers.pages import CLASSES, EVIL, IMAGE_COLOUR, SIZE, Open, pixel, read_run, to_viewer, write_run
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from landseg.evaluate.examples import WRONG
 from landseg.report.page import render_page
@@ -130,6 +131,21 @@ def test_tiles_are_listed_by_reason_and_announced(opened: Open, single: Path) ->
     assert found.locator("[aria-pressed=true]").all_inner_texts()[0].startswith("bad")
     found.get_by_role("button", name="Next").click()
     expect(status).to_contain_text("Tile good")
+
+
+def test_thumbnails_show_image_target_prediction_and_error_under_headings(opened: Open, single: Path) -> None:
+    views = opened(single).locator("[data-tile=bad] .views > span")
+    assert views.all_inner_texts() == ["image", "target", "prediction", "error"]
+    field, wood, water = (each.color for each in CLASSES)
+    expected = [(IMAGE_COLOUR, IMAGE_COLOUR), (field, wood), (water, water), (WRONG, WRONG)]
+    assert [halves(view.locator("canvas")) for view in views.all()] == expected
+
+
+def halves(canvas: Locator) -> tuple[tuple[int, ...], ...]:
+    """Return the colours in the middle of the left and of the right half of a canvas."""
+    middle = "(canvas) => [...canvas.getContext('2d').getImageData(0, canvas.height / 2, canvas.width, 1).data]"
+    row = np.reshape(canvas.evaluate(middle), (-1, 4))
+    return tuple(tuple(row[round(share * len(row))][:3].tolist()) for share in (0.25, 0.75))
 
 
 def test_runs_are_compared_side_by_side(opened: Open, several: Path) -> None:

@@ -197,7 +197,7 @@ class Viewer {
     find("#fit").addEventListener("click", () => this.fitTile());
   }
 
-  /** List the tiles of the run by the reason for choosing them, each as image, target and error. Show the tile that was
+  /** List the tiles of the run by the reason for choosing them, each with its views. Show the tile that was
    * shown before, or the middle one of those with most classes. */
   makeGallery() {
     const groups = {
@@ -223,10 +223,11 @@ class Viewer {
 
   thumbnail(entry) {
     const { width, height } = DATA.tiles[entry.key];
-    const [wide, high] = [128, Math.round((128 * height) / width)];
-    const canvas = make("canvas", { width: 3 * wide + 12, height: high, "aria-hidden": "true" });
+    const [wide, high] = [160, Math.round((160 * height) / width)];
+    const views = ["image", "target", "prediction", "error"].map((kind) => [kind, make("canvas", { width: wide, height: high })]);
+    const shown = views.map(([kind, canvas]) => make("span", {}, kind, canvas));
     const button = make("button", { type: "button", "aria-pressed": "false", "data-tile": entry.tile },
-      canvas, make("b", {}, entry.tile), make("span", {}, formatScores(entry)));
+      make("b", {}, entry.tile), make("span", {}, formatScores(entry)), make("span", { class: "views", "aria-hidden": "true" }, ...shown));
     const run = this.run;
     button.addEventListener("click", () => {
       this.show(run, entry, button);
@@ -234,11 +235,11 @@ class Viewer {
     });
     this.buttons.push({ entry, button });
     pixels(run, entry).then((tile) => {
-      ["image", "target", "error"].forEach((kind, n) => {
+      for (const [kind, canvas] of views) {
         const layer = make("canvas", { width, height });
         draw(layer.getContext("2d"), kind, tile, 1);
-        canvas.getContext("2d").drawImage(layer, n * (wide + 6), 0, wide, high);
-      });
+        canvas.getContext("2d").drawImage(layer, 0, 0, wide, high);
+      }
     });
     return button;
   }
