@@ -34,6 +34,9 @@ class PlacedEntry(NamedTuple):
 
 DPI = 150
 INK, PALE, LINE = "#222222", "#707070", "#bbbbbb"
+#: Blue, vermillion, green, purple, orange, sky blue (Okabe and Ito, Color Universal Design, 2008). Their yellow and
+#: black have too little contrast.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 #: Height of a legend line and of a colour swatch, inches.
 LINE_HEIGHT, SWATCH = 0.22, 0.14
 

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from helpers.browser import WatchedPage, chromium
 from helpers.pages import Open, read_run, tile, write_run
+from matplotlib.figure import Figure
 from playwright.sync_api import Browser, Page, expect
 
+from landseg.plotting import COLOURS, INK, PALE
 from landseg.report.page import PageFigure, render_page
 from landseg.results.run import Run
+from landseg.studies.figures import save_figure
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +39,31 @@ def single(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def several(run: Run, other: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100"><rect width="300" height="100"/></svg>'
+    folder = tmp_path_factory.mktemp("page")
+    figures = [PageFigure(f"Figure {n}", "What it shows.", drawing(folder, f"figure{n}")) for n in (1, 2)]
     text = render_page(
         "Two <b>losses</b>",
         [run, other],
         about="First paragraph.\n\nSecond & last.",
         findings=["No significant difference on this test set."],
-        figures=[PageFigure("A figure", "What it shows.", svg)],
+        figures=figures,
         paper={"one": 0.881},
     )
-    file = tmp_path_factory.mktemp("page") / "several.html"
+    file = folder / "several.html"
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def drawing(folder: Path, name: str) -> str:
+    """Return a figure with text in three inks, a line with hollow markers, and a clipped image, as SVG."""
+    figure = Figure((9, 2))
+    axes = figure.add_subplot()
+    axes.imshow([[0, 1]], aspect="auto", clip_on=True)
+    axes.plot([0, 1], [0, 0], "o-", color=COLOURS[0], markerfacecolor="white")
+    axes.set_title("<b>dark</b>", color=INK)
+    axes.set_xlabel("pale", color=PALE)
+    save_figure(figure, folder, name)
+    return (folder / f"{name}.svg").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

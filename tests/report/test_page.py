@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.browser import PHONE
 from helpers.pages import CLASSES, EVIL, Open, read_run, tile, write_run
 from helpers.root import ROOT
 
@@ -106,7 +107,7 @@ def test_the_header_describes_the_run(opened: Open, single: Path, several: Path)
     assert "Second & last." in study.locator("header").inner_text()
     assert "Leakage" not in study.locator(".facts").inner_text()  # the runs differ
     assert "No significant difference" in study.locator("#findings").inner_text()
-    assert study.locator("#figures img").evaluate("image => image.complete && image.naturalWidth") == 300
+    assert study.locator("#figures figcaption").all_inner_texts() == [f"Figure {n} What it shows." for n in (1, 2)]
 
 
 @pytest.mark.parametrize("press", ["click", "Enter", "Space"])
@@ -143,7 +144,8 @@ def test_a_legend_hides_a_run_in_all_charts(opened: Open, several: Path) -> None
 def test_charts_have_accessible_names(opened: Open, several: Path) -> None:
     found = opened(several)
     pictures = found.get_by_role("img").all()
-    assert len(pictures) == 4 + len(CLASSES) + 1 + 1  # curves, classes, reliability, figure
+    assert len(pictures) == 4 + len(CLASSES) + 1 + 2  # curves, classes, reliability, figures
+    assert found.get_by_role("img", name="Figure 2", exact=True).count() == 1
     assert found.get_by_role("img", name="Macro mIoU (validation). one: ").count() == 1
 
 
@@ -190,6 +192,41 @@ def test_light_and_dark(scheme: str, opened: Open, single: Path) -> None:
     assert dark() == (scheme == "dark")
     found.locator("#theme").click()
     assert dark() != (scheme == "dark")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_have_the_colours_of_the_page(scheme: str, opened: Open, several: Path) -> None:
+    found = opened(several, scheme=scheme)
+    for _ in range(2):
+        for variable, drawn in (
+            ("ink", found.locator("#figures text", has_text="<b>dark</b>").first),
+            ("pale", found.locator("#figures text", has_text="pale").first),
+            ("paper", found.locator("#figures use[style*=run-0]").first),
+        ):
+            wanted = found.evaluate(
+                "name => { const sample = document.body.appendChild(document.createElement('i'));"
+                "sample.style.color = `var(--${name})`; return getComputedStyle(sample).color; }",
+                variable,
+            )
+            assert drawn.evaluate("element => getComputedStyle(element).fill") == wanted
+        found.locator("#theme").click()
+
+
+def test_figures_do_not_change_the_page(opened: Open, several: Path) -> None:
+    found = opened(several)
+    ids = found.locator("[id]").evaluate_all("elements => elements.map((element) => element.id)")
+    assert len(ids) == len(set(ids))
+    assert found.locator("svg style").count() == 0
+    for shape in found.locator("#figures use").all():
+        assert found.locator(shape.get_attribute("xlink:href") or "").count() == 1
+
+
+def test_wide_figures_scroll_on_a_phone(opened: Open, several: Path) -> None:
+    found = opened(several, size=PHONE)
+    assert found.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    drawn = found.locator("#figures svg").first.bounding_box()
+    assert drawn is not None
+    assert drawn["width"] >= 600
 
 
 def test_colours_have_enough_contrast() -> None:

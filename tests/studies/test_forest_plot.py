@@ -7,10 +7,9 @@ import pytest
 from helpers.study_runs import drawn_lines, fits_page, visible_texts
 from scipy import stats
 
-from landseg.plotting import PALE
+from landseg.plotting import COLOURS, PALE
 from landseg.results.difference import ScoreDifference
 from landseg.studies.forest_plot import forest_plot
-from landseg.studies.style import COLOURS
 
 RELIABLE = ScoreDifference(
     one="dice",

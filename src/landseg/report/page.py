@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
+from landseg.plotting import COLOURS, INK, LINE, PALE
 from landseg.report import content
 from landseg.report.leaflet import leaflet_script, leaflet_style
 from landseg.report.viewer import viewer_data
@@ -20,11 +22,14 @@ from landseg.results.run import Run
 from landseg.results.wording import confidence_text, macro_interval_text
 
 _ASSETS = files("landseg.report") / "assets"
+# Colours of figures, and the variables of the style sheet that replace them.
+_COLOURS = {INK: "var(--ink)", PALE: "var(--pale)", LINE: "var(--line)", "#ffffff": "var(--paper)"}
+_COLOURS |= {colour: f"var(--run-{n})" for n, colour in enumerate(COLOURS)}
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of a study, as an <svg> element for a white background."""
+    """A figure of a study, as SVG of matplotlib in the colours of landseg.plotting, on a transparent background."""
 
     title: str
     caption: str
@@ -81,7 +86,7 @@ def render_page(
         calibrations=[run.calibration for run in runs],
         diagrams=content.reliability_diagrams(runs),
         confusions=content.confusion_tables(runs),
-        figures=[(figure, _data_url(figure.svg)) for figure in figures],
+        figures=[(figure, _inline(figure)) for figure in figures],
     )
 
 
@@ -123,6 +128,12 @@ def _json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _data_url(svg: str) -> str:
-    """Return an SVG as a data: URL, for an <img>: it runs no scripts, and its ids do not clash with others."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _inline(figure: PageFigure) -> Markup:
+    """Return a figure as an element of the page, in the colours of its style sheet, for light and dark pages.
+
+    The SVG's own style sheet would apply to the whole page, and its ids of groups would not be unique.
+    """
+    drawn = figure.svg[figure.svg.index("<svg") + 4 :]
+    drawn = re.sub(r'<metadata>.*?</metadata>|<style.*?</style>|(?<=<g) id="[^"]*"', "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda found: _COLOURS.get(found[0], found[0]), drawn)
+    return Markup('<svg role="img" aria-label="{}"').format(figure.title) + Markup(drawn)  # noqa: S704 - escaped there

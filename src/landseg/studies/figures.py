@@ -15,14 +15,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from scipy.stats import t as student
 
 from landseg.core.files import atomic
-from landseg.plotting import DPI, INK, LINE, PALE, quiet_fonts
+from landseg.plotting import COLOURS, DPI, INK, LINE, PALE, quiet_fonts
 from landseg.results.difference import ScoreDifference
 from landseg.results.run import Run
 from landseg.results.wording import FEW_EFFECTIVE_UNITS, SPLIT_NAMES, unit_noun
 from landseg.studies.forest_plot import forest_plot
 from landseg.studies.panel import prediction_panel
 from landseg.studies.style import (
-    COLOURS,
     MarkerStyle,
     Runs,
     Whisker,

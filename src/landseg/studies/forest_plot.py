@@ -6,9 +6,9 @@ from itertools import groupby
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landseg.plotting import INK, LINE, PALE
+from landseg.plotting import COLOURS, INK, LINE, PALE
 from landseg.results.difference import ScoreDifference, format_points
-from landseg.studies.style import COLOURS, freeze_layout, label_rows, new_figure, style_axes
+from landseg.studies.style import freeze_layout, label_rows, new_figure, style_axes
 
 _ROW, _HEAD = 0.24, 0.75  # inches
 

@@ -1,8 +1,7 @@
 """Style of study figures: colours, markers, axes, legend, and scores as dots with whiskers.
 
-Ink is #222222 or #707070 on a transparent background, so that a page can recolour it. Colours are those of Okabe and
-Ito (Color Universal Design, 2008); markers distinguish settings without colour. Figures are 9 inches wide, for a page
-of 900 px.
+The background is transparent, so that a page can replace inks and colours. Markers distinguish settings without colour.
+Figures are 9 inches wide, for a page of 900 px.
 """
 
 import itertools
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from landseg.plotting import DPI, INK, LINE, PALE, text_width
+from landseg.plotting import COLOURS, DPI, INK, LINE, PALE, text_width
 from landseg.results.run import Run
 
 #: Runs by the label of their setting, one per seed.
@@ -28,8 +27,6 @@ ScoreEstimate = tuple[float | None, float | None, float | None]
 Whisker = tuple[float, float] | None
 
 FIGURE_WIDTH = 9.0  # inches
-#: Blue, vermillion, green, purple, orange, sky blue (Okabe and Ito). Their yellow and black have too little contrast.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that 42 settings differ
 
 
@@ -62,7 +59,7 @@ def style_axes(axes: Axes) -> Axes:
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=LINE, linewidth=0.8)
-    axes.tick_params(color=LINE, labelcolor=PALE, labelsize=8.5, width=0.8, length=3)
+    axes.tick_params(which="both", color=LINE, labelcolor=PALE, labelsize=8.5, width=0.8, length=3)
     axes.set_axisbelow(True)
     return axes
 
