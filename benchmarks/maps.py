@@ -1,7 +1,7 @@
 """Scores of maps of a run's test scenes against those of its tiles: the effect of overlap, and of the scene's edge.
 
     uv run python -m benchmarks.maps                                  # after `dvc repro`
-    uv run python -m benchmarks.maps --panel panel.jpg --scene 0019   # also draws some of the scenes
+    uv run python -m benchmarks.maps --panel panel.jpg --scene scene_034   # also draws some of the scenes
 
 All variants use the same model and the same pixels of the test split; intervals are over locations. 'Tiles' are
 predicted one by one, as in evaluation; the others are maps of `landseg predict`, cut at the tiles. Edge pixels lie
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import typer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from rasterio.windows import Window
@@ -34,14 +35,24 @@ from landseg.evaluate.predict import predict_ids
 from landseg.maps.class_map import MAX_CONFIDENCE, open_class_map
 from landseg.model.device import Accelerator, accelerator, use_bf16
 from landseg.model.segmenter import Segmenter, load_model
-from landseg.plotting import DPI, INK, draw_image, draw_legend, flow_legend, hatching, legend_height, page_axes
+from landseg.plotting import (
+    DPI,
+    INK,
+    LegendEntry,
+    draw_image,
+    draw_legend,
+    flow_legend,
+    hatching,
+    legend_height,
+    page_axes,
+)
 from landseg.predict.command import PredictOptions, predict_scenes
 from landseg.predict.outputs import OutputOptions
 from landseg.predict.windows import place_windows
 
 _EDGE = 16  # px
 # The panel: width, gap and header height in inches, and the height of an image as a share of its width.
-_WIDTH, _GAP, _HEADER, _ASPECT = 9.0, 0.06, 0.27, 0.9
+_WIDTH, _GAP, _HEADER, _ASPECT = 9.0, 0.06, 0.27, 0.82
 
 
 class Tile(NamedTuple):
@@ -164,24 +175,36 @@ def count_equal(test: TestSplit, maps: Mapping[str, Pixels], size: int) -> tuple
 
 def draw_panel(test: TestSplit, maps: Mapping[str, Pixels], out: Path, scenes: list[str], path: Path) -> None:
     """Draw image, label, map and confidence of scenes, one row per scene."""
-    classes = test.model.info.classes
-    entries = [(land_class.name, land_class.color) for land_class in classes]
-    placed = flow_legend([*entries, ("unlabelled", None)], _WIDTH)
-    width = (_WIDTH - 3 * _GAP) / 4
+    entries: list[LegendEntry] = [(each.name, each.color) for each in test.model.info.classes]
+    if any((test.target(tile) == IGNORE).any() for tile in test.tiles if tile.scene in scenes):
+        entries.append(("unlabelled", None))
+    width = (_WIDTH - 5 * _GAP) / 4
     height = width * _ASPECT
-    figure = Figure((_WIDTH, _HEADER + len(scenes) * (height + _GAP) + legend_height(placed) + 0.12), dpi=DPI)
+    placed = flow_legend(entries, 3 * width)
+    foot = _HEADER + len(scenes) * (height + _GAP) + 0.05
+    figure = Figure((_WIDTH, foot + max(legend_height(placed), 0.35)), dpi=DPI)
     page = page_axes(figure)
-    for column, title in enumerate(("image", "label", "map", "confidence")):
-        page.text(column * (width + _GAP) + width / 2, _HEADER - 0.07, title, fontsize=10, ha="center", color=INK)
+    lefts = [_GAP + column * (width + _GAP) for column in range(4)]
+    for left, title in zip(lefts, ("image", "label", "map", "confidence"), strict=True):
+        page.text(left + width / 2, _HEADER - 0.07, title, fontsize=10, ha="center", color=INK)
     for row, scene in enumerate(scenes):
         top = _HEADER + row * (height + _GAP)
-        for column, (pixels, smooth) in enumerate(_images(test, maps[scene], out, scene)):
+        for left, (pixels, smooth) in zip(lefts, _images(test, maps[scene], out, scene), strict=True):
             cropped = _crop(pixels, round(width * DPI), round(height * DPI), smooth)
-            draw_image(page, cropped, column * (width + _GAP), top, width, height)
-    draw_legend(page, placed, 0, _HEADER + len(scenes) * (height + _GAP) + 0.05)
+            draw_image(page, cropped, left, top, width, height)
+    draw_legend(page, placed, _GAP, foot)
+    _draw_scale(page, lefts[3], foot, width)
     with tempfile.NamedTemporaryFile(suffix=".png") as drawing:
         figure.savefig(drawing.name, facecolor="white")
         Image.open(drawing.name).convert("RGB").save(path, quality=88)
+
+
+def _draw_scale(page: Axes, left: float, top: float, width: float) -> None:
+    """Draw the scale of confidences, from black at 0 to white at 1."""
+    greys = np.linspace(0, 255, 256).round().astype(np.uint8)
+    draw_image(page, np.dstack([greys[None]] * 3), left, top, width, 0.1)
+    for share, side in ((0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1, "right")):
+        page.text(left + share * width, top + 0.13, f"{share:g}", fontsize=8.5, ha=side, va="top", color=INK)
 
 
 def _images(test: TestSplit, class_map: Pixels, out: Path, scene: str) -> list[tuple[Pixels, bool]]:
