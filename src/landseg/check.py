@@ -10,6 +10,7 @@ from landseg.core.params import PARAMS, InvalidParamsError
 from landseg.datasets.folder.params import FolderParams
 from landseg.schema import Params, check_params
 
+_WITHOUT_GIT = re.compile(r"^\s*no_scm\s*=\s*true\s*$", re.MULTILINE | re.IGNORECASE)
 _CACHE_FOLDER = re.compile(r"^\[cache\][^\[]*?^\s*dir\s*=\s*(.+?)\s*$", re.MULTILINE | re.DOTALL)
 
 
@@ -22,7 +23,7 @@ def find_faults(path: Path = PARAMS) -> list[str]:
     Returns:
         One sentence per fault.
     """
-    faults = list(_cache_faults(Path(".dvc")))
+    faults = [*_git_faults(Path(".dvc")), *_cache_faults(Path(".dvc"))]
     try:
         params = check_params(path)
     except InvalidParamsError as error:
@@ -46,6 +47,27 @@ def _model_faults(params: Params) -> list[str]:
     return faults_of(params.model.architecture, params.model.encoder, params.model.encoder_weights)
 
 
+def _configs(dvc: Path) -> list[str]:
+    """Return the content of DVC's configuration files."""
+    files = (dvc / "config", dvc / "config.local")
+    return [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+
+
+def _git_faults(dvc: Path) -> Iterator[str]:
+    """Yield that the project is not in a git repository, as after the download of a ZIP, and DVC expects one.
+
+    Args:
+        dvc: DVC's folder in the project.
+    """
+    folder = dvc.resolve().parent
+    in_git = any((parent / ".git").exists() for parent in (folder, *folder.parents))
+    if dvc.is_dir() and not in_git and not any(_WITHOUT_GIT.search(text) for text in _configs(dvc)):
+        yield (
+            f"{folder}: not in a git repository, which DVC expects; run `git init`, or, to do without experiments, "
+            "`dvc config core.no_scm true`"
+        )
+
+
 def _cache_faults(dvc: Path) -> Iterator[str]:
     """Yield the empty folders of DVC's run cache, with which DVC 3.67 fails (see docs/known-issues.md).
 
@@ -53,8 +75,8 @@ def _cache_faults(dvc: Path) -> Iterator[str]:
         dvc: DVC's folder in the project.
     """
     cache = dvc / "cache"
-    for config in (dvc / "config", dvc / "config.local"):
-        if config.is_file() and (found := _CACHE_FOLDER.search(config.read_text(encoding="utf-8"))):
+    for text in _configs(dvc):
+        if found := _CACHE_FOLDER.search(text):
             cache = dvc / found[1]  # relative to the folder of the file, or absolute
     for run in sorted((cache / "runs").glob("*/*")):
         if run.is_dir() and not any(run.iterdir()):

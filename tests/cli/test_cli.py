@@ -174,6 +174,7 @@ class TestCheck:
             if file:
                 (runs / name / "run").touch()
         (tmp_path / ".dvc").mkdir(exist_ok=True)
+        (tmp_path / ".git").mkdir()
         (tmp_path / ".dvc/config").write_text(config)
         code, lines = self.check(tmp_path, params)
         shown = ".dvc/../elsewhere" if config else ".dvc/cache"
@@ -184,6 +185,21 @@ class TestCheck:
                 "remove it"
             ],
         )
+
+    @pytest.mark.faults
+    def test_copy_without_git(self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".dvc").mkdir()
+        (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+        assert self.check(tmp_path, params) == (
+            1,
+            [
+                f"error: {tmp_path}: not in a git repository, which DVC expects; run `git init`, or, to do without "
+                "experiments, `dvc config core.no_scm true`"
+            ],
+        )
+        (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+        assert self.check(tmp_path, params)[0] == 0
 
     def test_weights_that_cannot_be_downloaded(
         self, tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.mlhub_catalog import DATASET, IMAGES, KEY, LABELS, assert_nothing_extracted, catalog
 from helpers.mlhub_server import MLHubServer
-from helpers.servers import Changed, Cut, FileServer, Stall, Status
+from helpers.servers import Changed, Cut, Endless, FileServer, Stall, Status
 
 from landseg.core.errors import LandsegError
 from landseg.download.mlhub import mlhub_host
@@ -46,6 +46,14 @@ class TestFaults:
         with pytest.raises(LandsegError, match=rf"/datasets/{DATASET}: the server returned 503 .*run again later"):
             catalog(folder)
         assert mlhub.asked(f"/mlhub/v1/datasets/{DATASET}") == 2
+
+    def test_endless_metadata(self, mlhub: MLHubServer, folder: Path) -> None:
+        file = mlhub.files[f"/mlhub/v1/datasets/{DATASET}"]
+        file.faults, file.sized = itertools.repeat(Endless()), False
+        with pytest.raises(
+            LandsegError, match=rf"/datasets/{DATASET}: the response is longer than 67.1 MB; check MLHUB"
+        ):
+            catalog(folder)
 
     def test_no_archive_fails_at_once(self, mlhub: MLHubServer, folder: Path) -> None:
         mlhub.catalog.faults = itertools.repeat(Status(404))

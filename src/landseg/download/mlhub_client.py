@@ -36,6 +36,7 @@ except ModuleNotFoundError:
         "set download.source to source-coop or local"
     ) from None
 
+_MAX_METADATA = 1 << 26  # bytes of a response that is no download: a list of datasets has some hundred kB
 _MAX_RATIO = 20  # unpacked bytes of a catalog, by download.max_gb
 
 MLHUB_ADVICE = "check MLHUB_ROOT_URL, or download the files yourself and set download.source to local"
@@ -82,6 +83,26 @@ class MlhubSession(radiant_mlhub.session.Session):
                 raise  # interrupted within the response
             fault = f"{failure_reason(error)}{times_in_a_row(self.policy.attempts)}"
             raise LandsegError(f"{public_url(self.root_url)}: {fault}; run again later, or {MLHUB_ADVICE}") from None
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request, and bound what is read of a response that is no download.
+
+        Raises:
+            LandsegError: the response is far too long.
+        """
+        response: requests.Response = super().send(request, **kwargs | {"stream": True})
+        if not kwargs.get("stream"):
+            body = bytearray()
+            for chunk in response.iter_content(1 << 16):
+                body += chunk
+                if len(body) > _MAX_METADATA:
+                    response.close()
+                    raise LandsegError(
+                        f"{public_url(response.url)}: the response is longer than {format_bytes(_MAX_METADATA)}; "
+                        f"{MLHUB_ADVICE}"
+                    )
+            response._content = bytes(body)  # what requests itself does
+        return response
 
     def _failure(self, response: requests.Response) -> LandsegError:
         same_server = urlsplit(response.url).netloc == urlsplit(self.root_url).netloc  # others do not need the key
