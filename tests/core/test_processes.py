@@ -36,7 +36,9 @@ KINDS = {
 @contextmanager
 def started(program: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
     """Start a program, wait for its first line, and kill it at the end."""
-    command = [sys.executable, "-c", dedent(program), *map(str, arguments)]
+    # Processes that a shell starts in the background ignore Ctrl-C, and so do theirs.
+    interruptible = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", interruptible + dedent(program), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(
         command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
