@@ -318,9 +318,11 @@ def test_a_failed_cell_is_reported_and_the_others_run(project: Path) -> None:
         (project / "studies/failing.yaml").unlink()
 
 
-def test_an_interrupted_cell_resumes(project: Path) -> None:
-    write_study(project, "long", set={"train.epochs": 8}, seeds=[5])
-    run = ["study", "run", "long"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_cell_resumes(project: Path, number: signal.Signals) -> None:
+    name = f"long{number.value}"
+    write_study(project, name, set={"train.epochs": 8}, seeds=[number.value])
+    run = ["study", "run", name]
     process = subprocess.Popen(
         command(*run),
         cwd=project,
@@ -335,15 +337,19 @@ def test_an_interrupted_cell_resumes(project: Path) -> None:
     try:
         with process:
             next(line for line in process.stdout if "epoch 2/8" in line)
-            os.killpg(process.pid, signal.SIGINT)
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             _, errors = process.communicate(timeout=60)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    assert process.returncode == 130
-    assert "interrupted; finished cells and epochs are kept, and the same command goes on from there\n" in errors
-    assert not any(name.startswith("long-") for name in experiments(project))
+    assert process.returncode == 128 + number
+    kept = "interrupted; finished cells and epochs are kept, and the same command goes on from there\n"
+    assert (kept if number == signal.SIGINT else "ended by SIGTERM\n") in errors
+    assert not any(found.startswith(f"{name}-") for found in experiments(project))
     output = landseg(project, *run)
     assert "resuming from" in output
     assert "epoch 8/8" in output
-    assert any(name.startswith("long-") for name in experiments(project))
+    assert any(found.startswith(f"{name}-") for found in experiments(project))

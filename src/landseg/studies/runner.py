@@ -10,14 +10,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+import psutil
 from ruamel.yaml import YAML
 
 from landseg.core.compute import ComputeParams
@@ -125,8 +128,8 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
 
     Raises:
         LandsegError: experiments cannot run in this repository.
-        KeyboardInterrupt: the user stopped the study. Finished cells are kept; a cell in training resumes from its
-            last epoch.
+        KeyboardInterrupt, SystemExit: the user, or a signal, stopped the study. Finished cells are kept; a cell in
+            training resumes from its last checkpoint.
     """
     done = finished_experiments(plan.cells)
     left = [cell for cell in plan.cells if cell.fingerprint not in done]
@@ -144,8 +147,18 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
         try:
             for future in running:
                 yield future.result()
+        except SystemExit:  # a signal to this process alone; Ctrl-C reaches the cells as well
+            _interrupt_cells()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _interrupt_cells() -> None:
+    """Send Ctrl-C to dvc and its stages, which end as after Ctrl-C in a terminal."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGINT)
 
 
 def _prefixed(log: Callable[[str], None], prefix: str) -> Callable[[str], None]:
