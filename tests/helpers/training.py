@@ -34,10 +34,11 @@ def new_module(
     config: OptimizerConfig = OPTIMIZER,
     loss: Loss | None = None,
     options: ComputeOptions | None = None,
+    frozen_epochs: int = 0,
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
     lightning.seed_everything(0, verbose=False)
-    return kind(build_model(INFO, None), loss or FocalLoss(2.0, None), config, 0, options)
+    return kind(build_model(INFO, None), loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs)
 
 
 def new_runner(

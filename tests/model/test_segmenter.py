@@ -1,15 +1,7 @@
 import json
 import math
-import os
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,12 +10,10 @@ import torch
 from helpers.rasters import max_file_size
 from helpers.tiles import model_info
 from safetensors.torch import save_file
-from torch import nn
 
-from landseg.core.classes import LandClass
 from landseg.core.errors import LandsegError
 from landseg.model.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
-from landseg.model.segmenter import build_model, check_size, load_model, save_model, weights_fingerprint
+from landseg.model.segmenter import build_model, check_size, load_model, save_model
 
 ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
 # DPT decodes vision transformers only, which accept one size.
@@ -204,141 +194,3 @@ class TestBuild:
         ):
             check_size(model, 64)
         assert model.training
-
-
-class TestEncoderWeights:
-    @pytest.fixture
-    def published(self) -> dict[str, torch.Tensor]:
-        """A ResNet18 as published by torchvision, with its classification head."""
-        torch.manual_seed(5)
-        encoder = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
-        return {**encoder, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
-
-    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_local_file_is_loaded(self, published: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
-        path = tmp_path / f"resnet18{suffix}"
-        torch.save(published, path) if suffix == ".pth" else save_file(published, path)
-        torch.manual_seed(0)
-        network = cast(nn.Module, build_model(info(depth=5), str(path)).network.encoder)
-        encoder = network.state_dict()
-        assert encoder.keys() == published.keys() - {"fc.weight", "fc.bias"}
-        assert all(torch.equal(encoder[name], published[name]) for name in encoder)
-
-    def test_other_weights_are_refused(self, published: dict[str, torch.Tensor], tmp_path: Path) -> None:
-        torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
-        torch.save({name: value for name, value in published.items() if name != "conv1.weight"}, tmp_path / "lacks.pth")
-        torch.save(LandClass(id=0, name="x", color=(0, 0, 0)), tmp_path / "object.pth")
-        (tmp_path / "text.safetensors").write_text("weights")
-        for name in ("other.pth", "lacks.pth", "object.pth", "text.safetensors"):
-            with pytest.raises(LandsegError, match=f"{name}: does not contain weights of this encoder") as raised:
-                build_model(info(depth=5), str(tmp_path / name))
-            assert "\n" not in str(raised.value)
-        with pytest.raises(LandsegError, match=r"model.encoder_weights = .*gone.pth: file not found; correct the path"):
-            build_model(info(), str(tmp_path / "gone.pth"))
-
-    def test_fingerprint_depends_on_the_content_of_a_local_file(self, tmp_path: Path) -> None:
-        assert weights_fingerprint(None) is weights_fingerprint("imagenet") is None
-        (tmp_path / "a").write_bytes(b"1")
-        before = weights_fingerprint(str(tmp_path / "a"))
-        (tmp_path / "a").write_bytes(b"2")
-        assert before != weights_fingerprint(str(tmp_path / "a"))
-
-    def test_encoder_without_imagenet_weights(self) -> None:
-        with pytest.raises(LandsegError, match="imagenet: not available for resnext101_32x16d; set it to null"):
-            build_model(info(encoder="resnext101_32x16d"), "imagenet")
-
-
-# Builds a model with weights from the hub; after a line on stdin (the hub is offline) the same one and another.
-FETCH = """
-import sys, time, torch
-from landseg.model.segmenter import ModelInfo, build_model
-from landseg.core.errors import LandsegError
-def fetch(encoder):
-    info = ModelInfo.model_validate_json(sys.argv[1]).model_copy(update={"encoder": encoder})
-    return build_model(info, "imagenet").network.encoder.state_dict()
-torch.save(fetch("resnet18"), sys.argv[2])
-print("fetched", flush=True)
-sys.stdin.readline()
-fetch("resnet18")
-print("cached", flush=True)
-start = time.perf_counter()
-try:
-    fetch("resnet34")
-except LandsegError as error:
-    print(round(time.perf_counter() - start), error)
-"""
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    """Responses of Hugging Face Hub for a file of a repository at a commit."""
-
-    body = b""
-    requests: list[str]
-
-    def do_HEAD(self) -> None:
-        self.requests.append(f"{self.command} {self.path}")
-        self.send_response(200)
-        self.send_header("ETag", '"0123456789abcdef"')
-        self.send_header("X-Repo-Commit", self.path.split("/")[4])
-        self.send_header("Content-Length", str(len(self.body)))
-        self.send_header("Accept-Ranges", "bytes")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(self.body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name in the base class
-        pass
-
-
-@contextmanager
-def hub(weights: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Serve one file at every path; yield the address of the server and the list of requests."""
-    requests: list[str] = []
-    handler = type("Handler", (HubHandler,), {"body": weights, "requests": requests})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", requests
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_imagenet_weights_are_downloaded_once(tmp_path: Path) -> None:
-    torch.manual_seed(9)
-    served = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
-    save_file(served, tmp_path / "served.safetensors")
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    command = [sys.executable, "-c", FETCH, info(depth=5).model_dump_json(), str(tmp_path / "got.pth")]
-    pipes: dict[str, Any] = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-    }
-    with hub((tmp_path / "served.safetensors").read_bytes()) as (address, requests):
-        child = subprocess.Popen(command, env=environment | {"HF_ENDPOINT": address}, **pipes)
-        assert child.stdout is not None
-        first = child.stdout.readline()
-    output, errors = child.communicate("offline\n", timeout=120)
-    assert (first, output.splitlines()[:1]) == ("fetched\n", ["cached"]), errors
-
-    got = torch.load(tmp_path / "got.pth")
-    assert all(torch.equal(got[name], served[name]) for name in served)
-    settings = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
-    file = f"/{settings['repo_id']}/resolve/{settings['revision']}/model.safetensors"
-    assert set(requests) == {f"HEAD {file}", f"GET {file}"}
-
-    seconds, _, sentence = output.splitlines()[1].partition(" ")
-    assert int(seconds) <= 15
-    assert sentence.startswith("model.encoder_weights = imagenet: download of the weights of resnet34 failed (")
-    assert sentence.endswith("; check the network connection, or set it to null or to a local file")
-    assert not [path for path in (tmp_path / "hf").rglob("*") if "resnet34" in str(path) and path.is_file()]
-    assert not list((tmp_path / "hf").rglob("*.incomplete"))

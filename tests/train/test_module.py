@@ -66,6 +66,28 @@ class TestTraining:
         assert scores["val/macro_miou"] > 0.9
         assert scores["val/loss"] < 0.2 * best.history[0]["train/loss"]
 
+    def test_frozen_encoder(self, project: Path, tmp_path: Path) -> None:
+        """It keeps its weights and statistics for an epoch, and learns afterwards; also in a run that resumes."""
+        initial = state(new_module())
+        encoder = [name for name in initial if name.startswith("network.encoder.")]
+
+        def learns(module: SegmentationModule) -> list[bool]:
+            now = state(module)
+            return [
+                not equal({n: now[n] for n in names}, {n: initial[n] for n in names}) for names in (encoder, others)
+            ]
+
+        others = [name for name in initial if name not in encoder and "num_batches" not in name]
+        frozen, _ = train_module(project, tmp_path / "one", 1, module=new_module(frozen_epochs=1))
+        assert learns(frozen) == [False, True]
+        whole, _ = train_module(project, tmp_path / "whole", 3, module=new_module(frozen_epochs=1))
+        assert learns(whole) == [True, True]
+        for place in ({"interrupt_after": 1}, {"interrupt_at": (1, 1)}, {"interrupt_at": (2, 1)}):
+            folder = tmp_path / str(place)
+            train_module(project, folder, 3, module=new_module(frozen_epochs=1), **place)
+            resumed, _ = train_module(project, folder, 3, module=new_module(frozen_epochs=1))
+            assert equal(state(resumed), state(whole))
+
     def test_bf16_lowers_the_loss_and_keeps_weights_in_32_bit(self, project: Path, tmp_path: Path) -> None:
         module, best = train_module(project, tmp_path, 2, module=new_module(options=ComputeOptions(bf16=True)))
         plain, _ = train_module(project, tmp_path / "plain", 2)

@@ -1,7 +1,6 @@
 """Segmentation models: build a network, and save and load it with its metadata as one safetensors file."""
 
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,6 @@ from typing import Any, cast
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -20,10 +18,8 @@ from torch import nn
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 from landseg.model.device import Accelerator
+from landseg.model.encoder_weights import check_weights, download_error, first_line, load_encoder, weights_file
 from landseg.model.info import KEY, ModelInfo, is_timm, read_info
-
-# File of an encoder's weights in its repository on Hugging Face Hub.
-_WEIGHTS = "model.safetensors"
 
 
 class Segmenter(nn.Module):
@@ -65,12 +61,14 @@ class Segmenter(nn.Module):
             return (forward or self)(images.to(self.mean.device, non_blocking=True))
 
 
-def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
+def build_model(info: ModelInfo, encoder_weights: str | None, log: Callable[[str], None] = lambda _: None) -> Segmenter:
     """Build a network.
 
     Args:
         info: architecture, encoder, depth and classes.
-        encoder_weights: imagenet (downloaded once, then cached), None (random), or the path of a local file.
+        encoder_weights: imagenet (downloaded once, then cached), None (random), the path of a local file, or a file on
+            Hugging Face Hub (see `landseg.model.encoder_weights`).
+        log: receives how many tensors a file has of the encoder.
 
     Raises:
         ParamsError: the architecture or the encoder is unknown, they do not fit together, or the weights cannot be
@@ -79,10 +77,10 @@ def build_model(info: ModelInfo, encoder_weights: str | None) -> Segmenter:
     _check_architecture(info.architecture)
     _check_encoder(info.encoder)
     timm_weights = is_timm(info.encoder) and encoder_weights == "imagenet"
-    file = None if timm_weights else _weights_file(info.encoder, encoder_weights)
+    file = None if timm_weights else weights_file(info.encoder, encoder_weights)
     network = _create_network(info, timm_weights)
     if file:
-        _load_encoder(network.encoder, file)
+        log(load_encoder(network.encoder, info.encoder, file))
     return Segmenter(network, info).to(memory_format=torch.channels_last)
 
 
@@ -110,7 +108,7 @@ def find_faults(architecture: str, encoder: str, encoder_weights: str | None) ->
     unknown = list(_faults(_check_encoder, encoder))
     return [
         *_faults(_check_architecture, architecture),
-        *(unknown or _faults(_check_weights, encoder, encoder_weights)),
+        *(unknown or _faults(check_weights, encoder, encoder_weights)),
     ]
 
 
@@ -132,11 +130,11 @@ def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
             **_decoder_options(info.architecture, info.encoder_depth),
         )
     except OSError as error:
-        raise _download_error(info.encoder, error) from None
+        raise download_error(f"imagenet: download of the weights of {info.encoder}", error) from None
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         raise ParamsError(
             f"model.architecture = {info.architecture}: cannot be built with model.encoder = {info.encoder} and "
-            f"model.encoder_depth = {info.encoder_depth} ({_first_line(error)}); choose others"
+            f"model.encoder_depth = {info.encoder_depth} ({first_line(error)}); choose others"
         ) from None
 
 
@@ -151,7 +149,7 @@ def check_size(model: Segmenter, size: int) -> None:
             shape = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[2:]
         reason = None if shape == (size, size) else f"it returns {shape[0]} px"
     except (ValueError, RuntimeError, AssertionError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
     finally:
         model.train()
     if reason:
@@ -174,16 +172,6 @@ def _decoder_options(architecture: str, depth: int) -> dict[str, Any]:
     return {}
 
 
-def _check_weights(encoder: str, encoder_weights: str | None) -> None:
-    """Check that the weights of an encoder are on this machine, or that they can be downloaded."""
-    if encoder_weights is None or (encoder_weights == "imagenet" and is_timm(encoder)):
-        return
-    if encoder_weights == "imagenet":
-        _reach_imagenet_file(encoder)
-    else:
-        _local_file(encoder_weights)
-
-
 def _check_name(key: str, name: str, names: list[str]) -> None:
     if name in names:
         return
@@ -191,77 +179,6 @@ def _check_name(key: str, name: str, names: list[str]) -> None:
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[close[0]]}?" if close else f"choose from {', '.join(names[:8])}, ..."
     raise ParamsError(f"{key} = {name}: unknown; {hint}")
-
-
-def _weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
-    """Return the file of an encoder's weights, or None for random weights."""
-    if encoder_weights is None:
-        return None
-    return _imagenet_file(encoder) if encoder_weights == "imagenet" else _local_file(encoder_weights)
-
-
-def _local_file(encoder_weights: str) -> Path:
-    file = Path(encoder_weights)
-    if not file.is_file():
-        raise ParamsError(f"model.encoder_weights = {encoder_weights}: file not found; correct the path")
-    return file
-
-
-def _imagenet_file(encoder: str) -> Path:
-    """Return the cached file of an encoder's ImageNet weights; download it from Hugging Face Hub if necessary."""
-    repository, revision = _reach_imagenet_file(encoder)
-    try:
-        return Path(hf_hub_download(repository, _WEIGHTS, revision=revision))
-    except Exception as error:  # the client raises many types
-        raise _download_error(encoder, error) from None
-
-
-def _reach_imagenet_file(encoder: str) -> tuple[str, str]:
-    """Return repository and revision of an encoder's ImageNet weights, which are cached or can be downloaded."""
-    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
-    if "imagenet" not in settings:
-        raise ParamsError(
-            f"model.encoder_weights = imagenet: not available for {encoder}; set it to null or to a local file, or "
-            "choose another encoder"
-        )
-    repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-    try:
-        if not isinstance(try_to_load_from_cache(repository, _WEIGHTS, revision=revision), str):
-            # Fails at once without a network; the download itself would retry for half a minute.
-            get_hf_file_metadata(hf_hub_url(repository, _WEIGHTS, revision=revision))
-    except Exception as error:  # the client raises many types
-        raise _download_error(encoder, error) from None
-    return repository, revision
-
-
-def _download_error(encoder: str, error: Exception) -> ParamsError:
-    return ParamsError(
-        f"model.encoder_weights = imagenet: download of the weights of {encoder} failed ({_first_line(error)}); check "
-        "the network connection, or set it to null or to a local file"
-    )
-
-
-def _load_encoder(encoder: nn.Module, path: Path) -> None:
-    try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        encoder.load_state_dict(weights)
-    except Exception as error:  # torch.load raises many types for files of other formats
-        raise ParamsError(
-            f"model.encoder_weights = {path}: does not contain weights of this encoder ({_first_line(error)}); use a "
-            ".safetensors or .pth file of its state dict"
-        ) from None
-
-
-def weights_fingerprint(encoder_weights: str | None) -> str | None:
-    """Return a hash of the local file of encoder weights, or None if they are not from a local file."""
-    if encoder_weights in ("imagenet", None):
-        return None
-    with Path(encoder_weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .:")
 
 
 def save_model(model: Segmenter, path: Path) -> None:

@@ -67,6 +67,7 @@ class SegmentationModule(lightning.LightningModule):
         config: OptimizerConfig,
         seed: int,
         options: ComputeOptions | None = None,
+        frozen_epochs: int = 0,
         log: Callable[[str], None] = print,
     ) -> None:
         """Set up the run.
@@ -77,12 +78,14 @@ class SegmentationModule(lightning.LightningModule):
             config: optimizer and learning rate schedule.
             seed: seed of random layers such as dropout.
             options: how to compute.
+            frozen_epochs: number of epochs, from the first, in which the encoder keeps its weights.
             log: receives messages for the user.
         """
         super().__init__()
         self.automatic_optimization = False  # the runner accumulates gradients itself
         self.model, self.loss, self.config, self.seed = model, loss, config, seed
         self.options = options or ComputeOptions()
+        self.frozen_epochs = frozen_epochs
         self.runner = MicroBatchRunner(model, loss, self.options, log)
         self.scores: dict[str, float] = {}
         #: The training batches; set by `fit`.
@@ -108,8 +111,15 @@ class SegmentationModule(lightning.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.config.rate(self.current_epoch)
+        self._freeze_encoder()
         self._losses, self._checked, self._restored = [], 0, 0
         throughput.reset_peak_memory(self.device.type)
+
+    def _freeze_encoder(self) -> None:
+        """Freeze or release the encoder, also the statistics of its normalisation layers, as the epoch says."""
+        frozen = self.current_epoch < self.frozen_epochs
+        encoder = cast(torch.nn.Module, self.model.network.encoder)
+        encoder.requires_grad_(not frozen).train(not frozen)
 
     def training_step(self, batch: Batch) -> None:
         """Update the weights.
@@ -223,6 +233,7 @@ class SegmentationModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Restore the random state of a run that resumes within an epoch; other epochs start with their own."""
         self._losses = [(loss.to(self.device), tiles) for loss, tiles in self._losses]
+        self._freeze_encoder()
         if self._random:
             restore_random_state(self._random)
 

@@ -15,7 +15,10 @@ class ModelParams(Section):
     encoder: Annotated[str, Field(pattern=PLAIN_NAME)]
     """Any encoder of segmentation-models-pytorch: resnet18, resnet34, resnet101, ..."""
     encoder_weights: str | None
-    """Initial encoder weights: imagenet (downloaded once), null (random), or path of a .safetensors or .pth file."""
+    """Initial encoder weights: imagenet (downloaded once), null (random), path of a .safetensors or .pth file, or
+    hf://owner/repository/file on Hugging Face Hub (downloaded once)."""
+    freeze_encoder: int = Field(default=0, ge=0)
+    """Number of epochs, from the first, in which the encoder keeps its initial weights."""
     encoder_depth: int = Field(ge=3, le=5)
     """Number of downsampling stages of the encoder."""
 

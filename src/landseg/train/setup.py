@@ -23,8 +23,9 @@ from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
 from landseg.model.device import Accelerator, accelerator, use_bf16
+from landseg.model.encoder_weights import input_statistics, weights_fingerprint
 from landseg.model.info import ModelInfo
-from landseg.model.segmenter import Segmenter, build_model, check_size, save_model, weights_fingerprint
+from landseg.model.segmenter import Segmenter, build_model, check_size, save_model
 from landseg.train import throughput
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
@@ -158,7 +159,7 @@ def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> T
     device = accelerator(params.compute.device)
     bf16 = use_bf16(params.train.precision, device)
     lightning.seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed only
-    model = build_model(_model_info(params, tiles, card), params.model.encoder_weights)
+    model = build_model(_model_info(params, tiles, card), params.model.encoder_weights, log)
     check_size(model, tiles.sets["train"].size)
     checkpoints = _find_checkpoints(params, tiles, card, device, bf16)
     module = SegmentationModule(
@@ -167,6 +168,7 @@ def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> T
         _optimizer_config(params.optimizer, params.scheduler),
         params.train.seed,
         _compute_options(model, device, bf16, params, tiles.sets["train"]),
+        params.model.freeze_encoder,
         log,
     )
     return TrainingRun(params, tiles, model, module, checkpoints, device)
@@ -207,6 +209,7 @@ def write_models(best: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
 
 
 def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> ModelInfo:
+    mean, std = input_statistics(params.model.encoder, params.model.encoder_weights)
     return ModelInfo(
         architecture=params.model.architecture,
         encoder=params.model.encoder,
@@ -219,6 +222,8 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) ->
         scaling=tiles.scaling,
         gsd=tiles.gsd,
         tile=tiles.sets["train"].size,
+        mean=mean,
+        std=std,
         dataset=card.name,
         licence=card.licence,
         params=params.as_json(),
