@@ -241,12 +241,12 @@ class TestNodata:
         out, _ = converted(project, capsys)
         count = int((self.bordered(value, dtype) == value).all(axis=0).sum())
         assert (
-            f"warning: scene a: all bands are {value} in {count:,} pixels ({count / 6144:.1%}) along its border and "
-            f"nowhere else; if they have no data, set dataset.nodata = {value}, or declare it"
+            f"warning: scene a and 2 others: all bands are {value} in up to {count / 6144:.1%} of the pixels along "
+            f"the border and nowhere else; if they have no data, set dataset.nodata = {value}, or declare it"
         ) in out
         project.change(dataset={"nodata": value})
         out, _ = converted(project, capsys)
-        assert "along its border" not in out
+        assert "along the border" not in out
 
     @pytest.mark.parametrize("suffix", ["png", "jpg"])
     def test_lower_border_of_pictures(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
@@ -257,15 +257,18 @@ class TestNodata:
         for scene in SCENES:
             write_image(project.local / f"images/{scene}.{suffix}", pixels)
             write_image(project.local / f"masks/{scene}.png", random_labels(64, 96))
-        assert "warning: scene a: all bands are 0 in 1,5" in converted(project, capsys)[0]
+        assert (
+            "warning: scene a and 2 others: all bands are 0 in up to 25.0% of the pixels along the border"
+            in converted(project, capsys)[0]
+        )
 
     def test_border_of_a_colour(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pixels = random_image(64, 96)
         pixels[:, :16] = np.reshape((0, 0, 128), (3, 1, 1))
         out, _ = converted(prepared(tmp_path, pixels), capsys)
         assert (
-            "warning: scene a: the bands are 0, 0, 128 in 1,536 pixels (25.0%) along its border and nowhere else; if "
-            "they have no data, add a mask to the files with nearblack -setmask -color 0,0,128\n"
+            "warning: scene a and 2 others: the bands are 0, 0, 128 in up to 25.0% of the pixels along the border and "
+            "nowhere else; if they have no data, add a mask to the files with nearblack -setmask -color 0,0,128\n"
         ) in out
 
     def test_undeclared_value_outside_the_range(self, tmp_path: Path) -> None:
@@ -278,7 +281,7 @@ class TestNodata:
     def test_value_that_occurs_elsewhere(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pixels = self.bordered(0)
         pixels[:, 40:50, 40:60] = 0
-        assert "along its border" not in converted(prepared(tmp_path, pixels), capsys)[0]
+        assert "along the border" not in converted(prepared(tmp_path, pixels), capsys)[0]
 
     def test_labelled_pixels_without_data(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         project = Project(tmp_path)
@@ -288,8 +291,8 @@ class TestNodata:
             project.add(scene)
             write_tif(project.local / f"images/{scene}.tif", pixels, photometric="RGB", alpha="yes")
         assert (
-            "warning: scene a: 25% of its labelled pixels are ignored, because its alpha band 4 marks them as without "
-            "data; if the band holds data, name it in dataset.bands\n"
+            "warning: scene a and 2 others: up to 25% of the labelled pixels are ignored, because the alpha band 4 "
+            "marks them as without data; if the band holds data, name it in dataset.bands\n"
         ) in converted(project, capsys)[0]
 
 

@@ -65,8 +65,9 @@ class TestPatches:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], area: np.ndarray, value: int
     ) -> None:
         out = printed(tmp_path, capsys, lambda seed: np.where(area, value, natural(seed)).astype(np.uint8))
-        assert f": all bands are {value} in " in out
-        assert f" in patches; if they have no data, set dataset.nodata = {value}, or declare it in the files" in out
+        assert f"all bands are {value} in up to " in out
+        assert f"in patches; if they have no data, set dataset.nodata = {value}, or declare it in the files" in out
+        assert ("saturated roofs, clouds or snow look the same" in out) == (value == 255)
 
     def test_wrapped_value_in_16_bits(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """-9999 that was written as an unsigned number."""
@@ -74,7 +75,7 @@ class TestPatches:
         out = printed(
             tmp_path, capsys, lambda seed: np.where(HOLE, 55_537, natural(seed).astype(np.uint16)), convert=convert
         )
-        assert ": all bands are 55537 in " in out
+        assert "all bands are 55537 in up to " in out
 
     def test_noise_of_lossy_compression(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         def noisy(seed: int) -> np.ndarray:
@@ -82,7 +83,7 @@ class TestPatches:
             return np.where(COLLAR, noise, natural(seed)).astype(np.uint8)
 
         out = printed(tmp_path, capsys, noisy)
-        assert ": all bands are 0 to 3 in " in out
+        assert "all bands are 0 to 3 in up to " in out
         assert "if they have no data, add a mask to the files with nearblack -setmask -color 0,0,0" in out
 
     def test_jpeg(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +93,35 @@ class TestPatches:
             project.local.joinpath("images").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(project.local / f"images/{scene}.jpg", quality=90)
             write_image(project.local / f"masks/{scene}.png", random_labels(SIZE, SIZE, seed))
-        assert ": all bands are 0" in converted(project, capsys)
+        assert "all bands are 0" in converted(project, capsys)
+
+    def test_fill_of_a_colour(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        magenta = np.reshape((255, 0, 255), (3, 1, 1))
+        out = printed(tmp_path, capsys, lambda seed: np.where(HOLE, magenta, natural(seed)).astype(np.uint8))
+        assert "the bands are 255, 0, 255 in up to " in out
+        assert "flat surfaces look the same" in out
+
+    def test_gap_in_one_band(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        def gap(seed: int) -> np.ndarray:
+            pixels = natural(seed)
+            pixels[0, HOLE] = 0
+            return pixels
+
+        assert "scene a and 2 others: red is 0 in up to " in printed(tmp_path, capsys, gap)
+
+    def test_roofs_and_lakes_are_not_mentioned(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Saturated roofs, and a flat lake in an elevation model, which is one band shown three times."""
+        roof = (ROWS > 100) & (ROWS < 140) & (COLS > 90) & (COLS < 140)
+        out = printed(tmp_path / "roofs", capsys, lambda seed: np.where(roof, 255, natural(seed)).astype(np.uint8))
+        assert "warning" not in out
+        out = printed(
+            tmp_path / "lake",
+            capsys,
+            lambda seed: np.where(HOLE, 170, natural(seed)[:1]).astype(np.uint8),
+            dataset={"bands": ["height"]},
+            convert={"bands": ["height"] * 3},
+        )
+        assert "warning" not in out
 
     def test_opaque_alpha_band(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A nodata value would not count, so it is not suggested."""
@@ -104,7 +133,7 @@ class TestPatches:
             write_tif(path, np.concatenate([pixels, opaque]), photometric="RGB", alpha="yes")
             write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
         out = converted(project, capsys)
-        assert "in patches; if they have no data, correct its alpha band 4, which marks them as data\n" in out
+        assert "in patches; if they have no data, correct the alpha band 4, which marks them as data\n" in out
         assert "dataset.nodata" not in out
 
     def test_header_of_the_named_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +145,7 @@ class TestPatches:
             write_tif(path, np.concatenate([pixels, natural(9)[:1]]), photometric="minisblack", nodata=0)
             write_tif(project.local / f"masks/{scene}.tif", random_labels(SIZE, SIZE, seed))
         out = converted(project, capsys)
-        assert f"{HOLE.mean():.0%} of its labelled pixels are ignored, because its nodata value 0 marks them" in out
+        assert f"{HOLE.mean():.0%} of the labelled pixels are ignored, because the nodata value 0 marks them" in out
         assert "in patches" not in out
 
 
@@ -135,7 +164,7 @@ class TestScenesAndBands:
             return pixels
 
         out = printed(tmp_path, capsys, scaled)
-        assert "warning: the values of blue, 15 to 110, are far fewer than those of " in out
+        assert "warning: the values of blue, 15 to 110, span far less than those of " in out
 
     def test_equal_bands(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         def copied(seed: int) -> np.ndarray:
@@ -160,8 +189,21 @@ class TestLabels:
             write_tif(project.local / f"images/{scene}.tif", natural(seed))
             write_image(project.local / f"masks/{scene}.png", np.dstack([class_colours(ids), alpha]))
         assert (
-            f"warning: scene c: {share:.0%} of its pixels with a class are ignored, because its label raster is "
-            "transparent there\n"
+            f"warning: scene a and 2 others: up to {share:.0%} of the pixels with a class are ignored, because the "
+            "label raster is transparent there\n"
+        ) in converted(project, capsys)
+
+    def test_other_coding_in_some_scenes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Masks of 0 and 255 among those of 0 and 1, where 255 is ignored."""
+        project = Project(tmp_path)
+        project.change(dataset={"ignore": [255]})
+        for seed, scene in enumerate(SCENES):
+            write_tif(project.local / f"images/{scene}.tif", natural(seed))
+            building = random_labels(SIZE, SIZE, seed) > 1
+            write_tif(project.local / f"masks/{scene}.tif", building.astype(np.uint8) * (255 if scene == "b" else 1))
+        assert (
+            "warning: scene b: labels of one class and ignored values, where others, first scene a, have several "
+            "classes "
         ) in converted(project, capsys)
 
     def test_values_without_a_class(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,8 +215,8 @@ class TestLabels:
             labels[:64] = 40
             write_tif(project.local / f"masks/{scene}.tif", labels)
         assert (
-            "warning: scene a: 25% of its label pixels have no class and are ignored (dataset.unlisted); set it to "
-            "error to see their values\n"
+            "warning: scene a and 2 others: up to 25% of the label pixels have no class and are ignored "
+            "(dataset.unlisted); set it to error to see their values\n"
         ) in converted(project, capsys)
 
     def test_class_of_a_few_pixels(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,10 +29,32 @@ def share(project: Project) -> float:
 def test_255_for_cloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert share(coded(tmp_path / "read", 0, 255)) == 0
     assert (
-        "warning: cloud masks have no cloud, but the value 255, which is read as no data; if it is cloud, set "
-        "dataset.cloud_nodata to null\n"
+        "warning: cloud masks: 255 is read as no data; if it is cloud, set dataset.cloud_nodata to null\n"
     ) in capsys.readouterr().out
     assert share(coded(tmp_path / "set", 0, 255, cloud_nodata=None)) == 0.5
+
+
+def test_other_nodata_value_in_the_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = coded(tmp_path, 0, 1)
+    cloud = np.repeat(np.array([0, 1], np.uint8), 48)[None].repeat(64, axis=0)
+    write_tif(project.local / "clouds/a.tif", cloud, nodata=1)
+    assert share(project) == 0
+    assert "warning: 1 cloud layers declare the nodata value 1, and are read so\n" in capsys.readouterr().out
+
+
+def test_scene_classes_of_another_coding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CFMask, where 0 is clear and 4 cloud."""
+    project = coded(tmp_path, 0, 0, 0, 4, cloud_values="scl")
+    project.change(filter={"method": "scl"})
+    share(project)
+    assert "warning: 75% of the pixels of the cloud layers are read as without data; if" in capsys.readouterr().out
+
+
+def test_probabilities_in_tenths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = coded(tmp_path, 0, 3, 8, 10, cloud_values="cld")
+    project.change(filter={"method": "cld"})
+    share(project)
+    assert "warning: no cloud probability is above 10 %; if they are tenths, multiply" in capsys.readouterr().out
 
 
 def test_water_beside_cloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,29 @@ def test_descriptions_that_say_nothing(
     ) in printed(project, capsys)
 
 
+def test_numbers_of_another_file(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    colours = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined]
+    retag(project, colours, ("Band 4", "Band 3", "Band 2"))
+    assert "bands are called Band 4, Band 3, Band 2, which may be their numbers in another file; they are read as" in (
+        printed(project, capsys)
+    )
+    retag(project, colours, ("Band 1", "Band 2", "Band 3"))
+    assert "are called" not in printed(project, capsys)
+
+
+@pytest.mark.parametrize(("tag", "factor"), [({"ns": "IMAGERY"}, 1), ({}, 1000)], ids=["GDAL", "ENVI"])
+def test_wavelengths_in_another_order(project: Project, tag: dict[str, str], factor: int) -> None:
+    for scene in "abc":
+        with rasterio.open(project.local / f"images/{scene}.tif", "r+") as target:
+            for band, wavelength in enumerate((0.49, 0.56, 0.665), 1):
+                name = "CENTRAL_WAVELENGTH_UM" if tag else "wavelength"
+                target.update_tags(band, **tag, **{name: str(wavelength * factor)})
+    project.run("download", "filter")
+    assert "band 1 is blue, 0.49 µm, by its wavelength, but red by dataset.bands (red, green, blue)" in (
+        project.fails("tile")
+    )
+
+
 def test_colours_beyond_red_green_and_blue(project: Project) -> None:
     retag(project, [ColorInterp.swir, ColorInterp.nir, ColorInterp.undefined])
     project.run("download", "filter")
@@ -83,6 +106,23 @@ def test_pixels_of_several_sizes(project: Project, capsys: pytest.CaptureFixture
     for kind, pixels in (("images", random_image(64, 96)), ("masks", random_labels(64, 96))):
         write_tif(project.local / f"{kind}/b.tif", pixels, transform=Affine(10, 0, 0, 0, -10, 0))
     assert "warning: pixels measure 0.5 to 9.98 m, so objects differ in size from scene to scene" in printed(
+        project, capsys
+    )
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "size"),
+    [
+        ("EPSG:2180", Affine(0.25, 0, 0, 0, -1, 0), "0.249 x 0.998 m"),
+        ("EPSG:4326", Affine(1e-4, 0, 25, 0, -1e-4, 62), "5.24 x 11.1 m"),
+    ],
+)
+def test_pixels_that_are_not_square(
+    project: Project, capsys: pytest.CaptureFixture[str], crs: str, transform: Affine, size: str
+) -> None:
+    for kind, pixels in (("images", random_image(64, 96)), ("masks", random_labels(64, 96))):
+        write_tif(project.local / f"{kind}/b.tif", pixels, crs=crs, transform=transform)
+    assert f"warning: scene b: pixels are not square on the ground, {size}; reproject images" in printed(
         project, capsys
     )
 

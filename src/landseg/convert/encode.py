@@ -92,6 +92,9 @@ class SceneFindings:
     #: Pixels in tiles that have a class but are transparent in the label raster; and those without a class.
     transparent: int
     unlisted: int
+    #: Number of classes with pixels, and pixels in tiles that are ignored in the label raster.
+    classes: int
+    ignored: int
     #: What marks pixels without data, such as 'alpha band 4'; '' if nothing does.
     data_mask: str
     values: ValueCheck
@@ -185,13 +188,16 @@ def _findings(
     missing, transparent, unlisted = (
         sum(each) for each in zip(*(overlooked[tile.name] for tile in tiles), strict=True)
     )
-    kept = sum(int(counts[tile.name][:-1].sum()) for tile in tiles)
+    total = sum((counts[tile.name] for tile in tiles), np.zeros(1, np.int64))
+    kept = int(total[:-1].sum())
     return SceneFindings(
         scene.name,
         labelled=kept + missing,
         without_data=missing,
         transparent=transparent,
         unlisted=unlisted,
+        classes=int(np.count_nonzero(total[:-1])),
+        ignored=int(total[-1]) - missing,
         data_mask=scene.data_mask,
         values=scene.values,
         nodata_class=scene.nodata_class,

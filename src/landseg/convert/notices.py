@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 import numpy as np
@@ -11,6 +11,7 @@ from landseg.convert.encode import SceneFindings
 from landseg.convert.findings import absent_classes
 from landseg.core.arrays import Counts
 from landseg.core.data_card import DataCard
+from landseg.raster.fill import Fill
 from landseg.raster.values import MIN_CONTRAST
 
 # Share of the pixels of a scene from which it is printed: labels without data, transparent or without a class; values
@@ -68,28 +69,28 @@ def _labels(findings: Sequence[SceneFindings]) -> Iterable[str]:
         if not finding.data_mask:
             return "a band is NaN or infinite there"
         advice = "; if the band holds data, name it in dataset.bands" if finding.data_mask.startswith("alpha") else ""
-        return f"its {finding.data_mask} marks them as without data{advice}"
+        return f"the {finding.data_mask} marks them as without data{advice}"
 
-    yield from _shares(
-        findings,
-        lambda each: (each.without_data, each.labelled),
-        lambda each, share: f"{share:.0%} of its labelled pixels are ignored, because {because(each)}",
-    )
-    yield from _shares(
-        findings,
-        lambda each: (each.transparent, each.labelled + each.transparent),
-        lambda _, share: (
-            f"{share:.0%} of its pixels with a class are ignored, because its label raster is transparent there"
+    yield from _largest(
+        (
+            (each.without_data / each.labelled, each, f"of the labelled pixels are ignored, because {because(each)}")
+            for each in findings
+            if each.labelled
         ),
     )
-    yield from _shares(
-        findings,
-        lambda each: (each.unlisted, each.labelled + each.unlisted),
-        lambda _, share: (
-            f"{share:.0%} of its label pixels have no class and are ignored (dataset.unlisted); set it to error to see "
-            "their values"
-        ),
+    transparent = "of the pixels with a class are ignored, because the label raster is transparent there"
+    yield from _largest(
+        (each.transparent / (each.labelled + each.transparent), each, transparent)
+        for each in findings
+        if each.transparent
     )
+    unlisted = (
+        "of the label pixels have no class and are ignored (dataset.unlisted); set it to error to see their values"
+    )
+    yield from _largest(
+        (each.unlisted / (each.labelled + each.unlisted), each, unlisted) for each in findings if each.unlisted
+    )
+    yield from _other_coding(findings)
     declared = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class}
     for what, scene in declared.items():
         yield (
@@ -98,47 +99,66 @@ def _labels(findings: Sequence[SceneFindings]) -> Iterable[str]:
         )
 
 
-def _shares(
-    findings: Sequence[SceneFindings],
-    parts: Callable[[SceneFindings], tuple[int, int]],
-    describe: Callable[[SceneFindings, float], str],
-) -> Iterable[str]:
-    """Yield a sentence for the scenes with the largest shares, and one for the number of others.
+def _other_coding(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield a warning of scenes whose ignored pixels may be a class, as in masks of 0 and 255 among 0 and 1."""
+    known = [each for each in findings if each.labelled]
+    single = [each for each in known if each.classes == 1 and each.ignored >= _MIN_SHARE * each.labelled]
+    usual = [each for each in known if each.classes > 1 and not each.ignored]
+    if single and usual:
+        yield (
+            f"{_others(single)}: labels of one class and ignored values, where others, first scene {usual[0].scene}, "
+            "have several classes and none ignored; if the ignored value is a class there, recode these label rasters"
+        )
+
+
+def _largest(found: Iterable[tuple[float, SceneFindings, str]]) -> Iterable[str]:
+    """Yield a sentence for each text: the scene with the largest share, how many others there are, and the share.
 
     Args:
-        findings: findings of all scenes.
-        parts: returns a number of pixels, and of all pixels that it is a part of.
-        describe: returns the sentence of a scene and its share.
+        found: shares of pixels, scenes and texts; small shares are left out.
     """
-    found = [
-        (part / whole, each)
-        for each in findings
-        for part, whole in [parts(each)]
-        if part and part >= _MIN_SHARE * whole
-    ]
-    found.sort(key=lambda pair: -pair[0])
-    for share, each in found[:_MAX_LISTED]:
-        yield f"scene {each.scene}: {describe(each, share)}"
-    if len(found) > _MAX_LISTED:
-        yield f"the same in {len(found) - _MAX_LISTED:,} more scenes"
+    by_text: dict[str, list[tuple[float, SceneFindings]]] = {}
+    for share, finding, text in found:
+        if share >= _MIN_SHARE:
+            by_text.setdefault(text, []).append((share, finding))
+    for text, pairs in by_text.items():
+        pairs.sort(key=lambda pair: -pair[0])
+        yield f"{_others([finding for _, finding in pairs])}: {_up_to(pairs)}{pairs[0][0]:.0%} {text}"
+
+
+def _others(findings: Sequence[SceneFindings]) -> str:
+    return f"scene {findings[0].scene}" + (f" and {len(findings) - 1:,} others" if len(findings) > 1 else "")
+
+
+def _up_to(found: Sequence[object]) -> str:
+    return "up to " if len(found) > 1 else ""
 
 
 def _fills(findings: Sequence[SceneFindings]) -> Iterable[str]:
     """Yield warnings of values that are probably no data."""
-    found = [(each, fill) for each in findings for fill in each.values.fills()]
-    found.sort(key=lambda pair: -pair[1].count / pair[0].values.pixels)
-    for each, fill in found[:_MAX_LISTED]:
-        remedy = fill.remedy
-        if each.data_mask.startswith("alpha") or each.data_mask == "mask":
-            remedy = f"correct its {each.data_mask}, which marks them as data"
-        elif fill.value is not None:
-            remedy = f"set dataset.nodata = {fill.value:g}, or {remedy}"
-        yield (
-            f"scene {each.scene}: {fill.text} in {fill.count:,} pixels ({fill.count / each.values.pixels:.1%}) "
-            f"{fill.where}; if they have no data, {remedy}"
-        )
+    by_text: dict[tuple[str, str], list[tuple[float, SceneFindings]]] = {}
+    for each in findings:
+        for fill in each.values.fills():
+            text = f"{fill.where}; if they have no data, {_remedy(fill, each)}{fill.caution}"
+            by_text.setdefault((fill.text, text), []).append((fill.count / each.values.pixels, each))
+        for band, value, share in each.values.band_fills():
+            text = "in patches where other bands vary; if they have no data, repair or mask these images"
+            by_text.setdefault((f"{band} is {value:g}", text), []).append((share, each))
+    found = list(by_text.items())
+    for (what, text), pairs in found[:_MAX_LISTED]:
+        pairs.sort(key=lambda pair: -pair[0])
+        scenes = _others([finding for _, finding in pairs])
+        yield f"{scenes}: {what} in {_up_to(pairs)}{pairs[0][0]:.1%} of the pixels {text}"
     if len(found) > _MAX_LISTED:
-        yield f"borders or patches of one value in {len(found) - _MAX_LISTED:,} more cases"
+        yield f"borders or patches of {len(found) - _MAX_LISTED:,} more values"
+
+
+def _remedy(fill: Fill, finding: SceneFindings) -> str:
+    if finding.data_mask.startswith("alpha") or finding.data_mask == "mask":
+        return f"correct the {finding.data_mask}, which marks them as data"
+    if finding.data_mask:
+        return f"correct the {finding.data_mask}: gdal_edit -a_nodata, or dataset.nodata where files declare none"
+    return fill.remedy if fill.value is None else f"set dataset.nodata = {fill.value:g}, or {fill.remedy}"
 
 
 def _clipping(findings: Sequence[SceneFindings]) -> Iterable[str]:
@@ -182,7 +202,7 @@ def _bands(findings: Sequence[SceneFindings]) -> Iterable[str]:
     for band, name in enumerate(used[0].rendering.bands):
         if 0 < spans[band] < _MIN_OF_OTHERS * spans[strongest]:
             yield (
-                f"the values of {name}, {lowest[:, band].min():g} to {highest[:, band].max():g}, are far fewer than "
+                f"the values of {name}, {lowest[:, band].min():g} to {highest[:, band].max():g}, span far less than "
                 f"those of {used[0].rendering.bands[strongest]}, {lowest[:, strongest].min():g} to "
                 f"{highest[:, strongest].max():g}; check their unit and scale"
             )

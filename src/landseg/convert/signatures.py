@@ -14,6 +14,9 @@ from landseg.core.classes import IGNORE, ClassTable
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import BORDER, BORDERS, SIDE, Signatures
 
+# Values beyond this, such as the default fill of netCDF, would overflow in sums.
+_MAX_BRIGHTNESS = 1e9
+
 
 def label_values(classes: ClassTable) -> Pixels:
     """Return the label value of every class id, (256,) uint8: 0 for ignored pixels, 1 to 255 for the classes."""
@@ -101,7 +104,7 @@ class SceneThumbnail:
             for band in pixels[1:]:
                 total += band  # nine times as fast as the mean over bands
         if pixels.dtype.kind == "f":
-            np.nan_to_num(total, copy=False)
+            np.clip(np.nan_to_num(total, copy=False), -_MAX_BRIGHTNESS, _MAX_BRIGHTNESS, out=total)
         total /= len(pixels)
         if pixels.dtype != np.uint8 and self.rendering.stretch == "fixed":
             low, high = self.rendering.range

@@ -27,6 +27,9 @@ _PROCESSES_FROM = 4000
 _JOB_SIZE = 32
 # How many of the clearest scenes the error message names.
 _MAX_CLEAREST = 10
+# Share of pixels without data in all cloud layers from which it is printed, and largest probability, in %, below which
+# they may be tenths.
+_MUCH_NODATA, _TENTHS = 0.5, 10
 # Values of cloud masks, which a layer of scene classes or probabilities hardly has alone.
 _MASK_VALUES = ({0, 1}, {0, 255})
 # How many dropped scenes are printed.
@@ -86,6 +89,12 @@ def warnings(scenes: int, found: Iterable[CloudCoverage], rule: CloudRule) -> li
         texts.append(f"{scenes - len(measured):,} of {scenes:,} scenes have no cloud layer; they count as clear enough")
     if measured and not rule.layers:
         texts += _mask_warnings(frozenset[float]().union(*(coverage.distinct[0] for coverage in measured)), rule)
+    pixels, nodata = (sum(getattr(each, name) for each in measured) for name in ("pixels", "nodata"))
+    if nodata > _MUCH_NODATA * pixels:
+        texts.append(
+            f"{nodata / pixels:.0%} of the pixels of the cloud layers are read as without data; if they have data, the "
+            "layers have another coding than filter.method"
+        )
     for position, layer in enumerate(rule.layers):
         values = frozenset[float]().union(*(coverage.distinct[position] for coverage in measured))
         if len(values) > 1 and any(values <= mask for mask in _MASK_VALUES):
@@ -94,17 +103,18 @@ def warnings(scenes: int, found: Iterable[CloudCoverage], rule: CloudRule) -> li
                 f"all cloud layers ({layer}) have the values {listed} only, as a cloud mask; if they are masks, set "
                 "dataset.cloud_values and filter.method to mask"
             )
+        elif layer == "CLD" and 1 < max(values - {255}, default=0) <= _TENTHS:
+            texts.append(
+                f"no cloud probability is above {max(values - {255}):g} %; if they are tenths, multiply them by 10"
+            )
     return texts
 
 
 def _mask_warnings(values: frozenset[float], rule: CloudRule) -> Iterable[str]:
     """Yield how the values of cloud masks are read where they may mean something else."""
     cloudy = sorted(values - {*rule.clear, rule.nodata})
-    if rule.nodata in values and not cloudy:
-        yield (
-            f"cloud masks have no cloud, but the value {rule.nodata}, which is read as no data; if it is cloud, set "
-            "dataset.cloud_nodata to null"
-        )
+    if rule.nodata in values and not rule.cloudy:
+        yield (f"cloud masks: {rule.nodata} is read as no data; if it is cloud, set dataset.cloud_nodata to null")
     if unknown := [value for value in cloudy if value not in rule.cloudy]:
         listed = ", ".join(f"{value:g}" for value in unknown)
         if unknown != [1]:

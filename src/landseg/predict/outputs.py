@@ -26,7 +26,7 @@ from landseg.predict.model_file import ModelFile
 from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
-from landseg.raster.pixel_area import ground_sampling_distance
+from landseg.raster.pixel_area import ground_sampling_distance, oblong
 from landseg.raster.values import MIN_CONTRAST, ValueCheck
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
@@ -186,8 +186,10 @@ def _value_notices(values: ValueCheck) -> Iterator[str]:
     for fill in values.fills():
         yield (
             f"{values.name}: {fill.text} in {fill.count:,} pixels {fill.where}, and they were mapped; if they have no "
-            f"data, {fill.remedy}"
+            f"data, {fill.remedy}{fill.caution}"
         )
+    for band, value, share in values.band_fills():
+        yield f"{values.name}: {band} is {value:g} in {share:.1%} of the pixels, in patches where other bands vary"
     if 0 < values.contrast < MIN_CONTRAST:
         yield (
             f"{values.name}: its values, {values.lowest:g} to {values.highest:g}, use {values.contrast:.0%} of the "
@@ -252,6 +254,8 @@ def _at_model_gsd(
     image: MultibandImage, model_gsd: float | None, resample: bool, notify: Callable[[str], None]
 ) -> Iterator[MultibandImage]:
     """Resample a scene to the model's ground sampling distance if asked; otherwise warn if they differ."""
+    if shape := oblong(image.grid):
+        notify(f"{image.name}: {shape}; expect a poor map if those of the training scenes were square")
     scene_gsd = ground_sampling_distance(image.grid)
     if scene_gsd is None or model_gsd is None or isnan(scene_gsd):
         if resample:

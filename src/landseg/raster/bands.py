@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ _NOT_RGB = ("cyan", "magenta", "yellow", "black", "hue", "saturation", "lightnes
 _COMMON = frozenset(["coastal", *_RGB[::-1], "yellow", "pan", "rededge", "nir", "swir", "lwir", "cirrus", ALPHA])
 # Common names that are written as several words.
 _SPELLINGS = ((re.compile(r"red[\W_]*edge"), "rededge"), (re.compile(r"near[\W_]*infra[\W_]*red"), "nir"))
+# Wavelengths of the bands of sensors, µm.
+_COLOURS = (("blue", 0.44, 0.515), ("green", 0.525, 0.6), ("red", 0.625, 0.69), ("nir", 0.75, 0.95))
 # Windows of a band that show whether it is a mask, and their height and width in px.
 _SAMPLES, _SAMPLE = 5, 256
 # Share of values between the extremes, and number of such values, above which a band is not a mask. Masks with soft
@@ -104,22 +106,58 @@ def require_order(source: Any, names: Sequence[str], key: str, remedy: str) -> N
         if index != expected[name.casefold()]:
             raise _contradiction(source, index, name.casefold(), "description", names, key, remedy)
     matched = {index for found in by_description.values() for index in found}
+    unknown = {name.casefold() for name, found in by_description.items() if not found}
+    _require_wavelengths(source, names, key, remedy)
+    _require_common_names(source, names, matched, key, remedy)
+    if set(_RGB) <= set(expected):
+        _require_colours(source, expected, matched, unknown, names, key, remedy)
+
+
+def _require_wavelengths(source: Any, names: Sequence[str], key: str, remedy: str) -> None:
+    for index, name in enumerate(names[: source.count], 1):
+        wavelength = _wavelength(source, index)
+        seen = next((word for word, low, high in _COLOURS if low <= wavelength < high), "")
+        if seen and seen != _common_name(name) and _common_name(name) in {word for word, _, _ in _COLOURS}:
+            raise _contradiction(source, index, f"{seen}, {wavelength:g} µm,", "wavelength", names, key, remedy)
+
+
+def _require_common_names(source: Any, names: Sequence[str], matched: Collection[int], key: str, remedy: str) -> None:
+    """Refuse bands that are not `matched` by description, and have the common name of another kind of band."""
     own = descriptions(source)
     for index, (name, colour) in enumerate(zip(names, source.colorinterp, strict=False), 1):
         found, evidence = (own[index], "description") if index in own else (colour.name, "colour interpretation")
         known, wanted = _common_name(found), _common_name(name)
         if index not in matched and known and wanted and known != wanted and found not in (*_RGB, *_NOT_RGB, ALPHA):
             raise _contradiction(source, index, found, evidence, names, key, remedy)
-    if not set(_RGB) <= set(expected):
-        return
-    unknown = {name.casefold() for name, found in by_description.items() if not found}
+
+
+def _require_colours(
+    source: Any,
+    expected: Mapping[str, int],
+    matched: Collection[int],
+    unknown: Collection[str],
+    names: Sequence[str],
+    key: str,
+    remedy: str,
+) -> None:
+    """Refuse bands with the colour of another band, if no description says what they are.
+
+    Args:
+        source: open raster.
+        expected: positions by name, from 1.
+        matched: numbers of the bands that are known by description.
+        unknown: names that are not.
+        names: expected names of the first bands.
+        key: where the names are from, for the message.
+        remedy: what to do, for the message.
+    """
     for index, colour in zip(source.indexes, source.colorinterp, strict=True):
         name = names[index - 1].casefold() if index <= len(names) else ""
         if colour.name in _NOT_RGB and name in _RGB and name in unknown:
             raise LandsegError(
                 f"{source.name}: band {index} is {colour.name}, but {key} says {name}; convert it to RGB"
             )
-        if colour.name in unknown.intersection(_RGB) and index != expected[colour.name] and index not in matched:
+        if colour.name in _RGB and colour.name in unknown and index != expected[colour.name] and index not in matched:
             raise _contradiction(source, index, colour.name, "colour interpretation", names, key, remedy)
 
 
@@ -137,6 +175,18 @@ def _contradiction(
     )
 
 
+def _wavelength(source: Any, index: int) -> float:
+    """Return the central wavelength of a band in µm, by its metadata; 0 if they have none."""
+    tags = source.tags(index, ns="IMAGERY") | source.tags(index)
+    names = {name.casefold(): value for name, value in tags.items()}
+    text = names.get("central_wavelength_um") or names.get("wavelength") or ""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value / 1000 if value > 100 else value  # nm
+
+
 def reading_notes(source: Any, names: Sequence[str]) -> list[str]:
     """Return how the bands of an open raster are read where it could be read in another way, one sentence each.
 
@@ -150,6 +200,13 @@ def reading_notes(source: Any, names: Sequence[str]) -> list[str]:
         notes.append(
             f"bands are described as {', '.join(own.values())}, which says nothing about {', '.join(names)}; they are "
             "read in this order"
+        )
+    numbers = [re.search(r"\d+", name) for name in source.descriptions if name and _PLACEHOLDER.fullmatch(name.strip())]
+    found = [int(number[0]) for number in numbers if number]
+    if found and found != list(range(1, len(found) + 1)):
+        notes.append(
+            f"bands are called {', '.join(name for name in source.descriptions if name)}, which may be their numbers "
+            f"in another file; they are read as {', '.join(names)}"
         )
     last = source.count
     if last == len(names) + 1 and not _is_alpha(source.colorinterp[-1]) and last not in own and is_mask(source, last):

@@ -217,11 +217,13 @@ class CloudLayers:
 
     @property
     def ambiguities(self) -> list[str]:
-        """What cloud masks declare, but do not mean. Sentinel-2's probabilities always declare 0."""
+        """How nodata values are read that cloud masks declare. Sentinel-2's probabilities always declare 0."""
+        declared = [source.nodata for source in self._sources if source.nodata not in (None, self._rule.nodata)]
         return [
-            f"declare the nodata value {source.nodata:g}, which means clear and is read so"
-            for source in self._sources
-            if self._rule.method == "mask" and source.nodata in self._rule.clear_values
+            f"declare the nodata value {value:g}, "
+            + ("which means clear and is read so" if value in self._rule.clear_values else "and are read so")
+            for value in declared
+            if self._rule.method == "mask"
         ]
 
     def check(self) -> None:

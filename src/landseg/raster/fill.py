@@ -17,8 +17,14 @@ _MIN_FILL, _MIN_PIXELS, _MIN_ALONG = 0.005, 64, 0.99
 # Height and width in px of patches; their smallest number in a scene; and how far bytes in them may differ from 0 and
 # 255, as they do after compression with loss.
 _PATCH, _MIN_PATCHES, _NOISE = 8, 16, 3
+# Shares of the pixels of a scene from which patches are reported that may be surfaces, such as roofs, snow or lakes,
+# and patches of one band; and the smallest positive value that programs write for pixels without data.
+_MIN_SURFACE, _MIN_BAND, _MIN_MARKER = 0.05, 0.1, 9999
 # Length in px of equal pixels along the lower border from which a scene is read again.
 _MIN_RUN = 8
+
+# Where patches are, in words.
+_PATCHES = "in patches"
 
 #: Values of the bands of a pixel.
 Values = tuple[float, ...]
@@ -33,7 +39,7 @@ class Fill:
     #: Number of pixels with these values.
     count: int
     #: Where they are, in words.
-    where: str = "along its border and nowhere else"
+    where: str = "along the border and nowhere else"
     #: Whether bytes differ from the values a little.
     noisy: bool = False
 
@@ -50,6 +56,19 @@ class Fill:
         if self.noisy:
             return "all bands are " + (f"0 to {_NOISE}" if self.values[0] == 0 else f"{255 - _NOISE} to 255")
         return f"the bands are {', '.join(f'{value:g}' for value in self.values)}"
+
+    @property
+    def caution(self) -> str:
+        """What looks the same as patches without data, in words; '' if hardly anything does."""
+        if self.where != _PATCHES:
+            return ""
+        if self.noisy or self.value == 255:
+            return (
+                "; deep shadows look the same"
+                if self.values[0] == 0
+                else "; saturated roofs, clouds or snow look the same"
+            )
+        return "" if _is_marker(self.values) else "; flat surfaces look the same"
 
     @property
     def remedy(self) -> str:
@@ -132,14 +151,28 @@ class BorderCheck:
         ]
 
 
-class PatchCheck:
-    """Counts the square patches of a scene that have one value in all bands, by value."""
+@dataclass(frozen=True)
+class BandFill:
+    """A value that fills patches in one band, where the others vary."""
 
-    def __init__(self) -> None:
-        """Start counting."""
-        self._patches = Counter[float]()
-        #: Those of bytes near 0 or 255, by 0 or 255, including the exact ones.
+    #: Index of the band.
+    band: int
+    value: float
+    #: Number of pixels.
+    count: int
+
+
+class PatchCheck:
+    """Counts the square patches of a scene of which each band has one value, by these values."""
+
+    def __init__(self, bands: int) -> None:
+        """Start counting, for an image of a number of different bands."""
+        self._bands = bands
+        self._patches = Counter[Values]()
+        #: Patches of bytes near 0 or 255, by 0 or 255, including the exact ones.
         self._near = Counter[float]()
+        #: Patches in which one band has one value and another has several, by band and value.
+        self._partial = Counter[tuple[int, float]]()
         self._pixels = 0
 
     def add(self, pixels: Image, valid: ValidMask) -> None:
@@ -147,31 +180,55 @@ class PatchCheck:
         self._pixels += pixels[0].size
         lowest, highest = _over_patches(np.minimum, pixels), _over_patches(np.maximum, pixels)
         if valid is not None:
-            has_data = _over_patches(np.minimum, valid[None])
-            lowest, highest = lowest[has_data], highest[has_data]
-        self._patches.update(lowest[lowest == highest].tolist())
+            has_data = _over_patches(np.minimum, valid[None])[0]
+            lowest, highest = lowest[:, has_data], highest[:, has_data]
+        constant = lowest == highest
+        whole = constant.all(axis=0)
+        self._patches.update(map(tuple, lowest[:, whole].T.tolist()))
+        for band, flat in enumerate(constant & ~whole):
+            self._partial.update((band, value) for value in lowest[band][flat].tolist())
         if pixels.dtype == np.uint8:
-            self._near[0] += int(np.count_nonzero(highest <= _NOISE))
-            self._near[255] += int(np.count_nonzero(lowest >= 255 - _NOISE))
+            self._near[0] += int(np.count_nonzero((highest <= _NOISE).all(axis=0)))
+            self._near[255] += int(np.count_nonzero((lowest >= 255 - _NOISE).all(axis=0)))
 
-    def fills(self, bands: int) -> list[Fill]:
-        """Return the values of many patches, for an image of a number of bands."""
+    def fills(self) -> list[Fill]:
+        """Return the values of many patches."""
+        near: dict[Values, int] = {(value,) * 3: count for value, count in self._near.items()}
         found = []
-        for value in self._patches.keys() | self._near.keys():
-            exact, near = self._patches[value], self._near[value]
-            count = max(exact, near) * _PATCH**2
-            if count >= max(_MIN_PATCHES * _PATCH**2, _MIN_FILL * self._pixels) and count < self._pixels:
-                found.append(Fill((value,) * bands, count, "in patches", noisy=near > 1.1 * exact))
+        for values in self._patches.keys() | near.keys():
+            exact = self._patches[values]
+            count = max(exact, near.get(values, 0))
+            noisy = count > 1.1 * exact
+            share = _MIN_FILL if _is_marker(values) and not noisy else _MIN_SURFACE
+            flat = self._bands == 1 and not _is_marker(values)  # as a lake in an elevation model
+            if not flat and self._is_many(count, share):
+                found.append(Fill(values, count * _PATCH**2, _PATCHES, noisy))
         return sorted(found, key=lambda fill: -fill.count)
+
+    def band_fills(self) -> list[BandFill]:
+        """Return the values of many patches in one band."""
+        return [
+            BandFill(band, value, count * _PATCH**2)
+            for (band, value), count in self._partial.items()
+            if self._bands > 1 and _is_marker((value,)) and self._is_many(count, _MIN_BAND)
+        ]
+
+    def _is_many(self, patches: int, share: float) -> bool:
+        return max(_MIN_PATCHES, share * self._pixels / _PATCH**2) <= patches < self._pixels / _PATCH**2
+
+
+def _is_marker(values: Values) -> bool:
+    """Return whether programs write these values for pixels without data, and surfaces hardly have them."""
+    return len(set(values)) == 1 and (values[0] <= 0 or values[0] >= _MIN_MARKER)
 
 
 def _over_patches(function: np.ufunc, pixels: Image) -> Image:
-    """Reduce the bands of whole patches to one value each, (rows, columns)."""
-    _, height, width = pixels.shape
+    """Reduce whole patches to one value per band, (bands, rows, columns)."""
+    bands, height, width = pixels.shape
     rows, cols = height // _PATCH, width // _PATCH
-    reduced = function.reduce(pixels[:, : rows * _PATCH, : cols * _PATCH], axis=0)
-    reduced = function.reduce(reduced.reshape(rows, _PATCH, cols * _PATCH), axis=1)
-    patches: Image = function.reduce(reduced.reshape(rows, cols, _PATCH), axis=2)
+    whole = pixels[:, : rows * _PATCH, : cols * _PATCH]
+    reduced = function.reduce(whole.reshape(bands, rows, _PATCH, cols * _PATCH), axis=2)
+    patches: Image = function.reduce(reduced.reshape(bands, rows, cols, _PATCH), axis=3)
     return patches
 
 

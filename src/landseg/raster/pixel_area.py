@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rasterio.windows import Window
 
-from landseg.core.arrays import Floats
+from landseg.core.arrays import Floats, Mask
 from landseg.raster.grid import Grid
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: m²
 HECTARE = 1e4
 
+_MAX_ASPECT = 1.3  # ratio of the sides of a pixel from which it is printed
 _DIFFERENCE_STEP = 100.0  # m: step of the central differences
 _MIDPOINT_WIDTH = 20e3  # m: windows up to this width are sampled at their centre column
 _GAUSS_WIDTH = 500e3  # m: width integrated with two Gauss points, to 1e-8
@@ -42,6 +43,17 @@ def ground_sampling_distance(grid: Grid) -> float | None:
     """
     areas = _pixel_areas(grid, np.array([grid.width / 2]), np.array([grid.height / 2]))
     return None if areas is None else float(np.sqrt(areas[0]))
+
+
+def pixel_sides(grid: Grid) -> tuple[float, float] | None:
+    """Return the width and the height of the centre pixel on the ground, m.
+
+    Returns:
+        None without a CRS, if its units are unknown, or if the centre lies outside the globe.
+    """
+    edges = _pixel_edges(grid, np.array([grid.width / 2]), np.array([grid.height / 2]))
+    sides = [] if edges is None else [float(np.linalg.norm(edge)) / edges[2] for edge in edges[:2]]
+    return (sides[0], sides[1]) if sides and np.isfinite(sides).all() else None
 
 
 def row_areas(grid: Grid, window: Window) -> Floats | None:
@@ -97,24 +109,38 @@ def _quadrature(width: float) -> tuple[Floats, Floats]:
 
 def _pixel_areas(grid: Grid, columns: Floats, rows: Floats) -> Floats | None:
     """Return the ground area, m², of pixels around (N,) points in px; NaN outside the globe."""
+    edges = _pixel_edges(grid, columns, rows)
+    if edges is None:
+        return None
+    across, down, pixels, on_globe = edges
+    areas = np.linalg.norm(np.cross(across, down), axis=-1) / pixels**2
+    return np.where(np.isfinite(areas) & on_globe, areas, np.nan)
+
+
+def _pixel_edges(grid: Grid, columns: Floats, rows: Floats) -> tuple[Floats, Floats, float, Mask] | None:
+    """Return vectors on the ground around (N,) points in px, along rows and along columns, (N, 3) each, m.
+
+    Also their length in px, and which points are on the globe, (N,).
+    """
     if not grid.crs:
         return None
     surface = _surface(grid.crs.to_wkt())
     map_area = abs(grid.transform.determinant)  # of a pixel, in squared map units
     if surface is None or not map_area:
         return None
+    to_map = np.reshape(grid.transform, (3, 3))[:2]
     if surface.to_geographic is None:
-        return np.full(len(rows), map_area * surface.metres_per_unit**2)
+        across, down = (np.tile(np.append(to_map[:, side], 0), (len(rows), 1)) for side in (0, 1))
+        return across, down, 1 / surface.metres_per_unit, np.ones(len(rows), bool)
     step = _DIFFERENCE_STEP / (surface.metres_per_unit * np.sqrt(map_area))
     offsets = np.array([[step, 0], [-step, 0], [0, step], [0, -step], [0, 0]])
     pixels = np.stack([columns, rows], axis=-1) + offsets[:, None]  # (5, N, 2)
-    to_map = np.reshape(grid.transform, (3, 3))
     with np.errstate(invalid="ignore"):  # points outside the globe are inf
-        longitude, latitude = surface.to_geographic(pixels @ to_map[:2, :2].T + to_map[:2, 2])
+        longitude, latitude = surface.to_geographic(pixels @ to_map[:, :2].T + to_map[:, 2])
         right, left, below, above, _ = surface.to_cartesian(longitude, latitude)
-        areas = np.linalg.norm(np.cross(right - left, below - above), axis=-1) / (2 * step) ** 2
-    # Next to a pole, a neighbouring point may lie beyond it, which is equivalent to the far side; the pixel may not.
-    return np.where(np.isfinite(areas) & (np.abs(latitude[-1]) <= _POLE), areas, np.nan)
+        # Next to a pole, a neighbouring point may lie beyond it, which is equivalent to the far side; the pixel may
+        # not.
+        return right - left, below - above, 2 * step, np.abs(latitude[-1]) <= _POLE
 
 
 @dataclass(frozen=True)
@@ -172,3 +198,11 @@ def _geographic_base(crs: "CRS") -> "CRS | None":
     while base is not None and base.is_derived and base.source_crs is not None:
         base = base.source_crs  # of a CRS with a shifted pole
     return base if base is not None and base.is_geographic else None
+
+
+def oblong(grid: Grid) -> str:
+    """Return the sides of the centre pixel in words, if they differ much on the ground, else ''."""
+    sides = pixel_sides(grid)
+    if sides is None or max(sides) <= _MAX_ASPECT * min(sides):
+        return ""
+    return f"pixels are not square on the ground, {sides[0]:.3g} x {sides[1]:.3g} m"

@@ -30,7 +30,7 @@ class ValueCheck:
     name: str
     rendering: Rendering
     border: BorderCheck
-    patches: PatchCheck = field(default_factory=PatchCheck)
+    patches: PatchCheck = field(init=False)
     #: Nodata value of the image; None: none.
     nodata: float | None = None
     #: Number of pixels, of those with data, and of those that have the nodata value in some bands only.
@@ -51,8 +51,9 @@ class ValueCheck:
     equal_bands: set[tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Assume that all bands are equal."""
+        """Start without knowledge of the values: all bands may be equal."""
         names = self.rendering.bands
+        self.patches = PatchCheck(len(set(names)))
         self.equal_bands = {(one, other) for one, other in combinations(range(3), 2) if names[one] != names[other]}
 
     @classmethod
@@ -163,8 +164,14 @@ class ValueCheck:
             f"{self.highest:g})"
         )
 
+    def band_fills(self) -> list[tuple[str, float, float]]:
+        """Return the bands that have one value in many patches where others vary: name, value, share of the pixels."""
+        names = self.rendering.bands
+        found = [(names[fill.band], fill.value, fill.count / self.pixels) for fill in self.patches.band_fills()]
+        return [each for each in found if each[0] not in self.constant_bands]
+
     def fills(self) -> list[Fill]:
         """Return the values that fill a border of the scene and occur hardly anywhere else, and those in patches."""
         border = self.border.fills()
         known = {fill.values for fill in border}
-        return border + [fill for fill in self.patches.fills(3) if fill.values not in known and not self.constant_bands]
+        return border + [fill for fill in self.patches.fills() if fill.values not in known and not self.constant_bands]

@@ -24,7 +24,7 @@ from landseg.core.tables import NOTICES, extend_parquet
 from landseg.raster.grid import Grid
 from landseg.raster.image import open_image
 from landseg.raster.io import open_raster
-from landseg.raster.pixel_area import ground_sampling_distance
+from landseg.raster.pixel_area import ground_sampling_distance, oblong
 
 Edge = Literal["drop", "pad"]
 
@@ -91,7 +91,10 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
             gsd,
             source.dtype.name,
             join_bands(source.scaling),
-            source.notes,
+            (
+                *source.notes,
+                *([f"{shape}; reproject images and masks to square pixels"] if (shape := oblong(grid)) else []),
+            ),
         )
 
 

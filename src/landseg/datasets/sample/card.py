@@ -21,7 +21,7 @@ CARD = DataCard(
     background="background",
     bands=("red", "green", "blue"),
     mask=MaskEncoding(values="ids"),
-    clouds=CloudEncoding(clear=(0,), nodata=CLOUD_NODATA),
+    clouds=CloudEncoding(clear=(0,), nodata=CLOUD_NODATA, cloudy=(1,)),
 )
 
 
