@@ -173,7 +173,9 @@ class TestValues:
         pixels[1] = 5
         write_tif(project.local / "images/b.tif", pixels)
         out, _ = converted(project, capsys)
-        assert "warning: one value throughout in bands of 1 scene, first b, where green is 5; replace or" in out
+        assert (
+            "warning: one value in nearly all pixels in bands of 1 scene, first b, where green is 5; replace or" in out
+        )
 
     def test_empty_scene_among_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         project = prepared(tmp_path, random_image(64, 96))

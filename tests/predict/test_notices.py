@@ -49,7 +49,7 @@ class TestValues:
     def test_band_of_one_value(self) -> None:
         pixels = synthetic_image(SIZE, SIZE)
         pixels[:, :, 1] = 9
-        assert "other.tif: green is 9 throughout; expect a poor map" in notices(pixels)
+        assert "other.tif: green is 9 in nearly all pixels; expect a poor map" in notices(pixels)
 
     def test_hole(self) -> None:
         pixels = synthetic_image(SIZE, SIZE).clip(1, 254)

@@ -183,8 +183,8 @@ def _bands(findings: Sequence[SceneFindings]) -> Iterable[str]:
     if constant:
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant[0].values.constant_bands.items())
         yield (
-            f"one value throughout in bands of {_scenes(len(constant))}, first {constant[0].scene}, where {listed}; "
-            "replace or remove such images"
+            f"one value in nearly all pixels in bands of {_scenes(len(constant))}, first {constant[0].scene}, where "
+            f"{listed}; replace or remove such images"
         )
     equal = [each for each in findings if each.values.equal_band_names and each not in constant]
     if equal:

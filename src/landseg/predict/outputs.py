@@ -199,7 +199,7 @@ def _value_notices(values: ValueCheck) -> Iterator[str]:
         yield f"{values.name}: {one} and {other} are equal throughout; expect a poor map"
     if constant := values.constant_bands:
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
-        yield f"{values.name}: {listed} throughout; expect a poor map"
+        yield f"{values.name}: {listed} in nearly all pixels; expect a poor map"
 
 
 def _write_polygons(

@@ -20,6 +20,8 @@ _PATCH, _MIN_PATCHES, _NOISE = 8, 16, 3
 # Shares of the pixels of a scene from which patches are reported that may be surfaces, such as roofs, snow or lakes,
 # and patches of one band; and the smallest positive value that programs write for pixels without data.
 _MIN_SURFACE, _MIN_BAND, _MIN_MARKER = 0.05, 0.1, 9999
+# Length in px of pieces of lines.
+_LINE = 16
 # Length in px of equal pixels along the lower border from which a scene is read again.
 _MIN_RUN = 8
 
@@ -173,11 +175,14 @@ class PatchCheck:
         self._near = Counter[float]()
         #: Patches in which one band has one value and another has several, by band and value.
         self._partial = Counter[tuple[int, float]]()
+        #: Pixels in lines, by value.
+        self._lines = Counter[float]()
         self._pixels = 0
 
     def add(self, pixels: Image, valid: ValidMask) -> None:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
         self._pixels += pixels[0].size
+        self._count_lines(pixels, valid)
         lowest, highest = _over_patches(np.minimum, pixels), _over_patches(np.maximum, pixels)
         if valid is not None:
             has_data = _over_patches(np.minimum, valid[None])[0]
@@ -191,8 +196,28 @@ class PatchCheck:
             self._near[0] += int(np.count_nonzero((highest <= _NOISE).all(axis=0)))
             self._near[255] += int(np.count_nonzero((lowest >= 255 - _NOISE).all(axis=0)))
 
+    def _count_lines(self, pixels: Image, valid: ValidMask) -> None:
+        """Count pixels in lines of one value, which may be narrower than a patch."""
+        for value in (0, 255) if pixels.dtype == np.uint8 else (0,):
+            equal = _equal(pixels, valid, (value,) * len(pixels))
+            if np.count_nonzero(equal) >= _MIN_FILL * equal.size:
+                self._lines[value] += max(_in_runs(equal), _in_runs(equal.T))
+
     def fills(self) -> list[Fill]:
-        """Return the values of many patches."""
+        """Return the values of many patches, and of many lines."""
+        found = self._patch_fills()
+        known = {fill.values[0] for fill in found}
+        for value, count in self._lines.items():
+            share = _MIN_FILL if value == 0 else _MIN_SURFACE
+            if (
+                value not in known
+                and share * self._pixels <= count < self._pixels
+                and count >= _MIN_PATCHES * _PATCH**2
+            ):
+                found.append(Fill((value,) * 3, count, "in lines"))
+        return found
+
+    def _patch_fills(self) -> list[Fill]:
         near: dict[Values, int] = {(value,) * 3: count for value, count in self._near.items()}
         found = []
         for values in self._patches.keys() | near.keys():
@@ -215,6 +240,12 @@ class PatchCheck:
 
     def _is_many(self, patches: int, share: float) -> bool:
         return max(_MIN_PATCHES, share * self._pixels / _PATCH**2) <= patches < self._pixels / _PATCH**2
+
+
+def _in_runs(equal: Mask) -> int:
+    """Count the pixels of a mask in whole pieces of its rows of a fixed length."""
+    pieces = equal.shape[1] // _LINE
+    return int(equal[:, : pieces * _LINE].reshape(len(equal), pieces, _LINE).all(axis=2).sum()) * _LINE
 
 
 def _is_marker(values: Values) -> bool:

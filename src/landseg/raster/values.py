@@ -14,12 +14,24 @@ from landseg.raster.image import MultibandImage
 #: Share of the range that values use, below which an image has hardly any contrast.
 MIN_CONTRAST = 0.125
 
+# Number of values of a window that are sorted, and share of them at either end that is left out.
+_SAMPLED, _ODD = 20_000, 0.005
 # Height and width in px of sampled windows, and their number along either side of an image.
 _SAMPLE, _SAMPLES = 128, 3
 
 
 def _filled(value: float) -> Floats:
     return np.full(3, value)
+
+
+def _usual_extremes(values: Image) -> tuple[Floats, Floats]:
+    """Return the smallest and the largest value of each band of (bands, n) values, without a few odd pixels.
+
+    One hot pixel or a caption in an image would hide that all others are dark.
+    """
+    sample = np.sort(values[:, :: max(1, values.shape[1] // _SAMPLED)], axis=1)
+    odd = int(_ODD * sample.shape[1])
+    return sample[:, odd].astype(np.float64), sample[:, -1 - odd].astype(np.float64)
 
 
 @dataclass
@@ -41,8 +53,8 @@ class ValueCheck:
     values: int = 0
     low: int = 0
     high: int = 0
-    #: Smallest and largest value with data of each band, and the values that become black and white; infinite where
-    #: every tile is stretched by its own values.
+    #: Smallest and largest value with data of each band, without single odd pixels, and the values that become black
+    #: and white; infinite where every tile is stretched by its own values.
     minima: Floats = field(default_factory=lambda: _filled(np.inf))
     maxima: Floats = field(default_factory=lambda: _filled(-np.inf))
     black: float = -np.inf
@@ -90,8 +102,8 @@ class ValueCheck:
         self.with_data += values.shape[1]
         if not values.size:
             return
-        self.minima = np.minimum(self.minima, values.min(axis=1))
-        self.maxima = np.maximum(self.maxima, values.max(axis=1))
+        low, high = _usual_extremes(values)
+        self.minima, self.maxima = np.minimum(self.minima, low), np.maximum(self.maxima, high)
         self.equal_bands = {
             (one, other) for one, other in self.equal_bands if np.array_equal(values[one], values[other])
         }
@@ -102,10 +114,10 @@ class ValueCheck:
             self.black, self.white = 0, 255
         elif self.rendering.stretch == "fixed":
             self.black, self.white = self.rendering.range
-            low, high = self._ends()
+            black, white = self._ends()
             self.values += values.size
-            self.low += int(np.count_nonzero(values < low))
-            self.high += int(np.count_nonzero(values > high))
+            self.low += int(np.count_nonzero(values < black))
+            self.high += int(np.count_nonzero(values > white))
 
     def finish(self, image: MultibandImage) -> None:
         """Complete the check after all windows.
@@ -138,7 +150,7 @@ class ValueCheck:
 
     @property
     def constant_bands(self) -> dict[str, float]:
-        """The value of the bands that have a single one, by name."""
+        """The value of the bands that have a single one but in a few pixels, by name."""
         bands = zip(self.rendering.bands, self.minima.tolist(), self.maxima.tolist(), strict=True)
         return {band: low for band, low, high in bands if low == high}
 
