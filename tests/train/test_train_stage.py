@@ -351,6 +351,11 @@ class TestStageInProcess:
         assert len(checkpoints) == 1
 
     @pytest.mark.faults
+    def test_training_that_learns_nothing(self, stage: Stage) -> None:
+        write_params(stage.folder, {"train": {"epochs": 3}, "optimizer": {"lr": 1e-9}})
+        assert [line for line in stage.run() if line.startswith("warning: the training loss has hardly fallen, from ")]
+
+    @pytest.mark.faults
     def test_learning_rate_that_is_far_too_high(self, stage: Stage) -> None:
         write_params(stage.folder, {"train": {"epochs": 1}, "optimizer": {"lr": 1e300}})
         with pytest.raises(ParamsError, match=r"^optimizer.lr = 1e\+300: training diverged, .*\(no epoch"):

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -43,6 +44,10 @@ from landseg.train.params import (
     TrainParams,
 )
 from landseg.train.placement import choose_tier
+
+# Number of epochs from which it is printed that a run learns nothing, and share of the first loss that it must fall
+# below.
+_MIN_EPOCHS, _FALLEN = 3, 0.98
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,8 @@ def train(run: TrainingRun, results: Path) -> BestCheckpoint:
     best = BestCheckpoint(run.checkpoints, params.monitor, params.early_stopping, curves.add_epoch, interval, log)
     train_loader, val_loader = _batch_loaders(run, _cache_tier(run), best)
     fit(run.module, train_loader, val_loader, best, params.epochs, run.device)
+    if text := _learned_nothing(best.history, run.params.optimizer.lr):
+        log(f"warning: {text}")
     curves.close(
         {
             "best_epoch": best.best_epoch + 1,
@@ -196,6 +203,17 @@ def train(run: TrainingRun, results: Path) -> BestCheckpoint:
         }
     )
     return best
+
+
+def _learned_nothing(history: Sequence[Mapping[str, float]], rate: float) -> str:
+    """Return a sentence if the training loss has hardly fallen since the first epoch, else ''."""
+    losses = [scores["train/loss"] for scores in history]
+    if len(losses) < _MIN_EPOCHS or min(losses[1:]) < _FALLEN * losses[0]:
+        return ""
+    return (
+        f"the training loss has hardly fallen, from {losses[0]:.4g} to {min(losses[1:]):.4g} in {len(losses)} epochs; "
+        f"check optimizer.lr = {rate:g}, optimizer.weight_decay and the labels"
+    )
 
 
 def write_models(best: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
