@@ -108,7 +108,7 @@ def test_landcovernet_from_both_sources(project: Path, coop: S3Server, chips: li
         set_params(project, {"download.source": "mlhub"})
         second = dvc(project, "repro", variables=hub.environment())
     # Both sources give the same scene table and files, so no other stage runs.
-    assert stages_run(second) == ["download"]
+    assert stages_run(second) == ["card", "download"]
     assert SECRET not in second
     assert not [path for path in project.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
@@ -132,7 +132,7 @@ def test_ghana_from_both_sources(project: Path, coop: S3Server, fields: list[Chi
 
     with MLHubServer("su_african_crops_ghana", [item for field in fields for item in hub_ghana(field)]) as hub:
         set_params(project, {"download.source": "mlhub"})
-        assert stages_run(dvc(project, "repro", variables=hub.environment())) == ["download"]
+        assert stages_run(dvc(project, "repro", variables=hub.environment())) == ["card", "download"]
 
 
 @pytest.mark.slow
