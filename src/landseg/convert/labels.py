@@ -17,7 +17,7 @@ from landseg.core.classes import IGNORE, ClassTable, Colour
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.bands import REORDER, coloured_bands, require_order
-from landseg.raster.io import declared_mask, lossy_codec, read_pixels
+from landseg.raster.io import declared_mask, read_pixels, require_lossless
 
 #: A value of a label raster: an id or a palette index, or a colour.
 LabelValue = int | float | tuple[int, ...]
@@ -52,7 +52,7 @@ class LabelDecoder:
         Raises:
             LandsegError: the raster lacks the palette or the bands that the encoding needs.
         """
-        _require_lossless(source)
+        require_lossless(source)
         self.min_consensus = min_consensus
         self._consensus_bands = _consensus_band(source, encoding, min_consensus)
         self.name: str = source.name
@@ -263,15 +263,6 @@ def _consensus_band(source: Any, encoding: MaskEncoding, min_consensus: int) -> 
             f"consensus score in band {encoding.consensus_band}; set it to 0 or replace the label raster"
         )
     return [encoding.consensus_band]
-
-
-def _require_lossless(source: Any) -> None:
-    """Refuse label rasters whose compression changes values."""
-    if codec := lossy_codec(source):
-        raise LandsegError(
-            f"{source.name}: is compressed with loss ({codec}), which changes class values; write labels as PNG, or as "
-            "GeoTIFF without such a compression, from their source"
-        )
 
 
 def _require_ids(source: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 import numpy as np
@@ -11,6 +11,7 @@ from landseg.convert.encode import SceneFindings
 from landseg.convert.findings import absent_classes
 from landseg.core.arrays import Counts
 from landseg.core.data_card import DataCard
+from landseg.core.wording import scenes_in_words
 from landseg.raster.fill import Fill
 from landseg.raster.values import MIN_CONTRAST
 
@@ -71,25 +72,20 @@ def _labels(findings: Sequence[SceneFindings]) -> Iterable[str]:
         advice = "; if the band holds data, name it in dataset.bands" if finding.data_mask.startswith("alpha") else ""
         return f"the {finding.data_mask} marks them as without data{advice}"
 
-    yield from _largest(
-        (
-            (each.without_data / each.labelled, each, f"of the labelled pixels are ignored, because {because(each)}")
-            for each in findings
-            if each.labelled
-        ),
-    )
-    transparent = "of the pixels with a class are ignored, because the label raster is transparent there"
-    yield from _largest(
-        (each.transparent / (each.labelled + each.transparent), each, transparent)
+    without_data = (
+        (each.without_data / each.labelled, each, f"of the labelled pixels are ignored, because {because(each)}")
         for each in findings
-        if each.transparent
+        if each.labelled
     )
-    unlisted = (
-        "of the label pixels have no class and are ignored (dataset.unlisted); set it to error to see their values"
+    text = "of the pixels with a class are ignored, because the label raster is transparent there"
+    transparent = (
+        (each.transparent / (each.labelled + each.transparent), each, text) for each in findings if each.transparent
     )
-    yield from _largest(
-        (each.unlisted / (each.labelled + each.unlisted), each, unlisted) for each in findings if each.unlisted
-    )
+    other = "of the label pixels have no class and are ignored (dataset.unlisted); set it to error to see their values"
+    unlisted = ((each.unlisted / (each.labelled + each.unlisted), each, other) for each in findings if each.unlisted)
+    for found in (without_data, transparent, unlisted):
+        large = ((share, each, ("", text)) for share, each, text in found if share >= _MIN_SHARE)
+        yield from _by_text(large, digits=0)
     yield from _other_coding(findings)
     declared = {each.nodata_class: each.scene for each in reversed(findings) if each.nodata_class}
     for what, scene in declared.items():
@@ -105,52 +101,43 @@ def _other_coding(findings: Sequence[SceneFindings]) -> Iterable[str]:
     single = [each for each in known if each.classes == 1 and each.ignored >= _MIN_SHARE * each.labelled]
     usual = [each for each in known if each.classes > 1 and not each.ignored]
     if single and usual:
+        scenes = scenes_in_words([each.scene for each in single])
         yield (
-            f"{_others(single)}: labels of one class and ignored values, where others, first scene {usual[0].scene}, "
-            "have several classes and none ignored; if the ignored value is a class there, recode these label rasters"
+            f"{scenes}: labels of one class and ignored values, where others, first scene {usual[0].scene}, have "
+            "several classes and none ignored; if the ignored value is a class there, recode these label rasters"
         )
 
 
-def _largest(found: Iterable[tuple[float, SceneFindings, str]]) -> Iterable[str]:
-    """Yield a sentence for each text: the scene with the largest share, how many others there are, and the share.
+def _by_text(found: Iterable[tuple[float, SceneFindings, tuple[str, str]]], digits: int) -> Iterator[str]:
+    """Yield a sentence for each pair of texts: the scene with the largest share, how many others there are, the share.
 
     Args:
-        found: shares of pixels, scenes and texts; small shares are left out.
+        found: shares of pixels, scenes, and the texts before and after the share.
+        digits: decimals of the share in %.
     """
-    by_text: dict[str, list[tuple[float, SceneFindings]]] = {}
-    for share, finding, text in found:
-        if share >= _MIN_SHARE:
-            by_text.setdefault(text, []).append((share, finding))
-    for text, pairs in by_text.items():
+    by_text: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for share, finding, texts in found:
+        by_text.setdefault(texts, []).append((share, finding.scene))
+    for (before, after), pairs in by_text.items():
         pairs.sort(key=lambda pair: -pair[0])
-        yield f"{_others([finding for _, finding in pairs])}: {_up_to(pairs)}{pairs[0][0]:.0%} {text}"
-
-
-def _others(findings: Sequence[SceneFindings]) -> str:
-    return f"scene {findings[0].scene}" + (f" and {len(findings) - 1:,} others" if len(findings) > 1 else "")
-
-
-def _up_to(found: Sequence[object]) -> str:
-    return "up to " if len(found) > 1 else ""
+        scenes = scenes_in_words([scene for _, scene in pairs])
+        yield f"{scenes}: {before}{'up to ' if len(pairs) > 1 else ''}{pairs[0][0]:.{digits}%} {after}"
 
 
 def _fills(findings: Sequence[SceneFindings]) -> Iterable[str]:
     """Yield warnings of values that are probably no data."""
-    by_text: dict[tuple[str, str], list[tuple[float, SceneFindings]]] = {}
+    found: list[tuple[float, SceneFindings, tuple[str, str]]] = []
     for each in findings:
         for fill in each.values.fills():
-            text = f"{fill.where}; if they have no data, {_remedy(fill, each)}{fill.caution}"
-            by_text.setdefault((fill.text, text), []).append((fill.count / each.values.pixels, each))
+            text = f"of the pixels {fill.where}; if they have no data, {_remedy(fill, each)}{fill.caution}"
+            found.append((fill.count / each.values.pixels, each, (f"{fill.text} in ", text)))
         for band, value, share in each.values.band_fills():
-            text = "in patches where other bands vary; if they have no data, repair or mask these images"
-            by_text.setdefault((f"{band} is {value:g}", text), []).append((share, each))
-    found = list(by_text.items())
-    for (what, text), pairs in found[:_MAX_LISTED]:
-        pairs.sort(key=lambda pair: -pair[0])
-        scenes = _others([finding for _, finding in pairs])
-        yield f"{scenes}: {what} in {_up_to(pairs)}{pairs[0][0]:.1%} of the pixels {text}"
-    if len(found) > _MAX_LISTED:
-        yield f"borders or patches of {len(found) - _MAX_LISTED:,} more values"
+            text = "of the pixels in patches where other bands vary; if they have no data, repair or mask these images"
+            found.append((share, each, (f"{band} is {value:g} in ", text)))
+    sentences = list(_by_text(found, digits=1))
+    yield from sentences[:_MAX_LISTED]
+    if len(sentences) > _MAX_LISTED:
+        yield f"borders or patches of {len(sentences) - _MAX_LISTED:,} more values"
 
 
 def _remedy(fill: Fill, finding: SceneFindings) -> str:

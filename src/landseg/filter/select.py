@@ -87,16 +87,16 @@ def warnings(scenes: int, found: Iterable[CloudCoverage], rule: CloudRule) -> li
     texts = [f"{count:,} cloud layers {text}" for text, count in declared.items()]
     if 0 < len(measured) < scenes:
         texts.append(f"{scenes - len(measured):,} of {scenes:,} scenes have no cloud layer; they count as clear enough")
-    if measured and not rule.layers:
-        texts += _mask_warnings(frozenset[float]().union(*(coverage.distinct[0] for coverage in measured)), rule)
+    distinct = [frozenset[float]().union(*layer) for layer in zip(*(each.distinct for each in measured), strict=True)]
+    if distinct and not rule.layers:
+        texts += _mask_warnings(distinct[0], rule)
     pixels, nodata = (sum(getattr(each, name) for each in measured) for name in ("pixels", "nodata"))
     if nodata > _MUCH_NODATA * pixels:
         texts.append(
             f"{nodata / pixels:.0%} of the pixels of the cloud layers are read as without data; if they have data, the "
             "layers have another coding than filter.method"
         )
-    for position, layer in enumerate(rule.layers):
-        values = frozenset[float]().union(*(coverage.distinct[position] for coverage in measured))
+    for layer, values in zip(rule.layers, distinct, strict=False):
         if len(values) > 1 and any(values <= mask for mask in _MASK_VALUES):
             listed = " and ".join(f"{value:g}" for value in sorted(values))
             texts.append(
@@ -114,11 +114,11 @@ def _mask_warnings(values: frozenset[float], rule: CloudRule) -> Iterable[str]:
     """Yield how the values of cloud masks are read where they may mean something else."""
     cloudy = sorted(values - {*rule.clear, rule.nodata})
     if rule.nodata in values and not rule.cloudy:
-        yield (f"cloud masks: {rule.nodata} is read as no data; if it is cloud, set dataset.cloud_nodata to null")
-    if unknown := [value for value in cloudy if value not in rule.cloudy]:
+        yield f"cloud masks: {rule.nodata} is read as no data; if it is cloud, set dataset.cloud_nodata to null"
+    unknown = [value for value in cloudy if value not in rule.cloudy]
+    if unknown not in ([], [1]):
         listed = ", ".join(f"{value:g}" for value in unknown)
-        if unknown != [1]:
-            yield f"cloud masks: {listed} are read as cloud; list values of clear pixels in dataset.cloud_clear"
+        yield f"cloud masks: {listed} are read as cloud; list values of clear pixels in dataset.cloud_clear"
 
 
 def select(

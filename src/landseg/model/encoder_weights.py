@@ -30,6 +30,8 @@ Triple = tuple[float, float, float]
 class _HubFile(NamedTuple):
     """A file on Hugging Face Hub."""
 
+    #: What it is, for messages.
+    what: str
     repository: str
     file: str
     revision: str | None
@@ -54,12 +56,9 @@ def check_weights(encoder: str, encoder_weights: str | None) -> None:
     """
     if encoder_weights is None or (encoder_weights == "imagenet" and is_timm(encoder)):
         return
-    if encoder_weights == "imagenet":
-        _reach(_imagenet_file(encoder), f"imagenet: download of the weights of {encoder}")
-    elif encoder_weights.startswith(_HUB):
-        _reach(_hub_file(encoder_weights), f"{encoder_weights}: download")
-    else:
-        _local_file(encoder_weights)
+    source = _source(encoder, encoder_weights)
+    if isinstance(source, _HubFile):
+        _reach(source)
 
 
 def weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
@@ -70,10 +69,16 @@ def weights_file(encoder: str, encoder_weights: str | None) -> Path | None:
     """
     if encoder_weights is None:
         return None
+    source = _source(encoder, encoder_weights)
+    return _download(source) if isinstance(source, _HubFile) else source
+
+
+def _source(encoder: str, encoder_weights: str) -> _HubFile | Path:
+    """Return where the weights are: on the hub, or on this machine."""
     if encoder_weights == "imagenet":
-        return _download(_imagenet_file(encoder), f"imagenet: download of the weights of {encoder}")
+        return _imagenet_file(encoder)
     if encoder_weights.startswith(_HUB):
-        return _download(_hub_file(encoder_weights), f"{encoder_weights}: download")
+        return _hub_file(encoder_weights)
     return _local_file(encoder_weights)
 
 
@@ -91,7 +96,7 @@ def _hub_file(encoder_weights: str) -> _HubFile:
             f"model.encoder_weights = {encoder_weights}: no file on the hub; write hf://owner/repository/file, or "
             "hf://owner/repository@revision/file"
         )
-    return _HubFile(found["repository"], found["file"], found["revision"])
+    return _HubFile(f"{encoder_weights}: download", found["repository"], found["file"], found["revision"])
 
 
 def _imagenet_file(encoder: str) -> _HubFile:
@@ -102,20 +107,26 @@ def _imagenet_file(encoder: str) -> _HubFile:
             f"model.encoder_weights = imagenet: not available for {encoder}; set it to null or to a local file, or "
             "choose another encoder"
         )
-    return _HubFile(settings["imagenet"]["repo_id"], "model.safetensors", settings["imagenet"]["revision"])
+    repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
+    return _HubFile(imagenet_download(encoder), repository, "model.safetensors", revision)
 
 
-def _download(source: _HubFile, what: str) -> Path:
+def imagenet_download(encoder: str) -> str:
+    """Return what fails, for `download_error`, if ImageNet's weights of an encoder cannot be downloaded."""
+    return f"imagenet: download of the weights of {encoder}"
+
+
+def _download(source: _HubFile) -> Path:
     """Return the cached file; download it if necessary."""
-    if cached := _reach(source, what):
+    if cached := _reach(source):
         return cached
     try:
         return Path(hf_hub_download(source.repository, source.file, revision=source.revision))
     except Exception as error:  # the client raises many types
-        raise download_error(what, error) from None
+        raise download_error(source.what, error) from None
 
 
-def _reach(source: _HubFile, what: str) -> Path | None:
+def _reach(source: _HubFile) -> Path | None:
     """Return the cached file, or check that it can be downloaded."""
     try:
         cached = try_to_load_from_cache(source.repository, source.file, revision=source.revision)
@@ -124,7 +135,7 @@ def _reach(source: _HubFile, what: str) -> Path | None:
         # Fails at once without a network; the download itself would retry for half a minute.
         get_hf_file_metadata(hf_hub_url(source.repository, source.file, revision=source.revision))
     except Exception as error:  # the client raises many types
-        raise download_error(what, error) from None
+        raise download_error(source.what, error) from None
     return None
 
 

@@ -18,7 +18,14 @@ from torch import nn
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import atomic
 from landseg.model.device import Accelerator
-from landseg.model.encoder_weights import check_weights, download_error, first_line, load_encoder, weights_file
+from landseg.model.encoder_weights import (
+    check_weights,
+    download_error,
+    first_line,
+    imagenet_download,
+    load_encoder,
+    weights_file,
+)
 from landseg.model.info import KEY, ModelInfo, is_timm, read_info
 
 
@@ -130,7 +137,7 @@ def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
             **_decoder_options(info.architecture, info.encoder_depth),
         )
     except OSError as error:
-        raise download_error(f"imagenet: download of the weights of {info.encoder}", error) from None
+        raise download_error(imagenet_download(info.encoder), error) from None
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         raise ParamsError(
             f"model.architecture = {info.architecture}: cannot be built with model.encoder = {info.encoder} and "

@@ -17,7 +17,7 @@ from landseg.core.scaling import parse_scaling, scaling_words
 from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
-from landseg.raster.bands import ALPHA, REORDER, described_bands, descriptions, is_mask, require_order
+from landseg.raster.bands import ALPHA, REORDER, described_bands, descriptions, is_mask, require_order, tagged_bands
 from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, has_band_files, open_image
 from landseg.raster.io import open_raster, resolve_raster
 
@@ -122,7 +122,9 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
             indexes, names, notes = _band_indexes(source, info, bands)
             if len(source.subdatasets) > 1:
                 notes.append(f"has {len(source.subdatasets)} pages or subdatasets; the first is mapped")
-            image = MultibandImage(source.name, [(source, indexes)], info.nodata, names, scaled=scaled, notes=notes)
+            image = MultibandImage(
+                source.name, [(source, indexes)], info.nodata, names, scaled=scaled, notes=lambda: notes
+            )
         if image.dtype.name not in info.dtypes:
             raise LandsegError(
                 f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
@@ -200,7 +202,7 @@ def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tup
         return [_only(source, band, described[band], "described") for band in wanted], names, []
     if descriptions(source):  # they win over colours: a program may show any three bands as red, green and blue
         raise _unknown_bands(source, info, in_order=not any(described.values()))
-    coloured = {band: _coloured_as(source, band) for band in wanted}
+    coloured = {band: tagged_bands(source, band) for band in wanted}
     if all(coloured.values()):
         return [_only(source, band, coloured[band], "tagged") for band in wanted], names, []
     indexes = [info.image_bands.index(band) + 1 for band in wanted]
@@ -220,10 +222,6 @@ def _other_descriptions(
         for band, index in zip(wanted, indexes, strict=True)
         if described[band] and index not in described[band]
     ]
-
-
-def _coloured_as(source: Any, band: str) -> list[int]:
-    return [n for n, colour in zip(source.indexes, source.colorinterp, strict=True) if colour.name == band.casefold()]
 
 
 def _only(source: Any, band: str, found: Sequence[int], how: str) -> int:

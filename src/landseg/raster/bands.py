@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from landseg.core.errors import LandsegError
 from landseg.raster.io import read_pixels
 
 # Placeholder band names, as many programs write them.
-_PLACEHOLDER = re.compile(r"(band|layer|channel)[ _-]*\d+", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"(?:band|layer|channel)[ _-]*(\d+)", re.IGNORECASE)
 #: Name of a band that marks pixels with data, in dataset.bands.
 ALPHA = "alpha"
 #: Remedy for files that no parameter can be adapted to.
@@ -85,6 +85,12 @@ def coloured_bands(source: Any) -> dict[str, int]:
     return {colour.name: index for index, colour in zip(source.indexes, source.colorinterp, strict=True)}
 
 
+def tagged_bands(source: Any, name: str) -> list[int]:
+    """Return the numbers of the bands, from 1, with a colour interpretation, such as red."""
+    pairs = zip(source.indexes, source.colorinterp, strict=True)
+    return [index for index, colour in pairs if colour.name == name.casefold()]
+
+
 def require_order(source: Any, names: Sequence[str], key: str, remedy: str) -> None:
     """Require that the bands of a file are not known by other names than the expected ones.
 
@@ -100,79 +106,71 @@ def require_order(source: Any, names: Sequence[str], key: str, remedy: str) -> N
     Raises:
         LandsegError: a band has the name of another one.
     """
-    expected = {name.casefold(): position for position, name in enumerate(names, 1)}
-    by_description = described_bands(source, names)
-    for index, name in sorted((index, name) for name, found in by_description.items() for index in found):
-        if index != expected[name.casefold()]:
-            raise _contradiction(source, index, name.casefold(), "description", names, key, remedy)
-    matched = {index for found in by_description.values() for index in found}
-    unknown = {name.casefold() for name, found in by_description.items() if not found}
-    _require_wavelengths(source, names, key, remedy)
-    _require_common_names(source, names, matched, key, remedy)
-    if set(_RGB) <= set(expected):
-        _require_colours(source, expected, matched, unknown, names, key, remedy)
+    expected = [name.casefold() for name in names]
+    for index, found, evidence in _contradictions(source, names, key):
+        wanted = names[index - 1] if index <= len(names) else f"band {expected.index(found) + 1} is so"
+        raise LandsegError(
+            f"{source.name}: band {index} is {found} by its {evidence}, but {wanted} by {key} ({', '.join(names)}); "
+            f"{remedy}, or correct the {evidence} with gdal_edit"
+        )
 
 
-def _require_wavelengths(source: Any, names: Sequence[str], key: str, remedy: str) -> None:
+def _contradictions(source: Any, names: Sequence[str], key: str) -> Iterator[tuple[int, str, str]]:
+    """Yield band numbers, from 1, with the names that they are known by instead of those expected, and the evidence."""
+    positions = {name.casefold(): position for position, name in enumerate(names, 1)}
+    described = {name.casefold(): found for name, found in described_bands(source, names).items()}
+    for index, name in sorted((index, name) for name, found in described.items() for index in found):
+        if index != positions[name]:
+            yield index, name, "description"
+    matched = {index for found in described.values() for index in found}
+    yield from _by_wavelength(source, names)
+    yield from _by_common_name(source, names, matched)
+    if set(_RGB) <= set(positions):
+        unknown = {name: positions[name] for name in _RGB if not described[name]}
+        yield from _by_colour(source, unknown, matched, key)
+
+
+def _by_wavelength(source: Any, names: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield bands whose wavelength is that of another colour."""
     for index, name in enumerate(names[: source.count], 1):
         wavelength = _wavelength(source, index)
         seen = next((word for word, low, high in _COLOURS if low <= wavelength < high), "")
         if seen and seen != _common_name(name) and _common_name(name) in {word for word, _, _ in _COLOURS}:
-            raise _contradiction(source, index, f"{seen}, {wavelength:g} µm,", "wavelength", names, key, remedy)
+            yield index, f"{seen}, {wavelength:g} µm,", "wavelength"
 
 
-def _require_common_names(source: Any, names: Sequence[str], matched: Collection[int], key: str, remedy: str) -> None:
-    """Refuse bands that are not `matched` by description, and have the common name of another kind of band."""
+def _by_common_name(source: Any, names: Sequence[str], matched: Collection[int]) -> Iterator[tuple[int, str, str]]:
+    """Yield bands that are not `matched` by description, and have the common name of another kind of band."""
     own = descriptions(source)
     for index, (name, colour) in enumerate(zip(names, source.colorinterp, strict=False), 1):
         found, evidence = (own[index], "description") if index in own else (colour.name, "colour interpretation")
         known, wanted = _common_name(found), _common_name(name)
         if index not in matched and known and wanted and known != wanted and found not in (*_RGB, *_NOT_RGB, ALPHA):
-            raise _contradiction(source, index, found, evidence, names, key, remedy)
+            yield index, found, evidence
 
 
-def _require_colours(
-    source: Any,
-    expected: Mapping[str, int],
-    matched: Collection[int],
-    unknown: Collection[str],
-    names: Sequence[str],
-    key: str,
-    remedy: str,
-) -> None:
-    """Refuse bands with the colour of another band, if no description says what they are.
+def _by_colour(
+    source: Any, unknown: Mapping[str, int], matched: Collection[int], key: str
+) -> Iterator[tuple[int, str, str]]:
+    """Yield bands with the colour of another band, if no description says what they are.
 
     Args:
         source: open raster.
-        expected: positions by name, from 1.
+        unknown: positions of red, green and blue, from 1, where no description has the name.
         matched: numbers of the bands that are known by description.
-        unknown: names that are not.
-        names: expected names of the first bands.
         key: where the names are from, for the message.
-        remedy: what to do, for the message.
+
+    Raises:
+        LandsegError: a band that should be red, green or blue is an ink.
     """
+    names = {position: name for name, position in unknown.items()}
     for index, colour in zip(source.indexes, source.colorinterp, strict=True):
-        name = names[index - 1].casefold() if index <= len(names) else ""
-        if colour.name in _NOT_RGB and name in _RGB and name in unknown:
+        if colour.name in _NOT_RGB and index in names:
             raise LandsegError(
-                f"{source.name}: band {index} is {colour.name}, but {key} says {name}; convert it to RGB"
+                f"{source.name}: band {index} is {colour.name}, but {key} says {names[index]}; convert it to RGB"
             )
-        if colour.name in _RGB and colour.name in unknown and index != expected[colour.name] and index not in matched:
-            raise _contradiction(source, index, colour.name, "colour interpretation", names, key, remedy)
-
-
-def _contradiction(
-    source: Any, index: int, found: str, evidence: str, names: Sequence[str], key: str, remedy: str
-) -> LandsegError:
-    expected = (
-        names[index - 1]
-        if index <= len(names)
-        else f"band {[name.casefold() for name in names].index(found) + 1} is so"
-    )
-    return LandsegError(
-        f"{source.name}: band {index} is {found} by its {evidence}, but {expected} by {key} ({', '.join(names)}); "
-        f"{remedy}, or correct the {evidence} with gdal_edit"
-    )
+        if colour.name in unknown and index != unknown[colour.name] and index not in matched:
+            yield index, colour.name, "colour interpretation"
 
 
 def _wavelength(source: Any, index: int) -> float:
@@ -201,12 +199,12 @@ def reading_notes(source: Any, names: Sequence[str]) -> list[str]:
             f"bands are described as {', '.join(own.values())}, which says nothing about {', '.join(names)}; they are "
             "read in this order"
         )
-    numbers = [re.search(r"\d+", name) for name in source.descriptions if name and _PLACEHOLDER.fullmatch(name.strip())]
-    found = [int(number[0]) for number in numbers if number]
-    if found and found != list(range(1, len(found) + 1)):
+    called = [name for name in source.descriptions if name]
+    numbers = [int(found[1]) for name in called if (found := _PLACEHOLDER.fullmatch(name.strip()))]
+    if numbers != list(range(1, len(numbers) + 1)):
         notes.append(
-            f"bands are called {', '.join(name for name in source.descriptions if name)}, which may be their numbers "
-            f"in another file; they are read as {', '.join(names)}"
+            f"bands are called {', '.join(called)}, which may be their numbers in another file; they are read as "
+            f"{', '.join(names)}"
         )
     last = source.count
     if last == len(names) + 1 and not _is_alpha(source.colorinterp[-1]) and last not in own and is_mask(source, last):
@@ -232,8 +230,7 @@ def alpha_band(source: Any, names: Sequence[str], used: Collection[int] = ()) ->
         LandsegError: the band has values of imagery, or there are several.
     """
     named = [index for index, name in enumerate(names[: source.count], 1) if name.casefold() == ALPHA]
-    tagged = {index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if _is_alpha(colour)}
-    tagged |= set(described_bands(source, [ALPHA])[ALPHA])
+    tagged = {*tagged_bands(source, ALPHA), *described_bands(source, [ALPHA])[ALPHA]}
     found = named + sorted(index for index in tagged if index > len(names) and index not in used)
     if len(found) > 1:
         raise LandsegError(

@@ -15,10 +15,10 @@ from rasterio.windows import Window
 from landseg.core.arrays import Image, Pixels
 from landseg.core.data_card import CloudEncoding
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.raster.bands import coloured_bands, descriptions
+from landseg.raster.bands import ALPHA, coloured_bands, descriptions
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
-from landseg.raster.io import declared_mask, lossy_codec, open_raster, read_pixels
+from landseg.raster.io import declared_mask, open_raster, read_pixels, require_lossless
 from landseg.raster.pixel_area import ground_sampling_distance
 
 CloudMethod = Literal["mask", "scl", "cld", "both"]
@@ -166,6 +166,9 @@ class CloudLayers:
         """
         self._sources, self._rule = sources, rule
         self._reach = _pixels(rule.dilate, Grid.of(sources[0])) if rule.dilate else 0
+        # Alpha band and nodata value of each file, if there are any; a nodata value that means clear does not count.
+        self._alphas = [coloured_bands(source).get(ALPHA) for source in sources]
+        self._nodata = [None if source.nodata in rule.clear_values else source.nodata for source in sources]
         #: Different values that were read from each layer, without the nodata value of the file; hundreds at most.
         self.distinct: list[set[float]] = [set() for _ in sources]
         #: Height and width in px.
@@ -198,22 +201,20 @@ class CloudLayers:
         return codes[rows, window.col_off - left : window.col_off - left + window.width].copy()
 
     def _codes(self, window: Window) -> Pixels:
-        values = [_read_integers(source, window) for source in self._sources]
+        values = [
+            _read_integers(source, window, alpha) for source, alpha in zip(self._sources, self._alphas, strict=True)
+        ]
         codes = self._rule.codes(values)
-        for source, pixels, found, nodata in zip(self._sources, values, self.distinct, self._nodata(), strict=True):
+        layers = zip(self._sources, values, self.distinct, self._nodata, self._alphas, strict=True)
+        for source, pixels, found, nodata, alpha in layers:
             if len(found) <= len(_BYTES):
                 found.update(_distinct(pixels))
             if nodata is not None:
                 codes[pixels == nodata] = NO_DATA
                 found.discard(nodata)
-            if (present := declared_mask(source, window, coloured_bands(source).get("alpha"))) is not None:
+            if (present := declared_mask(source, window, alpha)) is not None:
                 codes[~present] = NO_DATA
         return codes
-
-    def _nodata(self) -> list[float | None]:
-        """Return the nodata value of each file; None if it declares none, or one that means clear."""
-        clear = self._rule.clear_values
-        return [None if source.nodata in clear else source.nodata for source in self._sources]
 
     @property
     def ambiguities(self) -> list[str]:
@@ -265,11 +266,10 @@ def _dilated(codes: Pixels, reach: float) -> Pixels:
     return codes
 
 
-def _read_integers(source: Any, window: Window) -> Image:
-    """Read pixels of any dtype; the values must be integers, and the same in all bands."""
+def _read_integers(source: Any, window: Window, alpha: int | None) -> Image:
+    """Read pixels of any dtype; the values must be integers, and the same in all bands but the alpha band."""
     bands = read_pixels(source, window)
     values: Image = bands[0]
-    alpha = coloured_bands(source).get("alpha", 0)
     for number, band in enumerate(bands[1:], 2):
         if number != alpha and not np.array_equal(band, values, equal_nan=band.dtype.kind == "f"):
             names = ", ".join(descriptions(source).values())
@@ -305,11 +305,7 @@ def open_cloud_layers(root: Path, cloud: str, rule: CloudRule, image: Grid | Non
         paths = [root / cloud.replace(LAYER_PLACEHOLDER, layer) for layer in rule.layers or ("",)]
         sources = [stack.enter_context(open_raster(path, drivers=rule.drivers)) for path in paths]
         for source in sources:
-            if codec := lossy_codec(source):
-                raise LandsegError(
-                    f"{source.name}: is compressed with loss ({codec}), which changes its values; write it as PNG, or "
-                    "as GeoTIFF without such a compression, from its source"
-                )
+            require_lossless(source)
             if np.dtype(source.dtypes[0]).kind not in "iuf":
                 raise LandsegError(
                     f"{source.name}: data type {source.dtypes[0]} is not supported for cloud layers; convert it to "

@@ -208,13 +208,9 @@ class PatchCheck:
         found = self._patch_fills()
         known = {fill.values[0] for fill in found}
         for value, count in self._lines.items():
-            share = _MIN_FILL if value == 0 else _MIN_SURFACE
-            if (
-                value not in known
-                and share * self._pixels <= count < self._pixels
-                and count >= _MIN_PATCHES * _PATCH**2
-            ):
-                found.append(Fill((value,) * 3, count, "in lines"))
+            values = (value,) * 3
+            if value not in known and self._is_much(count, _least_share(values)):
+                found.append(Fill(values, count, "in lines"))
         return found
 
     def _patch_fills(self) -> list[Fill]:
@@ -222,24 +218,25 @@ class PatchCheck:
         found = []
         for values in self._patches.keys() | near.keys():
             exact = self._patches[values]
-            count = max(exact, near.get(values, 0))
-            noisy = count > 1.1 * exact
-            share = _MIN_FILL if _is_marker(values) and not noisy else _MIN_SURFACE
+            patches = max(exact, near.get(values, 0))
+            noisy, count = patches > 1.1 * exact, patches * _PATCH**2
+            share = _MIN_SURFACE if noisy else _least_share(values)
             flat = self._bands == 1 and not _is_marker(values)  # as a lake in an elevation model
-            if not flat and self._is_many(count, share):
-                found.append(Fill(values, count * _PATCH**2, _PATCHES, noisy))
+            if not flat and self._is_much(count, share):
+                found.append(Fill(values, count, _PATCHES, noisy))
         return sorted(found, key=lambda fill: -fill.count)
 
     def band_fills(self) -> list[BandFill]:
         """Return the values of many patches in one band."""
         return [
-            BandFill(band, value, count * _PATCH**2)
-            for (band, value), count in self._partial.items()
-            if self._bands > 1 and _is_marker((value,)) and self._is_many(count, _MIN_BAND)
+            BandFill(band, value, count)
+            for (band, value), patches in self._partial.items()
+            if self._bands > 1 and _is_marker((value,)) and self._is_much(count := patches * _PATCH**2, _MIN_BAND)
         ]
 
-    def _is_many(self, patches: int, share: float) -> bool:
-        return max(_MIN_PATCHES, share * self._pixels / _PATCH**2) <= patches < self._pixels / _PATCH**2
+    def _is_much(self, count: int, share: float) -> bool:
+        """Return whether a number of pixels is worth a message, but not the whole scene."""
+        return max(_MIN_PATCHES * _PATCH**2, share * self._pixels) <= count < self._pixels
 
 
 def _in_runs(equal: Mask) -> int:
@@ -251,6 +248,11 @@ def _in_runs(equal: Mask) -> int:
 def _is_marker(values: Values) -> bool:
     """Return whether programs write these values for pixels without data, and surfaces hardly have them."""
     return len(set(values)) == 1 and (values[0] <= 0 or values[0] >= _MIN_MARKER)
+
+
+def _least_share(values: Values) -> float:
+    """Return the share of a scene from which a fill with these values is reported."""
+    return _MIN_FILL if _is_marker(values) else _MIN_SURFACE
 
 
 def _over_patches(function: np.ufunc, pixels: Image) -> Image:

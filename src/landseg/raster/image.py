@@ -1,9 +1,9 @@
 """Multi-band images on one grid, stored in one file or in one file per band."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
-from functools import reduce
+from functools import cached_property, partial, reduce
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path, PurePath
@@ -45,7 +45,7 @@ class MultibandImage:
         scaling: Sequence[str] | None = None,
         scaled: bool = False,
         alpha: Sequence[int | None] | None = None,
-        notes: Sequence[str] = (),
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """Create it from open rasters.
 
@@ -57,15 +57,14 @@ class MultibandImage:
             scaling: scale and offset of each selected band (see `core.scaling`); None: those of the headers.
             scaled: whether to read stored × scale + offset instead of stored values.
             alpha: number of the alpha band of each file; None: found by `raster.bands.alpha_band`.
-            notes: how it is read where it could be read in another way.
+            notes: returns `notes`, when they are asked for: it may read pixels.
 
         Raises:
             LandsegError: values are to be scaled, but scale and offset are unknown; or it is unclear whether a band is
                 an alpha band (see `raster.bands`).
         """
         self._rasters, self._card_nodata, self._bands = rasters, nodata, bands
-        #: How it is read where it could be read in another way, one sentence each.
-        self.notes = tuple(notes)
+        self._notes = notes
         files = {source.name: (source, indexes) for source, indexes in rasters}
         if alpha is None:
             for source, indexes in rasters:
@@ -83,6 +82,11 @@ class MultibandImage:
         self._factors = _factors(name, self.scaling) if scaled else None
         #: Data type of the stored values.
         self.dtype = np.result_type(*(source.dtypes[index - 1] for source, indexes in rasters for index in indexes))
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """How it is read where it could be read in another way, one sentence each."""
+        return tuple(self._notes())
 
     @property
     def decodes_from_the_top(self) -> bool:
@@ -258,12 +262,9 @@ def open_image(
         sources = {path: stack.enter_context(open_raster(path, drivers=card.drivers)) for path in paths}
         for path, index in selected:
             _require_band(sources[path], index, card)
-        notes: list[str] = []
-        for source in sources.values():
-            notes += _file_notes(source)
-        if not has_band_files(image, card):
+        per_band = has_band_files(image, card)
+        if not per_band:
             require_order(sources[root / image], card.bands, "dataset.bands", "correct dataset.bands")
-            notes += reading_notes(sources[root / image], card.bands)
         first, *others = sources.values()
         for other in others:
             Grid.of(other).require_same(Grid.of(first), f"the band {Path(first.name).name}")
@@ -273,17 +274,23 @@ def open_image(
             str(root / image),
             rasters,
             card.nodata,
-            card.bands[:1] if has_band_files(image, card) else card.bands,
+            card.bands[:1] if per_band else card.bands,
             scaling=_card_scaling(card, image, header_scaling(rasters)),
             scaled=scaled,
-            notes=notes,
+            notes=partial(_notes, list(sources.values()), () if per_band else card.bands),
         )
 
 
-def _file_notes(source: Any) -> list[str]:
-    if Path(f"{source.name}.msk").exists() and not has_mask(source):
-        return ["a file .msk lies beside it, which GDAL does not read as its mask"]
-    return []
+def _notes(sources: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Return how open rasters are read where they could be read in another way.
+
+    Args:
+        sources: the rasters.
+        names: names of the bands of a single one; empty if each holds one band.
+    """
+    beside = [source for source in sources if Path(f"{source.name}.msk").exists() and not has_mask(source)]
+    notes = ["a file .msk lies beside it, which GDAL does not read as its mask" for _ in beside]
+    return notes + (reading_notes(sources[0], names) if names else [])
 
 
 def _files(root: Path, image: str, bands: Sequence[str], card: DataCard) -> list[tuple[Path, int]]:

@@ -205,12 +205,20 @@ def has_mask(source: Any) -> bool:
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and MaskFlags.nodata not in flags
 
 
-def lossy_codec(source: Any) -> str:
-    """Return the name of the compression of a file that changes values; '' if there is none."""
+def require_lossless(source: Any) -> None:
+    """Require that the compression of a file of classes or codes does not change values.
+
+    Raises:
+        LandsegError: it does.
+    """
     tags = source.tags(ns="IMAGE_STRUCTURE")
     codec = tags.get("COMPRESSION", source.driver)
     is_lossy = tags.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY") or float(tags.get("MAX_Z_ERROR", 0)) > 0
-    return str(codec) if is_lossy or "JPEG" in codec.split() or source.driver == "JPEG" else ""
+    if is_lossy or "JPEG" in codec.split() or source.driver == "JPEG":
+        raise LandsegError(
+            f"{source.name}: is compressed with loss ({codec}), which changes its values; write it as PNG, or as "
+            "GeoTIFF without such a compression, from its source"
+        )
 
 
 def row_windows(width: int, height: int, top: int = 0) -> Iterator[Window]:

@@ -108,8 +108,8 @@ class ValueCheck:
             (one, other) for one, other in self.equal_bands if np.array_equal(values[one], values[other])
         }
         if self.nodata is not None:
-            self.partly_nodata += int(np.count_nonzero((values == self.nodata).any(axis=0)))
-            self.partly_nodata -= int(np.count_nonzero((values == self.nodata).all(axis=0)))
+            equal = values == self.nodata
+            self.partly_nodata += int(np.count_nonzero(equal.any(axis=0) & ~equal.all(axis=0)))
         if pixels.dtype == np.uint8:
             self.black, self.white = 0, 255
         elif self.rendering.stretch == "fixed":
@@ -185,5 +185,7 @@ class ValueCheck:
     def fills(self) -> list[Fill]:
         """Return the values that fill a border of the scene and occur hardly anywhere else, and those in patches."""
         border = self.border.fills()
+        if self.constant_bands:
+            return border
         known = {fill.values for fill in border}
-        return border + [fill for fill in self.patches.fills() if fill.values not in known and not self.constant_bands]
+        return border + [fill for fill in self.patches.fills() if fill.values not in known]

@@ -21,6 +21,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.scaling import join_bands
 from landseg.core.tables import NOTICES, extend_parquet
+from landseg.core.wording import scenes_in_words
 from landseg.raster.grid import Grid
 from landseg.raster.image import open_image
 from landseg.raster.io import open_raster
@@ -83,6 +84,8 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
         Grid.of(labels).require_same(grid, f"its image {Path(grid.name).name}")
         crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None
         gsd = ground_sampling_distance(grid)
+        shape = oblong(grid)
+        notes = [f"{shape}; reproject images and masks to square pixels"] if shape else []
         return SceneHeader(
             grid.width,
             grid.height,
@@ -91,10 +94,7 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
             gsd,
             source.dtype.name,
             join_bands(source.scaling),
-            (
-                *source.notes,
-                *([f"{shape}; reproject images and masks to square pixels"] if (shape := oblong(grid)) else []),
-            ),
+            (*source.notes, *notes),
         )
 
 
@@ -232,7 +232,7 @@ def _notes(scenes: Iterable[str], headers: Sequence[SceneHeader]) -> Iterator[st
         for note in header.notes:
             noted.setdefault(note, []).append(scene)
     for note, found in noted.items():
-        yield f"scene {found[0]}" + (f" and {len(found) - 1:,} others" if len(found) > 1 else "") + f": {note}"
+        yield f"{scenes_in_words(found)}: {note}"
     sizes = [header.gsd for header in headers if header.gsd]
     if sizes and max(sizes) > _MAX_GSD_RATIO * min(sizes):
         yield (

@@ -46,12 +46,10 @@ class NameTable(Section):
 class FolderParams(DatasetParams):
     """Your own images and masks."""
 
-    card_keys = frozenset(
-        {
-            *("cloud_values", "cloud_clear", "cloud_nodata", "scaling", "bands", "nodata"),
-            *("mask_values", "classes", "remap", "background", "ignore", "unlisted", "licence"),
-        }
-    )
+    card_keys = frozenset({
+        "cloud_values", "cloud_clear", "cloud_nodata", "scaling", "bands", "nodata", "mask_values", "classes", "remap",
+        "background", "ignore", "unlisted", "licence",
+    })  # fmt: skip
 
     name: Literal["folder"]
     """Name of the dataset, used in paths below data/ and models/."""
