@@ -70,6 +70,11 @@ def _words(text: str) -> list[str]:
     return [re.sub(r"(?<=[a-z])0+(?=\d)", "", word) for word in re.findall(r"[^\W_]+", text)]
 
 
+def plain_name(text: str) -> str:
+    """Return the name of a band in one spelling: lower case, no signs between words, no leading zeros ('rededge1')."""
+    return "".join(_words(text))
+
+
 def _contains(text: list[str], name: list[str]) -> bool:
     return len(name) == 1 and len(name[0]) > 1 and name[0] in text
 
