@@ -10,6 +10,7 @@ import pandas as pd
 from benchmarks.scene import mask_like, orthophoto
 from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
+from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.tile_set import TileSet
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
@@ -46,4 +47,4 @@ def tile_set(folder: Path, first: int, tiles: int) -> TileSet:
     """Return `tiles` of the tiles, starting at number `first`."""
     numbers = range(first, first + tiles)
     table = {"archive": [f"{n // 64}.zip" for n in numbers], "tile": [f"t_{n}" for n in numbers]}
-    return TileSet(folder, pd.DataFrame(table), CARD.classes)
+    return TileSet(folder, pd.DataFrame(table), CARD.classes, Rendering(("red", "green", "blue"), "fixed", (0, 1), 1))

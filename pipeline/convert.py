@@ -1,4 +1,4 @@
-"""Convert: encode the planned tiles as PNG, one stored ZIP per scene, and count the pixels of each class."""
+"""Convert: encode the planned tiles, one stored ZIP per scene, and count the pixels of each class."""
 
 import json
 import sys
@@ -6,11 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
 
-from landseg.convert.convert import convert_plan, read_plan, require_same_values
+from landseg.convert.convert import convert_plan, input_rendering, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
 from landseg.convert.findings import require_classes
 from landseg.convert.notices import notices, print_notices
 from landseg.convert.params import ConvertParams
+from landseg.core.band_statistics import table_columns
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
@@ -18,7 +19,6 @@ from landseg.core.files import atomic
 from landseg.core.parallel import cores
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
-from landseg.core.rendering import Rendering
 from landseg.core.signatures import write_signatures
 from landseg.core.tables import NOTICES, extend_parquet, read_notices
 
@@ -28,7 +28,7 @@ def main() -> None:
     workers = read_section(ComputeParams, "compute").workers or cores()
     card = read_card(paths.table("card.json"))
     plan, size = read_plan(paths.table("plan.parquet"))
-    rendering = Rendering(params.bands, params.stretch, params.range, params.gamma, params.values == "scaled")
+    rendering = input_rendering(plan, DATA, card, params.rendering)
     require_same_values(plan, card, rendering)
     options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus, params.max_clipped / 100)
 
@@ -39,7 +39,8 @@ def main() -> None:
         texts = notices(found.findings, found.totals, card)
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
-        extend_parquet(path, paths.table("tiles.parquet"), found.pixels, metadata)
+        columns = {**found.pixels, **table_columns(found.statistics)}
+        extend_parquet(path, paths.table("tiles.parquet"), columns, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
     print_notices(texts, found.totals, card)

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 
 from landseg.core.data_card import read_card
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
-from landseg.core.params import dataset_name, read_section
+from landseg.core.params import dataset_name, pixel_size, read_section
 from landseg.core.paths import DATA, Paths
 from landseg.core.tables import read_csv
 from landseg.tile.params import TileParams
@@ -19,7 +19,7 @@ def main() -> None:
     card, imagery = read_card(paths.table("card.json")), read_csv(paths.imagery / "imagery.csv")
 
     notices: list[str] = []
-    tiles = plan_tiles(imagery, DATA, card, params.size, params.edge, params.min_share, notices.append)
+    tiles = plan_tiles(imagery, DATA, card, params.size, params.edge, params.min_share, notices.append, pixel_size())
     write_plan(tiles, params.size, paths.table("plan.parquet"), notices)
     for text in notices:
         print(f"warning: {text}")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
+from landseg.core.errors import ParamsError
 from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
 from landseg.datasets.ghana.params import GhanaParams
@@ -17,6 +18,7 @@ from landseg.datasets.sample.params import SampleParams
 from landseg.download.params import DownloadParams
 from landseg.evaluate.params import EvaluateParams
 from landseg.filter.params import FilterParams
+from landseg.raster.derived import DerivedBands, UnknownBandError
 from landseg.split.params import SplitParams
 from landseg.tile.params import TileParams
 from landseg.train.params import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
@@ -62,10 +64,13 @@ class Params(Section):
 
     def _bands_fault(self) -> str | None:
         data, known = self.dataset, self.dataset.band_names
-        for band in self.convert.bands:
-            if band not in known:
-                fetch = ", or add it to dataset.bands" if data.chooses_bands else ""
-                return f"convert.bands: {band!r} is not a band of this dataset; choose from {', '.join(known)}{fetch}"
+        fetch = ", or add it to dataset.bands" if data.chooses_bands else ""
+        for key, bands in (("bands", self.convert.bands), ("show", self.convert.show or ())):
+            try:
+                DerivedBands.of(bands, known, scaled=self.convert.values == "scaled")
+            except ParamsError as error:
+                remedy = fetch if isinstance(error, UnknownBandError) else ""
+                return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy
         if self.convert.min_consensus and not data.has_consensus:
             return "convert.min_consensus: only labels of landcovernet have a consensus score; set it to 0"
         return None

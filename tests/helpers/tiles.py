@@ -125,7 +125,9 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
 
 def tile_set(folder: Path, split: str) -> TileSet:
     """Return the tiles of a split of a tiny project."""
-    return TileSet(folder / PATHS.tiles, split_tiles(folder / PATHS.table("split.parquet"), split, CLASSES), CLASSES)
+    return TileSet(
+        folder / PATHS.tiles, split_tiles(folder / PATHS.table("split.parquet"), split, CLASSES), CLASSES, RENDERING
+    )
 
 
 def model_info(**changes: Any) -> ModelInfo:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiles import CLASSES, PATHS, tile_set
+from helpers.tiles import CLASSES, PATHS, RENDERING, tile_set
 
 from landseg.core.tile_archive import TileError
 from landseg.loader.batches import Batch, DiskLoader, MemoryLoader, Tier, batch_loader, decode_tiles
@@ -99,7 +99,9 @@ class TestTiers:
         content = bytearray((folder / "a.zip").read_bytes())
         content[member.header_offset + 200] ^= 1
         (folder / "a.zip").write_bytes(content)
-        tiles = TileSet(folder, split_tiles(project / PATHS.table("split.parquet"), "train", CLASSES), CLASSES)
+        tiles = TileSet(
+            folder, split_tiles(project / PATHS.table("split.parquet"), "train", CLASSES), CLASSES, RENDERING
+        )
         with pytest.raises(TileError) as raised:
             list(batch_loader(tiles, TileBatchSampler(8, 2), tier, "cpu", workers))
         message = f"{folder}/a.zip: images/a_2.png is missing or damaged; re-run the convert stage"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiles import CLASSES, PATHS, SIZE, change_pixel, land, tile_set
+from helpers.tiles import CLASSES, PATHS, RENDERING, SIZE, change_pixel, land, tile_set
 from PIL import Image
 
 from landseg.core.arrays import Pixels
@@ -68,7 +68,7 @@ class TestReading:
         with zipfile.ZipFile(folder / "b.zip", "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, png(np.zeros((16, 24), np.uint8)) if name == "masks/b_1.png" else content)
-        tiles = TileSet(folder, tile_rows(project), CLASSES)
+        tiles = TileSet(folder, tile_rows(project), CLASSES, RENDERING)
         with pytest.raises(TileError, match=r"masks/b_1.png is 24x16 px, but the first tile is 32x32 px; re-run the"):
             tiles.read(5)
 
@@ -91,7 +91,7 @@ class TestDamage:
         content[member.header_offset + 200] ^= 1
         (folder / "a.zip").write_bytes(content)
         with pytest.raises(TileError) as raised:
-            TileSet(folder, tile_rows(project), CLASSES).read(2)
+            TileSet(folder, tile_rows(project), CLASSES, RENDERING).read(2)
         message = f"{folder}/a.zip: images/a_2.png is missing or damaged; re-run the convert stage"
         assert str(raised.value) == message
 

@@ -1,7 +1,7 @@
 """Conversion of a tile plan on all cores, several archives at a time."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, Tile
 from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
+from landseg.core.band_statistics import BandStatistics, combined
 from landseg.core.data_card import DataCard
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
-from landseg.core.rendering import Rendering
+from landseg.core.rendering import PERCENTILES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
 from landseg.core.signatures import Signatures, concatenated
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
+from landseg.raster.derived import DerivedBands
+from landseg.raster.image import open_inputs
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
-PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width"]
+PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width", "resolution"]
 
+# Data types of tiles.
+_TILE_DTYPES = ("uint8", "uint16", "int16", "float32")
 # Pixels that justify a further process: starting one takes seconds.
 _PIXELS_PER_PROCESS = 1 << 27
 
@@ -36,6 +41,34 @@ def read_plan(path: Path) -> tuple[pa.Table, int]:
         LandsegError: the file is missing.
     """
     return read_arrow(path, ["archive", "dtype", "scaling", *PLAN_COLUMNS]), int(read_metadata(path, "tile_size"))
+
+
+def input_rendering(plan: pa.Table, root: Path, card: DataCard, rendering: Rendering) -> Rendering:
+    """Complete a rendering by what depends on the images: what bands are computed from, and the data type of tiles.
+
+    Raises:
+        LandsegError: a band is unknown or cannot be computed, or the first image cannot be opened.
+    """
+    derived = DerivedBands.of(rendering.bands, card.bands, card.decibels, scaled=rendering.scaled)
+    if rendering.format == "png":
+        if derived:
+            listed = ", ".join([*derived.indices, *derived.decibels])
+            raise ParamsError(
+                f"convert.bands: {listed} cannot be in tiles as PNG, which have one range for all bands; set "
+                "convert.format = tif"
+            )
+        return rendering
+    sources, decibels = (derived.sources, tuple(sorted(derived.decibels))) if derived else ((), ())
+    with open_inputs(root, plan["image"][0].as_py(), rendering, card) as image:
+        dtype = _tile_dtype(image.value_dtype)
+    return replace(rendering, dtype=dtype, sources=sources, decibels=decibels)
+
+
+def _tile_dtype(dtype: np.dtype[Any]) -> str:
+    """Return the data type of tiles: that of the values, or a larger one that other programs read."""
+    if dtype.name in _TILE_DTYPES:
+        return dtype.name
+    return "int16" if dtype == np.int8 else "float32"
 
 
 def require_same_values(plan: pa.Table, card: DataCard, rendering: Rendering) -> None:
@@ -52,12 +85,14 @@ def require_same_values(plan: pa.Table, card: DataCard, rendering: Rendering) ->
     """
     if not rendering.scaled:
         _require_same_dtype(plan)
+    derived = DerivedBands.of(rendering.stored, card.bands, card.decibels, scaled=rendering.scaled)
+    used = rendering.stored if derived is None else derived.sources
     texts, scenes = plan["scaling"].to_pylist(), plan["scene"].to_pylist()
     first = split_bands(texts[0], len(card.bands)) if texts else []
     for text in dict.fromkeys(texts):
         scene = scenes[texts.index(text)]
         for name, known, own in zip(card.bands, first, split_bands(text, len(card.bands)), strict=True):
-            if name not in rendering.bands:
+            if name not in used:
                 continue
             if rendering.scaled and parse_scaling(own) is None:
                 raise LandsegError(
@@ -89,6 +124,8 @@ class Conversion:
 
     #: Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
     pixels: dict[str, Counts]
+    #: Statistics of the bands of the tiles.
+    statistics: list[BandStatistics]
     #: Signatures of the tiles and of their scenes.
     tiles: Signatures
     scenes: Signatures
@@ -131,12 +168,35 @@ def convert_plan(
         raise LandsegError(f"{error}; {unlisted_values(plan, root, card, workers)}") from None
     for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
         counts[rows] = archive.counts
+    statistics = _in_plan_order(rows_by_archive, [archive.statistics for archive in converted])
+    level = _level(statistics, options.rendering)
     return Conversion(
         _columns(counts, card),
-        tiles=concatenated([archive.tiles for archive in converted]),
-        scenes=concatenated([archive.scenes for archive in converted]),
+        statistics,
+        tiles=concatenated([archive.tiles for archive in converted]).in_levels(level),
+        scenes=concatenated([archive.scenes for archive in converted]).in_levels(level),
         findings=[finding for archive in converted for finding in archive.findings],
     )
+
+
+def _in_plan_order(
+    rows_by_archive: Mapping[str, Indices], statistics: Iterable[list[BandStatistics]]
+) -> list[BandStatistics]:
+    by_row = {
+        int(row): tile
+        for rows, tiles in zip(rows_by_archive.values(), statistics, strict=True)
+        for row, tile in zip(rows, tiles, strict=True)
+    }
+    return [by_row[row] for row in range(len(by_row))]
+
+
+def _level(statistics: Sequence[BandStatistics], rendering: Rendering) -> float:
+    """Return the difference of values that is one level of a picture of all tiles; 1 for tiles as PNG."""
+    if rendering.format == "png":
+        return 1.0
+    shown = [rendering.stored.index(band) for band in rendering.shown]
+    ranges = [combined(statistics).percentiles(PERCENTILES)[band] for band in shown]
+    return max(float(np.mean([high - low for low, high in ranges])) / 255, 1e-6)
 
 
 def _planned_tiles(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:

@@ -1,4 +1,4 @@
-"""Encoding of raster windows as PNG tiles, one archive at a time, in one pass over the pixels.
+"""Encoding of raster windows as tiles, one archive at a time, in one pass over the pixels.
 
 Many processes import this module, so it does not import pandas and pyarrow, which take 70 MiB in each process.
 """
@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rasterio import Affine
 from rasterio.windows import Window
 
 from landseg.convert.labels import LabelDecoder
 from landseg.convert.signatures import SceneThumbnail, Thumbnail, as_signatures, label_values, tile_thumbnail
-from landseg.core.arrays import Counts, Pixels, ValidMask
+from landseg.core.arrays import Counts, Image, Pixels, ValidMask
+from landseg.core.band_statistics import BandStatistics, tile_statistics
 from landseg.core.classes import IGNORE, palette
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
@@ -24,9 +26,10 @@ from landseg.core.parallel import thread_map
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import Signatures
 from landseg.core.tile_archive import archive_writer
-from landseg.raster.image import MultibandImage, open_image
-from landseg.raster.io import open_raster, row_windows
+from landseg.raster.image import MultibandImage, open_inputs, open_labels
+from landseg.raster.io import row_windows
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask, pad
+from landseg.raster.tiff import encode_tiff, pad_bands
 from landseg.raster.values import ValueCheck
 
 Key = TypeVar("Key")
@@ -56,6 +59,8 @@ class PlannedTile:
     col: int
     height: int
     width: int
+    #: Pixel size to which the files of the scene are resampled, in units of the CRS; None: they are not.
+    resolution: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class ConvertedArchive:
     #: (tiles, classes + 1) int64: pixels of each class in the order of the data card, then ignored pixels, without
     #: padding.
     counts: Counts
+    #: Statistics of the bands of each tile.
+    statistics: list[BandStatistics]
     tiles: Signatures
     scenes: Signatures
     findings: list[SceneFindings]
@@ -130,7 +137,7 @@ class RawTile:
     """Pixels of a tile as read, before labels are decoded."""
 
     plan: PlannedTile
-    #: Image, (3, H, W), with the dtype of the raster.
+    #: Image, (bands, H, W), with the dtype of the raster.
     image: npt.NDArray[Any]
     #: Label raster, (bands, H, W), with the dtype of the raster.
     labels: npt.NDArray[Any]
@@ -139,6 +146,21 @@ class RawTile:
     #: Mask of image pixels with data, (H, W); None if all have data.
     valid: ValidMask
     decoder: LabelDecoder
+    #: CRS of the scene, and transform of the tile, for tiles with a georeference.
+    crs: Any
+    transform: Any
+
+
+class _EncodedTile(NamedTuple):
+    """A tile's files and what is learnt of it."""
+
+    thumbnail: Thumbnail
+    #: Image, mask and RGB mask.
+    files: tuple[bytes, bytes, bytes | None]
+    #: Pixels of each id, (256,) int64.
+    counts: Counts
+    overlooked: Overlooked
+    statistics: BandStatistics
 
 
 def write_archive(
@@ -164,18 +186,20 @@ def write_archive(
     counts: dict[str, Counts] = {}
     overlooked: dict[str, Overlooked] = {}
     thumbnails: dict[str, Thumbnail] = {}
-    with archive_writer(archive.path) as writer:
-        for thumbnail, encoded, count, missing in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
-            writer.add(thumbnail.name, *encoded)
-            thumbnails[thumbnail.name] = thumbnail
-            counts[thumbnail.name] = count[[*(land_class.id for land_class in card.classes), IGNORE]]
-            overlooked[thumbnail.name] = missing
+    statistics: dict[str, BandStatistics] = {}
+    with archive_writer(archive.path, options.rendering.format) as writer:
+        for tile in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
+            name = tile.thumbnail.name
+            writer.add(name, *tile.files)
+            thumbnails[name], statistics[name], overlooked[name] = tile.thumbnail, tile.statistics, tile.overlooked
+            counts[name] = tile.counts[[*(land_class.id for land_class in card.classes), IGNORE]]
     members = dict(_groups(archive.tiles, lambda tile: tile.scene))
     placed = {
         scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members.items()
     }
     return ConvertedArchive(
         np.stack([counts[tile.name] for tile in archive.tiles]),
+        [statistics[tile.name] for tile in archive.tiles],
         tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
         scenes=as_signatures(scene.thumbnail.finish(placed[scene.name]) for scene in scenes),
         findings=[_findings(scene, members[scene.name], counts, overlooked) for scene in scenes],
@@ -211,11 +235,12 @@ def _read_tiles(
     for (name, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
         rendering = options.rendering
         with (
-            open_image(root, image, rendering.bands, card, scaled=rendering.scaled) as source,
-            open_raster(root / mask, drivers=card.drivers) as label_source,
+            open_inputs(root, image, rendering, card, members[0].resolution) as source,
+            open_labels(root / mask, source, card) as label_source,
         ):
             decoder = LabelDecoder(label_source, card.mask, card.classes, options.min_consensus)
-            thumbnail = SceneThumbnail(name, source.grid.height, source.grid.width, rendering)
+            shown = [rendering.stored.index(band) for band in rendering.shown]
+            thumbnail = SceneThumbnail(name, source.grid.height, source.grid.width, rendering, shown)
             values = ValueCheck.of(source, rendering)
             scene = _OpenScene(name, thumbnail, values, source.data_mask, decoder.nodata_class)
             scenes.append(scene)
@@ -256,6 +281,8 @@ def _read_window(
             labelled=None if labelled is None else labelled[:, columns].copy(),
             valid=None if valid is None else valid[:, columns].copy(),
             decoder=decoder,
+            crs=source.grid.crs,
+            transform=source.grid.transform @ Affine.translation(tile.col, tile.row),
         )
 
 
@@ -291,26 +318,31 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
     return groups.items()
 
 
-def _encode(
-    tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
-) -> tuple[Thumbnail, tuple[bytes, bytes, bytes | None], Counts, Overlooked]:
-    """Return a tile's thumbnail, its files, the pixel count of each id, and the pixels that do not count.
-
-    The files are the image, the mask and the RGB mask as PNG; the counts are (256,) int64.
-    """
+def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions) -> _EncodedTile:
     ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col, tile.labelled)
     without_data, overlooked = 0, tile.decoder.overlooked(tile.labels, tile.labelled)
     if tile.valid is not None:
         without_data = int(np.count_nonzero((ids != IGNORE) & ~tile.valid))
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
-    image = options.rendering(tile.image, tile.valid)
-    thumbnail = tile_thumbnail(tile.plan.name, image, tile.valid, ids, values)
-    image = pad(image, options.size, 0)
+    rendering = options.rendering
+    image = rendering(tile.image, tile.valid)
+    statistics = tile_statistics(image.transpose(2, 0, 1), tile.valid)
+    shown = image[..., [rendering.stored.index(band) for band in rendering.shown]]
+    thumbnail = tile_thumbnail(tile.plan.name, shown, tile.valid, ids, values)
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
-    files = encode_image(image), encode_mask(ids, colours), rgb_mask
-    return thumbnail, files, counts, (without_data, *overlooked)
+    files = _encode_image(image, statistics, tile, options), encode_mask(ids, colours), rgb_mask
+    return _EncodedTile(thumbnail, files, counts, (without_data, *overlooked), statistics)
+
+
+def _encode_image(image: Image, statistics: BandStatistics, tile: RawTile, options: TileOptions) -> bytes:
+    """Return the file of a tile's image, (H, W, bands), with padding: black for PNG, else the mean of each band."""
+    if options.rendering.format == "png":
+        return encode_image(pad(image, options.size, 0))
+    means = statistics.mean if statistics.valid else (0.0,) * image.shape[2]
+    padded = pad_bands(image, options.size, means)
+    return encode_tiff(padded, tile.crs, tile.transform, options.rendering.stored)
 
 
 def _count_ids(ids: Pixels) -> Counts:

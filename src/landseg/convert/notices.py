@@ -58,7 +58,7 @@ def notices(findings: Sequence[SceneFindings], counts: Counts, card: DataCard) -
         f"{each.name} ({count})" for each, count in zip(card.classes, counts, strict=False) if 0 < count < _FEW_PIXELS
     ]
     found = [f"classes with hardly any pixel in the whole dataset: {', '.join(few)}"] if few else []
-    for find in (_labels, _fills, _clipping, _bands, _contrast):
+    for find in (_labels, _fills, _clipping, _bands, _contrast, _units):
         found += find(findings)
     return found
 
@@ -181,16 +181,16 @@ def _bands(findings: Sequence[SceneFindings]) -> Iterable[str]:
             "one band, give them one name"
         )
     used = [each.values for each in findings if each.values.with_data]
-    if not used:
+    if not used or used[0].rendering.format == "tif":  # of which each band is normalised by its own values
         return
     lowest, highest = (np.array([getattr(each, name) for each in used]) for name in ("minima", "maxima"))
     spans = highest.max(axis=0) - lowest.min(axis=0)
     strongest = int(spans.argmax())
-    for band, name in enumerate(used[0].rendering.bands):
+    for band, name in enumerate(used[0].bands):
         if 0 < spans[band] < _MIN_OF_OTHERS * spans[strongest]:
             yield (
                 f"the values of {name}, {lowest[:, band].min():g} to {highest[:, band].max():g}, span far less than "
-                f"those of {used[0].rendering.bands[strongest]}, {lowest[:, strongest].min():g} to "
+                f"those of {used[0].bands[strongest]}, {lowest[:, strongest].min():g} to "
                 f"{highest[:, strongest].max():g}; check their unit and scale"
             )
 
@@ -198,7 +198,7 @@ def _bands(findings: Sequence[SceneFindings]) -> Iterable[str]:
 def _contrast(findings: Sequence[SceneFindings]) -> Iterable[str]:
     """Yield warnings if the values of all scenes together, or of some scenes, use little of the range."""
     used = [each for each in findings if each.values.with_data]
-    if not used or not math.isfinite(used[0].values.white):
+    if not used or used[0].values.rendering.format == "tif" or not math.isfinite(used[0].values.white):
         return
     checks = [each.values for each in used]
     lowest, highest = min(check.lowest for check in checks), max(check.highest for check in checks)
@@ -223,6 +223,22 @@ def _contrast(findings: Sequence[SceneFindings]) -> Iterable[str]:
             f"{_scenes(len(faint))}, first {faint[0].scene} with values from {check.lowest:g} to {check.highest:g}, "
             f"would be all but black in the range {black:g} to {white:g}, unlike the others (up to {usual:g} in the "
             "median scene); check their unit and scale"
+        )
+
+
+def _units(findings: Sequence[SceneFindings]) -> Iterable[str]:
+    """Yield a warning of scenes whose values are far smaller than those of the others, in tiles that keep them."""
+    used = [each for each in findings if each.values.with_data and each.values.rendering.format == "tif"]
+    if not used:
+        return
+    largest = np.array([np.maximum(np.abs(each.values.minima), np.abs(each.values.maxima)) for each in used])
+    usual = np.median(largest, axis=0)
+    small = [each for each, values in zip(used, largest, strict=True) if (values < _MIN_OF_OTHERS * usual).all()]
+    if small:
+        bands, values = small[0].values.bands, small[0].values
+        yield (
+            f"{_scenes(len(small))}, first {small[0].scene} with {bands[0]} up to {values.maxima[0]:g}, have values "
+            f"far smaller than the others (up to {usual[0]:g} in the median scene); check their unit and scale"
         )
 
 

@@ -1,22 +1,32 @@
-"""Section `convert` of params.yaml: conversion of raster windows to PNG."""
+"""Section `convert` of params.yaml: conversion of raster windows to tiles."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from landseg.core.params import Section
-from landseg.core.rendering import MAX_GAMMA
+from landseg.core.params import Resolution, Section
+from landseg.core.rendering import MAX_GAMMA, Rendering
 
 
 class ConvertParams(Section):
-    """Conversion of raster windows to PNG."""
+    """Conversion of raster windows to tiles."""
 
-    bands: tuple[str, str, str]
-    """The three image channels (red, green, blue), by band name; a band may be repeated."""
-    stretch: Literal["fixed", "per_chip_minmax"]
-    """Scaling of rasters other than uint8 to 8 bits: fixed (one range) or per_chip_minmax (range of each tile)."""
+    bands: tuple[str, ...] = Field(min_length=1)
+    """The bands that the network sees, by name; red, green and blue for tiles as PNG."""
+    show: tuple[str, str, str] | None = None
+    """The three bands that pictures show as red, green and blue; null: red, green and blue if they are among bands,
+    else the first three."""
+    format: Literal["auto", "png", "tif"] = "auto"
+    """Format of tiles: png (three bands of 8 bits), tif (any number of bands in their own data type) or auto (png for
+    three bands, unless stretch is percentiles or show names others)."""
+    stretch: Literal["fixed", "per_chip_minmax", "percentiles"]
+    """Scaling of values other than uint8 to 8 bits, of tiles as png, or of pictures of tiles as tif: fixed (one range),
+    per_chip_minmax (range of each tile) or percentiles (2 to 98 % of the training tiles, by band; tif only)."""
     range: tuple[float, float]
     """Values mapped to 0 and 255 by the fixed stretch."""
+    resolution: Resolution = None
+    """Pixel size to which all bands and masks are resampled: in units of the CRS, or that of a band by its name; null:
+    the smallest of all bands."""
     values: Literal["stored", "scaled"] = "stored"
     """Values of rasters: as stored, or stored × scale + offset, from headers or dataset.scaling; range is in the same
     values."""
@@ -33,6 +43,37 @@ class ConvertParams(Section):
     def _check(self) -> "ConvertParams":
         if self.range[0] >= self.range[1]:
             raise ValueError("convert.range: the first value must be less than the second")
-        if "alpha" in {band.casefold() for band in self.bands}:
+        if "alpha" in {band.casefold() for band in (*self.bands, *(self.show or ()))}:
             raise ValueError("convert.bands: alpha marks pixels with data and has no colour; choose other bands")
+        if self.format == "png" and self.tile_format == "tif":
+            raise ValueError(
+                "convert.format = png: PNG holds three bands of 8 bits; for other numbers of bands, other bands in "
+                "convert.show or convert.stretch = percentiles, set it to auto or tif"
+            )
+        if self.tile_format == "tif" and len(set(self.bands)) < len(self.bands):
+            raise ValueError("convert.bands names a band twice; name it once, as a network learns nothing from a copy")
         return self
+
+    @property
+    def tile_format(self) -> Literal["png", "tif"]:
+        """Format of tiles, without auto."""
+        other = self.show is not None and self.show != self.bands
+        is_rgb = len(self.bands) == 3 and not other and self.stretch != "percentiles"
+        return "png" if is_rgb and self.format != "tif" else "tif"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the bands that pictures show as red, green and blue."""
+        if self.show:
+            return self.show
+        colours = {band.casefold(): band for band in self.bands}
+        if self.tile_format == "tif" and {"red", "green", "blue"} <= colours.keys():
+            return colours["red"], colours["green"], colours["blue"]
+        return (self.bands * 3)[:3] if len(self.bands) != 2 else (*self.bands, self.bands[0])
+
+    @property
+    def rendering(self) -> Rendering:
+        """How bands become tiles and pictures; the data type of tiles as tif depends on the images."""
+        show = () if self.tile_format == "png" else self.shown
+        scaled = self.values == "scaled"
+        return Rendering(self.bands, self.stretch, self.range, self.gamma, scaled, self.tile_format, "uint8", show)

@@ -41,12 +41,12 @@ class Thumbnail:
     borders: Floats32 | None = None
 
 
-def tile_thumbnail(name: str, image: Pixels, valid: ValidMask, ids: Pixels, values: Pixels) -> Thumbnail:
+def tile_thumbnail(name: str, image: Image, valid: ValidMask, ids: Pixels, values: Pixels) -> Thumbnail:
     """Return the thumbnail of a tile.
 
     Args:
         name: of the tile.
-        image: RGB, (H, W, 3), without padding.
+        image: RGB of any data type, (H, W, 3), without padding.
         valid: mask of pixels with data, (H, W); None if all have data.
         ids: class ids, (H, W).
         values: label value of every id, (256,).
@@ -80,13 +80,15 @@ class SceneThumbnail:
     height: int
     width: int
     rendering: Rendering
+    #: Indexes of the bands that count, among those of the windows.
+    bands: Sequence[int] = (0, 1, 2)
     _total: Floats32 = field(default_factory=lambda: np.zeros((SIDE, SIDE), np.float32))
     _weight: Floats32 = field(default_factory=lambda: np.zeros((SIDE, SIDE), np.float32))
     _borders: dict[str, Floats32] = field(default_factory=dict)
 
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Add a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
-        brightness = self._brightness(pixels)
+        brightness = self._brightness(pixels[self.bands])
         rows, row_shares = _overlaps(window.row_off, window.height, self.height)
         columns, column_shares = _overlaps(window.col_off, window.width, self.width)
         if valid is None:
@@ -98,7 +100,7 @@ class SceneThumbnail:
         self._add_borders(window, brightness if valid is None else np.where(valid, brightness, np.float32(np.nan)))
 
     def _brightness(self, pixels: Image) -> Floats32:
-        """Return the mean of the bands, (H, W), in levels of the rendered image where the stretch is fixed."""
+        """Return the mean of the bands, (H, W), in levels of tiles as PNG where their stretch is fixed."""
         total: Floats32 = pixels[0].astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # nodata values may be the smallest float
             for band in pixels[1:]:
@@ -106,7 +108,7 @@ class SceneThumbnail:
         if pixels.dtype.kind == "f":
             np.clip(np.nan_to_num(total, copy=False), -_MAX_BRIGHTNESS, _MAX_BRIGHTNESS, out=total)
         total /= len(pixels)
-        if pixels.dtype != np.uint8 and self.rendering.stretch == "fixed":
+        if pixels.dtype != np.uint8 and self.rendering.stretch == "fixed" and self.rendering.format == "png":
             low, high = self.rendering.range
             total -= np.float32(low)
             total *= np.float32(255 / max(high - low, 1e-6))

@@ -75,10 +75,15 @@ class DataCard(BaseModel):
     classes: ClassTable
     #: Name of the background class, if there is one: some scores are also given without it.
     background: str | None = None
-    #: Band names, in the order of the bands in image files.
+    #: Band names, in the order of the bands in image files, then in further files.
     bands: tuple[str, ...]
     #: For datasets with one file per band: the text that replaces {band} in image paths, by band name.
     band_files: dict[str, str] = {}
+    #: For datasets with further files beside the images, such as elevation: the names of their bands by file, which are
+    #: the last of `bands`.
+    extra_files: tuple[tuple[str, ...], ...] = ()
+    #: Bands of backscatter that become decibels.
+    decibels: tuple[str, ...] = ()
     #: Nodata value of all bands, for image files that declare none themselves.
     nodata: float | None = None
     #: Scale and offset of image files that declare none themselves; the first rule that matches counts.

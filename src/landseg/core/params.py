@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, overload
+from typing import Annotated, Any, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -113,8 +113,17 @@ def read_section(kind: Any, name: str, path: Path = PARAMS) -> Any:
     return validate(kind, content[name], name, path)
 
 
+#: Pixel size to which images are resampled: in units of the CRS, or that of a band by its name; None: the smallest of
+#: all bands.
+Resolution = Annotated[float, Field(gt=0)] | str | None
+
+
 class _Name(Section, extra="ignore"):
     name: str
+
+
+class _PixelSize(Section, extra="ignore"):
+    resolution: Resolution = None
 
 
 def dataset_name(path: Path = PARAMS) -> str:
@@ -124,6 +133,15 @@ def dataset_name(path: Path = PARAMS) -> str:
         LandsegError: it is missing.
     """
     return read_section(_Name, "dataset", path).name
+
+
+def pixel_size(path: Path = PARAMS) -> Resolution:
+    """Read convert.resolution, the only key of `convert` that the tile stage uses.
+
+    Raises:
+        LandsegError: it is invalid, or the section is missing.
+    """
+    return read_section(_PixelSize, "convert", path).resolution
 
 
 def validate(kind: type[S], content: Any, prefix: str, path: Path) -> S:

@@ -1,7 +1,11 @@
-"""Rendering of raster values as 8-bit RGB images."""
+"""Rendering of raster values: as the input of a network, and as pictures for people.
+
+Tiles with the format png are three bands of 8 bits, which are both. Tiles with the format tif hold any number of bands
+in their own data type; pictures show three of them.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import cv2
@@ -11,38 +15,111 @@ from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
 
 #: Largest gamma correction.
 MAX_GAMMA = 10
+#: Percentiles that the stretch `percentiles` maps to black and white.
+PERCENTILES = (2, 98)
+
+Range = tuple[float, float]
+#: Format of the images of tiles: RGB of 8 bits, or any number of bands in their own data type.
+ImageFormat = Literal["png", "tif"]
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Bands and stretch that render raster values as an 8-bit RGB image."""
+    """Bands and format of tiles, and the stretch to 8 bits: of tiles with the format png, else of pictures alone."""
 
-    #: Names of the bands shown as red, green and blue.
-    bands: tuple[str, str, str]
-    stretch: Literal["fixed", "per_chip_minmax"]
+    #: Names of the bands that a network sees; red, green and blue for the format png.
+    bands: tuple[str, ...]
+    stretch: Literal["fixed", "per_chip_minmax", "percentiles"]
     #: Values that the fixed stretch maps to 0 and 255.
-    range: tuple[float, float]
+    range: Range
     gamma: float
     #: Whether values are stored × scale + offset, instead of those stored in files (see `core.scaling`).
     scaled: bool = False
+    #: Format of tiles.
+    format: ImageFormat = "png"
+    #: Data type of tiles.
+    dtype: str = "uint8"
+    #: Names of the bands that pictures show as red, green and blue; empty: `bands`.
+    show: tuple[str, ...] = ()
+    #: Values that the stretch `percentiles` maps to 0 and 255, one pair for each band of pictures; known after
+    #: training tiles are (see `with_ranges`).
+    ranges: tuple[Range, ...] = ()
+    #: Names of the bands of images that `bands` are read or computed from; empty: `bands`.
+    sources: tuple[str, ...] = ()
+    #: Names of those that become decibels.
+    decibels: tuple[str, ...] = ()
 
-    def __call__(self, pixels: Image, valid: ValidMask = None) -> Pixels:
-        """Render a window: (3, H, W) of any dtype to RGB (H, W, 3) uint8; uint8 stays unchanged.
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the bands that pictures show as red, green and blue."""
+        return self.show or self.bands
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Names of the bands of tiles: those of the network, then those that only pictures show."""
+        return tuple(dict.fromkeys([*self.bands, *self.show])) if self.format == "tif" else self.bands
+
+    @property
+    def white(self) -> int:
+        """Value of a network's input that its mean and standard deviation count as 1."""
+        return 255 if self.format == "png" else 1
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the values of a tile depend on its own extremes or mean, so that each window is rendered alone."""
+        return self.format == "tif" or self.stretch == "per_chip_minmax"
+
+    def __call__(self, pixels: Image, valid: ValidMask = None) -> Image:
+        """Return a window as a network sees it, (H, W, bands).
+
+        For the format png, values are stretched to uint8; uint8 stays unchanged. For the format tif, they keep their
+        data type, and pixels without data get the mean of the window's other pixels, band by band.
 
         Args:
-            pixels: the window, (3, H, W), red first.
+            pixels: the window, (bands, H, W), of any data type.
             valid: mask of pixels with data, (H, W); None if all have data.
         """
+        if self.format == "tif":
+            return _interleaved(_filled(pixels, valid).astype(self.dtype, copy=False))
         if pixels.dtype == np.uint8:
             return _interleaved(pixels)
+        return _interleaved(self._stretched(pixels, self._limits(pixels, valid)))
+
+    def picture(self, image: Image) -> Pixels:
+        """Return a tile as a picture, RGB, (H, W, 3) uint8.
+
+        Args:
+            image: the tile, (H, W, bands), with all `stored` bands.
+        """
+        if self.format == "png":
+            return cast(Pixels, image)
+        pixels = image[..., [self.stored.index(band) for band in self.shown]].transpose(2, 0, 1)
+        if pixels.dtype == np.uint8 and self.stretch == "fixed":
+            return cast(Pixels, _interleaved(pixels))
+        return cast(Pixels, _interleaved(self._stretched(pixels, self._limits(pixels, None))))
+
+    def with_ranges(self, ranges: tuple[Range, ...]) -> "Rendering":
+        """Return the rendering with the ranges of pictures, by percentiles."""
+        return replace(self, ranges=ranges)
+
+    def _limits(self, pixels: Image, valid: ValidMask) -> tuple[Any, Any]:
+        """Return the values that become 0 and 255: numbers, or (bands, 1, 1) each."""
+        if self.stretch == "fixed":
+            return self.range
+        if self.stretch == "percentiles":
+            low, high = np.array(self.ranges, np.float32).T
+            return low[:, None, None], high[:, None, None]
+        return _extremes(np.nan_to_num(pixels.astype(np.float32)), valid)
+
+    def _stretched(self, pixels: Image, limits: tuple[Any, Any]) -> Pixels:
         values = np.nan_to_num(pixels.astype(np.float32), copy=False)
-        low, high = self.range if self.stretch == "fixed" else _extremes(values, valid)
+        low, high = limits
         values -= low
         values /= np.maximum(high - low, 1e-6)
         np.clip(values, 0, 1, out=values)
         values **= 1 / self.gamma
         values *= 255
-        return _interleaved(np.rint(values, out=values).astype(np.uint8))
+        return np.rint(values, out=values).astype(np.uint8)
 
     def to_json(self) -> str:
         """Serialize the rendering to JSON, for the metadata of tile tables."""
@@ -50,18 +127,34 @@ class Rendering:
 
     @classmethod
     def from_json(cls, text: str) -> "Rendering":
-        """Parse the output of `to_json`."""
+        """Parse the output of `to_json`; keys that tables of earlier versions lack get defaults."""
         fields = json.loads(text)
-        scaled = fields.get("scaled", False)  # tables and models of earlier versions lack it
-        return cls(tuple(fields["bands"]), fields["stretch"], tuple(fields["range"]), fields["gamma"], scaled)
+        pairs = tuple((low, high) for low, high in fields.get("ranges", ()))
+        tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **tuples, "ranges": pairs})
 
 
 def _extremes(values: Floats32, valid: ValidMask) -> tuple[Any, Any]:
-    """Return the minimum and maximum of each band over pixels with data, (3, 1, 1) each."""
+    """Return the minimum and maximum of each band over pixels with data, (bands, 1, 1) each."""
     flat = values.reshape(len(values), -1) if valid is None or not valid.any() else values[:, valid]
     return flat.min(axis=1)[:, None, None], flat.max(axis=1)[:, None, None]
 
 
-def _interleaved(bands: Pixels) -> Pixels:
-    """Return (3, H, W) as (H, W, 3); cv2.merge is ten times as fast as NumPy's transpose and copy."""
-    return cast(Pixels, cv2.merge([bands[0], bands[1], bands[2]]))
+def _filled(pixels: Image, valid: ValidMask) -> Image:
+    """Return (bands, H, W) with the mean of each band in place of pixels without data; 0 if none has data.
+
+    Their values, such as -9999, would spoil what a network computes nearby; the mean is what a band tells least by.
+    """
+    if valid is None or valid.all():
+        return pixels
+    filled = pixels.copy()
+    means = pixels[:, valid].mean(axis=1, dtype=np.float64) if valid.any() else np.zeros(len(pixels))
+    for band, mean in zip(filled, means if pixels.dtype.kind == "f" else means.round(), strict=True):
+        band[~valid] = mean
+    return filled
+
+
+def _interleaved(bands: Image) -> Image:
+    """Return (bands, H, W) as (H, W, bands); cv2.merge is ten times as fast as NumPy's transpose and copy."""
+    merged = cast(Image, cv2.merge(list(bands)))
+    return merged if merged.ndim == 3 else merged[..., None]

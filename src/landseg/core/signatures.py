@@ -7,7 +7,7 @@ levels, because land-cover tiles differ less from each other than photographs do
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,12 @@ class Signatures:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def in_levels(self, level: float) -> "Signatures":
+        """Return the signatures with brightness in levels, where it was in values, of which `level` is one level."""
+        if level == 1:
+            return self
+        return replace(self, spread=self.spread / np.float32(level), borders=self.borders / np.float32(level))
 
 
 def concatenated(parts: Sequence[Signatures]) -> Signatures:

@@ -9,8 +9,8 @@ Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS open
 | official split | official.csv | tile or location, split |
 | filtered scenes | kept.csv | columns of scenes.csv; cloud_share, nodata_share, kept, reason |
 | imagery | imagery.csv | scene, location, group, archive, image, mask |
-| tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, gsd, dtype, scaling, geometry |
-| tiles | tiles.parquet | columns of plan.parquet; pixels_<id> for each class, pixels_ignored |
+| tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, and those of the glossary |
+| tiles | tiles.parquet | columns of plan.parquet; pixels_<id> of each class, pixels_ignored; `core.band_statistics` |
 | signatures | signatures.parquet | kind, name, image, spread, labels, height, width, borders; see `core.signatures` |
 | split | split.parquet | columns of tiles.parquet, copies and adjoining scenes being one location; split |
 
@@ -24,7 +24,8 @@ Glossary:
   `geometry` is its footprint, null if the scene has no CRS.
 - **Archive**: the ZIP that holds the tiles of a scene, or of several scenes; see `core.tile_archive`.
 - **Split**: the subset that a tile belongs to: train, val or test.
-- **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **dtype**: data type of its values;
+- **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **resolution**: pixel size to which
+  its files are resampled, in units of the CRS, null if they have one grid. **dtype**: data type of its values;
   **scaling**: their scale and offset; see `core.scaling`.
 
 Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `rendering`, see
@@ -42,9 +43,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,7 +146,7 @@ def read_arrow(path: Path, columns: list[str] | None = None, filters: Sequence[t
 
 
 def extend_parquet(
-    source: Path | BinaryIO, path: Path, columns: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None
+    source: Path | BinaryIO, path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 

@@ -1,8 +1,9 @@
-"""Tile archives: the tiles of a scene as PNG in one ZIP with stored members.
+"""Tile archives: the tiles of a scene in one ZIP with stored members.
 
 | member | content |
 |---|---|
-| images/<tile>.png | the image, RGB |
+| images/<tile>.png | the image, RGB; or |
+| images/<tile>.tif | the image, any number of bands in their own data type, GeoTIFF |
 | masks/<tile>.png | class ids with the class colours as palette |
 | masks_rgb/<tile>.png | the mask in class colours, RGB (optional) |
 
@@ -20,11 +21,13 @@ from typing import cast
 
 import cv2
 import numpy as np
-from PIL import Image
+import PIL.Image
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Image, Pixels
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
+from landseg.core.rendering import ImageFormat
+from landseg.core.tiff import decode_tiff
 
 
 class TileError(LandsegError):
@@ -39,9 +42,9 @@ class TileError(LandsegError):
         super().__init__(last.removeprefix(f"{TileError.__module__}.{TileError.__qualname__}: "))
 
 
-def image_member(tile: str) -> str:
+def image_member(tile: str, kind: ImageFormat) -> str:
     """Return the member name of a tile's image."""
-    return f"images/{tile}.png"
+    return f"images/{tile}.{kind}"
 
 
 def mask_member(tile: str) -> str:
@@ -52,12 +55,12 @@ def mask_member(tile: str) -> str:
 class ArchiveWriter:
     """Writer of a tile archive. Equal tiles give byte-identical archives, so DVC stores them once."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+    def __init__(self, archive: zipfile.ZipFile, kind: ImageFormat) -> None:
+        self._archive, self._kind = archive, kind
 
     def add(self, tile: str, image: bytes, mask: bytes, rgb_mask: bytes | None = None) -> None:
-        """Add a tile: its image, mask and, optionally, RGB mask as PNG."""
-        self._add(image_member(tile), image)
+        """Add a tile: its image, and its mask and, optionally, RGB mask as PNG."""
+        self._add(image_member(tile, self._kind), image)
         self._add(mask_member(tile), mask)
         if rgb_mask is not None:
             self._add(f"masks_rgb/{tile}.png", rgb_mask)
@@ -69,23 +72,28 @@ class ArchiveWriter:
 
 
 @contextmanager
-def archive_writer(path: Path) -> Iterator[ArchiveWriter]:
+def archive_writer(path: Path, kind: ImageFormat = "png") -> Iterator[ArchiveWriter]:
     """Open a tile archive for writing; it is written atomically."""
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        yield ArchiveWriter(archive)
+        yield ArchiveWriter(archive, kind)
 
 
-def read_image(archive: Path, tile: str) -> Pixels:
-    """Read the RGB image of a tile, (H, W, 3) uint8.
+def read_image(archive: Path, tile: str, kind: ImageFormat = "png") -> Image:
+    """Read the image of a tile, (H, W, bands): RGB of uint8 as PNG, else of the data type of the file.
 
     Raises:
         TileError: the archive or the image is missing or damaged.
     """
-    with _tile_errors(archive, image_member(tile)):
-        encoded = np.frombuffer(_open_archive(archive, os.getpid()).read(image_member(tile)), np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise OSError
+    member = image_member(tile, kind)
+    with _tile_errors(archive, member):
+        content = _open_archive(archive, os.getpid()).read(member)
+        return decode_tiff(content) if kind == "tif" else _decode_png(content)
+
+
+def _decode_png(content: bytes) -> Pixels:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise OSError
     return cast(Pixels, image)
 
 
@@ -97,19 +105,19 @@ def read_mask(archive: Path, tile: str) -> Pixels:
     """
     with _tile_errors(archive, mask_member(tile)):
         encoded = io.BytesIO(_open_archive(archive, os.getpid()).read(mask_member(tile)))
-        with Image.open(encoded, formats=["PNG"]) as mask:
+        with PIL.Image.open(encoded, formats=["PNG"]) as mask:
             return np.asarray(mask)
 
 
-def checksums(archive: Path, tiles: Sequence[str]) -> Iterator[int]:
+def checksums(archive: Path, tiles: Sequence[str], kind: ImageFormat = "png") -> Iterator[int]:
     """Yield the CRC-32 of each tile's image and mask from the ZIP directory, without reading pixels.
 
     Raises:
         TileError: the archive or a member is missing.
     """
-    with _tile_errors(archive, image_member(tiles[0])), zipfile.ZipFile(archive) as members:
+    with _tile_errors(archive, image_member(tiles[0], kind)), zipfile.ZipFile(archive) as members:
         for tile in tiles:
-            for member in (image_member(tile), mask_member(tile)):
+            for member in (image_member(tile, kind), mask_member(tile)):
                 with _tile_errors(archive, member):
                     yield members.getinfo(member).CRC
 

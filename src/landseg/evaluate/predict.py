@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from landseg import metrics
-from landseg.core.arrays import Counts, Pixels
+from landseg.core.arrays import Counts, Image, Pixels
 from landseg.core.classes import IGNORE, class_ids
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
@@ -84,7 +84,9 @@ def evaluate_tiles(
     """
     in_order = TileBatchSampler(len(tiles), batch_size)
     # Every tile is read once, so caching has no benefit.
-    loader = batch_loader(TileSet(folder, tiles, model.info.classes), in_order, "stream", model.device, workers)
+    loader = batch_loader(
+        TileSet(folder, tiles, model.info.classes, model.info.rendering), in_order, "stream", model.device, workers
+    )
     batches = evaluate_batches(model, loader, bf16)
     scenes, scene_of_tile = np.unique(tiles["scene"], return_inverse=True)
     histograms = np.zeros((len(scenes), 2, len(model.info.classes), BINS, 3), np.int64)
@@ -166,8 +168,8 @@ def sum_by_group(counts: Counts, groups: Sequence[str]) -> tuple[list[str], Coun
 
 
 @torch.inference_mode()
-def predict_ids(model: Segmenter, images: Pixels, bf16: bool) -> Pixels:
-    """Predict class ids of images, one image at a time: (N, H, W, 3) uint8 to (N, H, W) uint8."""
+def predict_ids(model: Segmenter, images: Image, bf16: bool) -> Pixels:
+    """Predict class ids of images, one image at a time: (N, H, W, bands) to (N, H, W) uint8."""
     channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
     channels = [model.logits(image[None], bf16).float()[0].argmax(0).cpu().numpy() for image in channels_first]
     predicted: Pixels = class_ids(model.info.classes)[np.stack(channels)]
@@ -187,12 +189,13 @@ def predict_examples(
         matrices: (N, K, K) int64, one per tile.
         chosen: reasons by position, as `choose_examples` returns them.
     """
-    examples = []
+    examples, info = [], model.info
     for position, why in chosen.items():
         tile, archive = tiles["tile"][position], folder / tiles["archive"][position]
-        image, target = read_image(archive, tile), read_mask(archive, tile)
+        image, target = read_image(archive, tile, info.rendering.format), read_mask(archive, tile)
         accuracy = metrics.pixel_accuracy(matrices[position])
         miou = float(np.nanmean(metrics.iou(matrices[position])))
-        prediction = predict_ids(model, image[None], bf16)[0]
-        examples.append(ExampleTile(tile, tiles["scene"][position], why, accuracy, miou, image, target, prediction))
+        prediction = predict_ids(model, image[None, ..., : len(info.rendering.bands)], bf16)[0]
+        picture, scene = info.rendering.picture(image), tiles["scene"][position]
+        examples.append(ExampleTile(tile, scene, why, accuracy, miou, picture, target, prediction))
     return examples

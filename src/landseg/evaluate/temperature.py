@@ -81,7 +81,9 @@ def _validation_sample(
     # The rows are in order of scenes, so even steps draw from every scene by its size.
     used = tiles.iloc[np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _TILES)).round().astype(int))]
     in_order = TileBatchSampler(len(used), batch_size)
-    loader = batch_loader(TileSet(paths.tiles, used, model.info.classes), in_order, "stream", model.device, workers)
+    loader = batch_loader(
+        TileSet(paths.tiles, used, model.info.classes, model.info.rendering), in_order, "stream", model.device, workers
+    )
     tracked = track(loader, len(used), "calibrate", "tiles", lambda batch: len(batch[0]))
     return sample_logits(model, tracked, bf16, _PIXELS_PER_TILE, _SEED)
 

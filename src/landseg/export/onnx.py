@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.core.progress import working
+from landseg.core.rendering import Rendering
 from landseg.model.info import KEY, ModelInfo
 from landseg.model.segmenter import Segmenter
 
@@ -31,8 +32,8 @@ def export_onnx(model: Segmenter, path: Path, program: Path | None = None, *, or
     """Export a model to ONNX, and check that ONNX Runtime computes the same logits as PyTorch.
 
     The ONNX file contains the weights, the normalisation and the metadata (as JSON under `landseg.model.info.KEY`, and
-    as readable properties). Input `images`: uint8 (N, 3, H, W), RGB, H and W multiples of `ModelInfo.stride`; output
-    `logits`: float32 (N, K, H, W). Loading it runs no code.
+    as readable properties). Input `images`: (N, bands, H, W) of the data type of tiles, which is uint8 for RGB; H and W
+    are multiples of `ModelInfo.stride`. Output `logits`: float32 (N, K, H, W). Loading it runs no code.
 
     The torch.export program has the same input and output, and its metadata in the extra file `landseg.json`. Load it
     with `torch.export.load(path).module()`; this package is not needed. The file written here holds only numbers and a
@@ -69,13 +70,21 @@ def _exported(model: Segmenter) -> ExportedProgram:
     stride = model.info.stride
     # Height and width differ, and no layer reduces either to 1 (some divide by 32): tracing treats 1 as a constant.
     side = ceil(max(model.info.tile, 4 * 32) / stride)
-    images = torch.zeros(2, 3, stride * side, stride * (side + 2), dtype=torch.uint8)
+    images = torch.zeros(
+        2, len(model.info.rendering.bands), stride * side, stride * (side + 2), dtype=_dtype(model.info)
+    )
     sizes = {0: Dim("batch"), 2: stride * Dim("height"), 3: stride * Dim("width")}
     with _silent_exporters(), _export_errors(model.info):
         exported = torch.export.export(model, (images,), dynamic_shapes=(sizes,))
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)  # it contains paths of this machine
     return exported
+
+
+def _dtype(info: ModelInfo) -> torch.dtype:
+    """Return the data type of images."""
+    dtype: torch.dtype = getattr(torch, info.rendering.dtype)
+    return dtype
 
 
 def _write_program(exported: ExportedProgram, info: ModelInfo, path: Path) -> None:
@@ -106,7 +115,8 @@ def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]
         del part.metadata_props[:]
         part.doc_string = ""
     model.graph.name = "landseg"
-    model.graph.input[0].doc_string = f"RGB, 0 to 255; height and width are multiples of {info.stride}"
+    values = "RGB, 0 to 255" if info.rendering.format == "png" else f"{', '.join(info.rendering.bands)}"
+    model.graph.input[0].doc_string = f"{values}; height and width are multiples of {info.stride}"
     model.graph.output[0].doc_string = (
         "one channel per class, in the order of the classes; argmax is the map, softmax(logits / temperature) the "
         "confidences"
@@ -117,16 +127,13 @@ def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]
 
 def _properties(info: ModelInfo) -> Mapping[str, str]:
     """Return the metadata as readable properties, for model viewers."""
-    low, high = (f"{value:g}" for value in info.rendering.range)
-    fixed = info.rendering.stretch == "fixed"
-    span = f"{low} to {high}" if fixed else "the minimum to the maximum of each band"
-    stretch = f"map values that are not uint8 from {span} to 0 to 255, gamma {info.rendering.gamma:g}, before inference"
+    unit = "values from 0 to 1" if info.rendering.format == "png" else "values"
     return {
         "classes": ", ".join(f"{each.id} {each.name}" for each in info.classes),
         "bands": ", ".join(info.rendering.bands),
-        "stretch": stretch,
-        "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of values from 0 to 1; applied in the graph",
-        "std": f"{', '.join(f'{value:g}' for value in info.std)} of values from 0 to 1; applied in the graph",
+        "values": _values(info.rendering),
+        "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of {unit}; applied in the graph",
+        "std": f"{', '.join(f'{value:g}' for value in info.std)} of {unit}; applied in the graph",
         "temperature": f"{info.temperature:g}; divide the logits by it before softmax"
         if info.temperature != 1
         else "1; confidences are not calibrated",
@@ -134,6 +141,17 @@ def _properties(info: ModelInfo) -> Mapping[str, str]:
         "dataset": info.dataset,
         "licence": f"{info.licence} (of the training data)",
     }
+
+
+def _values(rendering: Rendering) -> str:
+    """Return what values images must have, in words."""
+    if rendering.format == "tif":
+        scaled = "stored × scale + offset" if rendering.scaled else "as stored"
+        decibels = f"; {', '.join(rendering.decibels)} in decibels" if rendering.decibels else ""
+        return f"{rendering.dtype}, {scaled}{decibels}; pixels without data have the mean of the others"
+    low, high = (f"{value:g}" for value in rendering.range)
+    span = f"{low} to {high}" if rendering.stretch == "fixed" else "the minimum to the maximum of each band"
+    return f"map values that are not uint8 from {span} to 0 to 255, gamma {rendering.gamma:g}, before inference"
 
 
 def _check_logits(model: Segmenter, path: Path) -> float:
@@ -147,7 +165,7 @@ def _check_logits(model: Segmenter, path: Path) -> float:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     side = ceil(info.tile / info.stride) * info.stride
     for count, height, width in ((1, side, side), (2, side + info.stride, side + 3 * info.stride)):
-        images = torch.randint(256, (count, 3, height, width), generator=noise, dtype=torch.uint8)
+        images = _random_images(info, (count, height, width), noise)
         with torch.inference_mode():
             expected = model(images)
         with _export_errors(info):
@@ -160,6 +178,20 @@ def _check_logits(model: Segmenter, path: Path) -> float:
             )
         largest = max(largest, difference)
     return largest
+
+
+def _random_images(info: ModelInfo, shape: tuple[int, int, int], noise: torch.Generator) -> torch.Tensor:
+    """Return random images, (N, bands, H, W): any bytes, else values around the means of the bands."""
+    count, height, width = shape
+    size = (count, len(info.rendering.bands), height, width)
+    if info.rendering.dtype == "uint8":
+        return torch.randint(256, size, generator=noise, dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (info.mean, info.std))
+    values = mean + std * torch.randn(size, generator=noise)
+    if info.rendering.dtype == "float32":
+        return values
+    limits = torch.iinfo(_dtype(info))
+    return values.round().clamp(limits.min, limits.max).to(_dtype(info))
 
 
 def _check_size(model: Segmenter) -> None:

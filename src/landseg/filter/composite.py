@@ -29,7 +29,7 @@ from landseg.core.scaling import BASELINE_04, parse_scaling, scaling_words
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
 from landseg.raster.clouds import CLEAR, CloudRule, open_cloud_layers
 from landseg.raster.grid import Grid
-from landseg.raster.image import open_image
+from landseg.raster.image import below, open_image
 from landseg.raster.io import ignore_not_georeferenced
 
 # Values of all dates and bands held in memory at a time.
@@ -256,7 +256,8 @@ def imagery_table(kept: pd.DataFrame, composite: Literal["none", "median"], data
         dataset: name of the dataset.
     """
     raw, composites = (folder.relative_to(DATA).as_posix() for folder in (Paths(dataset).raw, Paths(dataset).imagery))
-    table = kept.assign(image=f"{raw}/" + kept["image"], mask=f"{raw}/" + kept["mask"])
+    images = [below(raw, image) for image in kept["image"]]
+    table = kept.assign(image=images, mask=f"{raw}/" + kept["mask"])
     if composite == "median":
         table = table.drop_duplicates("location")
         table = table.assign(scene=table["location"], image=f"{composites}/" + table["location"] + ".tif")

@@ -4,7 +4,7 @@
 |---|---|---|
 | device | decoded once, in the memory of the compute device | on that device |
 | memory | decoded once, in RAM | by threads that share one copy of the tiles, ahead of a GPU |
-| stream | PNG in their archives | by worker processes that decode ahead of a GPU |
+| stream | files in their archives | by worker processes that decode ahead of a GPU |
 
 The tiles of a batch, their order and their augmentation depend on the seed and the epoch alone. Every tier yields the
 same batches.
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from landseg.core.arrays import Ints, Pixels
+from landseg.core.arrays import Image, Ints, Pixels
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.loader.sampler import TileBatchSampler, TileKey
@@ -28,11 +28,12 @@ from landseg.loader.tile_set import TileSet
 from landseg.model.device import to_device
 
 Tier = Literal["device", "memory", "stream"]
-#: Images (N, 3, H, W) uint8, channels last in memory, and targets (N, H, W) uint8: channels, or IGNORE.
+#: Images (N, bands, H, W), of the data type of the tiles and channels last in memory, and targets (N, H, W) uint8:
+#: channels, or IGNORE.
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-# Pixels decoded at a time: limits the RAM used on the way to a device.
-_CHUNK_PIXELS = 1 << 24
+# Bytes of images decoded at a time: limits the RAM used on the way to a device.
+_CHUNK_BYTES = 48 << 20
 # Batches prepared ahead of the one in use.
 _PREFETCH = 2
 
@@ -54,7 +55,7 @@ class TileAugmentation(Protocol):
     def draws(self, epoch: int, tiles: int) -> Any:
         """Draw the random changes of an epoch, one per tile."""
 
-    def augment_tile(self, image: Pixels, target: Pixels, draws: Any, position: int) -> tuple[Pixels, Pixels]:
+    def augment_tile(self, image: Image, target: Pixels, draws: Any, position: int) -> tuple[Image, Pixels]:
         """Augment one tile by its draw."""
 
     def augment_batch(
@@ -63,11 +64,16 @@ class TileAugmentation(Protocol):
         """Gather tiles on their device and augment each by its draw."""
 
 
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return the data type of torch for one of NumPy."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
 @dataclass(frozen=True)
 class DecodedTiles:
     """The tiles of a split in the memory of a device."""
 
-    #: (n, H, W, 3) uint8
+    #: (n, H, W, bands), of the data type of the tiles.
     images: torch.Tensor
     #: (n, H, W) uint8: channels, or IGNORE.
     targets: torch.Tensor
@@ -86,11 +92,11 @@ def decode_tiles(tiles: TileSet, device: str, threads: int, title: str) -> Decod
         TileError: a tile cannot be read.
     """
     size, total = tiles.size, len(tiles)
-    images = torch.empty((total, size, size, 3), dtype=torch.uint8, device=device)
+    images = torch.empty((total, size, size, tiles.bands), dtype=torch_dtype(tiles.dtype), device=device)
     targets = torch.empty((total, size, size), dtype=torch.uint8, device=device)
 
     def chunk_sizes() -> Iterator[int]:
-        tiles_per_chunk = max(1, _CHUNK_PIXELS // size**2)
+        tiles_per_chunk = max(1, _CHUNK_BYTES // (size**2 * tiles.bands * tiles.dtype.itemsize))
         for start in range(0, total, tiles_per_chunk):
             rows = slice(start, min(start + tiles_per_chunk, total))
             decoded = list(parallel_map(tiles.read, range(rows.start, rows.stop), threads, "threads"))
@@ -187,11 +193,11 @@ class MemoryLoader:
                 yield _await(*queue.popleft())
 
     def _empty(self, tiles: int) -> Batch:
-        size = self.images.shape[1:3]
-        images = torch.empty((tiles, *size, 3), dtype=torch.uint8, pin_memory=self.pin_memory)
-        return images, torch.empty((tiles, *size), dtype=torch.uint8, pin_memory=self.pin_memory)
+        shape = self.images.shape[1:]
+        images = torch.empty((tiles, *shape), dtype=torch_dtype(self.images.dtype), pin_memory=self.pin_memory)
+        return images, torch.empty((tiles, *shape[:2]), dtype=torch.uint8, pin_memory=self.pin_memory)
 
-    def _fill(self, images: Pixels, targets: Pixels, row: int, key: TileKey) -> None:
+    def _fill(self, images: Image, targets: Pixels, row: int, key: TileKey) -> None:
         epoch, position = key
         images[row], targets[row] = _augmented(
             self.images[position], self.targets[position], self.augmentation, len(self.images), epoch, position
@@ -255,15 +261,15 @@ class DiskLoader:
 
 
 def _augmented(
-    image: Pixels, target: Pixels, augmentation: TileAugmentation | None, tiles: int, epoch: int, position: int
-) -> tuple[Pixels, Pixels]:
+    image: Image, target: Pixels, augmentation: TileAugmentation | None, tiles: int, epoch: int, position: int
+) -> tuple[Image, Pixels]:
     if augmentation is None:
         return image, target
     return augmentation.augment_tile(image, target, augmentation.draws(epoch, tiles), position)
 
 
 def _channels_first(images: torch.Tensor, targets: torch.Tensor) -> Batch:
-    """View images (N, H, W, 3) as (N, 3, H, W); they stay channels last in memory, which convolutions prefer."""
+    """View images (N, H, W, bands) as (N, bands, H, W); they stay channels last, which convolutions prefer."""
     return images.permute(0, 3, 1, 2), targets
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,6 +12,7 @@ import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import nn
 
 from landseg.core.errors import ParamsError
@@ -23,6 +24,9 @@ _HUB_FILE = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]
 # Share of the tensors of an encoder that a file must have; how many missing ones a message lists; and the end of the
 # names of counters, which networks do not need.
 _MIN_SHARE, _MAX_LISTED, _COUNTER = 0.9, 3, "num_batches_tracked"
+
+# Bands of weights that do not name them.
+_RGB = ("red", "green", "blue")
 
 Triple = tuple[float, float, float]
 
@@ -147,17 +151,25 @@ def download_error(what: str, error: Exception) -> ParamsError:
     )
 
 
-def load_encoder(encoder: nn.Module, name: str, path: Path) -> str:
+def load_encoder(
+    encoder: nn.Module, name: str, path: Path, bands: Sequence[str] = (), weights_bands: Sequence[str] = ()
+) -> str:
     """Load the weights of an encoder from a file, whatever the layout of their names.
 
     Files of torchvision, timm, segmentation-models-pytorch, torchgeo, and checkpoints of MoCo, DINO and others name the
     same tensors with other prefixes, such as `module.encoder_q.`, and add heads. So tensors are matched by the ends of
     their names and by shape, under the prefix that gives most of them.
 
+    The first convolution is fitted to the bands. If those of the file are known, its weights go to the bands of the
+    same name, and others get their mean; else weights for red, green and blue are repeated and scaled, as by
+    segmentation-models-pytorch and timm.
+
     Args:
         encoder: the encoder.
         name: its name, for messages.
         path: the file, .safetensors or a checkpoint of torch without code.
+        bands: names of the bands of its inputs; empty: red, green and blue.
+        weights_bands: names of the bands of the file's first convolution; empty: unknown.
 
     Returns:
         How many tensors were taken, in words.
@@ -166,7 +178,8 @@ def load_encoder(encoder: nn.Module, name: str, path: Path) -> str:
         ParamsError: the file cannot be read, or has under 90 % of the tensors of the encoder.
     """
     own = encoder.state_dict()
-    found = _matched(_read_tensors(path), own)
+    first = _first_convolution(encoder)
+    found = _matched(_read_tensors(path), own, first)
     needed = [key for key in own if not key.endswith(_COUNTER)]
     taken = [key for key in needed if key in found.tensors]
     missing = [key for key in needed if key not in found.tensors]
@@ -175,12 +188,60 @@ def load_encoder(encoder: nn.Module, name: str, path: Path) -> str:
             f"model.encoder_weights = {path}: has {len(taken)} of the {len(needed)} tensors of {name}, first missing "
             f"{missing[0]}; use a file with weights of this encoder"
         )
+    fitted = ""
+    if first in found.tensors:
+        found.tensors[first], fitted = _fitted(found.tensors[first], bands or _RGB, weights_bands, path)
     encoder.load_state_dict(own | found.tensors)
     under = f" under the prefix {found.prefix!r}" if found.prefix else ""
     lacks = f"; random are {', '.join(missing[:_MAX_LISTED])}" if missing else ""
     lacks += f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
     others = f" (also under {', '.join(map(repr, found.others))})" if found.others else ""
-    return f"encoder weights: {len(taken)} of {len(needed)} tensors of {name} from {path.name}{under}{others}{lacks}"
+    where = f"{path.name}{under}{others}{lacks}{fitted}"
+    return f"encoder weights: {len(taken)} of {len(needed)} tensors of {name} from {where}"
+
+
+def _first_convolution(encoder: nn.Module) -> str:
+    """Return the name of the weights of the first convolution; '' if there is none."""
+    convolutions = (name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
+    return next((f"{name}.weight" for name in convolutions), "")
+
+
+def _fitted(
+    weights: torch.Tensor, bands: Sequence[str], weights_bands: Sequence[str], path: Path
+) -> tuple[torch.Tensor, str]:
+    """Fit the weights of a first convolution, (out, bands of the file, k, k), to bands; return how, in words."""
+    count = weights.shape[1]
+    if weights_bands and len(weights_bands) != count:
+        raise ParamsError(
+            f"model.weights_bands: names {len(weights_bands)} bands, but the first convolution of {path} has {count}; "
+            "name these, in its order"
+        )
+    if weights_bands:
+        return _by_band(weights, bands, weights_bands, path)
+    if count != len(_RGB):
+        raise ParamsError(
+            f"model.encoder_weights = {path}: its first convolution has {count} bands, which the file does not name; "
+            "name them in model.weights_bands, in its order"
+        )
+    if len(bands) == count:
+        return weights, ""
+    return adapt_input_conv(len(bands), weights), f"; its first convolution is repeated for {len(bands)} bands"
+
+
+def _by_band(
+    weights: torch.Tensor, bands: Sequence[str], weights_bands: Sequence[str], path: Path
+) -> tuple[torch.Tensor, str]:
+    known = {band.casefold(): position for position, band in enumerate(weights_bands)}
+    others = [band for band in bands if band.casefold() not in known]
+    if len(others) == len(bands):
+        raise ParamsError(
+            f"model.weights_bands: {', '.join(weights_bands)} has none of the bands {', '.join(bands)}, so the first "
+            f"convolution of {path} is of no use; correct the names"
+        )
+    mean = weights.mean(dim=1)
+    columns = [weights[:, known[band.casefold()]] if band not in others else mean for band in bands]
+    mapped = f"; bands of its first convolution by name, {len(bands) - len(others)} of {len(bands)}"
+    return torch.stack(columns, dim=1), mapped + (f", and the mean for {', '.join(others)}" if others else "")
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -213,8 +274,19 @@ class _Match:
     others: list[str]
 
 
-def _matched(source: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> _Match:
-    """Match tensors by the ends of their names, and by shape, under the prefix that gives most of them."""
+def _matched(source: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], first: str) -> _Match:
+    """Match tensors by the ends of their names, and by shape, under the prefix that gives most of them.
+
+    Args:
+        source: tensors of the file.
+        own: tensors of the encoder.
+        first: name of the weights that may differ in their number of bands, the second axis.
+    """
+
+    def suits(name: str, tensor: torch.Tensor) -> bool:
+        shape, other = own[name].shape, tensor.shape
+        return shape == other or (name == first and len(other) == len(shape) and _cut(other) == _cut(shape))
+
     by_name = {_plain(key): key for key in own}
     # timm's encoders have all tensors below `model.` in segmentation-models-pytorch.
     roots = {"", f"{next(iter(by_name)).split('.')[0]}."}
@@ -225,13 +297,18 @@ def _matched(source: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
             rest = _plain(".".join(parts[cut:]))
             for root in roots:
                 name = by_name.get(root + rest)
-                if name is not None and own[name].shape == tensor.shape:
+                if name is not None and suits(name, tensor):
                     found.setdefault(".".join(parts[:cut]), {})[name] = tensor
     if not found:
         return _Match({}, "", [])
     most = max(map(len, found.values()))
     best = sorted((prefix for prefix, tensors in found.items() if len(tensors) == most), key=_preference)
     return _Match(found[best[0]], best[0], best[1:])
+
+
+def _cut(shape: torch.Size) -> tuple[int, ...]:
+    """Return a shape without its second axis."""
+    return (*shape[:1], *shape[2:])
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
 from landseg.core.classes import ClassTable
@@ -34,23 +34,24 @@ class ModelInfo(BaseModel):
     encoder_depth: int = Field(ge=3, le=5)
     #: Classes in order of the output channels.
     classes: ClassTable
-    #: How scenes were rendered as 8-bit images for training, and from which bands.
+    #: Bands and format of the training tiles, and how pictures show them.
     rendering: Rendering
     #: Bands of the images of the dataset, in file order; also those of scenes without band names.
     image_bands: tuple[str, ...]
     #: dtypes of the training scenes, such as uint8.
     dtypes: tuple[str, ...]
-    #: Scale and offset of their three bands (see `core.scaling`); '' where values are scaled, or where unknown.
-    scaling: tuple[str, str, str] = ("", "", "")
+    #: Scale and offset of the bands that are read (see `core.scaling`); '' where values are scaled, or where unknown.
+    scaling: tuple[str, ...] = ()
     #: Nodata value, in all bands, of scenes that do not define one.
     nodata: float | None = None
     #: Median ground sampling distance of the training scenes, m; None without georeference.
     gsd: float | None = Field(gt=0, le=1e6)
     #: Height and width of the training tiles, px.
     tile: int = Field(ge=1, le=MAX_TILE)
-    #: Mean and standard deviation of the three rendered bands, for values from 0 to 1.
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[_Positive, _Positive, _Positive] = IMAGENET_STD
+    #: Mean and standard deviation of the bands: for tiles as PNG those that the initial weights expect, for values from
+    #: 0 to 1; else those of the training tiles.
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[_Positive, ...] = IMAGENET_STD
     #: Confidences are softmax(logits / temperature); fitted by the evaluate stage. 1: not calibrated.
     temperature: float = Field(default=1.0, gt=0)
     dataset: str
@@ -64,7 +65,15 @@ class ModelInfo(BaseModel):
         low, high = rendering.range
         if not (math.isfinite(low) and math.isfinite(high) and low < high and 0 < rendering.gamma <= MAX_GAMMA):
             raise ValueError(f"range {low:g} to {high:g} and gamma {rendering.gamma:g} are not a rendering")
+        if rendering.format == "png" and len(rendering.bands) != 3:
+            raise ValueError(f"{len(rendering.bands)} bands are no RGB image")
         return rendering
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> "ModelInfo":
+        if not len(self.mean) == len(self.std) == len(self.rendering.bands):
+            raise ValueError("mean and std need one number for each band")
+        return self
 
     @property
     def stride(self) -> int:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ from landseg.model.info import KEY, ModelInfo, is_timm, read_info
 
 
 class Segmenter(nn.Module):
-    """A network with its metadata and input normalisation: (N, 3, H, W) uint8 to logits (N, K, H, W)."""
+    """A network with its metadata and input normalisation: (N, bands, H, W) of any data type to logits (N, K, H, W)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -39,8 +39,8 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = network
         self.info = info
-        self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1) * 255, persistent=False)
+        for name, values in (("mean", info.mean), ("std", info.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1) * info.rendering.white, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise images and return their logits."""
@@ -57,10 +57,10 @@ class Segmenter(nn.Module):
     def logits(
         self, images: torch.Tensor, bf16: bool, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """Return the logits of images: (N, 3, H, W) uint8, on any device, to (N, K, H, W) on the model's device.
+        """Return the logits of images: (N, bands, H, W), on any device, to (N, K, H, W) on the model's device.
 
         Args:
-            images: images as in a PNG file.
+            images: images as in the files of tiles.
             bf16: whether to compute in bf16 mixed precision.
             forward: replacement for `forward`, such as its compiled form; None: the model itself.
         """
@@ -68,13 +68,19 @@ class Segmenter(nn.Module):
             return (forward or self)(images.to(self.mean.device, non_blocking=True))
 
 
-def build_model(info: ModelInfo, encoder_weights: str | None, log: Callable[[str], None] = lambda _: None) -> Segmenter:
+def build_model(
+    info: ModelInfo,
+    encoder_weights: str | None,
+    weights_bands: Sequence[str] = (),
+    log: Callable[[str], None] = lambda _: None,
+) -> Segmenter:
     """Build a network.
 
     Args:
-        info: architecture, encoder, depth and classes.
+        info: architecture, encoder, depth, bands and classes.
         encoder_weights: imagenet (downloaded once, then cached), None (random), the path of a local file, or a file on
             Hugging Face Hub (see `landseg.model.encoder_weights`).
+        weights_bands: names of the bands that the first convolution of the weights is for; empty: red, green and blue.
         log: receives how many tensors a file has of the encoder.
 
     Raises:
@@ -87,7 +93,7 @@ def build_model(info: ModelInfo, encoder_weights: str | None, log: Callable[[str
     file = None if timm_weights else weights_file(info.encoder, encoder_weights)
     network = _create_network(info, timm_weights)
     if file:
-        log(load_encoder(network.encoder, info.encoder, file))
+        log(load_encoder(network.encoder, info.encoder, file, info.rendering.bands, weights_bands))
     return Segmenter(network, info).to(memory_format=torch.channels_last)
 
 
@@ -133,6 +139,7 @@ def _create_network(info: ModelInfo, timm_weights: bool) -> Any:
             encoder_name=info.encoder,
             encoder_weights=True if timm_weights else None,
             encoder_depth=info.encoder_depth,
+            in_channels=len(info.rendering.bands),
             classes=len(info.classes),
             **_decoder_options(info.architecture, info.encoder_depth),
         )
@@ -153,7 +160,8 @@ def check_size(model: Segmenter, size: int) -> None:
     """
     try:
         with torch.inference_mode():
-            shape = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[2:]
+            bands = len(model.info.rendering.bands)
+            shape = model.eval()(torch.zeros(1, bands, size, size, dtype=torch.uint8)).shape[2:]
         reason = None if shape == (size, size) else f"it returns {shape[0]} px"
     except (ValueError, RuntimeError, AssertionError) as error:
         reason = first_line(error)

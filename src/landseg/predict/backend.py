@@ -4,7 +4,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from landseg.core.arrays import Floats32, Pixels
+from landseg.core.arrays import Floats32, Image, Pixels
 from landseg.model.info import ModelInfo
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -21,8 +21,8 @@ class Backend(Protocol):
     #: Default number of windows per batch.
     batch_size: int
 
-    def probabilities(self, images: Pixels) -> Array:
-        """Return softmax(logits / temperature): (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32.
+    def probabilities(self, images: Image) -> Array:
+        """Return softmax(logits / temperature): (N, H, W, bands), as tiles are, to (N, K, H, W) float32.
 
         Raises:
             LandsegError: out of memory.
@@ -61,12 +61,12 @@ def out_of_memory_message(windows: int, height: int, width: int) -> str:
     return f"--batch: out of memory with {windows} windows per batch; set it to {windows // 2}"
 
 
-def tta_probabilities(backend: Backend, images: Pixels) -> Array:
+def tta_probabilities(backend: Backend, images: Image) -> Array:
     """Return class probabilities averaged over the eight rotations and flips (test-time augmentation over D4).
 
     Args:
         backend: the network.
-        images: (N, H, W, 3) uint8, RGB.
+        images: (N, H, W, bands), as tiles are.
 
     Returns:
         (N, K, H, W) float32.

@@ -64,7 +64,7 @@ class Blender:
         """Yield the map of a scene from top to bottom, holding at most two rows of windows in memory.
 
         Args:
-            image: the open scene, with the three bands of the model.
+            image: the open scene, with the bands of the model.
             probabilities: whether to include the probabilities of all classes.
             check: counts the values that are read.
 

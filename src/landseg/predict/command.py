@@ -176,7 +176,7 @@ def _takes_one_size(backend: Backend) -> bool:
         return False
     size = max(MIN_SIZE, info.tile // 2 // info.stride * info.stride)
     try:
-        found = backend.probabilities(np.zeros((1, size, size, 3), np.uint8))
+        found = backend.probabilities(np.zeros((1, size, size, len(info.rendering.bands)), info.rendering.dtype))
     except Exception as error:  # each library raises its own kind
         if backend.is_out_of_memory(error):
             raise

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from pydantic import ValidationError
 
-from landseg.core.arrays import Floats32, Indices, Pixels
+from landseg.core.arrays import Floats32, Image, Indices, Pixels
 from landseg.core.errors import LandsegError
 from landseg.model.info import KEY, info_fault, parse_info
 from landseg.predict.backend import DeviceName, out_of_memory_message
@@ -36,8 +36,8 @@ class OnnxBackend:
             raise LandsegError(f"{path}: not exported by landseg; create it with `landseg export`") from None
         self.description = f"{self.session.get_providers()[0].removesuffix('ExecutionProvider')} (ONNX Runtime)"
 
-    def probabilities(self, images: Pixels) -> Floats32:
-        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32."""
+    def probabilities(self, images: Image) -> Floats32:
+        """Return class probabilities: (N, H, W, bands), as tiles are, to (N, K, H, W) float32."""
         try:
             logits = self.logits(images)
             logits /= np.float32(self.info.temperature)
@@ -47,8 +47,8 @@ class OnnxBackend:
                 raise
             raise LandsegError(out_of_memory_message(*images.shape[:3])) from None
 
-    def logits(self, images: Pixels) -> Floats32:
-        """Return the logits: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32."""
+    def logits(self, images: Image) -> Floats32:
+        """Return the logits: (N, H, W, bands), as tiles are, to (N, K, H, W) float32."""
         planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         return cast(Floats32, self.session.run(None, {"images": planes})[0])
 

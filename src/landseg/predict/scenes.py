@@ -18,7 +18,8 @@ from landseg.core.tables import read_csv
 from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
 from landseg.raster.bands import ALPHA, REORDER, described_bands, descriptions, is_mask, require_order, tagged_bands
-from landseg.raster.image import BAND_PLACEHOLDER, MultibandImage, has_band_files, open_image
+from landseg.raster.derived import DerivedBands
+from landseg.raster.image import BandFile, MultibandImage, below, image_files, open_image
 from landseg.raster.io import open_raster, resolve_raster
 
 # The driver prefix of a GDAL subdataset name.
@@ -45,11 +46,8 @@ class InputScene:
         Raises:
             LandsegError: there is no raster.
         """
-        per_band = self.card and has_band_files(str(self.location), self.card)
-        codes = self.card.band_files.values() if self.card and per_band else []
-        return [Path(str(self.location).replace(BAND_PLACEHOLDER, code)) for code in codes] or raster_files(
-            self.location
-        )
+        paths = [Path(path) for path in image_files(str(self.location), self.card)] if self.card else []
+        return paths if len(paths) > 1 else raster_files(self.location)
 
 
 def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScene]:
@@ -89,17 +87,17 @@ def _dataset_scenes(scenes: Sequence[str], dataset: str) -> list[InputScene]:
     for name in scenes:
         if name not in images:
             raise LandsegError(f"{paths.table('scenes.csv')}: no scene {name!r}; choose a name from the column 'scene'")
-    return [InputScene(name, paths.raw / images[name], card) for name in scenes]
+    return [InputScene(name, below(paths.raw, images[name]), card) for name in scenes]
 
 
 @contextmanager
 def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[MultibandImage]:
-    """Open a scene with the three bands of a model.
+    """Open a scene with the bands of a model.
 
     Args:
         scene: the scene.
         info: metadata of the model.
-        bands: the bands of the file for the model's red, green and blue, by number from 1 or by name. If empty, they
+        bands: the bands of the file for those that the model reads, by number from 1 or by name. If empty, they
             are found by name or by colour interpretation, or by number if the file has exactly the bands of the
             dataset that the model was trained on.
 
@@ -107,12 +105,15 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
         LandsegError: the scene cannot be read, lacks bands, or has another data type, other classes, or another scale
             or offset than the model.
     """
-    scaled = info.rendering.scaled
+    rendering = info.rendering
+    scaled = rendering.scaled
+    derived = DerivedBands.of(rendering.bands, info.image_bands, rendering.decibels, scaled=scaled)
     with ExitStack() as stack:
         if scene.card:
             _require_classes(scene, scene.card, info)
-            opening = open_image(Path(), str(scene.location), info.rendering.bands, scene.card, scaled=scaled)
-            image = stack.enter_context(opening)
+            image = stack.enter_context(
+                open_image(Path(), str(scene.location), read_bands(info), scene.card, scaled=scaled, derived=derived)
+            )
         else:
             source = stack.enter_context(open_raster(scene.location, threads="ALL_CPUS"))
             if not source.crs and source.gcps[0]:
@@ -123,16 +124,33 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
             if len(source.subdatasets) > 1:
                 notes.append(f"has {len(source.subdatasets)} pages or subdatasets; the first is mapped")
             image = MultibandImage(
-                source.name, [(source, indexes)], info.nodata, names, scaled=scaled, notes=lambda: notes
+                source.name,
+                [BandFile.of(source, indexes, names)],
+                rendering.bands,
+                info.nodata,
+                scaled=scaled,
+                derived=derived,
+                notes=lambda: notes,
             )
-        if image.dtype.name not in info.dtypes:
-            raise LandsegError(
-                f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
-                f"{' and '.join(info.dtypes)}; convert it to the same data type and scale"
-            )
+        _require_dtype(image, info)
         if not scaled:
             _require_scaling(image, info)
         yield image
+
+
+def read_bands(info: ModelInfo) -> tuple[str, ...]:
+    """Return the names of the bands that a model needs of a scene; those of its input may be computed from them."""
+    return info.rendering.sources or info.rendering.bands
+
+
+def _require_dtype(image: MultibandImage, info: ModelInfo) -> None:
+    """Require the data type of the training scenes, or of the bands among theirs that are read."""
+    own = () if info.rendering.format == "png" else (info.rendering.dtype,)
+    if image.dtype.name not in (*info.dtypes, *own):
+        raise LandsegError(
+            f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
+            f"{' and '.join(info.dtypes)}; convert it to the same data type and scale"
+        )
 
 
 def _require_scaling(image: MultibandImage, info: ModelInfo) -> None:
@@ -157,13 +175,13 @@ def _without_offset(text: str) -> bool:
 
 
 def selected_bands(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> list[int | str]:
-    """Return the bands for the model's red, green and blue: names for a scene of a dataset, numbers for a file.
+    """Return the bands that the model reads: names for a scene of a dataset, numbers for a file.
 
     Raises:
         LandsegError: the scene cannot be read, or lacks bands.
     """
     if scene.card:
-        return list(info.rendering.bands)
+        return list(read_bands(info))
     with open_raster(scene.location) as source:
         return list(_band_indexes(source, info, bands)[0])
 
@@ -181,12 +199,12 @@ def _listed(classes: ClassTable) -> str:
 
 
 def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tuple[list[int], list[str], list[str]]:
-    """Find the model's red, green and blue in a raster.
+    """Find the bands that the model reads in a raster.
 
     Returns:
         Their band numbers, from 1; the names of all bands; and how bands are read where another way is possible.
     """
-    wanted = info.rendering.bands
+    wanted = read_bands(info)
     if source.colorinterp[0] == ColorInterp.palette:
         raise LandsegError(f"{source.name}: paletted image; convert it to RGB")
     described = described_bands(source, [*info.image_bands, *wanted])
@@ -254,7 +272,7 @@ def _band_names(source: Any, image_bands: Sequence[str], described: Mapping[str,
 
 
 def _unknown_bands(source: Any, info: ModelInfo, in_order: bool) -> LandsegError:
-    wanted = info.rendering.bands
+    wanted = read_bands(info)
     count = source.count - source.colorinterp.count(ColorInterp.alpha)
     names = descriptions(source).values()
     has = f"{count} band(s)" + (f" ({', '.join(names)})" if names else " without names")
@@ -263,7 +281,8 @@ def _unknown_bands(source: Any, info: ModelInfo, in_order: bool) -> LandsegError
         order = ",".join(str(info.image_bands.index(band) + 1) for band in wanted)
         advice = f"select them with --bands: {order} if they are in the order of the training images"
     elif count >= len(set(wanted)):
-        advice = "select them with --bands, for example --bands 3,2,1"
+        example = ",".join(map(str, range(len(wanted), 0, -1)))
+        advice = f"select them with --bands, for example --bands {example}"
     return LandsegError(f"{source.name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
 
 

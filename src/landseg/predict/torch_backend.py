@@ -4,7 +4,7 @@ from typing import cast
 
 import torch
 
-from landseg.core.arrays import Floats32, Pixels
+from landseg.core.arrays import Floats32, Image, Pixels
 from landseg.core.errors import LandsegError
 from landseg.model.device import Accelerator, out_of_memory, release_memory
 from landseg.model.segmenter import Segmenter
@@ -31,8 +31,8 @@ class TorchBackend:
         self.description = f"{device} in {'bf16' if bf16 else '32 bit'}"
         self.batch_size = _BATCH_SIZE[device]
 
-    def probabilities(self, images: Pixels) -> torch.Tensor:
-        """Return class probabilities: (N, H, W, 3) uint8, RGB, to (N, K, H, W) float32, on the device."""
+    def probabilities(self, images: Image) -> torch.Tensor:
+        """Return class probabilities: (N, H, W, bands), as tiles are, to (N, K, H, W) float32, on the device."""
         try:
             return self._softmax(torch.from_numpy(images).permute(0, 3, 1, 2))
         except (RuntimeError, MemoryError) as error:

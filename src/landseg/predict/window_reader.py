@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from rasterio.windows import Window
 
-from landseg.core.arrays import Image, Pixels, ValidMask
+from landseg.core.arrays import Image, ValidMask
 from landseg.core.parallel import prefetch
 from landseg.core.rendering import Rendering
 from landseg.predict.windows import WindowAxis
@@ -20,7 +20,7 @@ from landseg.raster.values import ValueCheck
 class SceneRows(NamedTuple):
     """The rows of a scene that one row of windows covers."""
 
-    #: RGB images, or values that each window renders by itself, (H, W, 3).
+    #: Images as the network sees them, or values that each window renders by itself, (H, W, bands).
     values: Image
     #: Pixels that have data, (H, W); None: all have.
     present: ValidMask
@@ -30,7 +30,7 @@ class SceneRows(NamedTuple):
 class WindowReader:
     """Reads the windows of a scene."""
 
-    #: The open scene, with the three bands of the model.
+    #: The open scene, with the bands of the model.
     image: MultibandImage
     rendering: Rendering
     down: WindowAxis
@@ -47,7 +47,7 @@ class WindowReader:
         ends = [min(start + self.down.size, self.down.length) for start in self.down.starts]
         # The last rows of windows may differ only in their padding: then there are no new rows to read.
         new_rows = (self._read(first, end) if first < end else None for first, end in pairwise([0, *ends]))
-        kept, kept_from = SceneRows(np.empty((0, self.image.grid.width, 3)), None), 0
+        kept, kept_from = SceneRows(np.empty((0, self.image.grid.width, len(self.rendering.bands))), None), 0
         with closing(prefetch(new_rows)) as reading:
             for start, new in zip(self.down.starts, reading, strict=True):
                 top = max(0, start)
@@ -65,8 +65,8 @@ class WindowReader:
         return SceneRows(self.rendering(values, present), present)
 
     def _renders_windows(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether each window is stretched by its own minimum and maximum, as each training tile was."""
-        return dtype != np.uint8 and self.rendering.stretch == "per_chip_minmax"
+        """Return whether each window is rendered by its own values, as each training tile was."""
+        return self.rendering.is_local and (dtype != np.uint8 or self.rendering.format == "tif")
 
     def starts_with_data(self, rows: SceneRows) -> list[int]:
         """Return the starts of the windows that have at least one pixel with data."""
@@ -75,8 +75,8 @@ class WindowReader:
             return list(self.across.starts)
         return [start for start in self.across.starts if present[:, self._columns(start)].any()]
 
-    def images(self, rows: SceneRows, top: int, starts: Sequence[int]) -> Pixels:
-        """Return the windows that start at some columns: (N, H, W, 3) uint8, RGB.
+    def images(self, rows: SceneRows, top: int, starts: Sequence[int]) -> Image:
+        """Return the windows that start at some columns: (N, H, W, bands), as tiles are.
 
         Args:
             rows: the rows of the scene that the windows cover.
@@ -85,7 +85,7 @@ class WindowReader:
         """
         return np.stack([self._image(rows, top, start) for start in starts])
 
-    def _image(self, rows: SceneRows, top: int, left: int) -> Pixels:
+    def _image(self, rows: SceneRows, top: int, left: int) -> Image:
         columns = self._columns(left)
         values = rows.values[:, columns]
         if self._renders_windows(values.dtype):

@@ -1,9 +1,11 @@
 """Raster grids: size, CRS and transform."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio import Affine
 from rasterio.warp import transform
 
 from landseg.core.arrays import Floats
@@ -35,6 +37,47 @@ class Grid:
     def corners(self) -> Floats:
         """Return the corners in homogeneous pixel coordinates: columns, rows and ones, (3, 4)."""
         return np.array([[0, self.width, 0, self.width], [0, 0, self.height, self.height], [1, 1, 1, 1]], np.float64)
+
+    @property
+    def pixel_size(self) -> float:
+        """Height and width of a pixel in units of the CRS: the root of its area."""
+        return float(np.sqrt(abs(self.transform.determinant)))
+
+    def scaled(self, factor: float) -> "Grid":
+        """Return a grid from the same corner, of the same ground, with pixels that are `factor` times as large."""
+        width, height = (max(1, round(length / factor)) for length in (self.width, self.height))
+        return Grid(self.name, width, height, self.crs, self.transform @ Affine.scale(factor))
+
+    def is_same(self, other: "Grid") -> bool:
+        """Return whether another grid of the same CRS covers the same pixels, within half a pixel."""
+        same_size = (self.width, self.height) == (other.width, other.height)
+        return same_size and _offset(other, self) <= _MAX_OFFSET
+
+    def is_finer_or_coarser(self, other: "Grid") -> bool:
+        """Return whether another grid of the same CRS has pixels of another size, and about the same ground."""
+        if (
+            not (self.crs and other.crs)
+            or not _same_crs(self, other)
+            or not np.linalg.det(np.reshape(self.transform, (3, 3)))
+        ):
+            return False
+        ratio = other.pixel_size / self.pixel_size
+        return bool(max(ratio, 1 / ratio) > 1 + _MAX_OFFSET / max(self.width, self.height))
+
+    def require_covers(self, other: "Grid") -> None:
+        """Check that a raster covers another one, within half a pixel, so that it can be resampled to it.
+
+        Raises:
+            LandsegError: it does not, or their CRS differ.
+        """
+        if not self.crs or not _same_crs(self, other):
+            own = _crs_name(self.crs) if self.crs else "none"
+            self._refuse(f"CRS {own} differs from {Path(other.name).name} ({_crs_name(other.crs)})")
+        to_pixels = np.linalg.inv(np.reshape(self.transform, (3, 3))) @ np.reshape(other.transform, (3, 3))
+        cols, rows, _ = to_pixels @ other.corners()
+        outside = max(-cols.min(), -rows.min(), cols.max() - self.width, rows.max() - self.height)
+        if outside > _MAX_OFFSET:
+            self._refuse(f"lacks up to {outside:.1f} px of the ground of {Path(other.name).name}")
 
     def require_same(self, other: "Grid", other_name: str) -> None:
         """Check that another raster covers the same pixels, within half a pixel.

@@ -20,10 +20,6 @@ _SAMPLED, _ODD = 20_000, 0.005
 _SAMPLE, _SAMPLES = 128, 3
 
 
-def _filled(value: float) -> Floats:
-    return np.full(3, value)
-
-
 def _usual_extremes(values: Image) -> tuple[Floats, Floats]:
     """Return the smallest and the largest value of each band of (bands, n) values, without a few odd pixels.
 
@@ -40,6 +36,8 @@ class ValueCheck:
 
     #: Path of the image.
     name: str
+    #: Names of the bands of the windows.
+    bands: tuple[str, ...]
     rendering: Rendering
     border: BorderCheck
     patches: PatchCheck = field(init=False)
@@ -54,9 +52,9 @@ class ValueCheck:
     low: int = 0
     high: int = 0
     #: Smallest and largest value with data of each band, without single odd pixels, and the values that become black
-    #: and white; infinite where every tile is stretched by its own values.
-    minima: Floats = field(default_factory=lambda: _filled(np.inf))
-    maxima: Floats = field(default_factory=lambda: _filled(-np.inf))
+    #: and white; infinite where every tile is stretched by its own values, or not at all.
+    minima: Floats = field(init=False)
+    maxima: Floats = field(init=False)
     black: float = -np.inf
     white: float = np.inf
     #: Pairs of different bands whose values with data are all equal.
@@ -64,9 +62,11 @@ class ValueCheck:
 
     def __post_init__(self) -> None:
         """Start without knowledge of the values: all bands may be equal."""
-        names = self.rendering.bands
+        names = self.bands
+        self.minima, self.maxima = np.full(len(names), np.inf), np.full(len(names), -np.inf)
         self.patches = PatchCheck(len(set(names)))
-        self.equal_bands = {(one, other) for one, other in combinations(range(3), 2) if names[one] != names[other]}
+        pairs = combinations(range(len(names)), 2)
+        self.equal_bands = {(one, other) for one, other in pairs if names[one] != names[other]}
 
     @classmethod
     def of(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
@@ -75,7 +75,7 @@ class ValueCheck:
         Raises:
             LandsegError: the image is truncated or damaged.
         """
-        return cls(image.name, rendering, BorderCheck.of(image), nodata=image.nodata)
+        return cls(image.name, image.bands, rendering, BorderCheck.of(image), nodata=image.nodata)
 
     @classmethod
     def of_sample(cls, image: MultibandImage, rendering: Rendering) -> "ValueCheck":
@@ -85,7 +85,7 @@ class ValueCheck:
             LandsegError: the image is truncated or damaged.
         """
         grid = image.grid
-        check = cls(image.name, rendering, BorderCheck(grid.width, []), nodata=image.nodata)
+        check = cls(image.name, image.bands, rendering, BorderCheck(grid.width, []), nodata=image.nodata)
         height, width = min(_SAMPLE, grid.height), min(_SAMPLE, grid.width)
         for row in np.linspace(0, grid.height - height, _SAMPLES).round():
             for col in np.linspace(0, grid.width - width, _SAMPLES).round():
@@ -112,7 +112,7 @@ class ValueCheck:
             self.partly_nodata += int(np.count_nonzero(equal.any(axis=0) & ~equal.all(axis=0)))
         if pixels.dtype == np.uint8:
             self.black, self.white = 0, 255
-        elif self.rendering.stretch == "fixed":
+        elif self.rendering.stretch == "fixed" and self.rendering.format == "png":
             self.black, self.white = self.rendering.range
             black, white = self._ends()
             self.values += values.size
@@ -145,19 +145,19 @@ class ValueCheck:
 
     @property
     def contrast(self) -> float:
-        """Share of the range that the values use; 0 if every tile is stretched by its own values."""
+        """Share of the range that the values use; 0 if values are not stretched from one range."""
         return (self.highest - self.lowest) / (self.white - self.black) if self.with_data else 0.0
 
     @property
     def constant_bands(self) -> dict[str, float]:
         """The value of the bands that have a single one but in a few pixels, by name."""
-        bands = zip(self.rendering.bands, self.minima.tolist(), self.maxima.tolist(), strict=True)
+        bands = zip(self.bands, self.minima.tolist(), self.maxima.tolist(), strict=True)
         return {band: low for band, low, high in bands if low == high}
 
     @property
     def equal_band_names(self) -> list[tuple[str, str]]:
         """Names of pairs of bands that are equal throughout, besides those that have one value."""
-        names, constant = self.rendering.bands, self.constant_bands
+        names, constant = self.bands, self.constant_bands
         pairs = [(names[one], names[other]) for one, other in sorted(self.equal_bands)]
         return [pair for pair in pairs if self.with_data and not set(pair) & constant.keys()]
 
@@ -178,7 +178,7 @@ class ValueCheck:
 
     def band_fills(self) -> list[tuple[str, float, float]]:
         """Return the bands that have one value in many patches where others vary: name, value, share of the pixels."""
-        names = self.rendering.bands
+        names = self.bands
         found = [(names[fill.band], fill.value, fill.count / self.pixels) for fill in self.patches.band_fills()]
         return [each for each in found if each[0] not in self.constant_bands]
 

@@ -19,12 +19,11 @@ from pyproj import CRS
 from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
+from landseg.core.params import Resolution
 from landseg.core.scaling import join_bands
 from landseg.core.tables import NOTICES, extend_parquet
 from landseg.core.wording import scenes_in_words
-from landseg.raster.grid import Grid
-from landseg.raster.image import open_image
-from landseg.raster.io import open_raster
+from landseg.raster.image import open_image, open_labels
 from landseg.raster.pixel_area import ground_sampling_distance, oblong
 
 Edge = Literal["drop", "pad"]
@@ -41,7 +40,7 @@ _MUCH_PADDING, _MUCH_OUTSIDE = 0.25, 0.1
 _SIZES = range(64, 1025, 32)
 
 _COLUMNS = ["tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width"]
-_COLUMNS += ["gsd", "dtype", "scaling", "geometry"]
+_COLUMNS += ["gsd", "resolution", "dtype", "scaling", "geometry"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,13 @@ class SceneHeader:
     dtype: str
     #: Scale and offset of the values of all bands (see `core.scaling`).
     scaling: str
+    #: Pixel size to which its files are resampled, in units of the CRS; None: they have one grid.
+    resolution: float | None = None
     #: How its image is read where it could be read in another way, one sentence each.
     notes: tuple[str, ...] = ()
 
 
-def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeader:
+def read_header(root: Path, image: str, mask: str, card: DataCard, resolution: Resolution = None) -> SceneHeader:
     """Read the header of an image, and check that all its bands and its label raster have one grid.
 
     Args:
@@ -72,16 +73,16 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
         image: path of the image; see `landseg.raster.image.open_image`.
         mask: path of the label raster.
         card: data card.
+        resolution: pixel size of all bands, see `landseg.raster.image.open_image`.
 
     Raises:
         LandsegError: a file cannot be opened, the image lacks bands, or grids differ.
     """
     with (
-        open_image(root, image, card.bands, card) as source,
-        open_raster(root / mask, drivers=card.drivers) as labels,
+        open_image(root, image, card.bands, card, resolution=resolution) as source,
+        open_labels(root / mask, source, card),
     ):
         grid = source.grid
-        Grid.of(labels).require_same(grid, f"its image {Path(grid.name).name}")
         crs = _parse_crs(grid.crs.to_wkt()) if grid.crs else None
         gsd = ground_sampling_distance(grid)
         shape = oblong(grid)
@@ -94,6 +95,7 @@ def read_header(root: Path, image: str, mask: str, card: DataCard) -> SceneHeade
             gsd,
             source.dtype.name,
             join_bands(source.scaling),
+            grid.pixel_size if source.is_resampled else None,
             (*source.notes, *notes),
         )
 
@@ -176,6 +178,7 @@ def plan_tiles(
     edge: Edge,
     min_share: float = 0,
     warn: Callable[[str], None] = lambda _: None,
+    resolution: Resolution = None,
 ) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
@@ -190,6 +193,7 @@ def plan_tiles(
         edge: whether to drop or to pad tiles that cross the right or bottom edge.
         min_share: minimum share of a padded tile that is no padding.
         warn: called with a sentence if much of the tiles is padding, or many pixels are in no tile.
+        resolution: pixel size of all bands, see `landseg.raster.image.open_image`.
 
     Returns:
         Tile plan, see `landseg.core.tables`, with scenes in the order of the imagery table.
@@ -198,7 +202,7 @@ def plan_tiles(
         LandsegError: a file cannot be opened, grids differ, or a scene is too small or far too large.
     """
     files = zip(imagery["image"], imagery["mask"], strict=True)
-    headers = [read_header(root, image, mask, card) for image, mask in files]
+    headers = [read_header(root, image, mask, card, resolution) for image, mask in files]
     scenes = zip(imagery["scene"], headers, strict=True)
     cells = [scene_cells(scene, header, size, edge, min_share) for scene, header in scenes]
     for sentence in _notes(imagery["scene"], headers):
@@ -217,6 +221,7 @@ def plan_tiles(
         height=np.minimum(size, height - row),
         width=np.minimum(size, width - col),
         gsd=np.array([header.gsd for header in headers], np.float64)[scene_index],
+        resolution=np.array([header.resolution for header in headers], np.float64)[scene_index],
         dtype=np.array([header.dtype for header in headers])[scene_index],
         scaling=np.array([header.scaling for header in headers])[scene_index],
     )

@@ -19,7 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 
-from landseg.core.arrays import Pixels
+from landseg.core.arrays import Image, Pixels
 from landseg.model.device import to_device
 
 #: The symmetries of a square (the dihedral group D4), by their names in albumentations.
@@ -42,6 +42,34 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class BandScale:
+    """Mean and standard deviation of bands.
+
+    Contrast changes around the mean: a factor around 0, as for 8-bit images, would shift bands far from 0, such as
+    elevations, out of their range. Brightness changes by a share of four standard deviations, which hold 95 % of
+    normally distributed values.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def change(self, batch: torch.Tensor, contrast: torch.Tensor, brightness: torch.Tensor) -> torch.Tensor:
+        """Change contrast and brightness; integers are rounded and clipped to their data type.
+
+        Args:
+            batch: (N, H, W, bands).
+            contrast: factors, (N, 1, 1, 1).
+            brightness: levels of 255, (N, 1, 1, 1).
+        """
+        mean, std = (torch.tensor(each, device=batch.device) for each in (self.mean, self.std))
+        changed = (batch.to(torch.float32) * contrast).add_(mean - mean * contrast + 4 * std * (brightness / 255))
+        if batch.dtype == torch.float32:
+            return changed
+        limits = torch.iinfo(batch.dtype)
+        return changed.round_().clamp_(limits.min, limits.max).to(batch.dtype)
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random augmentation."""
 
@@ -53,6 +81,8 @@ class Augmentation:
     contrast: float
     #: Random seed.
     seed: int
+    #: Statistics of the bands of tiles in their own data type; None for tiles of 8-bit RGB.
+    bands: BandScale | None = None
 
     @property
     def is_identity(self) -> bool:
@@ -78,12 +108,17 @@ class Augmentation:
             (255 * self.brightness * brightness).astype(np.float32),
         )
 
-    def augment_tile(self, image: Pixels, target: Pixels, draws: Draws, position: int) -> tuple[Pixels, Pixels]:
-        """Augment one tile, image (H, W, 3) and target (H, W), both uint8, with its draw; may return views."""
+    def augment_tile(self, image: Image, target: Pixels, draws: Draws, position: int) -> tuple[Image, Pixels]:
+        """Augment one tile, image (H, W, bands) and target (H, W) uint8, with its draw; may return views."""
         if self.d4:
             symmetry = SYMMETRIES[draws.symmetry[position]]
             image, target = _D4.apply(image, symmetry), _D4.apply(target, symmetry)
-        if self._photometric:
+        if self._photometric and self.bands:
+            values = (draws.contrast, draws.brightness)
+            contrast, brightness = (torch.from_numpy(each[[position]]).view(1, 1, 1, 1) for each in values)
+            batch = torch.from_numpy(np.ascontiguousarray(image))[None]
+            image = self.bands.change(batch, contrast, brightness)[0].numpy()
+        elif self._photometric:
             image = _BRIGHTNESS_CONTRAST.apply(
                 image, float(draws.contrast[position]), float(draws.brightness[position])
             )
@@ -95,27 +130,33 @@ class Augmentation:
         """Gather tiles on their device and augment each with its draw.
 
         Args:
-            images: all tiles of the split, (n, H, W, 3) uint8.
+            images: all tiles of the split, (n, H, W, bands).
             targets: all tiles of the split, (n, H, W) uint8.
             draws: random values of all tiles.
             positions: positions of the tiles of the batch, (N,).
 
         Returns:
-            Images (N, H, W, 3) and targets (N, H, W) of the batch.
+            Images (N, H, W, bands) and targets (N, H, W) of the batch.
         """
         symmetry = draws.symmetry[positions]
         order = np.argsort(symmetry, kind="stable")
         # One copy for all indices, without synchronisation.
         rows, sources = to_device(np.stack([order, positions[order]]), images.device)
+        dtype = images.dtype
+        if dtype == torch.uint16:  # which index_copy_ lacks
+            images = images.view(torch.int16)
         batch, batch_targets = (tiles.new_empty((len(positions), *tiles.shape[1:])) for tiles in (images, targets))
         for element, (start, stop) in enumerate(pairwise(np.searchsorted(symmetry[order], np.arange(9)).tolist())):
             if start < stop:
                 row, source = rows[start:stop], sources[start:stop]
                 batch.index_copy_(0, row, _apply_symmetry(images[source], element))
                 batch_targets.index_copy_(0, row, _apply_symmetry(targets[source], element))
+        batch = batch.view(dtype)
         if self._photometric:
             values = np.stack([draws.contrast[positions], draws.brightness[positions]])
             contrast, brightness = to_device(values, images.device).view(2, -1, 1, 1, 1)
+            if self.bands:
+                return self.bands.change(batch, contrast, brightness), batch_targets
             batch = (batch * contrast).add_(brightness).clamp_(0, 255).to(torch.uint8)  # truncates, as albumentations
         return batch, batch_targets
 

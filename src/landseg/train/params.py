@@ -17,6 +17,8 @@ class ModelParams(Section):
     encoder_weights: str | None
     """Initial encoder weights: imagenet (downloaded once), null (random), path of a .safetensors or .pth file, or
     hf://owner/repository/file on Hugging Face Hub (downloaded once)."""
+    weights_bands: tuple[str, ...] | None = None
+    """Names of the bands that the first convolution of encoder_weights is for, in its order; null: red, green, blue."""
     freeze_encoder: int = Field(default=0, ge=0)
     """Number of epochs, from the first, in which the encoder keeps its initial weights."""
     encoder_depth: int = Field(ge=3, le=5)

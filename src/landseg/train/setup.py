@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning
 import pandas as pd
 
+from landseg.core.band_statistics import COLUMNS, BandStatistics, combined, from_columns
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
@@ -17,9 +18,9 @@ from landseg.core.files import atomic
 from landseg.core.parallel import cores
 from landseg.core.params import read_section
 from landseg.core.paths import Paths
-from landseg.core.rendering import Rendering
+from landseg.core.rendering import PERCENTILES, Rendering
 from landseg.core.scaling import split_bands
-from landseg.core.tables import pixel_column, read_metadata, read_parquet
+from landseg.core.tables import pixel_column, read_arrow, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
@@ -28,7 +29,7 @@ from landseg.model.encoder_weights import input_statistics, weights_fingerprint
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model, check_size, save_model
 from landseg.train import throughput
-from landseg.train.augmentation import Augmentation
+from landseg.train.augmentation import Augmentation, BandScale
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints, code_fingerprint
 from landseg.train.curves import LearningCurves, log, summarise_speed
@@ -81,8 +82,10 @@ class TrainingTiles:
     #: dtypes and median ground sampling distance, m, of the training scenes.
     dtypes: tuple[str, ...]
     gsd: float | None
-    #: Scale and offset of their three bands; '' where values are scaled.
-    scaling: tuple[str, str, str]
+    #: Scale and offset of the bands; '' where values are scaled.
+    scaling: tuple[str, ...]
+    #: Statistics of the bands of the training tiles.
+    statistics: BandStatistics
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,35 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     _require_two_classes(tables["train"], card)
     gsd = scenes["gsd"].median()
     rendering = Rendering.from_json(read_metadata(split, "rendering"))
+    statistics = _statistics(split, rendering)
+    if rendering.stretch == "percentiles":
+        pairs = [(low, high) for low, high in statistics.percentiles(PERCENTILES)]
+        shown = [rendering.stored.index(band) for band in rendering.shown]
+        rendering = rendering.with_ranges(tuple(pairs[band] for band in shown))
     return TrainingTiles(
         tables=tables,
-        sets={name: TileSet(paths.tiles, table, card.classes) for name, table in tables.items()},
+        sets={name: TileSet(paths.tiles, table, card.classes, rendering) for name, table in tables.items()},
         rendering=rendering,
         dtypes=tuple(sorted(scenes["dtype"].unique())),
         gsd=None if isnan(gsd) else round(float(gsd), 4),
         scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, card),
+        statistics=statistics,
     )
+
+
+def _statistics(split: Path, rendering: Rendering) -> BandStatistics:
+    """Return the statistics of the bands over the training tiles.
+
+    Raises:
+        ParamsError: a band has a single value, so a network learns nothing from it.
+    """
+    table = read_arrow(split, list(COLUMNS), [("split", "=", "train")])
+    statistics = combined(from_columns(table.to_pydict()))
+    constant = {} if rendering.format == "png" else statistics.constant(rendering.bands)
+    if constant:
+        listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
+        raise ParamsError(f"convert.bands: {listed} in all training tiles; leave out such bands")
+    return statistics
 
 
 def _require_two_classes(tiles: pd.DataFrame, card: DataCard) -> None:
@@ -146,13 +170,11 @@ def _require_two_classes(tiles: pd.DataFrame, card: DataCard) -> None:
         )
 
 
-def _scaling(text: str, rendering: Rendering, card: DataCard) -> tuple[str, str, str]:
-    """Return scale and offset of the rendered bands; the convert stage requires that all scenes have the same."""
-    if rendering.scaled:
-        return "", "", ""
+def _scaling(text: str, rendering: Rendering, card: DataCard) -> tuple[str, ...]:
+    """Return scale and offset of the bands; the convert stage requires that all scenes have the same."""
+    used = rendering.sources or rendering.bands
     bands = split_bands(text, len(card.bands))
-    red, green, blue = (bands[card.bands.index(band)] for band in rendering.bands)
-    return red, green, blue
+    return tuple("" if rendering.scaled else bands[card.bands.index(band)] for band in used)
 
 
 def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
@@ -164,7 +186,8 @@ def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> T
     device = accelerator(params.compute.device)
     bf16 = use_bf16(params.train.precision, device)
     lightning.seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed only
-    model = build_model(_model_info(params, tiles, card), params.model.encoder_weights, log)
+    weights, bands = params.model.encoder_weights, params.model.weights_bands or ()
+    model = build_model(_model_info(params, tiles, card), weights, bands, log)
     check_size(model, tiles.sets["train"].size)
     checkpoints = _find_checkpoints(params, tiles, card, device, bf16)
     module = SegmentationModule(
@@ -227,7 +250,7 @@ def write_models(best: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
 
 
 def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> ModelInfo:
-    mean, std = input_statistics(params.model.encoder, params.model.encoder_weights)
+    mean, std = _input_statistics(params.model, tiles)
     return ModelInfo(
         architecture=params.model.architecture,
         encoder=params.model.encoder,
@@ -246,6 +269,14 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) ->
         licence=card.licence,
         params=params.as_json(),
     )
+
+
+def _input_statistics(model: ModelParams, tiles: TrainingTiles) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the inputs: those of the weights for RGB, else of the training tiles."""
+    if tiles.rendering.format == "png":
+        return input_statistics(model.encoder, model.encoder_weights)
+    bands = len(tiles.rendering.bands)
+    return tiles.statistics.mean[:bands], tiles.statistics.std[:bands]
 
 
 def _loss(params: LossParams, tiles: TrainingTiles, card: DataCard) -> Loss:
@@ -275,7 +306,10 @@ def _find_checkpoints(
         params.compute.state,
         {
             "code": code_fingerprint(),
-            "tiles": tiles_fingerprint(tiles.sets["train"].folder, pd.concat(tiles.tables.values())),
+            "tiles": tiles_fingerprint(
+                tiles.sets["train"].folder, pd.concat(tiles.tables.values()), tiles.rendering.format
+            ),
+            "bands": tiles.rendering.bands,
             "encoder weights": weights_fingerprint(params.model.encoder_weights),
             "device": device,
             "bf16": bf16,
@@ -324,7 +358,9 @@ def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[
     """Return the training batches, shuffled by epoch and augmented, and the validation batches."""
     params, augment, sets = run.params.train, run.params.augment, run.tiles.sets
     workers = run.params.compute.workers or cores()
-    augmentation = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed)
+    info = run.model.info
+    bands = None if info.rendering.format == "png" else BandScale(info.mean, info.std)
+    augmentation = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed, bands)
     shuffled = TileBatchSampler(
         len(sets["train"]), params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
     )

@@ -55,7 +55,8 @@ def flops(model: Segmenter, size: int) -> int:
     """
     meta = copy.deepcopy(model).to("meta").train()
     # Two tiles, because layers that pool a tile to one value cannot normalise a single one.
-    images = torch.empty((2, 3, size, size), dtype=torch.uint8, device="meta")
+    bands = len(model.info.rendering.bands)
+    images = torch.empty((2, bands, size, size), dtype=torch.uint8, device="meta")
     with FlopCounterMode(display=False) as counter:
         try:
             meta(images).sum().backward()
