@@ -67,8 +67,8 @@ class BandStatistics:
         return [_percentiles(bins, counts, low, high, shares) for bins, counts, low, high in bands]
 
     def constant(self, names: Sequence[str]) -> dict[str, float]:
-        """Return the value of the bands that have a single one, by name."""
-        bands = zip(names, self.minima.tolist(), self.maxima.tolist(), strict=True)
+        """Return the value of the bands, from the first, that have a single one, by name."""
+        bands = zip(names, self.minima.tolist(), self.maxima.tolist(), strict=False)
         return {name: low for name, low, high in bands if low == high}
 
 

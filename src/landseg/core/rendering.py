@@ -5,6 +5,7 @@ in their own data type; pictures show three of them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
@@ -98,9 +99,9 @@ class Rendering:
             return cast(Pixels, _interleaved(pixels))
         return cast(Pixels, _interleaved(self._stretched(pixels, self._limits(pixels, None))))
 
-    def with_ranges(self, ranges: tuple[Range, ...]) -> "Rendering":
-        """Return the rendering with the ranges of pictures, by percentiles."""
-        return replace(self, ranges=ranges)
+    def with_ranges(self, ranges: Sequence[Range]) -> "Rendering":
+        """Return the rendering with the ranges of pictures, from those of all `stored` bands."""
+        return replace(self, ranges=tuple(ranges[self.stored.index(band)] for band in self.shown))
 
     def _limits(self, pixels: Image, valid: ValidMask) -> tuple[Any, Any]:
         """Return the values that become 0 and 255: numbers, or (bands, 1, 1) each."""

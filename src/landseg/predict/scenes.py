@@ -158,7 +158,8 @@ def _require_scaling(image: MultibandImage, info: ModelInfo) -> None:
 
     A scale alone, in the header of either, is accepted: many programs write 0.0001 beside the same values.
     """
-    for own, trained in zip(image.scaling, info.scaling, strict=True):
+    unknown = ("",) * len(image.scaling)  # models of earlier versions do not contain it
+    for own, trained in zip(image.scaling, info.scaling or unknown, strict=True):
         known, known_trained = parse_scaling(own), parse_scaling(trained)
         if own == trained or (None in (known, known_trained) and _without_offset(own) and _without_offset(trained)):
             continue

@@ -84,8 +84,8 @@ class TrainingTiles:
     gsd: float | None
     #: Scale and offset of the bands; '' where values are scaled.
     scaling: tuple[str, ...]
-    #: Statistics of the bands of the training tiles.
-    statistics: BandStatistics
+    #: Statistics of the bands of the training tiles; None for tiles as PNG, which are normalised by other values.
+    statistics: BandStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,9 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     _require_two_classes(tables["train"], card)
     gsd = scenes["gsd"].median()
     rendering = Rendering.from_json(read_metadata(split, "rendering"))
-    statistics = _statistics(split, rendering)
-    if rendering.stretch == "percentiles":
-        pairs = [(low, high) for low, high in statistics.percentiles(PERCENTILES)]
-        shown = [rendering.stored.index(band) for band in rendering.shown]
-        rendering = rendering.with_ranges(tuple(pairs[band] for band in shown))
+    statistics = None if rendering.format == "png" else _statistics(split, rendering)
+    if statistics and rendering.stretch == "percentiles":
+        rendering = rendering.with_ranges([(low, high) for low, high in statistics.percentiles(PERCENTILES)])
     return TrainingTiles(
         tables=tables,
         sets={name: TileSet(paths.tiles, table, card.classes, rendering) for name, table in tables.items()},
@@ -154,8 +152,7 @@ def _statistics(split: Path, rendering: Rendering) -> BandStatistics:
     """
     table = read_arrow(split, list(COLUMNS), [("split", "=", "train")])
     statistics = combined(from_columns(table.to_pydict()))
-    constant = {} if rendering.format == "png" else statistics.constant(rendering.bands)
-    if constant:
+    if constant := statistics.constant(rendering.bands):
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
         raise ParamsError(f"convert.bands: {listed} in all training tiles; leave out such bands")
     return statistics
@@ -273,7 +270,7 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) ->
 
 def _input_statistics(model: ModelParams, tiles: TrainingTiles) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the inputs: those of the weights for RGB, else of the training tiles."""
-    if tiles.rendering.format == "png":
+    if tiles.statistics is None:
         return input_statistics(model.encoder, model.encoder_weights)
     bands = len(tiles.rendering.bands)
     return tiles.statistics.mean[:bands], tiles.statistics.std[:bands]
