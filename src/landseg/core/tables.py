@@ -150,7 +150,8 @@ def extend_parquet(
 ) -> None:
     """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 
-    A column that the table already has is replaced. Rows are copied in batches, so memory does not grow with the table.
+    Columns and metadata that the table already has are replaced. Rows are copied in batches, so memory does not grow
+    with the table.
     """
     arrays = {name: pa.array(values) for name, values in columns.items()}
     with pq.ParquetFile(source) as file, atomic(path) as temporary:
@@ -158,7 +159,8 @@ def extend_parquet(
         for name, array in arrays.items():
             field, position = pa.field(name, array.type), schema.get_field_index(name)
             schema = schema.append(field) if position < 0 else schema.set(position, field)
-        added_metadata = {f"{_METADATA}{key}": value for key, value in (metadata or {}).items()}
+        # Keys of bytes, as those that the table has: pyarrow would keep both, and read the old one.
+        added_metadata = {f"{_METADATA}{key}".encode(): value for key, value in (metadata or {}).items()}
         schema = schema.with_metadata({**(schema.metadata or {}), **added_metadata})
         start = 0
         with pq.ParquetWriter(temporary, schema) as writer:
