@@ -112,7 +112,7 @@ FILTER: dict[str, tuple[Harm, str]] = {
     ),
     "without the stage before it": (
         lambda project: (project / f"{TABLES}/card.json").unlink(),
-        f"{TABLES}/card.json: file not found; run the download stage first",
+        f"{TABLES}/card.json: file not found; run `dvc repro` or the stage that writes it",
     ),
     "misspelt key": (
         lambda project: project.change(filter={"max_cloud_shar": 1}),

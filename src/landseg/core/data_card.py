@@ -1,8 +1,12 @@
 """Data card: classes, bands and encodings of a dataset, in one JSON file.
 
-The download stage writes it. Later stages read it instead of the dataset's code, so they do not depend on that code.
+The card stage writes it. Later stages read it instead of the dataset's code, so they do not depend on that code. The
+filter stage writes a second one for the imagery, whose bands may be stacked.
 """
 
+import re
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +81,8 @@ class DataCard(BaseModel):
     background: str | None = None
     #: Band names, in the order of the bands in image files, then in further files.
     bands: tuple[str, ...]
+    #: Layers of stacked imagery, such as q1 to q4, by which band names end; empty if it is not stacked.
+    layers: tuple[str, ...] = ()
     #: For datasets with one file per band: the text that replaces {band} in image paths, by band name.
     band_files: dict[str, str] = {}
     #: For datasets with further files beside the images, such as elevation: the names of their bands by file, which are
@@ -112,8 +118,70 @@ def read_card(path: Path) -> DataCard:
     try:
         return DataCard.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise LandsegError(f"{path}: file not found; run the download stage first") from None
+        raise LandsegError(f"{path}: file not found; run `dvc repro` or the stage that writes it") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{key}: " for key in first["loc"])
-        raise LandsegError(f"{path}: {where}{first['msg']}; re-run the download stage") from None
+        raise LandsegError(f"{path}: {where}{first['msg']}; re-run the stage that writes it") from None
+
+
+def layer_names(bands: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the band names of stacked imagery, layer by layer: all bands of the first layer, then of the second.
+
+    A layer without a name leaves the names as they are.
+    """
+    return tuple(f"{band}_{layer}" if layer else band for layer in layers for band in bands)
+
+
+def imagery_card(card: DataCard, layers: Sequence[str]) -> DataCard:
+    """Return the data card of imagery that is one file per location, with all bands of each layer.
+
+    Args:
+        card: the data card of the dataset.
+        layers: names of the layers; a single one without a name if bands are not stacked.
+
+    Raises:
+        LandsegError: a band of the dataset has the name of a layer of another one.
+    """
+    bands, named = layer_names(card.bands, layers), tuple(filter(None, layers))
+    if named and (both := sorted(set(bands) & set(card.bands))):
+        raise LandsegError(
+            f"dataset.bands: {both[0]!r} would also be the name of a layer of another band; rename this band"
+        )
+    decibels = layer_names(card.decibels, layers)
+    one_file: dict[str, object] = {"band_files": {}, "extra_files": ()}
+    return card.model_copy(update={"bands": bands, "layers": named, "decibels": decibels, **one_file})
+
+
+def expand_bands(names: Sequence[str], card: DataCard) -> tuple[str, ...]:
+    """Replace names that stand for all layers of the imagery (see `expand_names`).
+
+    Args:
+        names: names from convert.bands.
+        card: the data card of the imagery.
+    """
+    return expand_names(names, card.bands, card.layers)
+
+
+def expand_names(names: Sequence[str], bands: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
+    """Replace names that stand for all layers, where imagery is stacked; else return them as they are.
+
+    Adjacent names are replaced together, layer by layer: (blue, red) becomes (blue_q1, red_q1, blue_q2, ...). So are
+    names that are not those of bands, such as NDVI. Names that end like a single layer, such as red_q1, stay.
+
+    Args:
+        names: names of bands or spectral indices.
+        bands: bands of the imagery, of all layers.
+        layers: names of the layers; empty if imagery is not stacked.
+    """
+    if not layers:
+        return tuple(names)
+    single = re.compile(rf".+_{layers[0][0]}\d+")
+
+    def is_layer(name: str) -> bool:
+        return bool(single.fullmatch(name)) and f"{name}_{layers[0]}" not in bands
+
+    expanded: list[str] = []
+    for alone, adjacent in groupby(names, is_layer):
+        expanded += layer_names(tuple(adjacent), ("",) if alone else layers)
+    return tuple(expanded)

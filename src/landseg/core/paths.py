@@ -22,6 +22,11 @@ class Paths:
         return Path("data/imagery", self.dataset)
 
     @property
+    def imagery_card(self) -> Path:
+        """Data card of the imagery: that of the dataset with the bands of the imagery."""
+        return self.imagery / "card.json"
+
+    @property
     def tiles(self) -> Path:
         """Folder of the tile archives, one ZIP per scene."""
         return Path("data/tiles", self.dataset)
