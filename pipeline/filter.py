@@ -1,4 +1,4 @@
-"""Filter: drop cloudy scenes and record why; write median composites."""
+"""Filter: drop cloudy scenes and record why; write composites."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import Paths
 from landseg.core.tables import read_csv, write_csv
 from landseg.filter.composite import write_imagery
+from landseg.filter.layers import composite_layers, gap_sentence
 from landseg.filter.params import FilterParams
 from landseg.filter.select import coverages, print_selection, select, warnings
 from landseg.raster.clouds import cloud_rule
@@ -31,9 +32,12 @@ def main() -> None:
         scenes, measured, params.max_cloud_share, params.max_nodata_share, params.keep, params.one_per_quarter
     )
     kept = scenes[scenes["kept"]]
-    write_imagery(kept, params.composite, paths, rule, card, workers)
+    composites = composite_layers(kept, params.composite, params.stacked)
+    gaps = write_imagery(kept, composites, paths, rule, card, workers)
     write_csv(scenes, paths.table("kept.csv"))
-    print_selection(scenes, params.composite, paths.table("kept.csv"))
+    print_selection(scenes, params.image, paths.table("kept.csv"))
+    if params.layers:
+        print(gap_sentence(gaps, "date" if params.stacked else "quarter"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
+from landseg.core.data_card import expand_names, layer_names
 from landseg.core.errors import ParamsError
 from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
@@ -55,6 +56,7 @@ class Params(Section):
             data.split_fault(self.split.strategy, tile.size, tile.edge, self.download.source),
             self._bands_fault(),
             self._clouds_fault(),
+            self._dates_fault(),
             self._source_fault(),
             self._weights_fault(),
         )
@@ -64,10 +66,12 @@ class Params(Section):
 
     def _bands_fault(self) -> str | None:
         data, known = self.dataset, self.dataset.band_names
+        layers = self.filter.layers
+        stacked = layer_names(known, layers or ("",))
         fetch = ", or add it to dataset.bands" if data.chooses_bands else ""
         for key, bands in (("bands", self.convert.bands), ("show", self.convert.show or ())):
             try:
-                DerivedBands.of(bands, known, scaled=self.convert.values == "scaled")
+                DerivedBands.of(expand_names(bands, stacked, layers), stacked, scaled=self.convert.values == "scaled")
             except ParamsError as error:
                 remedy = fetch if isinstance(error, UnknownBandError) else ""
                 return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy
@@ -80,6 +84,24 @@ class Params(Section):
         if self.filter.method in known:
             return None
         return f"filter.method = {self.filter.method}: no such cloud layer in this dataset; choose {' or '.join(known)}"
+
+    def _dates_fault(self) -> str | None:
+        """Return why locations cannot have the dates that stacked imagery needs."""
+        chosen, needed, quarters = self.filter, self.filter.needed_dates, self.dataset.quarters
+        if not needed:
+            return None
+        if not quarters:
+            other = "filter.dates to each" if chosen.stacked else "filter.composite to median or none"
+            return f"{chosen.stacking}: scenes of this dataset have no dates; set {other}"
+        limits = dict(self.dataset.date_limits)
+        if chosen.one_per_quarter:
+            limits["filter.one_per_quarter"] = quarters
+        if not chosen.stacked:
+            limits["dataset.dates"] = quarters
+        for key, most in limits.items():
+            if most < needed:
+                return f"{chosen.stacking}: needs {needed} dates per location, but {key} allows {most}; change it"
+        return None
 
     def _source_fault(self) -> str | None:
         if self.download.source == "source-coop" or self.dataset.has_sources:

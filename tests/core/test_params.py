@@ -327,6 +327,76 @@ def test_hex_colours(tmp_path: Path) -> None:
     assert dataset.ignore == (9, (255, 255, 255))
 
 
+YEAR = ["dates_per_chip: 4", "dates_per_chip: null"]
+SEASONAL, STACK = ["composite: median", "composite: seasonal"], ["dates: each", "dates: stack 5"]
+NONE, QUARTERS = ["composite: median", "composite: none"], ["one_per_quarter: false", "one_per_quarter: true"]
+USED = "bands: [red, green, blue]  # image"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([SEASONAL], ""),
+        ([SEASONAL, [USED, "bands: [red_q1, green, blue_q4]  # image"]], ""),
+        ([NONE, STACK, YEAR, [USED, "bands: [red_d1, red_d2, red_d5]  # image"]], ""),
+        # One date in each quarter of two years.
+        ([NONE, STACK, YEAR, QUARTERS, ["2018-01-01", "2017-01-01"]], ""),
+        (
+            [[USED, "bands: [red_q1, green, blue]  # image"]],
+            "convert.bands: 'red_q1' is neither a band of this dataset nor a spectral index; choose from red, green, ",
+        ),
+        (
+            [SEASONAL, [USED, "bands: [red_q5, green, blue]  # image"]],
+            "convert.bands: 'red_q5' is neither a band of this dataset nor a spectral index; choose from red_q1, ",
+        ),
+        (
+            [SEASONAL, ["dates_per_chip: 4", "dates_per_chip: 3"]],
+            "filter.composite = seasonal: needs 4 dates per location, but dataset.dates_per_chip allows 3; change it",
+        ),
+        (
+            [SEASONAL, ["2018-12-31", "2018-09-30"]],
+            "filter.composite = seasonal: needs 4 dates per location, but dataset.dates allows 3; change it",
+        ),
+        (
+            [NONE, STACK],
+            "filter.dates = stack 5: needs 5 dates per location, but dataset.dates_per_chip allows 4; change it",
+        ),
+        (
+            [NONE, STACK, YEAR, QUARTERS],
+            "filter.dates = stack 5: needs 5 dates per location, but filter.one_per_quarter allows 4; change it",
+        ),
+        (
+            [NONE, STACK, YEAR, ["dates_per_quarter: null", "dates_per_quarter: 1"]],
+            "filter.dates = stack 5: needs 5 dates per location, but dataset.dates_per_quarter allows 4; change it",
+        ),
+        ([STACK], "filter.dates = stack 5: stacks single dates, so it needs filter.composite = none, not median"),
+    ],
+)
+def test_stacked_dates_of_a_chip_dataset(tmp_path: Path, changes: list[list[str]], message: str) -> None:
+    text = (ROOT / "presets/landcovernet.yaml").read_text()
+    for was, now in changes:
+        assert was in text
+        text = text.replace(was, now, 1)
+    (tmp_path / "params.yaml").write_text(text)
+    if not message:
+        check_params(tmp_path / "params.yaml")
+        return
+    with pytest.raises(LandsegError) as caught:
+        check_params(tmp_path / "params.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'params.yaml'}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("composite: seasonal", "filter.composite to median or none"), ("dates: stack 2", "filter.dates to each")],
+)
+def test_a_dataset_without_dates_has_none_to_stack(tmp_path: Path, key: str, other: str) -> None:
+    name, value = key.split(": ")
+    assert fault(tmp_path, "max_cloud_share: 0.2", f"max_cloud_share: 0.2\n  {key}") == (
+        f"filter.{name} = {value}: scenes of this dataset have no dates; set {other}"
+    )
+
+
 def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Yield each section and key with its line and the line above."""
     content: CommentedMap = YAML().load(path.read_text())
@@ -341,7 +411,7 @@ def keys(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 FETCH = ["url", "timeout", "attempts"]
 CHIPS = {
     "download": ["source", "max_gb", *FETCH],
-    "filter": ["method", "max_nodata_share", "keep", "one_per_quarter", "composite"],
+    "filter": ["method", "max_nodata_share", "keep", "one_per_quarter", "composite", "dates"],
 }
 NEEDED: dict[str, dict[str, list[str]]] = {
     "sample": {},

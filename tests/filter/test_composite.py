@@ -285,7 +285,7 @@ KEPT = scene_table(
 
 
 def test_imagery_table_of_scenes() -> None:
-    table = imagery_table(KEPT[1:], "none", "here")
+    table = imagery_table(KEPT[1:], False, "here")
     assert table.columns.tolist() == list(IMAGERY_COLUMNS)
     assert table.to_numpy().tolist() == [
         ["a1", "a", "g", "g_1", "raw/here/a1.tif", "raw/here/a"],
@@ -294,7 +294,7 @@ def test_imagery_table_of_scenes() -> None:
 
 
 def test_imagery_table_of_composites() -> None:
-    assert imagery_table(KEPT, "median", "here").to_numpy().tolist() == [
+    assert imagery_table(KEPT, True, "here").to_numpy().tolist() == [
         ["b", "b", "g", "g_1", "imagery/here/b.tif", "raw/here/b"],
         ["a", "a", "g", "g_1", "imagery/here/a.tif", "raw/here/a"],
     ]

@@ -40,7 +40,9 @@ def test_filter_stage_without_composites(project: Project, capsys: pytest.Captur
     assert lines[1] == "  dropped s01: cloud share 40.6% is over the limit of 20.0%"  # 26 of 64 rows
     assert len(lines[: lines.index(next(line for line in lines if line.startswith("planned")))]) <= 22
     assert lines[21].startswith("planned")
-    assert [path.name for path in (project / "data/imagery/folder").iterdir()] == ["imagery.csv"]
+    assert sorted(path.name for path in (project / "data/imagery/folder").iterdir()) == ["card.json", "imagery.csv"]
+    cards = [read_card(project / f"data/{part}/folder/card.json") for part in ("imagery", "tables")]
+    assert cards[0] == cards[1]
     images = pd.read_csv(project / "data/imagery/folder/imagery.csv")["image"].tolist()
     assert images == [f"raw/folder/images/s{n:02}.tif" for n in range(0, 30, 3)]
     assert len(list((project / "data/tiles/folder").iterdir())) == 10

@@ -33,6 +33,16 @@ class DatasetParams(Section):
         return False
 
     @property
+    def quarters(self) -> int:
+        """Number of quarters of a year between the first and the last date; 0: scenes have no dates."""
+        return 0
+
+    @property
+    def date_limits(self) -> dict[str, int]:
+        """Most dates that a location may have, by the key that says so."""
+        return {}
+
+    @property
     def class_count(self) -> int | None:
         """Number of classes; None if params.yaml does not define them."""
         return None
@@ -68,6 +78,24 @@ def _ordered(dates: tuple[date, date]) -> tuple[date, date]:
     if dates[0] > dates[1]:
         raise ValueError("dataset.dates: the first date must not be later than the last")
     return dates
+
+
+def spanned_quarters(dates: tuple[date, date]) -> int:
+    """Return the number of quarters of a year that a range of dates touches."""
+    first, last = (4 * day.year + (day.month - 1) // 3 for day in dates)
+    return last - first + 1
+
+
+def date_limits(quarters: int, per_chip: int | None, per_quarter: int | None) -> dict[str, int]:
+    """Return the most dates that a chip may have, by key.
+
+    Args:
+        quarters: number of quarters of dataset.dates.
+        per_chip: dataset.dates_per_chip.
+        per_quarter: dataset.dates_per_quarter.
+    """
+    limits = {"dataset.dates_per_chip": per_chip, "dataset.dates_per_quarter": per_quarter and quarters * per_quarter}
+    return {key: limit for key, limit in limits.items() if limit}
 
 
 def chip_selection(pattern: str, example: str) -> BeforeValidator:

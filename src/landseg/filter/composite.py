@@ -1,4 +1,7 @@
-"""Median composites: one image per location, the per-band median of its clear dates; and the imagery table.
+"""Median composites: one image per location, the per-band median of its clear dates; and the imagery folder.
+
+A composite may have several layers, each of some of the dates: the quarters of the year, or single dates. Their bands
+are stacked. Dates of which a layer has none that is clear leave gaps, which the median of all dates fills.
 
 Clouds and shadows that the mask misses are outliers, which the median ignores as long as they are the minority. Bands
 are computed separately, so a pixel may have a spectrum that occurs on no date. Flood (2013), "Seasonal Composite
@@ -6,11 +9,11 @@ Landsat TM/ETM+ Images Using the Medoid (a Multi-Dimensional Median)", Remote Se
 and the medoid as a remedy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Ints, Mask
-from landseg.core.data_card import DataCard
+from landseg.core.data_card import DataCard, imagery_card, layer_names, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.core.parallel import parallel_map
@@ -27,6 +30,7 @@ from landseg.core.paths import DATA, Paths
 from landseg.core.progress import track
 from landseg.core.scaling import BASELINE_04, parse_scaling, scaling_words
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
+from landseg.filter.layers import Layers
 from landseg.raster.clouds import CLEAR, CloudRule, open_cloud_layers
 from landseg.raster.grid import Grid
 from landseg.raster.image import below, open_image
@@ -34,6 +38,8 @@ from landseg.raster.io import ignore_not_georeferenced
 
 # Values of all dates and bands held in memory at a time.
 _MAX_VALUES = 1 << 24
+# How to avoid composites, for messages.
+_SINGLE_DATES = "use single dates (filter.composite = none, filter.dates = each)"
 # Height and width of the blocks of a composite, px; smaller composites have a single block.
 _BLOCK = 256
 
@@ -62,35 +68,47 @@ class _Frame:
                 yield Window(col, row, min(cols, self.grid.width - col), min(rows, self.grid.height - row))
 
 
-def write_composite(scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: DataCard) -> None:
-    """Write the composite of a location as one GeoTIFF with all bands of the card.
+def write_composite(
+    scenes: pd.DataFrame, root: Path, path: Path, rule: CloudRule, card: DataCard, layers: Layers | None = None
+) -> float:
+    """Write the composite of a location as one GeoTIFF with all bands of the card, for each layer.
 
-    A value is the median over the dates on which its pixel is clear and has data. For an even number of dates, it is
-    the mean of the two middle values, rounded half to even for integer dtypes. Pixels without a clear date have the
-    nodata value of the first date, else of the card, else 0. The dtype holds the values of all dates
-    (`numpy.result_type`); the CRS is that of the first date that has one. Dates are read window by window; the
-    composite is kept in memory, compressed.
+    A value is the median over the dates of its layer on which its pixel is clear and has data; without such a date,
+    the median over all dates of the location. For an even number of dates, it is the mean of the two middle values,
+    rounded half to even for integer dtypes. Pixels without a clear date have the nodata value of the first date, else
+    of the card, else 0. The dtype holds the values of all dates (`numpy.result_type`); the CRS is that of the first
+    date that has one. Dates are read window by window; the composite is kept in memory, compressed.
 
     Args:
         scenes: the dates of one location, columns image and cloud; a date without a cloud layer is clear everywhere.
         root: folder to which their paths are relative.
         path: the file to write.
         rule: which pixels are cloud.
-        card: the data card.
+        card: the data card of the dataset.
+        layers: layers, in the order of the bands; None: a single one of all dates.
+
+    Returns:
+        Share of the pixels that lack a clear date in their layer, of those that have one in any; mean over layers.
 
     Raises:
         LandsegError: a file is damaged, dates or cloud layers differ in their grids, or dates in scale and offset.
         OSError: the file cannot be written.
     """
     dates = scenes[["image", "cloud"]].to_numpy().tolist()
+    layers = layers or {"": range(len(dates))}
     frame = _frame(dates, root, rule, card)
+    filled = known = 0
     with MemoryFile() as memory:  # writing to disk, GDAL does not report a full disk
-        with _created(memory, frame, card.bands) as target:
+        with _created(memory, frame, card.bands, tuple(layers)) as target:
             for window in frame.windows(len(dates) * len(card.bands)):
                 values, clear = _stack(dates, root, window, rule, card, frame)
-                target.write(median(values, clear, frame.nodata), window=window)
+                gaps = find_gaps(clear, layers)
+                target.write(medians(values, clear, layers, gaps, frame.nodata), window=window)
+                filled += int(gaps.sum())
+                known += len(layers) * int(clear.any(axis=-1).sum())
         with atomic(path) as temporary:
             temporary.write_bytes(memory.getbuffer())
+    return filled / known if known else 0.0
 
 
 def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: DataCard) -> _Frame:
@@ -106,15 +124,15 @@ def _frame(dates: list[list[str]], root: Path, rule: CloudRule, card: DataCard) 
     grid = _common_grid([frame.grid for frame in frames])
     if BASELINE_04 in frames[0].scaling:  # a composite has another name, which does not tell
         raise LandsegError(
-            f"{frames[0].grid.name}: {scaling_words(BASELINE_04)}; give scale and offset in dataset.scaling, or set "
-            "filter.composite = none"
+            f"{frames[0].grid.name}: {scaling_words(BASELINE_04)}; give scale and offset in dataset.scaling, or "
+            f"{_SINGLE_DATES}"
         )
     for frame in frames:
         if frame.scaling != frames[0].scaling:
             raise LandsegError(
                 f"{frame.grid.name}: {scaling_words(frame.scaling[0])}, but {frames[0].grid.name}, another date of the "
-                f"location, has {scaling_words(frames[0].scaling[0])}; bring them to the same values, or set "
-                "filter.composite = none"
+                f"location, has {scaling_words(frames[0].scaling[0])}; bring them to the same values, or "
+                f"{_SINGLE_DATES}"
             )
     dtype = np.result_type(*(frame.dtype for frame in frames))
     nodata = frames[0].nodata if in_dtype_range(frames[0].nodata, dtype) else 0
@@ -156,6 +174,35 @@ def _stack(
     return values, clear
 
 
+def find_gaps(clear: Mask, layers: Layers) -> Mask:
+    """Return which pixels have no clear date in a layer, but one in another, (layers, H, W).
+
+    Args:
+        clear: whether a value counts, (H, W, dates).
+        layers: the dates of each layer.
+    """
+    lacking = np.stack([~clear.take(dates, axis=-1).any(axis=-1) for dates in layers.values()])
+    return lacking & clear.any(axis=-1)
+
+
+def medians(values: Image, clear: Mask, layers: Layers, gaps: Mask, nodata: float) -> Image:
+    """Return the median over the clear dates of each layer, (layers * bands, H, W): all bands of the first, and so on.
+
+    Args:
+        values: (bands, H, W, dates), integers or floats; sorted in place.
+        clear: whether a value counts, (H, W, dates).
+        layers: the dates of each layer.
+        gaps: which pixels of a layer take the median over all clear dates, (layers, H, W).
+        nodata: value of pixels without a clear date.
+    """
+    of_layers = [median(values.take(dates, axis=-1), clear.take(dates, axis=-1), nodata) for dates in layers.values()]
+    if gaps.any():
+        of_all = median(values, clear, nodata)
+        for pixels, gap in zip(of_layers, gaps, strict=True):
+            pixels[:, gap] = of_all[:, gap]
+    return np.concatenate(of_layers)
+
+
 def median(values: Image, clear: Mask, nodata: float) -> Image:
     """Return the median over the clear dates, (bands, H, W), in the dtype of the values.
 
@@ -184,13 +231,13 @@ def _mean_of_integers(low: Image, high: Image) -> Ints:
 
 
 @contextmanager
-def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Iterator[Any]:
+def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...], layers: tuple[str, ...]) -> Iterator[Any]:
     """Create a GeoTIFF for writing by windows."""
-    grid = frame.grid
+    grid, names = frame.grid, layer_names(bands, layers)
     shape = {
         "width": grid.width,
         "height": grid.height,
-        "count": len(bands),
+        "count": len(names),
         "dtype": frame.dtype.name,
         "crs": grid.crs,
     }
@@ -198,11 +245,13 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
     georeference = {} if grid.transform.is_identity else {"transform": grid.transform}
     options = {"nodata": frame.nodata, "compress": "deflate", "interleave": "band", "bigtiff": "if_safer"}
+    if any(layers):  # else GDAL tags three or four bytes as red, green, blue and alpha
+        options["photometric"] = "minisblack"
     with ignore_not_georeferenced():
         target = memory.open(driver="GTiff", **shape, **blocks, **georeference, **options)
     with target:
-        target.descriptions = bands
-        known = [parse_scaling(text) or (1.0, 0.0) for text in frame.scaling]
+        target.descriptions = names
+        known = [parse_scaling(text) or (1.0, 0.0) for text in frame.scaling] * len(layers)
         if any(each != (1, 0) for each in known):
             target.scales, target.offsets = zip(*known, strict=True)
         yield target
@@ -210,55 +259,67 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...]) -> Itera
 
 def write_imagery(
     scenes: pd.DataFrame,
-    composite: Literal["none", "median"],
+    composites: Mapping[str, Layers],
     paths: Paths,
     rule: CloudRule,
     card: DataCard,
     workers: int,
-) -> None:
-    """Write the imagery folder: the imagery table and, for median composites, one GeoTIFF per location.
+) -> dict[str, float]:
+    """Write the imagery folder: the imagery table, its data card and, for composites, one GeoTIFF per location.
 
     Args:
         scenes: the kept scenes.
-        composite: filter.composite.
+        composites: layers of the composite of each location (see `layers.composite_layers`); empty: none.
         paths: paths of the dataset.
         rule: which pixels are cloud.
-        card: the data card.
+        card: the data card of the dataset.
         workers: number of threads.
+
+    Returns:
+        Share of gaps in the composite of each location (see `write_composite`).
     """
+    layers = next(iter(composites.values()), None)
     with atomic(paths.imagery) as folder:
         folder.mkdir()
-        if composite == "median":
-            _write_composites(scenes, paths.raw, folder, rule, card, workers)
-        write_csv(imagery_table(scenes, composite, paths.dataset), folder / "imagery.csv")
+        write_card(imagery_card(card, tuple(layers)) if layers else card, folder / paths.imagery_card.name)
+        shares = _write_composites(scenes, composites, paths.raw, folder, rule, card, workers) if composites else {}
+        write_csv(imagery_table(scenes, bool(composites), paths.dataset), folder / "imagery.csv")
+    return shares
 
 
 def _write_composites(
-    scenes: pd.DataFrame, raw: Path, folder: Path, rule: CloudRule, card: DataCard, workers: int
-) -> None:
-    """Write the composites of all locations in parallel, with a progress bar."""
-    locations = [dates for _, dates in scenes.groupby("location", sort=False)]
+    scenes: pd.DataFrame,
+    composites: Mapping[str, Layers],
+    raw: Path,
+    folder: Path,
+    rule: CloudRule,
+    card: DataCard,
+    workers: int,
+) -> dict[str, float]:
+    """Write the composites of all locations in parallel, with a progress bar; return the shares of gaps."""
+    locations = [(str(location), dates) for location, dates in scenes.groupby("location", sort=False)]
 
-    def write(dates: pd.DataFrame) -> None:
-        write_composite(dates, raw, folder / f"{dates['location'].iloc[0]}.tif", rule, card)
+    def write(of: tuple[str, pd.DataFrame]) -> tuple[str, float]:
+        location, dates = of
+        path = folder / f"{location}.tif"
+        return location, write_composite(dates, raw, path, rule, card, composites[location])
 
-    for _ in track(parallel_map(write, locations, workers, "threads"), len(locations), "compose", "locations"):
-        pass
+    return dict(track(parallel_map(write, locations, workers, "threads"), len(locations), "compose", "locations"))
 
 
-def imagery_table(kept: pd.DataFrame, composite: Literal["none", "median"], dataset: str) -> pd.DataFrame:
+def imagery_table(kept: pd.DataFrame, composited: bool, dataset: str) -> pd.DataFrame:
     """Return the imagery table (see `landseg.core.tables`): the images to tile, with paths relative to data/.
 
     Args:
         kept: the kept rows of the scene table.
-        composite: "none" for one row per scene; "median" for one per location, with the location as its scene, and
-            the mask, group and archive of its first scene.
+        composited: false for one row per scene; true for one per location, with the location as its scene, and the
+            mask, group and archive of its first scene.
         dataset: name of the dataset.
     """
     raw, composites = (folder.relative_to(DATA).as_posix() for folder in (Paths(dataset).raw, Paths(dataset).imagery))
     images = [below(raw, image) for image in kept["image"]]
     table = kept.assign(image=images, mask=f"{raw}/" + kept["mask"])
-    if composite == "median":
+    if composited:
         table = table.drop_duplicates("location")
         table = table.assign(scene=table["location"], image=f"{composites}/" + table["location"] + ".tif")
     return table[list(IMAGERY_COLUMNS)].reset_index(drop=True)

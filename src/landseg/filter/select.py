@@ -201,13 +201,20 @@ def _quarters(scenes: pd.DataFrame) -> list[tuple[str, int, int]]:
 
 
 def _quarter(scene: str, day: str) -> tuple[int, int]:
-    try:
-        return quarter(day)
-    except ValueError:
-        fault = f"the invalid date {day!r} (expected YYYY-MM-DD)" if day else "no date"
+    if fault := date_fault(day):
         raise ParamsError(
             f"filter.one_per_quarter: scene {scene} has {fault}; set it to false or correct the scene table"
-        ) from None
+        )
+    return quarter(day)
+
+
+def date_fault(day: str) -> str:
+    """Return what is wrong with the date of a scene, such as 'no date'; '' if it is YYYY-MM-DD."""
+    try:
+        quarter(day)
+    except ValueError:
+        return f"the invalid date {day!r} (expected YYYY-MM-DD)" if day else "no date"
+    return ""
 
 
 def _drop_all_but(
@@ -255,18 +262,18 @@ def _none_kept(
     )
 
 
-def print_selection(scenes: pd.DataFrame, composite: str, table: Path) -> None:
+def print_selection(scenes: pd.DataFrame, image: str, table: Path) -> None:
     """Print the number of kept scenes and why the others were dropped.
 
     Args:
         scenes: the table that `select` returns.
-        composite: filter.composite.
+        image: what is made of the scenes of a location, such as 'one composite'; '' if nothing is.
         table: file that lists all scenes.
     """
     kept, dropped = scenes[scenes["kept"]], scenes[~scenes["kept"]]
     summary = f"kept {len(kept):,} of {len(scenes):,} scenes"
-    if composite == "median":
-        summary += f", one composite for each of {kept['location'].nunique():,} locations"
+    if image:
+        summary += f", {image} for each of {kept['location'].nunique():,} locations"
     print(summary)
     for scene in dropped[:_MAX_PRINTED].itertuples():
         print(f"  dropped {scene.scene}: {scene.reason}")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from landseg.core.params import MAX_SEED
-from landseg.download.params import DatasetParams, DateRange, chip_selection
+from landseg.download.params import DatasetParams, DateRange, chip_selection, date_limits, spanned_quarters
 
 #: Band names, in file order.
 BANDS = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "rededge4", "swir1", "swir2")
@@ -34,6 +34,16 @@ class GhanaParams(DatasetParams):
     download.folder contains them; null: none."""
     score_unknown: bool = False
     """true: train on class 0 (unknown) and score it, as in the paper; false: ignore it."""
+
+    @property
+    def quarters(self) -> int:
+        """Quarters of dataset.dates."""
+        return spanned_quarters(self.dates)
+
+    @property
+    def date_limits(self) -> dict[str, int]:
+        """Limits by dataset.dates_per_chip and dataset.dates_per_quarter."""
+        return date_limits(self.quarters, self.dates_per_chip, self.dates_per_quarter)
 
     @property
     def band_names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from landseg.core.params import MAX_SEED
-from landseg.download.params import DatasetParams, DateRange, chip_selection
+from landseg.download.params import DatasetParams, DateRange, chip_selection, date_limits, spanned_quarters
 
 #: Sentinel-2 band names.
 Sentinel2Band = Literal[
@@ -70,6 +70,16 @@ class LandCoverNetParams(DatasetParams):
     """Bands to download."""
     score_unknown: bool = False
     """true: train on class 0 (unknown) and score it, as in the paper; false: ignore it."""
+
+    @property
+    def quarters(self) -> int:
+        """Quarters of dataset.dates."""
+        return spanned_quarters(self.dates)
+
+    @property
+    def date_limits(self) -> dict[str, int]:
+        """Limits by dataset.dates_per_chip and dataset.dates_per_quarter."""
+        return date_limits(self.quarters, self.dates_per_chip, self.dates_per_quarter)
 
     @property
     def band_names(self) -> tuple[str, ...]:
