@@ -23,6 +23,7 @@ from landseg.core.tables import SPLITS, extend_parquet, pixel_column, scene_tabl
 from landseg.tile.plan import write_plan
 
 NAME = "many"
+BANDS = ("grey",)
 CLASSES = tuple(LandClass(id=k, name=f"class {k}", color=(k, k, k)) for k in range(1, 8))
 DAYS = pd.date_range("2018-01-01", periods=73, freq="5D").strftime("%Y%m%d").to_numpy(object)
 #: Number of different cloud layers; generating each one separately would take minutes.
@@ -124,7 +125,7 @@ def write_tiles(root: Path, name: str, rows: int) -> None:
     """Write a project with one of the tile tables, and official lists."""
     paths = _project(root, CloudEncoding())
     tiles = TABLES[name](rows)
-    write_plan(tiles, int(tiles["height"].max()), root / paths.table("plan.parquet"))
+    write_plan(tiles, int(tiles["height"].max()), BANDS, root / paths.table("plan.parquet"))
     rng = np.random.default_rng(0)
     area = int(tiles["height"].iloc[0]) ** 2
     pixels = np.diff(np.sort(rng.integers(0, area, (rows, len(CLASSES)))), prepend=0)
@@ -179,6 +180,6 @@ def _project(root: Path, clouds: CloudEncoding) -> Paths:
     """Create the folders of a project and its data card; return its paths, relative to its root."""
     paths = Paths(NAME)
     root.joinpath(paths.table("card.json")).parent.mkdir(parents=True)
-    card = DataCard(name=NAME, title="Many", licence="none", classes=CLASSES, bands=("grey",), clouds=clouds)
+    card = DataCard(name=NAME, title="Many", licence="none", classes=CLASSES, bands=BANDS, clouds=clouds)
     write_card(card, root / paths.table("card.json"))
     return paths

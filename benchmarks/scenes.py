@@ -103,4 +103,5 @@ def write_project(folder: Path, names: Sequence[str], kind: Kind) -> None:
     write_card(CARD, folder / PATHS.table("card.json"))
     rows = [{"scene": name, "image": f"raw/{kind}/{name}.tif", "mask": f"raw/masks/{name}.tif"} for name in names]
     (folder / PATHS.imagery).mkdir(parents=True)
+    write_card(CARD, folder / PATHS.imagery_card)
     write_csv(scene_table(rows)[list(IMAGERY_COLUMNS)], folder / PATHS.imagery / "imagery.csv")

@@ -90,7 +90,7 @@ def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:
     scenes = scene_table([{"scene": "scene", "image": "image.tif", "mask": "mask.tif"}])
     start = clock()
     tiles = plan_tiles(scenes, pair, CARD, 512, "drop")
-    write_plan(tiles, 512, pair / "plan.parquet")
+    write_plan(tiles, 512, CARD.bands, pair / "plan.parquet")
     seconds = since(start)["seconds"]
     megabytes = (pair / "image.tif").stat().st_size / 1e6
     return {"mask": origin, "tiles": len(tiles), "plan_seconds": seconds, "image_mb": megabytes}

@@ -16,11 +16,11 @@ from landseg.tile.plan import plan_tiles, write_plan
 
 def main() -> None:
     paths, params = Paths(dataset_name()), read_section(TileParams, "tile")
-    card, imagery = read_card(paths.table("card.json")), read_csv(paths.imagery / "imagery.csv")
+    card, imagery = read_card(paths.imagery_card), read_csv(paths.imagery / "imagery.csv")
 
     notices: list[str] = []
     tiles = plan_tiles(imagery, DATA, card, params.size, params.edge, params.min_share, notices.append, pixel_size())
-    write_plan(tiles, params.size, paths.table("plan.parquet"), notices)
+    write_plan(tiles, params.size, card.bands, paths.table("plan.parquet"), notices)
     for text in notices:
         print(f"warning: {text}")
     print(f"planned {len(tiles):,} tiles of {params.size} px in {tiles['scene'].nunique()} scenes")

@@ -97,7 +97,7 @@ def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     write_card(CARD, tables / "card.json")
     scenes = scene_table({"scene": s, "image": f"{s}.tif", "mask": f"{s}_mask.tif"} for s in SCENES)
     tiles = plan_tiles(scenes, raw, CARD, SIZE, "drop")
-    write_plan(tiles, SIZE, tables / "plan.parquet")
+    write_plan(tiles, SIZE, CARD.bands, tables / "plan.parquet")
     pixels = pd.concat(
         [
             convert_rows(of, raw, folder / PATHS.tiles, CARD, RENDERING, SIZE, masks_rgb=False, workers=1)

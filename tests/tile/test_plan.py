@@ -110,14 +110,14 @@ def test_without_crs(tmp_path: Path) -> None:
     tiles = plan_tiles(scene_table(("a", "a.jpg", "a.png")), tmp_path, card(), 32, "drop")
     assert tiles.crs is None
     assert tiles["geometry"].isna().all()
-    write_plan(tiles, 32, tmp_path / "plan.parquet")
+    write_plan(tiles, 32, card().bands, tmp_path / "plan.parquet")
     assert gpd.read_parquet(tmp_path / "plan.parquet")["geometry"].isna().all()
 
 
 @pytest.mark.parametrize("crs", ["EPSG:2180", "+proj=tmerc +lon_0=19 +k=0.9993 +x_0=500000 +y_0=-5300000 +datum=WGS84"])
 def test_written_plan_has_the_crs(tmp_path: Path, crs: str) -> None:
     tiles = plan_tiles(scene_table(make(tmp_path, "a", 64, 64, crs)), tmp_path, card(), 32, "drop")
-    write_plan(tiles, 32, tmp_path / "plan.parquet")
+    write_plan(tiles, 32, card().bands, tmp_path / "plan.parquet")
     read = gpd.read_parquet(tmp_path / "plan.parquet")
     assert read.crs == crs
     pd.testing.assert_frame_equal(

@@ -28,9 +28,9 @@ Glossary:
   its files are resampled, in units of the CRS, null if they have one grid. **dtype**: data type of its values;
   **scaling**: their scale and offset; see `core.scaling`.
 
-Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `rendering`, see
-`core.rendering`, from tiles.parquet on; `notices`, what stages printed of images and labels as a JSON list, from
-plan.parquet on.
+Metadata of tile tables: `tile_size`, height and width of a tile in px, from plan.parquet on; `bands`, the names of all
+bands of the imagery in file order as a JSON list, from plan.parquet on; `rendering`, see `core.rendering`, from
+tiles.parquet on; `notices`, what stages printed of images and labels as a JSON list, from plan.parquet on.
 
 Paths in scenes.csv and manifest.csv are relative to the dataset's raw folder. From imagery.csv on they are relative to
 data/, because composites lie outside the raw folder. Image paths may contain {band} and cloud paths {layer}; see
@@ -55,6 +55,8 @@ from landseg.core.files import atomic
 SCENE_COLUMNS = ("scene", "location", "group", "date", "archive", "image", "mask", "cloud")
 FILE_COLUMNS = ("file", "url", "bytes", "sha256", "etag")
 IMAGERY_COLUMNS = ("scene", "location", "group", "archive", "image", "mask")
+#: Metadata key of the names of all bands of the imagery.
+BANDS = "bands"
 #: Metadata key of what stages printed of images and labels.
 NOTICES = "notices"
 _METADATA = "landseg:"  # prefix of landseg's keys in Parquet metadata
@@ -184,6 +186,15 @@ def read_metadata(path: Path, key: str) -> str:
         raise _missing(path) from None
     except KeyError:
         raise LandsegError(f"{path}: metadata key {key!r} not found; re-run the stage that writes this file") from None
+
+
+def read_bands(path: Path) -> tuple[str, ...]:
+    """Read the names of all bands of the imagery that a tile table was made from, in file order.
+
+    Raises:
+        LandsegError: the file or the value is missing.
+    """
+    return tuple(json.loads(read_metadata(path, BANDS)))
 
 
 def read_notices(path: Path) -> list[str]:

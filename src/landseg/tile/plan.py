@@ -21,7 +21,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.params import Resolution
 from landseg.core.scaling import join_bands
-from landseg.core.tables import NOTICES, extend_parquet
+from landseg.core.tables import BANDS, NOTICES, extend_parquet
 from landseg.core.wording import scenes_in_words
 from landseg.raster.image import open_image, open_labels
 from landseg.raster.pixel_area import ground_sampling_distance, oblong
@@ -253,11 +253,23 @@ def common_crs(scene_crs: list[CRS]) -> CRS | None:
     return scene_crs[0] if all(crs == scene_crs[0] for crs in scene_crs) else CRS.from_user_input(COMMON_CRS)
 
 
-def write_plan(tiles: gpd.GeoDataFrame, size: int, path: Path, notices: Sequence[str] = ()) -> None:
-    """Write a tile plan as GeoParquet, with the tile size in px and what was printed in its metadata."""
+def write_plan(
+    tiles: gpd.GeoDataFrame, size: int, bands: Sequence[str], path: Path, notices: Sequence[str] = ()
+) -> None:
+    """Write a tile plan as GeoParquet; its metadata have the tile size, the bands and what was printed.
+
+    Args:
+        tiles: the tile plan.
+        size: height and width of a tile in px.
+        bands: bands of the imagery, in file order.
+        path: the file to write.
+        notices: what was printed of the images.
+    """
     plan = io.BytesIO()
     tiles.to_parquet(plan, index=False)
-    extend_parquet(plan, path, {}, {"tile_size": str(size), NOTICES: json.dumps(list(notices))})
+    extend_parquet(
+        plan, path, {}, {"tile_size": str(size), BANDS: json.dumps(list(bands)), NOTICES: json.dumps(list(notices))}
+    )
 
 
 def waste(sizes: Sequence[tuple[int, int]], size: int, edge: Edge, min_share: float) -> tuple[float, float]:
