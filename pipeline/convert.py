@@ -26,7 +26,7 @@ from landseg.core.tables import NOTICES, extend_parquet, read_notices
 def main() -> None:
     paths, params = Paths(dataset_name()), read_section(ConvertParams, "convert")
     workers = read_section(ComputeParams, "compute").workers or cores()
-    card = read_card(paths.table("card.json"))
+    card = read_card(paths.imagery_card)
     plan, size = read_plan(paths.table("plan.parquet"))
     rendering = input_rendering(plan, DATA, card, params.rendering)
     require_same_values(plan, card, rendering)
