@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,16 @@ import pytest
 import torch
 from dvc.repo import Repo
 from helpers.root import ROOT
-from helpers.tiles import PATHS, change_pixel, equal, make_project, write_params
+from helpers.tiles import CARD, PATHS, RENDERING, change_pixel, equal, make_project, write_params
 from helpers.training import InterruptedRunError
 from safetensors.torch import load_file
 
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import locked
+from landseg.core.tables import extend_parquet, read_bands, read_parquet
 from landseg.loader.batches import Batch
 from landseg.train.module import SegmentationModule
+from landseg.train.setup import build_run, read_training_params, read_training_tiles
 
 CURVES = ["lr", "train/loss", "val/accuracy", "val/fscore", "val/loss", "val/macro_miou", "val/micro_iou"]
 SPEEDS = [f"speed/{name}" for name in ("data_wait", "images_per_second", "mfu", "peak_memory_gb", "seconds")]
@@ -401,3 +404,23 @@ def test_deterministic_runs_are_bit_identical(project: Path, tmp_path: Path, mon
         models.append((folder / PATHS.model("last")).read_bytes())
     torch.set_num_threads(1)
     assert models[0] == models[1]
+
+
+def test_model_has_the_bands_of_the_imagery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the data card, if dates are stacked; and the scaling of the bands that are used."""
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    split = PATHS.table("split.parquet")
+    assert read_bands(split) == CARD.bands
+    stacked = tuple(f"{band}_{layer}" for layer in ("d1", "d2") for band in CARD.bands)
+    rendering = replace(RENDERING, bands=("green_d2", "red_d1", "green_d1"))
+    scaling = "; ".join(f"{n / 10} 0.0" for n in range(1, 7))
+    extend_parquet(
+        io.BytesIO(split.read_bytes()),
+        split,
+        {"scaling": [scaling] * len(read_parquet(split, ["tile"]))},
+        {"bands": json.dumps(stacked), "rendering": rendering.to_json()},
+    )
+    info = build_run(read_training_params(), read_training_tiles(PATHS, CARD), CARD).model.info
+    assert (info.image_bands, info.rendering.bands) == (stacked, rendering.bands)
+    assert info.scaling == ("0.5 0.0", "0.1 0.0", "0.2 0.0")

@@ -20,7 +20,7 @@ from landseg.core.params import read_section
 from landseg.core.paths import Paths
 from landseg.core.rendering import PERCENTILES, Rendering
 from landseg.core.scaling import split_bands
-from landseg.core.tables import pixel_column, read_arrow, read_metadata, read_parquet
+from landseg.core.tables import pixel_column, read_arrow, read_bands, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
@@ -84,6 +84,8 @@ class TrainingTiles:
     gsd: float | None
     #: Scale and offset of the bands; '' where values are scaled.
     scaling: tuple[str, ...]
+    #: All bands of their images, in file order.
+    image_bands: tuple[str, ...]
     #: Statistics of the bands of the training tiles; None for tiles as PNG, which are normalised by other values.
     statistics: BandStatistics | None = None
 
@@ -129,7 +131,7 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     scenes = scenes[scenes["split"] == "train"]
     _require_two_classes(tables["train"], card)
     gsd = scenes["gsd"].median()
-    rendering = Rendering.from_json(read_metadata(split, "rendering"))
+    rendering, image_bands = Rendering.from_json(read_metadata(split, "rendering")), read_bands(split)
     statistics = None if rendering.format == "png" else _statistics(split, rendering)
     if statistics and rendering.stretch == "percentiles":
         rendering = rendering.with_ranges([(low, high) for low, high in statistics.percentiles(PERCENTILES)])
@@ -139,8 +141,9 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
         rendering=rendering,
         dtypes=tuple(sorted(scenes["dtype"].unique())),
         gsd=None if isnan(gsd) else round(float(gsd), 4),
-        scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, card),
+        scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, image_bands),
         statistics=statistics,
+        image_bands=image_bands,
     )
 
 
@@ -167,11 +170,11 @@ def _require_two_classes(tiles: pd.DataFrame, card: DataCard) -> None:
         )
 
 
-def _scaling(text: str, rendering: Rendering, card: DataCard) -> tuple[str, ...]:
+def _scaling(text: str, rendering: Rendering, image_bands: tuple[str, ...]) -> tuple[str, ...]:
     """Return scale and offset of the bands; the convert stage requires that all scenes have the same."""
     used = rendering.sources or rendering.bands
-    bands = split_bands(text, len(card.bands))
-    return tuple("" if rendering.scaled else bands[card.bands.index(band)] for band in used)
+    bands = split_bands(text, len(image_bands))
+    return tuple("" if rendering.scaled else bands[image_bands.index(band)] for band in used)
 
 
 def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
@@ -254,7 +257,7 @@ def _model_info(params: TrainingParams, tiles: TrainingTiles, card: DataCard) ->
         encoder_depth=params.model.encoder_depth,
         classes=card.classes,
         rendering=tiles.rendering,
-        image_bands=card.bands,
+        image_bands=tiles.image_bands,
         nodata=card.nodata,
         dtypes=tiles.dtypes,
         scaling=tiles.scaling,
