@@ -1,6 +1,7 @@
 """Scenes to map: bands, data types and resolution; from disk, from a server, from a scene table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,23 @@ class TestSceneTable:
         [scene] = find_scenes(["one_2018"], "tiny")
         assert sorted(file.name for file in scene.files) == ["B02.tif", "B03.tif", "B04.tif"]
         assert selected_bands(scene, model_info()) == ["red", "green", "blue"]
+
+    @pytest.mark.usefixtures("table")
+    @pytest.mark.faults
+    def test_model_of_stacked_dates(self) -> None:
+        """A scene is a single date; composites are found by the descriptions of their bands."""
+        stacked = tuple(f"{band}_{quarter}" for quarter in ("q1", "q2") for band in ("red", "green", "blue"))
+        chosen = ("red_q1", "green_q2", "blue_q1")
+        info = model_info(rendering=replace(model_info().rendering, bands=chosen), image_bands=stacked)
+        [scene] = find_scenes(["one_2018"], "tiny")
+        with pytest.raises(LandsegError) as error:
+            open_scene(scene, info).__enter__()
+        assert str(error.value) == (
+            "one_2018: is a single date with the bands red, green, blue, but the model needs red_q1, green_q2, "
+            "blue_q1; map the composites in data/imagery/tiny instead"
+        )
+        composite = write(Path("composite.tif"), [1, 2, 3, 4, 5, 6], stacked)
+        assert band_values(composite, info) == [1, 5, 3]
 
     @pytest.mark.usefixtures("table")
     def test_unknown_scene(self) -> None:

@@ -111,6 +111,7 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
     with ExitStack() as stack:
         if scene.card:
             _require_classes(scene, scene.card, info)
+            _require_single_dates(scene, scene.card, info)
             image = stack.enter_context(
                 open_image(Path(), str(scene.location), read_bands(info), scene.card, scaled=scaled, derived=derived)
             )
@@ -192,6 +193,16 @@ def _require_classes(scene: InputScene, card: DataCard, info: ModelInfo) -> None
         raise LandsegError(
             f"{scene.name}: dataset {card.name} has the classes {_listed(card.classes)}, but the model was trained on "
             f"{_listed(info.classes)} ({info.dataset}); choose a model with the same classes"
+        )
+
+
+def _require_single_dates(scene: InputScene, card: DataCard, info: ModelInfo) -> None:
+    """Refuse a scene of one date for a model of stacked dates, whose bands are layers of those of the dataset."""
+    needed = read_bands(info)
+    if any(band not in card.bands and band.rpartition("_")[0] in card.bands for band in needed):
+        raise LandsegError(
+            f"{scene.name}: is a single date with the bands {', '.join(card.bands)}, but the model needs "
+            f"{', '.join(needed)}; map the composites in {Paths(card.name).imagery} instead"
         )
 
 
