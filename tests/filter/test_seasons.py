@@ -259,8 +259,8 @@ MESSAGES: Mapping[str, tuple[dict[str, Any], dict[str, str], str]] = {
         {"composite": "seasonal"},
         {"p0_4": "2018-07-01", "p1_3": "2018-01-01", "p1_5": "2018-01-01"},
         "location p0: no kept date in quarter 4 (October to December) (and 1 more location), but filter.composite = "
-        "seasonal needs one in every quarter; keep more dates (filter.max_cloud_share, filter.keep), get more, or set "
-        "filter.composite = median",
+        "seasonal needs one in every quarter; keep more dates (filter.max_cloud_share, filter.keep), get more (dataset."
+        "dates_per_quarter), or set filter.composite = median",
     ),
     "too few dates": (
         {"dates": "stack 8"},

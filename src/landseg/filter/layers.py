@@ -97,7 +97,8 @@ def _seasons(dates: Mapping[str, Sequence[_Date]]) -> dict[str, Layers]:
         raise LandsegError(
             f"location {lacking[0]}: no kept date in quarter {quarter + 1} ({_MONTHS[quarter]})"
             f"{_more(len(lacking) - 1, 'location')}, but filter.composite = seasonal needs one in every quarter; keep "
-            "more dates (filter.max_cloud_share, filter.keep), get more, or set filter.composite = median"
+            "more dates (filter.max_cloud_share, filter.keep), get more (dataset.dates_per_quarter), or "
+            "set filter.composite = median"
         )
     return seasons
 
