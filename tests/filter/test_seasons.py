@@ -139,6 +139,22 @@ def test_four_layers_of_one_byte_have_no_alpha_band(tmp_path: Path) -> None:
         assert source.descriptions == ("grey_q1", "grey_q2", "grey_q3", "grey_q4")
 
 
+@pytest.mark.parametrize(("shape", "block"), [((100, 200), (48, 200)), ((600, 300), (48, 256))])
+def test_blocks_are_written_once(
+    tmp_path: Path, shape: tuple[int, int], block: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fit into windows, however many values there are: GDAL leaves a block that it writes again in the file."""
+    monkeypatch.setattr("landseg.filter.composite._MAX_VALUES", 2 * 3 * 256 * 50)
+    images = [random_image(*shape, n) for n in range(2)]
+    for n, image in enumerate(images):
+        write_tif(tmp_path / f"{n}.tif", image)
+    scenes = scene_table({"scene": str(n), "image": f"{n}.tif"} for n in range(2))
+    write_composite(scenes, tmp_path, tmp_path / "s.tif", RULE, card(), {"d1": [0], "d2": [1]})
+    with rasterio.open(tmp_path / "s.tif") as source:
+        assert set(source.block_shapes) == {block}
+        np.testing.assert_array_equal(source.read(), np.concatenate(images))
+
+
 def test_scale_and_offset_of_all_layers(tmp_path: Path) -> None:
     of = card(bands=("red", "heat"))
     for n in range(2):

@@ -40,8 +40,9 @@ from landseg.raster.io import ignore_not_georeferenced
 _MAX_VALUES = 1 << 24
 # How to avoid composites, for messages.
 _SINGLE_DATES = "use single dates (filter.composite = none, filter.dates = each)"
-# Height and width of the blocks of a composite, px; smaller composites have a single block.
-_BLOCK = 256
+# Height and width of the blocks of a composite, px; smaller composites have strips. Heights of blocks are multiples of
+# _STEP.
+_BLOCK, _STEP = 256, 16
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,25 @@ class _Frame:
     #: Scale and offset of its bands (see `core.scaling`).
     scaling: tuple[str, ...]
 
-    def windows(self, layers: int) -> Iterator[Window]:
-        """Yield windows that cover the grid, of whole blocks if memory allows.
+    def block_height(self, values: int) -> int:
+        """Return the height of blocks, px: less than 256 if memory does not allow windows of such blocks.
+
+        Blocks that are written twice stay in the file.
 
         Args:
-            layers: number of dates times number of bands.
+            values: number of dates times number of bands.
         """
-        pixels = max(1, _MAX_VALUES // layers)
-        cols = min(self.grid.width, _BLOCK * max(1, pixels // _BLOCK**2))
-        rows = pixels // cols // _BLOCK * _BLOCK or max(1, pixels // cols)
+        return min(_BLOCK, max(_STEP, _MAX_VALUES // values // _BLOCK // _STEP * _STEP))
+
+    def windows(self, values: int) -> Iterator[Window]:
+        """Yield windows of whole blocks that cover the grid.
+
+        Args:
+            values: number of dates times number of bands.
+        """
+        pixels, block = _MAX_VALUES // values, self.block_height(values)
+        cols = min(self.grid.width, _BLOCK * max(1, pixels // (_BLOCK * block)))
+        rows = max(block, pixels // cols // block * block)
         for row in range(0, self.grid.height, rows):
             for col in range(0, self.grid.width, cols):
                 yield Window(col, row, min(cols, self.grid.width - col), min(rows, self.grid.height - row))
@@ -97,10 +108,11 @@ def write_composite(
     dates = scenes[["image", "cloud"]].to_numpy().tolist()
     layers = layers or {"": range(len(dates))}
     frame = _frame(dates, root, rule, card)
+    held = len(dates) * len(card.bands)
     filled = known = 0
     with MemoryFile() as memory:  # writing to disk, GDAL does not report a full disk
-        with _created(memory, frame, card.bands, tuple(layers)) as target:
-            for window in frame.windows(len(dates) * len(card.bands)):
+        with _created(memory, frame, card.bands, tuple(layers), frame.block_height(held)) as target:
+            for window in frame.windows(held):
                 values, clear = _stack(dates, root, window, rule, card, frame)
                 gaps = find_gaps(clear, layers)
                 target.write(medians(values, clear, layers, gaps, frame.nodata), window=window)
@@ -231,8 +243,10 @@ def _mean_of_integers(low: Image, high: Image) -> Ints:
 
 
 @contextmanager
-def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...], layers: tuple[str, ...]) -> Iterator[Any]:
-    """Create a GeoTIFF for writing by windows."""
+def _created(
+    memory: MemoryFile, frame: _Frame, bands: tuple[str, ...], layers: tuple[str, ...], height: int
+) -> Iterator[Any]:
+    """Create a GeoTIFF for writing by windows, with blocks of a height in px."""
     grid, names = frame.grid, layer_names(bands, layers)
     shape = {
         "width": grid.width,
@@ -242,13 +256,16 @@ def _created(memory: MemoryFile, frame: _Frame, bands: tuple[str, ...], layers: 
         "crs": grid.crs,
     }
     large = max(grid.width, grid.height) > _BLOCK
-    blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK} if large else {"blockysize": grid.height}
+    tiles, strips = (
+        {"tiled": True, "blockxsize": _BLOCK, "blockysize": height},
+        {"blockysize": min(grid.height, height)},
+    )
     georeference = {} if grid.transform.is_identity else {"transform": grid.transform}
     options = {"nodata": frame.nodata, "compress": "deflate", "interleave": "band", "bigtiff": "if_safer"}
     if any(layers):  # else GDAL tags three or four bytes as red, green, blue and alpha
         options["photometric"] = "minisblack"
     with ignore_not_georeferenced():
-        target = memory.open(driver="GTiff", **shape, **blocks, **georeference, **options)
+        target = memory.open(driver="GTiff", **shape, **(tiles if large else strips), **georeference, **options)
     with target:
         target.descriptions = names
         known = [parse_scaling(text) or (1.0, 0.0) for text in frame.scaling] * len(layers)
