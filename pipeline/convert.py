@@ -28,7 +28,8 @@ def main() -> None:
     workers = read_section(ComputeParams, "compute").workers or cores()
     card = read_card(paths.imagery_card)
     plan, size = read_plan(paths.table("plan.parquet"))
-    rendering = input_rendering(plan, DATA, card, params.rendering)
+    layered = params.of_layers(card.bands, card.layers)
+    rendering = input_rendering(plan, DATA, card, layered.rendering)
     require_same_values(plan, card, rendering)
     options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus, params.max_clipped / 100)
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
-from landseg.core.data_card import expand_names, layer_names
+from landseg.core.data_card import layer_names
 from landseg.core.errors import ParamsError
 from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
@@ -69,9 +69,10 @@ class Params(Section):
         layers = self.filter.layers
         stacked = layer_names(known, layers or ("",))
         fetch = ", or add it to dataset.bands" if data.chooses_bands else ""
-        for key, bands in (("bands", self.convert.bands), ("show", self.convert.show or ())):
+        for key in ("bands", "show"):
             try:
-                DerivedBands.of(expand_names(bands, stacked, layers), stacked, scaled=self.convert.values == "scaled")
+                layered = self.convert.of_layers(stacked, layers)
+                DerivedBands.of(getattr(layered, key) or (), stacked, scaled=layered.values == "scaled")
             except ParamsError as error:
                 remedy = fetch if isinstance(error, UnknownBandError) else ""
                 return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy

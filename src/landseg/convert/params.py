@@ -1,9 +1,12 @@
 """Section `convert` of params.yaml: conversion of raster windows to tiles."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from landseg.core.data_card import expand_names
+from landseg.core.errors import ParamsError
 from landseg.core.params import Resolution, Section
 from landseg.core.rendering import MAX_GAMMA, Rendering
 
@@ -53,6 +56,30 @@ class ConvertParams(Section):
         if self.tile_format == "tif" and len(set(self.bands)) < len(self.bands):
             raise ValueError("convert.bands names a band twice; name it once, as a network learns nothing from a copy")
         return self
+
+    def of_layers(self, bands: Sequence[str], layers: Sequence[str]) -> "ConvertParams":
+        """Return the section with the names of single layers, where imagery is stacked (see `core.data_card`).
+
+        Pictures show bands of the first layer, unless `show` names others.
+
+        Args:
+            bands: bands of the imagery, of all layers.
+            layers: names of the layers; empty if imagery is not stacked.
+
+        Raises:
+            ParamsError: all layers together do not suit the format.
+        """
+        if not layers:
+            return self
+        first = [band.removesuffix(f"_{layers[0]}") for band in bands if band.endswith(f"_{layers[0]}")]
+        show = self.show or self.shown
+        shown = [f"{name}_{layers[0]}" if name in first else name for name in show]
+        try:
+            return ConvertParams.model_validate(
+                {**self.model_dump(), "bands": expand_names(self.bands, bands, layers), "show": shown}
+            )
+        except ValidationError as error:
+            raise ParamsError(str(error.errors()[0]["ctx"]["error"])) from None
 
     @property
     def tile_format(self) -> Literal["png", "tif"]:
