@@ -118,8 +118,8 @@ class TestCheck:
         params["filter"]["method"] = "scl"
         params["loss"]["class_weights"] = [1, 2, 3]
         assert self.check(tmp_path, params)[1] == [
-            "error: convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, "
-            "blue",
+            "error: convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, "
+            "green, blue",
             "error: filter.method = scl: no such cloud layer in this dataset; choose mask",
             "error: loss.class_weights: has 3 numbers, but the dataset has 5 classes; give one per class",
         ]

@@ -190,8 +190,8 @@ def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None
             "landcovernet",
             "bands: [red, green, blue]  # image",
             "bands: [nir, green, blue]  # image",
-            "convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, blue, "
-            "or add it to dataset.bands",
+            "convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, "
+            "blue, or add it to dataset.bands",
         ),
         (
             "landcovernet",

@@ -78,7 +78,7 @@ def test_missing_band(tmp_path: Path) -> None:
     image = write_tif(tmp_path / "i.tif", random_image(SIZE, SIZE))
     with pytest.raises(
         LandsegError,
-        match=r"convert\.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, blue",
+        match=r"convert\.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green",
     ):
         converted(tmp_path, image, rendering=Rendering(("nir", "red", "green"), "fixed", (0, 1), 1.0))
     assert list((tmp_path / "out").iterdir()) == []

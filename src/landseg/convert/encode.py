@@ -326,23 +326,31 @@ def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
     rendering = options.rendering
-    image = rendering(tile.image, tile.valid)
-    statistics = tile_statistics(image.transpose(2, 0, 1), tile.valid)
-    shown = image[..., [rendering.stored.index(band) for band in rendering.shown]]
+    image = rendering.planes(tile.image, tile.valid)
+    statistics = tile_statistics(image, tile.valid)
+    shown = cv2.merge([image[rendering.stored.index(band)] for band in rendering.shown])
     thumbnail = tile_thumbnail(tile.plan.name, shown, tile.valid, ids, values)
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
-    files = _encode_image(image, statistics, tile, options), encode_mask(ids, colours), rgb_mask
+    files = _encode_image(image, shown, statistics, tile, options), encode_mask(ids, colours), rgb_mask
     return _EncodedTile(thumbnail, files, counts, (without_data, *overlooked), statistics)
 
 
-def _encode_image(image: Image, statistics: BandStatistics, tile: RawTile, options: TileOptions) -> bytes:
-    """Return the file of a tile's image, (H, W, bands), with padding: black for PNG, else the mean of each band."""
+def _encode_image(image: Image, rgb: Image, statistics: BandStatistics, tile: RawTile, options: TileOptions) -> bytes:
+    """Return the file of a tile's image with padding: black for PNG, else the mean of each band.
+
+    Args:
+        image: all bands, (bands, H, W).
+        rgb: those that pictures show, (H, W, 3); all of them for PNG.
+        statistics: those of the bands.
+        tile: the tile as read.
+        options: format of the tiles.
+    """
     if options.rendering.format == "png":
-        return encode_image(pad(image, options.size, 0))
-    means = statistics.mean if statistics.valid else (0.0,) * image.shape[2]
+        return encode_image(pad(rgb, options.size, 0))
+    means = statistics.mean if statistics.valid else (0.0,) * len(image)
     padded = pad_bands(image, options.size, means)
-    return encode_tiff(padded, tile.crs, tile.transform, options.rendering.stored)
+    return encode_tiff(padded.transpose(1, 2, 0), tile.crs, tile.transform, options.rendering.stored)
 
 
 def _count_ids(ids: Pixels) -> Counts:

@@ -71,7 +71,11 @@ class Rendering:
         return self.format == "tif" or self.stretch == "per_chip_minmax"
 
     def __call__(self, pixels: Image, valid: ValidMask = None) -> Image:
-        """Return a window as a network sees it, (H, W, bands).
+        """Return a window as a network sees it, (H, W, bands); see `planes`."""
+        return _interleaved(self.planes(pixels, valid))
+
+    def planes(self, pixels: Image, valid: ValidMask = None) -> Image:
+        """Return a window as a network sees it, band by band, (bands, H, W).
 
         For the format png, values are stretched to uint8; uint8 stays unchanged. For the format tif, they keep their
         data type, and pixels without data get the mean of the window's other pixels, band by band.
@@ -81,10 +85,10 @@ class Rendering:
             valid: mask of pixels with data, (H, W); None if all have data.
         """
         if self.format == "tif":
-            return _interleaved(_filled(pixels, valid).astype(self.dtype, copy=False))
+            return _filled(pixels, valid).astype(self.dtype, copy=False)
         if pixels.dtype == np.uint8:
-            return _interleaved(pixels)
-        return _interleaved(self._stretched(pixels, self._limits(pixels, valid)))
+            return pixels
+        return self._stretched(pixels, self._limits(pixels, valid))
 
     def picture(self, image: Image) -> Pixels:
         """Return a tile as a picture, RGB, (H, W, 3) uint8.

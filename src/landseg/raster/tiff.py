@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from rasterio import CRS, Affine
 from rasterio.io import MemoryFile
 
@@ -46,3 +47,15 @@ def encode_tiff(image: Image, crs: CRS | None, transform: Affine, names: Sequenc
             target.descriptions = tuple(names)  # before the pixels, or GDAL would write the header twice
             target.write(image.transpose(2, 0, 1))
         return bytes(memory.getbuffer())
+
+
+def pad_bands(image: Image, size: int, values: Sequence[float]) -> Image:
+    """Pad an image, (bands, H, W), at the bottom and right to (size, size) with a value for each band."""
+    count, height, width = image.shape
+    if (height, width) == (size, size):
+        return image
+    padded = np.empty((count, size, size), image.dtype)
+    for band, pixels, value in zip(padded, image, values, strict=True):
+        band[:] = value if image.dtype.kind == "f" else round(value)
+        band[:height, :width] = pixels
+    return padded
