@@ -72,7 +72,10 @@ class Params(Section):
         for key in ("bands", "show"):
             try:
                 layered = self.convert.of_layers(stacked, layers)
-                DerivedBands.of(getattr(layered, key) or (), stacked, scaled=layered.values == "scaled")
+                scaled = layered.values == "scaled"
+                derived = DerivedBands.of(getattr(layered, key) or (), stacked, data.decibel_bands, scaled=scaled)
+                if derived:
+                    derived.require_tif(layered.tile_format)
             except ParamsError as error:
                 remedy = fetch if isinstance(error, UnknownBandError) else ""
                 return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy

@@ -132,7 +132,7 @@ class TestCheck:
         assert self.check(tmp_path, params)[1] == [
             "error: model.architecture = Unett: unknown; did you mean Unet?",
             "error: model.encoder_weights = weights.pth: file not found; correct the path",
-            "error: dataset.images = 'images/a.tif': must contain exactly one *; write for example images/*.tif",
+            "error: dataset.images = 'images/a.tif': must contain a * for the name; write for example images/*.tif",
             f"error: {folder}: no file matches 'clouds/*'; add files, or correct dataset.clouds",
         ]
         params["dataset"] |= {"images": "images/*", "clouds": None}

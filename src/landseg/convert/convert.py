@@ -15,7 +15,7 @@ from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
 from landseg.core.band_statistics import BandStatistics, combined
 from landseg.core.data_card import DataCard
-from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.errors import LandsegError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, Rendering
@@ -50,13 +50,9 @@ def input_rendering(plan: pa.Table, root: Path, card: DataCard, rendering: Rende
         LandsegError: a band is unknown or cannot be computed, or the first image cannot be opened.
     """
     derived = DerivedBands.of(rendering.bands, card.bands, card.decibels, scaled=rendering.scaled)
+    if derived:
+        derived.require_tif(rendering.format)
     if rendering.format == "png":
-        if derived:
-            listed = ", ".join([*derived.indices, *derived.decibels])
-            raise ParamsError(
-                f"convert.bands: {listed} cannot be in tiles as PNG, which have one range for all bands; set "
-                "convert.format = tif"
-            )
         return rendering
     sources, decibels = (derived.sources, tuple(sorted(derived.decibels))) if derived else ((), ())
     with open_inputs(root, plan["image"][0].as_py(), rendering, card) as image:

@@ -28,6 +28,11 @@ class DatasetParams(Section):
         return "red", "green", "blue"
 
     @property
+    def decibel_bands(self) -> tuple[str, ...]:
+        """Names of the bands that become decibels."""
+        return ()
+
+    @property
     def has_groups(self) -> bool:
         """Whether locations belong to groups, such as Sentinel-2 tiles."""
         return False

@@ -49,6 +49,19 @@ class DerivedBands:
             return None
         return cls(tuple(names), tuple(dict.fromkeys(needed)), indices, turned)
 
+    def require_tif(self, tile_format: str) -> None:
+        """Require a format of tiles that can hold the bands.
+
+        Raises:
+            ParamsError: tiles are PNG, which have one range for all bands.
+        """
+        if tile_format == "png":
+            listed = ", ".join([*self.indices, *sorted(self.decibels)])
+            raise ParamsError(
+                f"convert.bands: {listed} cannot be in tiles as PNG, which have one range for all bands; set "
+                "convert.format = tif"
+            )
+
     def __call__(self, pixels: Image) -> Image:
         """Compute the bands, (bands, H, W) float32, from those of `sources`; NaN where a value has no meaning."""
         values = dict(zip(self.sources, pixels.astype(np.float32, copy=False), strict=True))

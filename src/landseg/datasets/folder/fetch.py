@@ -17,6 +17,7 @@ from landseg.datasets.folder.params import FolderParams as Params
 from landseg.datasets.folder.params import NamePattern, NameTable
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
+from landseg.raster.image import SEPARATOR
 from landseg.raster.io import NotRasterError, open_raster
 from landseg.raster.vrt import is_vrt, vrt_sources
 
@@ -44,9 +45,12 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     images = find(dataset.images, "dataset.images")
     masks = find(dataset.masks, "dataset.masks")
     clouds = find(dataset.clouds, "dataset.clouds") if dataset.clouds else {}
+    extras = [find(each.images, "dataset.extra") for each in dataset.extra]
     _require_pairs(images, masks, "image", "mask")
     _require_pairs(masks, images, "mask", "image")
     _require_pairs(clouds, images, "cloud layer", "image")
+    for files in extras:
+        _require_pairs(images, files, "image", "further file")
     names = {
         "location": _names(
             images, dataset.locations, download.folder, "dataset.locations", {name: name for name in images}
@@ -54,7 +58,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         "group": _names(images, dataset.groups, download.folder, "dataset.groups", dict.fromkeys(images, "")),
     }
     columns = {"image": images, "mask": masks, "cloud": clouds}
-    for files in columns.values():
+    for files in (*columns.values(), *extras):
         _copy(files.values(), download.folder, raw, dataset.drivers)
     _print_unmatched(download.folder, raw)
     rows = [
@@ -62,6 +66,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
             "scene": scene,
             **{column: given[scene] for column, given in names.items()},
             **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()},
+            "image": _joined([images[scene], *(files[scene] for files in extras)], download.folder),
         }
         for scene in sorted(images)
     ]
@@ -94,6 +99,10 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
         if pattern
     }
     images, masks, clouds = (found.get(name, {}) for name in patterns)
+    for extra in dataset.extra:
+        files = attempt(partial(find_files, folder, extra.images, "dataset.extra", dataset.drivers))
+        if images and files:
+            attempt(partial(_require_pairs, images, files, "image", "further file"))
     if images and masks:
         attempt(partial(_require_pairs, images, masks, "image", "mask"))
         attempt(partial(_require_pairs, masks, images, "mask", "image"))
@@ -132,29 +141,29 @@ def _print_unmatched(folder: Path, raw: Path) -> None:
 def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files below `folder` that match a pattern with a single *, by the text that the * matches.
 
-    A pattern that ends in * matches any extension; the extension is not part of the name. Hidden files and sidecar
-    files are skipped.
+    A pattern that ends in * matches any extension; the extension is not part of the name. Several * stand for the same
+    text, as in */*_B02.tif. Hidden files and sidecar files are skipped.
 
     Args:
         folder: where to search.
-        pattern: glob with a single *.
+        pattern: glob with a *.
         key: the parameter of the pattern, for messages.
         drivers: GDAL drivers that may open files, in addition to those that are always allowed.
 
     Raises:
-        LandsegError: the pattern has no single * or leaves the folder, nothing matches it, or two files have the same
-            name.
+        LandsegError: the pattern has no * or leaves the folder, nothing matches it, or two files have the same name.
     """
-    if pattern.count("*") != 1:
-        raise ParamsError(f"{key} = {pattern!r}: must contain exactly one *; write for example images/*.tif")
+    if "*" not in pattern or "**" in pattern:
+        raise ParamsError(f"{key} = {pattern!r}: must contain a * for the name; write for example images/*.tif")
     if PurePath(pattern).is_absolute() or ".." in PurePath(pattern).parts:
         raise ParamsError(f"{key} = {pattern!r}: leads out of download.folder; use a path below it")
     if not folder.is_dir():
         raise ParamsError(f"download.folder = {str(folder)!r}: not a folder; set it to the folder of your images")
-    before, after = PurePath(pattern).as_posix().split("*")
-    name = re.compile(re.escape(before) + r"([^/]+?)" + (re.escape(after) or r"\.[^./]+"))
+    before, *between, after = PurePath(pattern).as_posix().split("*")
+    same = "".join(f"{re.escape(text)}(?P=name)" for text in between)
+    name = re.compile(re.escape(before) + r"(?P<name>[^/]+?)" + same + (re.escape(after) or r"\.[^./]+"))
     found: dict[str, list[Path]] = {}
-    for file in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}", root_dir=folder)):  # noqa: PTH207
+    for file in sorted(glob.glob(_as_glob(pattern), root_dir=folder)):  # noqa: PTH207
         match, path = name.fullmatch(PurePath(file).as_posix()), folder / file
         if match is None or not path.is_file() or file.lower().endswith(_SIDECARS):
             continue
@@ -163,6 +172,11 @@ def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()
     if not found:
         raise LandsegError(f"{folder}: no file matches {pattern!r}; add files, or correct {key}")
     return {name: paths[0] if len(paths) == 1 else _only_raster(name, paths, drivers) for name, paths in found.items()}
+
+
+def _as_glob(pattern: str) -> str:
+    """Return a pattern of which * alone is special."""
+    return "*".join(map(glob.escape, PurePath(pattern).as_posix().split("*")))
 
 
 def _only_raster(name: str, paths: Sequence[Path], drivers: Sequence[str]) -> Path:
@@ -273,6 +287,19 @@ def _copy(files: Iterable[Path], folder: Path, raw: Path, drivers: Sequence[str]
 def _sidecars(file: Path) -> list[Path]:
     candidates = file.parent.glob(f"{glob.escape(file.stem)}.*")
     return [path for path in candidates if path.name.lower().endswith(_SIDECARS)]
+
+
+def _joined(files: Sequence[Path], folder: Path) -> str:
+    """Return the path of an image of several files.
+
+    Raises:
+        LandsegError: a path has the sign that separates them.
+    """
+    paths = [_relative(file, folder) for file in files]
+    for path in paths:
+        if SEPARATOR in path:
+            raise LandsegError(f"{path}: has a {SEPARATOR} in its name, which separates files; rename it")
+    return SEPARATOR.join(paths)
 
 
 def _relative(file: Path | None, folder: Path) -> str:

@@ -43,6 +43,17 @@ class NameTable(Section):
     """Column with the names."""
 
 
+class ExtraFiles(Section):
+    """Further files of each image, such as elevation or radar."""
+
+    images: str
+    """Glob below download.folder; its single * must match the same text as that of dataset.images."""
+    bands: tuple[str, ...] = Field(min_length=1)
+    """Band names, in file order."""
+    decibels: bool = False
+    """Whether values are backscatter as linear power, which is to become decibels, 10 log10 of the value."""
+
+
 class FolderParams(DatasetParams):
     """Your own images and masks."""
 
@@ -55,6 +66,9 @@ class FolderParams(DatasetParams):
     """Name of the dataset, used in paths below data/ and models/."""
     images: str
     """Glob of images below download.folder; the text matched by its single * pairs image and mask."""
+    extra: tuple[ExtraFiles, ...] = ()
+    """Further files of each image, such as elevation, radar or other bands: a list of {images, bands, decibels}. Pixels
+    may have another size than those of images."""
     masks: str
     """Glob of masks below download.folder; its single * must match the same text as that of images."""
     clouds: str | None = None
@@ -104,8 +118,9 @@ class FolderParams(DatasetParams):
             raise ValueError(
                 f"dataset.cloud_nodata = {self.cloud_nodata} is also in dataset.cloud_clear; remove it there"
             )
-        if len({band.casefold() for band in self.bands}) < len(self.bands):
-            raise ValueError("dataset.bands names a band twice; give each band a name of its own")
+        if len({band.casefold() for band in self.band_names}) < len(self.band_names):
+            key = "dataset.bands and dataset.extra name" if self.extra else "dataset.bands names"
+            raise ValueError(f"{key} a band twice; give each band a name of its own")
         if self.remap and self.mask_values != "ids":
             raise ValueError(f"dataset.remap needs dataset.mask_values = ids, not {self.mask_values}; set it to {{}}")
         known = {land_class.id for land_class in self.classes}
@@ -122,8 +137,13 @@ class FolderParams(DatasetParams):
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """Band names from dataset.bands."""
-        return self.bands
+        """Band names from dataset.bands and dataset.extra."""
+        return (*self.bands, *(band for extra in self.extra for band in extra.bands))
+
+    @property
+    def decibel_bands(self) -> tuple[str, ...]:
+        """Bands of the files of dataset.extra with decibels."""
+        return tuple(band for extra in self.extra if extra.decibels for band in extra.bands)
 
     @property
     def has_groups(self) -> bool:
