@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 from landseg.convert.convert import convert_plan, input_rendering, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
 from landseg.convert.findings import require_classes
-from landseg.convert.notices import notices, print_notices
+from landseg.convert.notices import notices, picture_notices, print_notices
 from landseg.convert.params import ConvertParams
 from landseg.core.band_statistics import table_columns
 from landseg.core.compute import ComputeParams
@@ -37,7 +37,7 @@ def main() -> None:
         folder.mkdir()
         found = convert_plan(plan, DATA, folder, card, options, workers)
         require_classes(found.totals, found.findings, plan, DATA, card, workers)
-        texts = notices(found.findings, found.totals, card)
+        texts = [*notices(found.findings, found.totals, card), *picture_notices(found.statistics, rendering)]
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
         columns = {**found.pixels, **table_columns(found.statistics)}

@@ -115,13 +115,13 @@ def scene_table(*scenes: tuple[str, str, str]) -> pd.DataFrame:
 class Project:
     """A project folder with a params.yaml, in which stages run as with `dvc repro`."""
 
-    def __init__(self, folder: Path, preset: str = "folder") -> None:
+    def __init__(self, folder: Path, preset: str = "folder", classes: bool = True) -> None:
         self.folder = folder
         self.local = folder / "data/local"
         self.local.mkdir(parents=True)
         self.params: dict[str, Any] = YAML(typ="safe").load((ROOT / f"presets/{preset}.yaml").read_text())
         self.change(
-            dataset={"classes": [each.model_dump(mode="json") for each in CLASSES]},
+            dataset={"classes": [each.model_dump(mode="json") for each in CLASSES]} if classes else {},
             tile={"size": 32, "edge": "drop"},
             compute={"workers": 1},
         )
@@ -152,6 +152,9 @@ class Project:
         write_tif(self.local / f"masks/{scene}.tif", random_labels(64, 96) if mask is None else mask)
         if cloud is not None:
             write_tif(self.local / f"clouds/{scene}.tif", cloud)
+
+    def __str__(self) -> str:
+        return str(self.folder)
 
     def __truediv__(self, path: str) -> Path:
         return self.folder / path

@@ -83,6 +83,8 @@ def require_same_values(plan: pa.Table, card: DataCard, rendering: Rendering) ->
         _require_same_dtype(plan)
     derived = DerivedBands.of(rendering.stored, card.bands, card.decibels, scaled=rendering.scaled)
     used = rendering.stored if derived is None else derived.sources
+    if derived and not rendering.scaled:
+        _require_no_offset(plan, card, derived)
     texts, scenes = plan["scaling"].to_pylist(), plan["scene"].to_pylist()
     first = split_bands(texts[0], len(card.bands)) if texts else []
     for text in dict.fromkeys(texts):
@@ -100,6 +102,19 @@ def require_same_values(plan: pa.Table, card: DataCard, rendering: Rendering) ->
                     f"scenes {scenes[0]} and {scene} store values of {name} differently, with {scaling_words(known)} "
                     f"and {scaling_words(own)}; set convert.values = scaled, with convert.range in scaled values, and "
                     "give what headers lack in dataset.scaling"
+                )
+
+
+def _require_no_offset(plan: pa.Table, card: DataCard, derived: DerivedBands) -> None:
+    """Require that stored values that a spectral index combines have no offset, which would make it wrong."""
+    needed = {band: name for name, index in derived.indices.items() for band in index.bands}
+    for text, scene in dict(zip(plan["scaling"].to_pylist(), plan["scene"].to_pylist(), strict=True)).items():
+        for band, own in zip(card.bands, split_bands(text, len(card.bands)), strict=True):
+            known = parse_scaling(own)
+            if band in needed and (known[1] != 0 if known else own != ""):
+                raise LandsegError(
+                    f"scene {scene}, {band}: {scaling_words(own)}, so {needed[band]} of stored values is wrong; set "
+                    "convert.values = scaled, and give what headers lack in dataset.scaling"
                 )
 
 

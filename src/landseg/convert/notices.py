@@ -10,7 +10,9 @@ import numpy as np
 from landseg.convert.encode import SceneFindings
 from landseg.convert.findings import absent_classes
 from landseg.core.arrays import Counts
+from landseg.core.band_statistics import BandStatistics, combined
 from landseg.core.data_card import DataCard
+from landseg.core.rendering import Rendering
 from landseg.core.wording import scenes_in_words
 from landseg.raster.fill import Fill
 from landseg.raster.values import MIN_CONTRAST
@@ -24,6 +26,8 @@ _MIN_SCENE_CONTRAST = 0.03
 _MIN_OF_OTHERS = 0.1
 # Number of pixels of a class in the dataset below which it is printed.
 _FEW_PIXELS = 100
+# Share of the values of a band outside of the range of pictures, above which it is printed.
+_MUCH_OUTSIDE = 0.5
 # How many scenes a message lists.
 _MAX_LISTED = 8
 
@@ -44,6 +48,25 @@ def print_notices(texts: Iterable[str], counts: Counts, card: DataCard) -> None:
         )
     for text in texts:
         print(f"warning: {text}")
+
+
+def picture_notices(statistics: Sequence[BandStatistics], rendering: Rendering) -> Iterator[str]:
+    """Yield a warning of bands of which pictures show little, where tiles keep their values.
+
+    Args:
+        statistics: statistics of the tiles.
+        rendering: bands and stretch of pictures.
+    """
+    if rendering.format == "png" or rendering.stretch != "fixed" or rendering.dtype == "uint8":
+        return
+    whole, (low, high) = combined(statistics), rendering.range
+    shares = {band: whole.outside(rendering.stored.index(band), low, high) for band in rendering.shown}
+    listed = ", ".join(f"{share:.0%} of {band}" for band, share in shares.items() if share > _MUCH_OUTSIDE)
+    if listed:
+        yield (
+            f"pictures are nearly black or white: {listed} fall outside of convert.range, {low:g} to {high:g}; set it "
+            "to the values of the images, or set convert.stretch = percentiles"
+        )
 
 
 def notices(findings: Sequence[SceneFindings], counts: Counts, card: DataCard) -> list[str]:

@@ -66,6 +66,14 @@ class BandStatistics:
         bands = zip(self.bins, self.counts, self.minima.tolist(), self.maxima.tolist(), strict=True)
         return [_percentiles(bins, counts, low, high, shares) for bins, counts, low, high in bands]
 
+    def outside(self, band: int, low: float, high: float) -> float:
+        """Return the share of the values of a band below `low` or above `high`, interpolated in their bins."""
+        lower, upper = _edges(self.bins[band])
+        width = np.maximum(upper - lower, np.finfo(np.float64).tiny)
+        below, above = (np.clip((end - lower) / width, 0, 1) for end in (low, high))
+        counts = self.counts[band]
+        return float((counts * (below + 1 - above)).sum() / max(counts.sum(), 1))
+
     def constant(self, names: Sequence[str]) -> dict[str, float]:
         """Return the value of the bands, from the first, that have a single one, by name."""
         bands = zip(names, self.minima.tolist(), self.maxima.tolist(), strict=False)

@@ -86,7 +86,7 @@ def read_image(archive: Path, tile: str, kind: ImageFormat = "png") -> Image:
     """
     member = image_member(tile, kind)
     with _tile_errors(archive, member):
-        content = _open_archive(archive, os.getpid()).read(member)
+        content = _open_archive(archive.absolute(), os.getpid()).read(member)
         return decode_tiff(content) if kind == "tif" else _decode_png(content)
 
 
@@ -104,7 +104,7 @@ def read_mask(archive: Path, tile: str) -> Pixels:
         TileError: the archive or the mask is missing or damaged.
     """
     with _tile_errors(archive, mask_member(tile)):
-        encoded = io.BytesIO(_open_archive(archive, os.getpid()).read(mask_member(tile)))
+        encoded = io.BytesIO(_open_archive(archive.absolute(), os.getpid()).read(mask_member(tile)))
         with PIL.Image.open(encoded, formats=["PNG"]) as mask:
             return np.asarray(mask)
 
