@@ -27,7 +27,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.tile_set import tile_set
+from benchmarks.tile_set import RGB, many_bands, tile_set
 from landseg.core.parallel import cores
 from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
@@ -37,7 +37,7 @@ from landseg.model.device import Accelerator, deterministic, use_bf16
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model
 from landseg.train import throughput
-from landseg.train.augmentation import Augmentation
+from landseg.train.augmentation import Augmentation, BandScale
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
 from landseg.train.losses import FocalLoss
@@ -56,17 +56,20 @@ _OPERATIONS = {
 }
 
 
-def network(encoder: str) -> Segmenter:
+def network(encoder: str, rendering: Rendering = RGB) -> Segmenter:
     """Build a U-Net with fixed initial weights."""
     lightning.seed_everything(0, verbose=False)
+    count = len(rendering.bands)
+    statistics: dict[str, Any] = {} if rendering is RGB else {"mean": (1500.0,) * count, "std": (500.0,) * count}
     info = ModelInfo(
         architecture="Unet",
         encoder=encoder,
         encoder_depth=5,
         classes=CARD.classes,
-        rendering=Rendering(("red", "green", "blue"), "fixed", (0, 255), 1),
-        image_bands=CARD.bands,
-        dtypes=("uint8",),
+        rendering=rendering,
+        image_bands=rendering.bands,
+        dtypes=(rendering.dtype,),
+        **statistics,
         gsd=0.25,
         tile=512,
         dataset="generated",
@@ -94,10 +97,12 @@ def train_epochs(
     augmented: bool,
     compiled: bool,
     precision: Literal["auto", "32"],
+    bands: int | None = None,
 ) -> dict[str, Any]:
     """Train; return the speed of each epoch except the first, and the rate on one resident batch after each."""
-    model, bf16 = network(encoder), use_bf16(precision, device)
-    train, val = tile_set(folder, 0, tiles), tile_set(folder, tiles, batch)
+    rendering = many_bands(bands) if bands else RGB
+    model, bf16 = network(encoder, rendering), use_bf16(precision, device)
+    train, val = tile_set(folder, 0, tiles, rendering), tile_set(folder, tiles, batch, rendering)
     rate = throughput.convolution_rate(device, bf16)
     options = ComputeOptions(bf16, compiled, None, throughput.flops(model, train.size), rate)
     run = SegmentationModule(model, FocalLoss(2.0, None), OptimizerConfig("adam", 1e-4, 0.0, 15, 0.1), 0, options)
@@ -117,7 +122,8 @@ def train_epochs(
 
     callback = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
     order = TileBatchSampler(tiles, batch, 0, lambda: callback.next_epoch)
-    augmentation = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0)
+    scale = BandScale(model.info.mean, model.info.std) if bands else None
+    augmentation = Augmentation(augmented, 0.1 * augmented, 0.1 * augmented, 0, scale)
     start = time.perf_counter()
     train_loader = batch_loader(train, order, tier, device, cores(), augmentation)
     decoding = time.perf_counter() - start

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rasterio import Affine
 
 from benchmarks.scene import mask_like, orthophoto
 from landseg.core.arrays import Pixels
@@ -14,8 +15,30 @@ from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.tile_set import TileSet
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
+from landseg.raster.tiff import encode_tiff
 
 _PER_STRIP = 16
+RGB = Rendering(("red", "green", "blue"), "fixed", (0, 1), 1)
+
+
+def many_bands(bands: int) -> Rendering:
+    """Return the rendering of tiles with a number of bands of 16 bits."""
+    names = tuple(f"band{number}" for number in range(bands))
+    return Rendering(names, "percentiles", (0, 1), 1, format="tif", dtype="uint16")
+
+
+def write_band_tiles(folder: Path, tiles: int, size: int, bands: int) -> None:
+    """Write tiles of 16 bits as GeoTIFF into stored ZIPs: bands are mixtures of red, green and blue, with noise."""
+    colours, rendering, rng = palette(CARD.classes), many_bands(bands), np.random.default_rng(0)
+    mix = rng.dirichlet((1, 1, 1), bands).astype(np.float32).T
+    folder.mkdir(parents=True)
+    for number, (image, ids) in enumerate(generate_tiles(tiles, size)):
+        noise = rng.normal(0, 10, (*image.shape[:2], bands))
+        pixels = (12 * (image.astype(np.float32) @ mix) + noise).clip(0).astype(np.uint16)
+        with zipfile.ZipFile(folder / f"{number // 64}.zip", "a") as archive:
+            encoded = encode_tiff(pixels, None, Affine.identity(), rendering.bands)
+            archive.writestr(f"images/t_{number}.tif", encoded)
+            archive.writestr(f"masks/t_{number}.png", encode_mask(ids, colours))
 
 
 def write_tiles(folder: Path, tiles: int, size: int) -> None:
@@ -43,8 +66,8 @@ def generate_tiles(tiles: int, size: int) -> Iterator[tuple[Pixels, Pixels]]:
             yield image[:, col : col + size], np.ascontiguousarray(ids[:, col : col + size])
 
 
-def tile_set(folder: Path, first: int, tiles: int) -> TileSet:
+def tile_set(folder: Path, first: int, tiles: int, rendering: Rendering = RGB) -> TileSet:
     """Return `tiles` of the tiles, starting at number `first`."""
     numbers = range(first, first + tiles)
     table = {"archive": [f"{n // 64}.zip" for n in numbers], "tile": [f"t_{n}" for n in numbers]}
-    return TileSet(folder, pd.DataFrame(table), CARD.classes, Rendering(("red", "green", "blue"), "fixed", (0, 1), 1))
+    return TileSet(folder, pd.DataFrame(table), CARD.classes, rendering)

@@ -1,10 +1,13 @@
 """Convert: encode the planned tiles, one stored ZIP per scene, and count the pixels of each class."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's code, also in DVC's temporary ones
+# Tiles are encoded in parallel; threads of small matrix products would wait for their cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from landseg.convert.convert import convert_plan, input_rendering, read_plan, require_same_values
 from landseg.convert.encode import TileOptions

@@ -180,6 +180,7 @@ def write_archive(
     Raises:
         LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
+    cv2.setNumThreads(1)  # tiles are encoded in parallel; OpenCV's own threads would wait for their cores
     encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
     scenes: list[_OpenScene] = []
     reading = _read_tiles(archive.tiles, root, card, options, scenes)

@@ -106,8 +106,8 @@ _Band = tuple[float, float, float, float, Ints, Counts]
 def _of_integers(band: Image, valid: ValidMask) -> _Band:
     """Count each value; all statistics follow exactly. OpenCV counts several times as fast as NumPy."""
     offset = int(np.iinfo(band.dtype).min)
-    span = 1 << 8 * band.dtype.itemsize
     unsigned = band if offset == 0 else (band.astype(np.int32) - offset).astype(np.uint16)
+    span = int(unsigned.max()) + 1
     mask = None if valid is None else valid.view(np.uint8)
     found = cv2.calcHist([np.ascontiguousarray(unsigned)], [0], mask, [span], [0, span]).ravel()
     present = np.flatnonzero(found)

@@ -183,10 +183,14 @@ class PatchCheck:
         """Count a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
         self._pixels += pixels[0].size
         self._count_lines(pixels, valid)
-        lowest, highest = _over_patches(np.minimum, pixels), _over_patches(np.maximum, pixels)
+        candidates = _maybe_flat(pixels)
         if valid is not None:
-            has_data = _over_patches(np.minimum, valid[None])[0]
-            lowest, highest = lowest[:, has_data], highest[:, has_data]
+            candidates &= _patches(valid[None])[0].all(axis=(1, 3))
+        if not candidates.any():
+            return
+        rows, cols = candidates.nonzero()
+        chosen = _patches(pixels)[:, rows, :, cols]  # (patches, bands, height, width): NumPy puts indexes first
+        lowest, highest = chosen.min(axis=(2, 3)).T, chosen.max(axis=(2, 3)).T
         constant = lowest == highest
         whole = constant.all(axis=0)
         self._patches.update(map(tuple, lowest[:, whole].T.tolist()))
@@ -255,14 +259,32 @@ def _least_share(values: Values) -> float:
     return _MIN_FILL if _is_marker(values) else _MIN_SURFACE
 
 
-def _over_patches(function: np.ufunc, pixels: Image) -> Image:
-    """Reduce whole patches to one value per band, (bands, rows, columns)."""
+def _patches(pixels: Image) -> Image:
+    """View whole patches, (bands, rows, height, columns, width)."""
     bands, height, width = pixels.shape
     rows, cols = height // _PATCH, width // _PATCH
     whole = pixels[:, : rows * _PATCH, : cols * _PATCH]
-    reduced = function.reduce(whole.reshape(bands, rows, _PATCH, cols * _PATCH), axis=2)
-    patches: Image = function.reduce(reduced.reshape(bands, rows, cols, _PATCH), axis=3)
-    return patches
+    # Not reshape, which would copy a window whose size is no multiple of a patch.
+    band, row, col = whole.strides
+    strides = (band, row * _PATCH, row, col * _PATCH, col)
+    return np.lib.stride_tricks.as_strided(whole, (bands, rows, _PATCH, cols, _PATCH), strides, writeable=False)
+
+
+def _maybe_flat(pixels: Image) -> Mask:
+    """Return whether some pixels of a patch suggest that a band has one value or, for bytes, is near 0 or 255.
+
+    Few patches of imagery are, so most need not be read in full.
+
+    Returns:
+        (rows, columns).
+    """
+    patches, last = _patches(pixels), _PATCH - 1
+    ends = ((0, 0), (last, last), (0, last), (last, 0), (_PATCH // 2, _PATCH // 2))
+    samples = np.stack([patches[:, :, row, :, col] for row, col in ends])
+    flat: Mask = (samples == samples[0]).all(axis=0).any(axis=0)
+    if pixels.dtype == np.uint8:
+        flat |= (samples <= _NOISE).all(axis=(0, 1)) | (samples >= 255 - _NOISE).all(axis=(0, 1))
+    return flat
 
 
 def _corners(image: MultibandImage, rows: Collection[int]) -> set[Values]:
@@ -281,6 +303,8 @@ def _equal(pixels: Image, valid: ValidMask, values: Values) -> Mask:
     first, *others = map(pixels.dtype.type, values)  # comparing with a float is six times as slow
     equal: Mask = pixels[0] == first
     for band, value in zip(pixels[1:], others, strict=True):
+        if not equal.any():  # soon, for most values and many bands
+            return equal
         equal &= band == value
     if valid is not None:
         equal &= valid
