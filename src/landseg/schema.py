@@ -79,6 +79,12 @@ class Params(Section):
             except ParamsError as error:
                 remedy = fetch if isinstance(error, UnknownBandError) else ""
                 return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy
+        size = self.convert.resolution
+        if isinstance(size, str) and size not in known:
+            return (
+                f"convert.resolution = {size}: not a band of this dataset; choose from {', '.join(known)}, or give a "
+                "pixel size in units of the CRS"
+            )
         if self.convert.min_consensus and not data.has_consensus:
             return "convert.min_consensus: only labels of landcovernet have a consensus score; set it to 0"
         return None

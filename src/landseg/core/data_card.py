@@ -66,6 +66,17 @@ class ScalingRule(BaseModel):
     """Offset, in scaled values."""
 
 
+class ExtraBands(BaseModel):
+    """Bands of a further file of each image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Names of its bands, from the first.
+    bands: tuple[str, ...]
+    #: Their scale and offset if the file's header has none (see `core.scaling`); '' if unknown.
+    scaling: str = ""
+
+
 class DataCard(BaseModel):
     """Description of a dataset: classes, bands, encodings, licence and citation."""
 
@@ -85,9 +96,8 @@ class DataCard(BaseModel):
     layers: tuple[str, ...] = ()
     #: For datasets with one file per band: the text that replaces {band} in image paths, by band name.
     band_files: dict[str, str] = {}
-    #: For datasets with further files beside the images, such as elevation: the names of their bands by file, which are
-    #: the last of `bands`.
-    extra_files: tuple[tuple[str, ...], ...] = ()
+    #: For datasets with further files beside the images, such as elevation: their bands, which are the last of `bands`.
+    extra_files: tuple[ExtraBands, ...] = ()
     #: Bands of backscatter that become decibels.
     decibels: tuple[str, ...] = ()
     #: Nodata value of all bands, for image files that declare none themselves.

@@ -284,18 +284,31 @@ def _factors(name: str, scaling: Sequence[str]) -> tuple[Floats, Floats]:
     return scale, offset
 
 
-def _card_scaling(card: DataCard, image: str, scaling: Sequence[str]) -> list[str]:
-    """Return scale and offset of bands: by headers, else by the rules of the data card."""
-    rule = next((each for each in card.scaling if fnmatchcase(PurePath(image).stem, each.images)), None)
-    if rule is None:
-        return list(scaling)
-    given = scaling_text(rule.scale, rule.offset)
-    if other := next((text for text in scaling if parse_scaling(text) and text != given), None):
-        raise LandsegError(
-            f"{image}: has {scaling_words(other)} in its header, but {scaling_words(given)} by dataset.scaling; "
-            "correct the header with gdal_edit -scale and -offset, or the rule"
-        )
-    return [given] * len(scaling)
+def _card_scaling(card: DataCard, image: str, files: Sequence[str], scaling: Sequence[str]) -> list[str]:
+    """Return scale and offset of bands: by headers, else by the data card.
+
+    Args:
+        card: data card.
+        image: path of the image.
+        files: file of each band.
+        scaling: scale and offset of each band by its header.
+
+    Raises:
+        LandsegError: the header says otherwise than the data card.
+    """
+    first, *others = image.split(SEPARATOR)
+    rule = next((each for each in card.scaling if fnmatchcase(PurePath(first).stem, each.images)), None)
+    extra = {path: known.scaling for path, known in zip(others, card.extra_files, strict=False)}
+    of_images = "" if rule is None else scaling_text(rule.scale, rule.offset)
+    known = [(path, extra.get(path, of_images), own) for path, own in zip(files, scaling, strict=True)]
+    for path, given, own in known:
+        if given and parse_scaling(own) and own != given:
+            raise LandsegError(
+                f"{path}: has {scaling_words(own)} in its header, but {scaling_words(given)} by "
+                f"{'dataset.extra' if path in extra else 'dataset.scaling'}; correct the header with gdal_edit -scale "
+                "and -offset, or the rule"
+            )
+    return [given or own for _, given, own in known]
 
 
 @contextmanager
@@ -351,7 +364,7 @@ def open_image(
             bands if derived is None else derived.names,
             card.nodata,
             order=None if order == sorted(order) else order,
-            scaling=_card_scaling(card, image, [scaling[position] for position in order]),
+            scaling=_card_scaling(card, image, [path for path, _ in places], [scaling[position] for position in order]),
             scaled=scaled,
             derived=derived,
             notes=partial(_notes, files, has_band_files(image, card)),
@@ -418,8 +431,8 @@ def image_files(image: str, card: DataCard) -> dict[str, tuple[str, ...]]:
     first, *others = image.split(SEPARATOR)
     if not others:
         return {first: card.bands}
-    extra = dict(zip(others, card.extra_files, strict=True))
-    return {first: card.bands[: len(card.bands) - sum(map(len, card.extra_files))], **extra}
+    extra = {path: extra.bands for path, extra in zip(others, card.extra_files, strict=True)}
+    return {first: card.bands[: len(card.bands) - sum(map(len, extra.values()))], **extra}
 
 
 def has_band_files(image: str, card: DataCard) -> bool:
@@ -443,7 +456,7 @@ def _named(resolution: Resolution, names: Mapping[str, tuple[str, ...]], sources
     if not isinstance(resolution, str):
         return resolution
     known = {band: path for path, own in names.items() for band in own}
-    if resolution not in known:  # as check_params says, too
+    if resolution not in known:
         raise ParamsError(
             f"convert.resolution = {resolution}: not a band of this dataset; choose from {', '.join(known)}, or give a "
             "pixel size in units of the CRS"

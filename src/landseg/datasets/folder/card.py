@@ -1,8 +1,15 @@
 """Data card of your own images and masks."""
 
-from landseg.core.data_card import CloudEncoding, DataCard, MaskEncoding
+from landseg.core.data_card import CloudEncoding, DataCard, ExtraBands, MaskEncoding
+from landseg.core.scaling import scaling_text
+from landseg.datasets.folder.params import ExtraFiles
 from landseg.datasets.folder.params import FolderParams as Params
 from landseg.download.params import DownloadParams
+
+
+def _extra(files: ExtraFiles) -> ExtraBands:
+    scaling = "" if files.scale is None else scaling_text(files.scale, files.offset)
+    return ExtraBands(bands=files.bands, scaling=scaling)
 
 
 def card(dataset: Params, download: DownloadParams) -> DataCard:
@@ -14,7 +21,7 @@ def card(dataset: Params, download: DownloadParams) -> DataCard:
         classes=dataset.classes,
         background=dataset.background,
         bands=dataset.band_names,
-        extra_files=tuple(extra.bands for extra in dataset.extra),
+        extra_files=tuple(_extra(extra) for extra in dataset.extra),
         decibels=dataset.decibel_bands,
         nodata=dataset.nodata,
         scaling=dataset.scaling,

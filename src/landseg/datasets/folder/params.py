@@ -50,6 +50,10 @@ class ExtraFiles(Section):
     """Glob below download.folder; its single * must match the same text as that of dataset.images."""
     bands: tuple[str, ...] = Field(min_length=1)
     """Band names, in file order."""
+    scale: float | None = None
+    """Scale of values, for convert.values = scaled, where headers have none; null: that of the headers."""
+    offset: float = 0
+    """Offset of values, in scaled values; used with scale."""
     decibels: bool = False
     """Whether values are backscatter as linear power, which is to become decibels, 10 log10 of the value."""
 
@@ -85,8 +89,8 @@ class FolderParams(DatasetParams):
     groups: NamePattern | NameTable | None = None
     """Images that lie close together, such as chips of one orthophoto: a pattern or a table; null: no groups."""
     scaling: tuple[ScalingRule, ...] = ()
-    """Scale and offset of images whose headers have none: a list of {images, scale, offset}, of which the first counts
-    whose glob `images` matches the name of the image."""
+    """Scale and offset of files of dataset.images whose headers have none: a list of {images, scale, offset}, of which
+    the first counts whose glob `images` matches the name of the image."""
     drivers: tuple[DriverName, ...] = ()
     """GDAL drivers that may open files, in addition to GTiff, PNG, JPEG and JP2OpenJPEG, such as ENVI, HFA or VRT."""
     bands: tuple[str, ...] = Field(min_length=1)
