@@ -34,7 +34,7 @@ def test_layers_of_bands() -> None:
 
 
 def test_card_of_stacked_imagery() -> None:
-    files: dict[str, Any] = {"band_files": {"red": "B04", "nir": "B08"}, "extra_files": (("vv",),)}
+    files: dict[str, Any] = {"band_files": {"red": "B04", "nir": "B08"}, "extra_files": ({"bands": ("vv",)},)}
     of = card(bands=("red", "nir", "vv"), decibels=("vv",), **files)
     stacked = imagery_card(of, ("d1", "d2"))
     assert stacked.bands == ("red_d1", "nir_d1", "vv_d1", "red_d2", "nir_d2", "vv_d2")

@@ -188,8 +188,8 @@ def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None
         ("landcovernet", "bands: [red, green, blue]  # c", "bands: [redd]  # c", "; did you mean red?"),
         (
             "landcovernet",
-            "bands: [red, green, blue]  # image",
-            "bands: [nir, green, blue]  # image",
+            "bands: [red, green, blue]  # bands",
+            "bands: [nir, green, blue]  # bands",
             "convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, "
             "blue, or add it to dataset.bands",
         ),
@@ -312,7 +312,7 @@ def test_sample_needs_three_clear_scenes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_are_valid(path: Path) -> None:
-    assert check_params(path).dataset.name == path.stem
+    assert check_params(path).dataset.name == path.stem.partition("-")[0]
 
 
 def test_hex_colours(tmp_path: Path) -> None:
@@ -330,23 +330,23 @@ def test_hex_colours(tmp_path: Path) -> None:
 YEAR = ["dates_per_chip: 4", "dates_per_chip: null"]
 SEASONAL, STACK = ["composite: median", "composite: seasonal"], ["dates: each", "dates: stack 5"]
 NONE, QUARTERS = ["composite: median", "composite: none"], ["one_per_quarter: false", "one_per_quarter: true"]
-USED = "bands: [red, green, blue]  # image"
+USED = "bands: [red, green, blue]  # bands"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ([SEASONAL], ""),
-        ([SEASONAL, [USED, "bands: [red_q1, green, blue_q4]  # image"]], ""),
-        ([NONE, STACK, YEAR, [USED, "bands: [red_d1, red_d2, red_d5]  # image"]], ""),
+        ([SEASONAL, [USED, "bands: [red_q1, green, blue_q4]  # bands"]], ""),
+        ([NONE, STACK, YEAR, [USED, "bands: [red_d1, red_d2, red_d5]  # bands"]], ""),
         # One date in each quarter of two years.
         ([NONE, STACK, YEAR, QUARTERS, ["2018-01-01", "2017-01-01"]], ""),
         (
-            [[USED, "bands: [red_q1, green, blue]  # image"]],
+            [[USED, "bands: [red_q1, green, blue]  # bands"]],
             "convert.bands: 'red_q1' is neither a band of this dataset nor a spectral index; choose from red, green, ",
         ),
         (
-            [SEASONAL, [USED, "bands: [red_q5, green, blue]  # image"]],
+            [SEASONAL, [USED, "bands: [red_q5, green, blue]  # bands"]],
             "convert.bands: 'red_q5' is neither a band of this dataset nor a spectral index; choose from red_q1, ",
         ),
         (
