@@ -108,8 +108,9 @@ class BorderCheck:
         self._pixels += pixels[0].size
         for values in self._filled:
             equal = _equal(pixels, valid, values)
-            self._filled[values] += int(np.count_nonzero(equal))
-            self._along[values] += self._runs(equal, window)
+            if count := int(np.count_nonzero(equal)):
+                self._filled[values] += count
+                self._along[values] += self._runs(equal, window)
 
     def finish(self, image: MultibandImage) -> None:
         """Check the lower corners that `of` left out, after all windows. The image is read again if they have runs.
