@@ -13,10 +13,12 @@ from helpers.signatures import write_noise
 from helpers.tiles import CLASSES, PATHS, make_project, write_params
 
 from landseg.core.arrays import Strings
-from landseg.core.errors import ParamsError
+from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.params import validate
 from landseg.core.tables import NOTICES, extend_parquet, pixel_column
+from landseg.split.params import SplitParams
 from landseg.split.strategies import SPARE
-from landseg.split.subsample import ClassSkew, dominated_tiles, skew_training, thin_training
+from landseg.split.subsample import ClassSkew, dominated_tiles, skew_training, subsample, thin_training
 
 WOOD = ClassSkew("wood", share=0.9, over=0.5, control=False)
 
@@ -111,6 +113,36 @@ def test_too_few_training_tiles_are_an_error() -> None:
     some = np.arange(len(splits)) < 9
     with pytest.raises(ParamsError, match=r"train_tiles = 50: only 10 training tiles can be drawn so that wood"):
         skew_training(splits, names, some, WOOD, 50, 0)
+
+
+@pytest.mark.parametrize(("train_tiles", "kept"), [(0.25, 25), (0.004, 1), (0.996, 100), (1, 1), (40, 40), (None, 100)])
+def test_training_tiles_are_a_number_or_a_share(train_tiles: float | None, kept: int) -> None:
+    splits, names = splits_of(100)
+    even = ClassSkew(None, 0.9, 0.5, control=False)
+    changed, found = subsample(splits, pd.DataFrame({"tile": names}), pd.DataFrame(), CLASSES, even, train_tiles, 0)
+    assert found is None
+    assert (changed == "train").sum() == kept
+    assert (changed == "test").sum() == 20
+
+
+def test_a_share_counts_all_training_tiles_also_with_a_skew() -> None:
+    splits, names = splits_of(100)
+    field, wood, water = (pixel_column(each.id) for each in CLASSES)
+    pixels = pd.DataFrame({field: np.arange(120) % 2, wood: 1 - np.arange(120) % 2, water: 0})
+    tiles = pd.DataFrame({"tile": names})
+    changed, found = subsample(splits, tiles, pixels, CLASSES, WOOD, 0.2, 0)
+    assert ((changed == "train").sum(), found) == (20, 0.9)
+    with pytest.raises(ParamsError, match=r"^split\.train_tiles = 70: only 56 training tiles can be drawn"):
+        subsample(splits, tiles, pixels, CLASSES, WOOD, 0.7, 0)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1.0, 2.5, -0.5, True])
+def test_a_number_that_is_neither_tiles_nor_a_share_is_refused(value: float) -> None:
+    skew = {"class": None, "share": 1, "over": 0.5, "control": False}
+    content = {"strategy": "scene", "ratios": [0.8, 0.1, 0.1], "seed": 0, "block": 4, "skew": skew}
+    assert validate(SplitParams, content | {"train_tiles": 0.25}, "split", Path("params.yaml")).train_tiles == 0.25
+    with pytest.raises(LandsegError, match=r"split\.train_tiles = .*: must be "):
+        validate(SplitParams, content | {"train_tiles": value}, "split", Path("params.yaml"))
 
 
 def test_split_stage_records_the_skew_and_keeps_val_and_test(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Section `split`: assignment of tiles to train, val and test."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from landseg.core.params import MAX_SEED, Section
+
+#: A number of tiles (1 or more), or their share (below 1). Strict, since 1.0 could be read as one tile or as all.
+TileAmount = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
 class SkewParams(Section):
@@ -41,8 +44,8 @@ class SplitParams(Section):
     duplicates: Literal["together", "warn", "off"] = "together"
     """Copies of scenes and tiles, also mirrored, turned or resized: together (in one split), warn (only counted as
     leakage), or off (not searched)."""
-    train_tiles: int | None = Field(ge=1)
-    """Number of random training tiles to keep; null: all, or as many as possible with skew."""
+    train_tiles: TileAmount | None
+    """Number of random training tiles to keep, or a share below 1; null: all, or as many as possible with skew."""
     skew: SkewParams
     """Class-imbalanced training split."""
 

@@ -37,10 +37,10 @@ def subsample(
     pixels: pd.DataFrame,
     classes: ClassTable,
     skew: ClassSkew,
-    train_tiles: int | None,
+    train_tiles: float | None,
     seed: int,
 ) -> tuple[Strings, float | None]:
-    """Keep a number of training tiles, skewed towards a class if set.
+    """Keep a number or share of the training tiles, skewed towards a class if set.
 
     Args:
         splits: split of each row.
@@ -48,7 +48,7 @@ def subsample(
         pixels: columns pixels_<id>.
         classes: the class table.
         skew: the skew of the training split.
-        train_tiles: number of tiles to keep; None: all, or as many as the skew allows.
+        train_tiles: number of tiles to keep, or their share if below 1; None: all, or as many as the skew allows.
         seed: seed of the draw.
 
     Returns:
@@ -57,11 +57,17 @@ def subsample(
     Raises:
         ParamsError: the class does not exist, or there are too few tiles.
     """
+    count = None if train_tiles is None else number_of_tiles(train_tiles, int((splits == "train").sum()))
     if skew.towards is None:
-        return thin_training(splits, tiles["tile"], train_tiles, seed), None
+        return thin_training(splits, tiles["tile"], count, seed), None
     dominated = dominated_tiles(pixels, classes, skew)
-    splits = skew_training(splits, tiles["tile"], dominated, skew, train_tiles, seed)
+    splits = skew_training(splits, tiles["tile"], dominated, skew, count, seed)
     return splits, float(dominated[splits == "train"].mean())
+
+
+def number_of_tiles(train_tiles: float, available: int) -> int:
+    """Return a number of tiles: of the share `train_tiles` of those available, at least 1, or `train_tiles` itself."""
+    return max(1, round(train_tiles * available)) if train_tiles < 1 else int(train_tiles)
 
 
 def dominated_tiles(pixels: pd.DataFrame, classes: ClassTable, skew: ClassSkew) -> Mask:

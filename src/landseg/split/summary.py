@@ -103,7 +103,7 @@ def write_summary(
     summary: SplitSummary,
     strategy: str,
     seed: int,
-    train_tiles: int | None,
+    train_tiles: float | None,
     skew: ClassSkew,
     found: float | None,
     notices: Sequence[str],
