@@ -9,11 +9,11 @@ from dvc.utils.hydra import apply_overrides
 from helpers.root import ROOT
 from ruamel.yaml import YAML
 
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.files import locked
 from landseg.results.revisions import run_git
-from landseg.studies.plan import Study, StudyPlan
-from landseg.studies.runner import _RUN_CACHE_RACE, _check_ascii, _override, input_digest, run_cells
+from landseg.studies.plan import Cell, Study, StudyPlan
+from landseg.studies.runner import _RUN_CACHE_RACE, _check_ascii, _check_weights, _override, input_digest, run_cells
 
 VALUES = [
     "resnet18",
@@ -170,3 +170,26 @@ def test_two_processes_do_not_run_one_study(project: Path) -> None:
     ):
         list(run_cells(plan, 1, print))
     assert list(run_cells(plan, 1, print)) == []
+
+
+def test_encoder_weights_at_a_relative_path_are_refused(project: Path) -> None:
+    """Every cell would end with 'file not found', although the file is there."""
+    run_git("init", "--quiet")
+    Path("weights.pth").write_bytes(b"weights")
+
+    def check(weights: str | None, **changes: str | None) -> None:
+        YAML(typ="safe").dump({"model": {"encoder_weights": weights}}, Path("params.yaml"))
+        _check_weights([Cell("one", 0, {f"model.{key}": value for key, value in changes.items()}, "fingerprint")])
+
+    for weights in (None, "imagenet", "hf://owner/repository/file", str(Path("weights.pth").absolute())):
+        check(weights)
+    check("weights.pth", encoder_weights=None)
+    for relative in ("weights.pth", f"../{Path.cwd().name}/weights.pth"):
+        with pytest.raises(
+            ParamsError, match=r"^model\.encoder_weights = .*weights\.pth: .* absolute path, /.*/weights\.pth"
+        ):
+            check(relative)
+    with pytest.raises(ParamsError, match="absolute path"):
+        check(None, encoder_weights="weights.pth")
+    run_git("add", "weights.pth")
+    check("./weights.pth")  # in git, so also in the checkouts

@@ -136,6 +136,7 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
     log(f"{len(plan.cells)} cells, {len(done)} finished")
     if left:
         _check_repository()
+        _check_weights(left)
     inputs = input_digest(), read_params()
     lock = read_section(ComputeParams, "compute").state / "studies" / f"{plan.name}.lock"
     busy = f"study {plan.name}: another process is running it; wait for it, or stop it and run again"
@@ -194,6 +195,19 @@ def _check_repository() -> None:
         raise ParamsError(
             f"download.folder: experiments use DVC's copy of {folder}, which is outdated; run `dvc repro split` first"
         )
+
+
+def _check_weights(cells: Sequence[Cell]) -> None:
+    """Refuse a relative path of encoder weights, unless git has the file: temporary checkouts lack it."""
+    given = read_params()["model"]["encoder_weights"]
+    tracked = run_git("ls-files", "-z").split("\0")
+    for weights in filter(None, (cell.changes.get("model.encoder_weights", given) for cell in cells)):
+        path = Path(weights)
+        if path.is_file() and not path.is_absolute() and os.path.normpath(path) not in tracked:
+            raise ParamsError(
+                f"model.encoder_weights = {weights}: cells run in temporary checkouts, which lack this file; write its "
+                f"absolute path, {path.resolve()}"
+            )
 
 
 def _run_cell(
