@@ -12,13 +12,19 @@ from ruamel.yaml import YAML
 from landseg.core.errors import LandsegError
 from landseg.studies.plan import StudyPlan, plan_study
 
-SHIPPED = {"encoders": 4, "losses": 3, "losses-skewed": 18, "leakage": 6, "seeds": 3}
+SHIPPED = {"encoders": 4, "losses": 3, "losses-skewed": 18, "leakage": 6, "pretraining": 12, "seeds": 3}
+
+
+def use_preset(name: str, folder: Path) -> None:
+    """Write params.yaml from a preset, with weights of the encoder, which the study `pretraining` compares to none."""
+    text = (ROOT / f"presets/{name}.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("encoder_weights: null", "encoder_weights: imagenet"))
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and the shipped studies."""
-    shutil.copy(ROOT / "presets/sample.yaml", tmp_path / "params.yaml")
+    use_preset("sample", tmp_path)
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -52,6 +58,18 @@ def test_encoders_match_the_paper(project: Path) -> None:
     paper = plan_study("encoders", [], "").study.paper
     assert paper is not None
     assert paper.scores["U-Net ResNet34"] == 0.884
+
+
+def test_pretraining_compares_the_weights_of_params_with_random_ones(project: Path) -> None:
+    cells = plan_study("pretraining", [], "").cells
+    given = [cell for cell in cells if "model.encoder_weights" not in cell.changes]
+    assert [cell.changes["model.encoder_weights"] for cell in cells if cell not in given] == [None] * 6
+    assert len({cell.label for cell in given}) == 2
+    for cell in cells:  # all take the same number of optimizer steps
+        assert cell.changes["train.epochs"] * cell.changes.get("split.train_tiles", 1) == 12
+    shutil.copy(ROOT / "presets/sample.yaml", "params.yaml")
+    with pytest.raises(LandsegError, match=r"are identical; set model\.encoder_weights in params\.yaml"):
+        plan_study("pretraining", [], "")
 
 
 def test_cells_are_limited_to_datasets(project: Path) -> None:
@@ -100,7 +118,7 @@ def test_the_fingerprint_covers_everything_that_results_depend_on(project: Path)
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
 def test_every_study_has_cells_for_every_dataset(project: Path, preset: str) -> None:
-    shutil.copy(ROOT / f"presets/{preset}.yaml", "params.yaml")
+    use_preset(preset, Path())
     for name in SHIPPED:
         if (preset, name) == ("ghana", "leakage"):  # chip positions are displaced, so tiles have no known neighbours
             with pytest.raises(LandsegError, match="no cell applies to this dataset"):
@@ -130,6 +148,11 @@ INVALID = [
     ({}, r"studies/mine\.yaml: no cells; define cells, grid or seeds"),
     ({"grid": {"loss.name": ["dice", "dice"]}}, r"cells 'dice, seed 0' and 'dice, seed 0' are identical; remove one"),
     ({"grdi": {"loss.name": ["dice"]}}, r"grdi: unknown key; did you mean grid\?"),
+    (
+        {"cells": {"a": {}, "b": {"loss.name": "cross_entropy"}}},
+        r"cells 'a, seed 0' and 'b, seed 0' are identical; set loss\.name in params\.yaml to another value, or "
+        r"remove one",
+    ),
     ({"seeds": [-1]}, r"seeds\.0 = -1: "),
     ({"seeds": [0], "draw": ["curve"]}, r"draw\.0 = 'curve': must be .*; did you mean curves\?"),
     (

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from landseg.core.errors import LandsegError
-from landseg.core.params import Section, read_params, validate
+from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.schema import Params, check_params
 
 STUDIES = Path("studies")
@@ -197,7 +197,13 @@ def _check_cells(study: Study, path: Path, planned: list[Cell]) -> None:
     for cell in planned:
         twin = seen.setdefault(cell.fingerprint, cell)
         if twin is not cell:
-            raise LandsegError(f"{path}: cells {twin.title!r} and {cell.title!r} are identical; remove one")
+            raise LandsegError(f"{path}: cells {twin.title!r} and {cell.title!r} are identical; {_remedy(twin, cell)}")
+
+
+def _remedy(one: Cell, other: Cell) -> str:
+    """Return what to do about identical cells: some differ once params.yaml gives what the file leaves to it."""
+    keys = [key for key in {**one.changes, **other.changes} if (key in one.changes) != (key in other.changes)]
+    return f"set {', '.join(keys)} in {PARAMS} to another value, or remove one" if keys else "remove one"
 
 
 def _settings(study: Study) -> Iterator[tuple[str, Overrides]]:
