@@ -56,6 +56,14 @@ def predict_command(
         bool,
         typer.Option("--probability", help="Also write the softmax values of all classes.", rich_help_panel=OUTPUT),
     ] = False,
+    quicklook: Annotated[
+        bool,
+        typer.Option(
+            "--quicklook",
+            help="Also write a small picture of the scene, by convert.show, beside its map (PNG).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     vector: Annotated[
         Literal["gpkg", "parquet"] | None,
         typer.Option(help="Also write polygons, as GeoPackage or GeoParquet.", rich_help_panel=OUTPUT),
@@ -87,7 +95,7 @@ def predict_command(
 
     with _interruptible():
         options = PredictOptions(model, _split(bands), _split(classes), resample, window, overlap, batch, d4, device)
-        outputs = OutputOptions(out, overwrite, confidence, probability, vector, min_area, tolerance)
+        outputs = OutputOptions(out, overwrite, confidence, probability, quicklook, vector, min_area, tolerance)
         for sentence in predict_scenes(scenes, dataset, options, outputs, _notify):
             typer.echo(sentence)
 

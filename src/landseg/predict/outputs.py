@@ -23,6 +23,7 @@ from landseg.maps.style import class_legend
 from landseg.model.info import ModelInfo
 from landseg.predict.blending import Blender, MapStrip
 from landseg.predict.model_file import ModelFile
+from landseg.predict.quicklook import require_pictures, write_quicklook
 from landseg.predict.scenes import InputScene, open_scene, selected_bands
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
@@ -45,6 +46,8 @@ class OutputOptions:
     confidence: bool = False
     #: Write a raster of the softmax values of all classes.
     probability: bool = False
+    #: Write a small picture of the scene beside its map.
+    quicklook: bool = False
     #: Write polygons: gpkg or parquet.
     vector: str | None = None
     #: Smallest polygon, m²; smaller regions go to their largest neighbour. None: see landseg.maps.polygons.
@@ -62,6 +65,7 @@ class OutputOptions:
             *map_files(self.path(scene)),
             *([self.path(scene, "_confidence")] if self.confidence else []),
             *([self.path(scene, "_probability")] if self.probability else []),
+            *([self.path(scene, "_quicklook", "png")] if self.quicklook else []),
             *([self.path(scene, suffix=self.vector)] if self.vector else []),
         ]
 
@@ -111,6 +115,8 @@ def check_scene(
         _at_model_gsd(original, info.gsd, resample, lambda _: None) as image,
     ):
         _min_pixels(options.min_area, image)
+        if options.quicklook:
+            require_pictures(info.rendering)
         values = ValueCheck.of_sample(original, info.rendering)
         if values.clipped >= _ALL_CLIPPED:
             raise LandsegError(
@@ -175,6 +181,8 @@ def map_scene(
                 values.finish(image)
             for notice in _value_notices(values):
                 notify(notice)
+            if options.quicklook:
+                write_quicklook(options.path(scene, "_quicklook", "png"), image, path, info.rendering, info.classes)
         if options.vector:
             notify(_write_polygons(scene, options, info.classes, confidence, min_pixels))
     return path

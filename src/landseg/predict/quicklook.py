@@ -19,6 +19,18 @@ from landseg.raster.png import colour_mask, encode_image
 _MAX_SIDE, _GAP, _EMPTY = 1024, 8, 230
 
 
+def require_pictures(rendering: Rendering) -> None:
+    """Require that a model reads the bands that pictures show.
+
+    Raises:
+        LandsegError: it does not.
+    """
+    if missing := [band for band in rendering.shown if band not in rendering.bands]:
+        raise LandsegError(
+            f"--quicklook: pictures of this model show {', '.join(missing)}, which it does not read; leave it out"
+        )
+
+
 def write_quicklook(
     path: Path, image: MultibandImage, class_map: Path, rendering: Rendering, classes: ClassTable
 ) -> None:
@@ -35,12 +47,8 @@ def write_quicklook(
         classes: class table.
 
     Raises:
-        LandsegError: pictures show bands that the model does not read; or a file is damaged.
+        LandsegError: a file is damaged.
     """
-    if missing := [band for band in rendering.shown if band not in rendering.bands]:
-        raise LandsegError(
-            f"--quicklook: pictures of this model show {', '.join(missing)}, which it does not read; leave it out"
-        )
     step = ceil(max(image.grid.height, image.grid.width) / _MAX_SIDE)
     scene = _picture(*_sampled(image, step), rendering)
     mapped = _map(class_map, step, classes)
