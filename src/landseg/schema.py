@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from landseg.convert.params import ConvertParams
 from landseg.core.compute import ComputeParams
-from landseg.core.data_card import layer_names
+from landseg.core.data_card import expand_names, layer_names
 from landseg.core.errors import ParamsError
 from landseg.core.params import PARAMS, Section, read_params, validate
 from landseg.datasets.folder.params import FolderParams
@@ -59,6 +59,7 @@ class Params(Section):
             self._dates_fault(),
             self._source_fault(),
             self._weights_fault(),
+            self._weights_bands_fault(),
         )
         if found := list(filter(None, faults)):
             raise ValueError("\n".join(found))
@@ -117,6 +118,17 @@ class Params(Section):
         if self.download.source == "source-coop" or self.dataset.has_sources:
             return None
         return f"download.source = {self.download.source}: only landcovernet and ghana use this key; remove it"
+
+    def _weights_bands_fault(self) -> str | None:
+        named = {name.casefold() for name in self.model.weights_bands or ()}
+        layers = self.filter.layers
+        bands = expand_names(self.convert.bands, layer_names(self.dataset.band_names, layers or ("",)), layers)
+        if not named or named & {band.casefold() for band in bands}:
+            return None
+        return (
+            f"model.weights_bands: {', '.join(self.model.weights_bands or ())} has none of the bands "
+            f"{', '.join(bands)}; correct the names, or set it to null"
+        )
 
     def _weights_fault(self) -> str | None:
         weights, count = self.loss.class_weights, self.dataset.class_count

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -178,8 +179,8 @@ def load_encoder(
         ParamsError: the file cannot be read, or has under 90 % of the tensors of the encoder.
     """
     own = encoder.state_dict()
-    first = _first_convolution(encoder)
-    found = _matched(_read_tensors(path), own, first)
+    inputs = _input_convolutions(encoder)
+    found = _matched(_read_tensors(path), own, inputs)
     needed = [key for key in own if not key.endswith(_COUNTER)]
     taken = [key for key in needed if key in found.tensors]
     missing = [key for key in needed if key not in found.tensors]
@@ -188,9 +189,7 @@ def load_encoder(
             f"model.encoder_weights = {path}: has {len(taken)} of the {len(needed)} tensors of {name}, first missing "
             f"{missing[0]}; use a file with weights of this encoder"
         )
-    fitted = ""
-    if first in found.tensors:
-        found.tensors[first], fitted = _fitted(found.tensors[first], bands or _RGB, weights_bands, path)
+    fitted = _fit_inputs(found.tensors, own, inputs, bands or _RGB, weights_bands, path)
     encoder.load_state_dict(own | found.tensors)
     under = f" under the prefix {found.prefix!r}" if found.prefix else ""
     lacks = f"; random are {', '.join(missing[:_MAX_LISTED])}" if missing else ""
@@ -200,10 +199,42 @@ def load_encoder(
     return f"encoder weights: {len(taken)} of {len(needed)} tensors of {name} from {where}"
 
 
-def _first_convolution(encoder: nn.Module) -> str:
-    """Return the name of the weights of the first convolution; '' if there is none."""
-    convolutions = (name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
-    return next((f"{name}.weight" for name in convolutions), "")
+def _input_convolutions(encoder: nn.Module) -> list[str]:
+    """Return the names of the weights of the convolutions that read the image, the first one first.
+
+    Most encoders have one; MobileOne, RepVGG and FastViT have parallel ones.
+    """
+    convolutions = [(name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d)]
+    read = convolutions[0][1].in_channels if convolutions else 0
+    first = takewhile(lambda each: each[1].in_channels == read and each[1].groups == 1, convolutions)
+    return [f"{name}.weight" for name, _ in first]
+
+
+def _fit_inputs(
+    tensors: dict[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    inputs: Sequence[str],
+    bands: Sequence[str],
+    weights_bands: Sequence[str],
+    path: Path,
+) -> str:
+    """Fit the weights of the convolutions that read the image to its bands, in place; return how, in words."""
+    names = [name for name in inputs if name in tensors]
+    if not names:
+        return ""
+    count = tensors[names[0]].shape[1]
+    if own[names[0]].shape[1] != len(bands):  # TResNet turns blocks of pixels into bands
+        if count == own[names[0]].shape[1] and not weights_bands:
+            return ""
+        raise ParamsError(
+            f"model.encoder_weights = {path}: its first convolution does not read single bands, so it cannot be fitted "
+            f"to {', '.join(bands)}; choose another encoder, or weights for as many bands"
+        )
+    fitted = ""
+    for name in names:
+        if tensors[name].shape[1] == count:
+            tensors[name], fitted = _fitted(tensors[name], bands, weights_bands, path)
+    return fitted
 
 
 def _fitted(
@@ -225,12 +256,14 @@ def _fitted(
         )
     if len(bands) == count:
         return weights, ""
-    return adapt_input_conv(len(bands), weights), f"; its first convolution is repeated for {len(bands)} bands"
+    how = "summed for 1 band" if len(bands) == 1 else f"repeated for {len(bands)} bands"
+    return adapt_input_conv(len(bands), weights), f"; its first convolution is {how}"
 
 
 def _by_band(
     weights: torch.Tensor, bands: Sequence[str], weights_bands: Sequence[str], path: Path
 ) -> tuple[torch.Tensor, str]:
+    """Take the weights of bands by name, and the mean over all bands for the others."""
     known = {band.casefold(): position for position, band in enumerate(weights_bands)}
     others = [band for band in bands if band.casefold() not in known]
     if len(others) == len(bands):
@@ -274,18 +307,18 @@ class _Match:
     others: list[str]
 
 
-def _matched(source: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], first: str) -> _Match:
+def _matched(source: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], inputs: Sequence[str]) -> _Match:
     """Match tensors by the ends of their names, and by shape, under the prefix that gives most of them.
 
     Args:
         source: tensors of the file.
         own: tensors of the encoder.
-        first: name of the weights that may differ in their number of bands, the second axis.
+        inputs: names of the weights that may differ in their number of bands, the second axis.
     """
 
     def suits(name: str, tensor: torch.Tensor) -> bool:
         shape, other = own[name].shape, tensor.shape
-        return shape == other or (name == first and len(other) == len(shape) and _cut(other) == _cut(shape))
+        return shape == other or (name in inputs and len(other) == len(shape) and _cut(other) == _cut(shape))
 
     by_name = {_plain(key): key for key in own}
     # timm's encoders have all tensors below `model.` in segmentation-models-pytorch.

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from landseg.core.params import MAX_SEED, PLAIN_NAME, Section
+from landseg.model.info import is_timm
 
 
 class ModelParams(Section):
@@ -18,11 +19,30 @@ class ModelParams(Section):
     """Initial encoder weights: imagenet (downloaded once), null (random), path of a .safetensors or .pth file, or
     hf://owner/repository/file on Hugging Face Hub (downloaded once)."""
     weights_bands: tuple[str, ...] | None = None
-    """Names of the bands that the first convolution of encoder_weights is for, in its order; null: red, green, blue."""
+    """Names of the bands that the first convolution of encoder_weights is for, in its order: bands get the weights of
+    the same name, others the mean of all. null: weights for red, green, blue, repeated for other numbers of bands."""
     freeze_encoder: int = Field(default=0, ge=0)
     """Number of epochs, from the first, in which the encoder keeps its initial weights."""
     encoder_depth: int = Field(ge=3, le=5)
     """Number of downsampling stages of the encoder."""
+
+    @model_validator(mode="after")
+    def _check_weights_bands(self) -> "ModelParams":
+        names, weights = [name.casefold() for name in self.weights_bands or ()], self.encoder_weights
+        if names and weights is None:
+            raise ValueError("model.weights_bands: model.encoder_weights is null, random, so none has a band; set both")
+        if weights == "imagenet" and names and names != ["red", "green", "blue"]:
+            raise ValueError(
+                "model.weights_bands: ImageNet's weights are for red, green, blue; name these, or set null"
+            )
+        if weights == "imagenet" and names and is_timm(self.encoder):
+            raise ValueError(
+                f"model.weights_bands: timm itself fits ImageNet's weights of {self.encoder} to the bands; set it to "
+                "null, or set model.encoder_weights to a file, such as hf://timm/.../model.safetensors"
+            )
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"model.weights_bands: names {twice} twice; name each band of the weights once")
+        return self
 
 
 class LossParams(Section):
