@@ -18,18 +18,16 @@ from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
-from landseg.core.rendering import PERCENTILES, Rendering
+from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
 from landseg.core.signatures import Signatures, concatenated
 from landseg.core.tables import pixel_column, read_arrow, read_metadata
 from landseg.raster.derived import DerivedBands
-from landseg.raster.image import open_inputs
+from landseg.raster.image import open_image, open_inputs
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
 PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width", "resolution"]
 
-# Data types of tiles.
-_TILE_DTYPES = ("uint8", "uint16", "int16", "float32")
 # Pixels that justify a further process: starting one takes seconds.
 _PIXELS_PER_PROCESS = 1 << 27
 
@@ -52,17 +50,20 @@ def input_rendering(plan: pa.Table, root: Path, card: DataCard, rendering: Rende
     derived = DerivedBands.of(rendering.bands, card.bands, card.decibels, scaled=rendering.scaled)
     if derived:
         derived.require_tif(rendering.format)
+    first = plan["image"][0].as_py()
+    with open_image(root, first, derived.sources if derived else rendering.bands, card) as image:
+        rendering = replace(rendering, read_dtype=image.dtype.name)
     if rendering.format == "png":
         return rendering
     sources, decibels = (derived.sources, tuple(sorted(derived.decibels))) if derived else ((), ())
-    with open_inputs(root, plan["image"][0].as_py(), rendering, card) as image:
+    with open_inputs(root, first, rendering, card) as image:
         dtype = _tile_dtype(image.value_dtype)
     return replace(rendering, dtype=dtype, sources=sources, decibels=decibels)
 
 
 def _tile_dtype(dtype: np.dtype[Any]) -> str:
     """Return the data type of tiles: that of the values, or a larger one that other programs read."""
-    if dtype.name in _TILE_DTYPES:
+    if dtype.name in TILE_DTYPES:
         return dtype.name
     return "int16" if dtype == np.int8 else "float32"
 

@@ -16,6 +16,8 @@ from landseg.core.arrays import Floats32, Image, Pixels, ValidMask
 
 #: Largest gamma correction.
 MAX_GAMMA = 10
+#: Data types of tiles.
+TILE_DTYPES = ("uint8", "uint16", "int16", "float32")
 #: Percentiles that the stretch `percentiles` maps to black and white.
 PERCENTILES = (2, 98)
 
@@ -49,6 +51,8 @@ class Rendering:
     sources: tuple[str, ...] = ()
     #: Names of those that become decibels.
     decibels: tuple[str, ...] = ()
+    #: Data type of the stored values that `bands` are read or computed from; '' if unknown.
+    read_dtype: str = ""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -85,7 +89,7 @@ class Rendering:
             valid: mask of pixels with data, (H, W); None if all have data.
         """
         if self.format == "tif":
-            return _filled(pixels, valid).astype(self.dtype, copy=False)
+            return _filled(pixels.astype(self.dtype, copy=False), valid)
         if pixels.dtype == np.uint8:
             return pixels
         return self._stretched(pixels, self._limits(pixels, valid))
@@ -153,9 +157,10 @@ def _filled(pixels: Image, valid: ValidMask) -> Image:
     if valid is None or valid.all():
         return pixels
     filled = pixels.copy()
-    means = pixels[:, valid].mean(axis=1, dtype=np.float64) if valid.any() else np.zeros(len(pixels))
-    for band, mean in zip(filled, means if pixels.dtype.kind == "f" else means.round(), strict=True):
-        band[~valid] = mean
+    for band in filled:
+        # Band by band: over all at once, the order of the sum, and so its last digits, depend on the memory layout.
+        mean = band[valid].mean(dtype=np.float64) if valid.any() else np.float64(0)
+        band[~valid] = mean if band.dtype.kind == "f" else mean.round()
     return filled
 
 

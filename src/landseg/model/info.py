@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.params import MAX_TILE, PLAIN_NAME
-from landseg.core.rendering import MAX_GAMMA, Rendering
+from landseg.core.rendering import MAX_GAMMA, TILE_DTYPES, Rendering
 
 #: Mean and standard deviation of red, green and blue in ImageNet, for values from 0 to 1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,9 +65,17 @@ class ModelInfo(BaseModel):
         low, high = rendering.range
         if not (math.isfinite(low) and math.isfinite(high) and low < high and 0 < rendering.gamma <= MAX_GAMMA):
             raise ValueError(f"range {low:g} to {high:g} and gamma {rendering.gamma:g} are not a rendering")
-        if rendering.format == "png" and len(rendering.bands) != 3:
-            raise ValueError(f"{len(rendering.bands)} bands are no RGB image")
+        if rendering.format == "png" and (len(rendering.bands), rendering.dtype) != (3, "uint8"):
+            raise ValueError(f"{len(rendering.bands)} bands of {rendering.dtype} are no RGB image")
+        if not rendering.bands or rendering.dtype not in TILE_DTYPES:
+            raise ValueError(f"{len(rendering.bands)} bands of {rendering.dtype} are no image")
         return rendering
+
+    @model_validator(mode="after")
+    def _knows_bands(self) -> "ModelInfo":
+        if unknown := set(self.rendering.sources or self.rendering.bands) - set(self.image_bands):
+            raise ValueError(f"{', '.join(sorted(unknown))} are no bands of its images")
+        return self
 
     @model_validator(mode="after")
     def _has_statistics(self) -> "ModelInfo":

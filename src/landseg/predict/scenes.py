@@ -145,12 +145,13 @@ def read_bands(info: ModelInfo) -> tuple[str, ...]:
 
 
 def _require_dtype(image: MultibandImage, info: ModelInfo) -> None:
-    """Require the data type of the training scenes, or of the bands among theirs that are read."""
-    own = () if info.rendering.format == "png" else (info.rendering.dtype,)
-    if image.dtype.name not in (*info.dtypes, *own):
+    """Require the data type of the bands that the model read of the training scenes, or of one if they differ."""
+    read = (info.rendering.read_dtype,) if info.rendering.read_dtype else ()
+    known = info.dtypes if info.rendering.scaled or not read else ()
+    if image.dtype.name not in (*known, *read):
         raise LandsegError(
             f"{image.name}: has data type {image.dtype.name}, but the model was trained on "
-            f"{' and '.join(info.dtypes)}; convert it to the same data type and scale"
+            f"{' and '.join(known or read)}; convert it to the same data type and scale"
         )
 
 
