@@ -145,7 +145,7 @@ class TestOnnx:
         assert metadata == {
             "classes": "0 field, 3 wood, 9 water",
             "bands": "red, green, blue",
-            "values": "map values that are not uint8 from 0 to 1 to 0 to 255, gamma 1, before inference",
+            "stretch": "map values that are not uint8 from 0 to 1 to 0 to 255, gamma 1, before inference",
             "mean": "0.485, 0.456, 0.406 of values from 0 to 1; applied in the graph",
             "std": "0.229, 0.224, 0.225 of values from 0 to 1; applied in the graph",
             "temperature": "1.5; divide the logits by it before softmax",

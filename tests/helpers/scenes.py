@@ -19,6 +19,7 @@ from rasterio import Affine
 from torch import nn
 
 from landseg.core.arrays import Pixels
+from landseg.core.rendering import Rendering
 from landseg.model.info import KEY, ModelInfo
 from landseg.model.segmenter import Segmenter, build_model
 from landseg.predict.blending import Blender, MapStrip
@@ -104,3 +105,43 @@ def _joined(strips: list[MapStrip]) -> tuple[Pixels, Pixels, Pixels]:
     probabilities = [strip.probabilities for strip in strips if strip.probabilities is not None]
     channels, confidence = [strip.channels for strip in strips], [strip.confidence for strip in strips]
     return np.vstack(channels), np.vstack(confidence), np.concatenate(probabilities, axis=1)
+
+
+def band_rendering(bands: tuple[str, ...], dtype: str, **changes: Any) -> Rendering:
+    """Return the rendering of tiles with bands in their own data type."""
+    show = ((bands * 3)[:3]) if len(bands) < 3 else bands[:3]
+    return Rendering(
+        bands, "percentiles", (0, 1), 1, format="tif", dtype=dtype, **{"show": show, "read_dtype": dtype, **changes}
+    )
+
+
+def band_model(bands: tuple[str, ...], dtype: str, **changes: Any) -> Segmenter:
+    """Return a U-Net with random weights for bands of a data type, with the mean and deviation of `band_image`."""
+    mean, std = statistics(dtype)
+    rendering = band_rendering(bands, dtype)
+    defaults = {"rendering": rendering, "image_bands": bands, "dtypes": (dtype,), "tile": 64, "params": {"train": {}}}
+    statistic = {"mean": (mean,) * len(bands), "std": (std,) * len(bands)}
+    info = model_info(encoder="resnet18", **defaults | statistic | changes)
+    torch.manual_seed(0)
+    model = build_model(info, None)
+    with torch.no_grad():
+        sample = torch.randn(4, len(bands), 64, 64) * torch.tensor(info.std).view(-1, 1, 1)
+        model.train()(sample + torch.tensor(info.mean).view(-1, 1, 1))  # updates batch statistics
+        for weights in cast(nn.Module, model.network.segmentation_head).parameters():
+            weights.mul_(8)
+    return model.eval()
+
+
+def statistics(dtype: str) -> tuple[float, float]:
+    """Return a mean and a standard deviation of bands of a data type, as of 8 bits, reflectance and backscatter."""
+    return {"uint8": (120, 40), "uint16": (2000, 600), "int16": (-300, 900), "float32": (0.2, 0.05)}[dtype]
+
+
+def band_image(bands: int, dtype: str, height: int = 64, width: int = 64, seed: int = 0) -> npt.NDArray[Any]:
+    """Return noise and patches, (H, W, bands)."""
+    mean, std = statistics(dtype)
+    noise = np.random.default_rng(seed).standard_normal((height, width, bands))
+    noise += np.sin(np.arange(width) / 9)[:, None] * np.arange(1, bands + 1)
+    values = mean + std * noise / noise.std()
+    limits = np.iinfo(dtype) if dtype != "float32" else None
+    return (values if limits is None else values.round().clip(limits.min, limits.max)).astype(dtype)

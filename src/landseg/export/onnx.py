@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.core.progress import working
-from landseg.core.rendering import Rendering
+from landseg.export.inputs import band_values, mean_and_std, stretch
 from landseg.model.info import KEY, ModelInfo
 from landseg.model.segmenter import Segmenter
 
@@ -115,7 +115,7 @@ def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]
         del part.metadata_props[:]
         part.doc_string = ""
     model.graph.name = "landseg"
-    values = "RGB, 0 to 255" if info.rendering.format == "png" else f"{', '.join(info.rendering.bands)}"
+    values = "RGB, 0 to 255" if info.rendering.format == "png" else ", ".join(info.rendering.bands)
     model.graph.input[0].doc_string = f"{values}; height and width are multiples of {info.stride}"
     model.graph.output[0].doc_string = (
         "one channel per class, in the order of the classes; argmax is the map, softmax(logits / temperature) the "
@@ -127,13 +127,19 @@ def _describe(model: onnx.ModelProto, info: ModelInfo, origin: Mapping[str, str]
 
 def _properties(info: ModelInfo) -> Mapping[str, str]:
     """Return the metadata as readable properties, for model viewers."""
-    unit = "values from 0 to 1" if info.rendering.format == "png" else "values"
+    mean, std = mean_and_std(info)
+    gamma = f"gamma {info.rendering.gamma:g}"
+    values = (
+        {"stretch": f"map values that are not uint8 {stretch(info)}, {gamma}, before inference"}
+        if info.rendering.format == "png"
+        else {"values": band_values(info)}
+    )
     return {
         "classes": ", ".join(f"{each.id} {each.name}" for each in info.classes),
         "bands": ", ".join(info.rendering.bands),
-        "values": _values(info.rendering),
-        "mean": f"{', '.join(f'{value:g}' for value in info.mean)} of {unit}; applied in the graph",
-        "std": f"{', '.join(f'{value:g}' for value in info.std)} of {unit}; applied in the graph",
+        **values,
+        "mean": f"{mean}; applied in the graph",
+        "std": f"{std}; applied in the graph",
         "temperature": f"{info.temperature:g}; divide the logits by it before softmax"
         if info.temperature != 1
         else "1; confidences are not calibrated",
@@ -141,17 +147,6 @@ def _properties(info: ModelInfo) -> Mapping[str, str]:
         "dataset": info.dataset,
         "licence": f"{info.licence} (of the training data)",
     }
-
-
-def _values(rendering: Rendering) -> str:
-    """Return what values images must have, in words."""
-    if rendering.format == "tif":
-        scaled = "stored × scale + offset" if rendering.scaled else "as stored"
-        decibels = f"; {', '.join(rendering.decibels)} in decibels" if rendering.decibels else ""
-        return f"{rendering.dtype}, {scaled}{decibels}; pixels without data have the mean of the others"
-    low, high = (f"{value:g}" for value in rendering.range)
-    span = f"{low} to {high}" if rendering.stretch == "fixed" else "the minimum to the maximum of each band"
-    return f"map values that are not uint8 from {span} to 0 to 255, gamma {rendering.gamma:g}, before inference"
 
 
 def _check_logits(model: Segmenter, path: Path) -> float:
