@@ -32,6 +32,8 @@ from landseg.raster.values import MIN_CONTRAST, ValueCheck
 
 # Relative difference in ground sampling distance up to which a scene counts as having the model's resolution.
 _GSD_TOLERANCE = 0.1
+# Standard deviations from the mean of the training tiles that values of a band usually lie within.
+_USUAL = 2
 # Share of values at an end of the range from which the map is probably poor, and from which there is nothing to map.
 _MUCH_CLIPPED, _ALL_CLIPPED = 0.5, 0.99
 
@@ -179,7 +181,7 @@ def map_scene(
                 for strip in _strips_with_progress(blender, image, scene.name, options.probability, values):
                     write(strip)
                 values.finish(image)
-            for notice in _value_notices(values):
+            for notice in (*_value_notices(values), *_unlike_training(values, info)):
                 notify(notice)
             if options.quicklook:
                 write_quicklook(options.path(scene, "_quicklook", "png"), image, path, info.rendering, info.classes)
@@ -189,6 +191,14 @@ def map_scene(
 
 
 def _value_notices(values: ValueCheck) -> Iterator[str]:
+    decibels = ", ".join(values.rendering.decibels)
+    if decibels and values.with_data < values.pixels / 2:
+        yield (
+            f"{values.name}: {1 - values.with_data / values.pixels:.0%} of the pixels have no data, as {decibels} or "
+            f"another band has no valid value; give {decibels} as power, from which decibels are computed"
+        )
+    elif not values.with_data:
+        yield f"{values.name}: no pixel has data, so the map is empty"
     if values.clipped >= _MUCH_CLIPPED:
         yield f"{values.name}: {values.clipping()}, to which the model scales values; expect a poor map"
     for fill in values.fills():
@@ -208,6 +218,21 @@ def _value_notices(values: ValueCheck) -> Iterator[str]:
     if constant := values.constant_bands:
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
         yield f"{values.name}: {listed} in nearly all pixels; expect a poor map"
+
+
+def _unlike_training(values: ValueCheck, info: ModelInfo) -> Iterator[str]:
+    """Yield a sentence if the values of all bands are far from those of the training tiles, as in other units."""
+    if info.rendering.format == "png" or not values.with_data:
+        return
+    mean, std = np.array(info.mean), np.array(info.std)
+    if ((values.maxima < mean - _USUAL * std) | (values.minima > mean + _USUAL * std)).all():
+        listed = ", ".join(
+            f"{band} {low:g} to {high:g} (training {usual:.4g} ± {spread:.4g})"
+            for band, low, high, usual, spread in zip(
+                values.bands, values.minima, values.maxima, info.mean, info.std, strict=True
+            )
+        )
+        yield f"{values.name}: all bands are far from those of the training tiles: {listed}; expect a poor map"
 
 
 def _write_polygons(

@@ -58,7 +58,7 @@ def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
     }
     found = {}
     for name, name_words in own.items():
-        exact = [index for index, text in words.items() if text == name_words]
+        exact = [index for index, text in words.items() if "".join(text) == "".join(name_words)]
         found[name] = exact or [index for index, claimed in claims.items() if claimed == [name]]
     return found
 

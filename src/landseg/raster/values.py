@@ -110,9 +110,11 @@ class ValueCheck:
         if self.nodata is not None:
             equal = values == self.nodata
             self.partly_nodata += int(np.count_nonzero(equal.any(axis=0) & ~equal.all(axis=0)))
+        if self.rendering.format == "tif":  # values are not stretched
+            return
         if pixels.dtype == np.uint8:
             self.black, self.white = 0, 255
-        elif self.rendering.stretch == "fixed" and self.rendering.format == "png":
+        elif self.rendering.stretch == "fixed":
             self.black, self.white = self.rendering.range
             black, white = self._ends()
             self.values += values.size
