@@ -28,7 +28,7 @@ def main() -> None:
     fitted = calibrate(model, bf16, paths, params, workers)
     counted = evaluate_tiles(model, bf16, tiles, paths.tiles, params.batch_size, workers)
     scored = score_split(counted, tiles, card, params, fitted)
-    warnings = write_results(scored, card, params, RESULTS)
+    warnings = write_results(scored, card, params, model.info.rendering, RESULTS)
     chosen = choose_examples(counted.matrices, list(tiles["scene"]), params.n_examples)
     examples = predict_examples(model, bf16, paths.tiles, tiles, counted.matrices, chosen)
     write_examples(paths.examples, examples, card.classes)

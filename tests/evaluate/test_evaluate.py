@@ -190,6 +190,9 @@ class TestStage:
         content: dict[str, Any] = json.loads((results / "metrics.json").read_text(), parse_constant=refuse)
         return content
 
+    def test_inputs_of_rgb_are_not_explained(self, scores: dict[str, Any]) -> None:
+        assert "inputs" not in scores
+
     def test_prints_one_line_without_a_terminal(self, evaluated: tuple[Path, str, str]) -> None:
         _, output, errors = evaluated
         assert output.startswith("macro mIoU on test: 0.")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.cards import DIGEST, PARAMS, TABLE, run_files, table_row, table_rows
 from helpers.runs import CLASSES, matrices, run
+from helpers.scenes import band_rendering
 from helpers.tiles import model_info
 from ruamel.yaml import YAML
 
@@ -299,3 +300,49 @@ def test_one_blank_line_between_blocks() -> None:
     assert text.endswith("advice.\n")
     for before, line in pairwise(text.splitlines()):
         assert not before or line[:1] != "#"
+
+
+class TestInputs:
+    """What a user must know to feed the model other bands than RGB."""
+
+    BANDS = ("blue", "green", "red", "nir", "NDVI")
+
+    def text(self, **changes: Any) -> str:
+        rendering = band_rendering(
+            self.BANDS,
+            "float32",
+            **{"sources": self.BANDS[:4], "read_dtype": "uint16", "show": ("nir", "red", "green")} | changes,
+        )
+        info = {"rendering": rendering, "image_bands": self.BANDS[:4], "mean": (1, 2, 3, 4, 0.5), "std": (0.25,) * 5}
+        return card_text(example_run(), **info)
+
+    def test_of_bands_in_their_own_data_type(self) -> None:
+        text = self.text()
+        assert table_row(text, "input bands", 2)[1] == "blue, green, red, nir, NDVI"
+        assert table_row(text, "data type and values", 2)[1] == (
+            "float32, as stored as uint16; NDVI = (N-R)/(N+R) with N = nir, R = red; pixels without data have the mean "
+            "of the image's other pixels, band by band"
+        )
+        assert table_row(text, "normalisation, in the model", 2)[1] == (
+            "mean 1, 2, 3, 4, 0.5 of values; standard deviation 0.25, 0.25, 0.25, 0.25, 0.25 of values; both of the "
+            "training split"
+        )
+        assert table_row(text, "pictures", 2)[1] == (
+            "nir, red, green as red, green and blue, 2 to 98 % of the values of the training tiles, band by band, as 0 "
+            "to 255"
+        )
+        assert "Intended use" in text
+        assert "imagery similar to the training data: blue, green, red, nir, NDVI at about 0.5 m" in text
+
+    def test_of_scaled_values(self) -> None:
+        text = self.text(scaled=True, stretch="fixed", range=(0, 0.3), gamma=2)
+        assert table_row(text, "data type and values", 2)[1].startswith("float32, stored × scale + offset; NDVI = ")
+        assert table_row(text, "pictures", 2)[1] == (
+            "nir, red, green as red, green and blue, 0 to 0.3 as 0 to 255, gamma 2"
+        )
+
+    def test_of_rgb_are_as_before(self) -> None:
+        text = card_text(example_run())
+        assert table_row(text, "input bands", 2)[1] == "red, green, blue"
+        assert "data type and values" not in text
+        assert "pictures" not in text

@@ -110,9 +110,8 @@ def _joined(strips: list[MapStrip]) -> tuple[Pixels, Pixels, Pixels]:
 def band_rendering(bands: tuple[str, ...], dtype: str, **changes: Any) -> Rendering:
     """Return the rendering of tiles with bands in their own data type."""
     show = ((bands * 3)[:3]) if len(bands) < 3 else bands[:3]
-    return Rendering(
-        bands, "percentiles", (0, 1), 1, format="tif", dtype=dtype, **{"show": show, "read_dtype": dtype, **changes}
-    )
+    defaults: dict[str, Any] = {"stretch": "percentiles", "range": (0, 1), "gamma": 1, "format": "tif"}
+    return Rendering(**{**defaults, "bands": bands, "dtype": dtype, "show": show, "read_dtype": dtype, **changes})
 
 
 def band_model(bands: tuple[str, ...], dtype: str, **changes: Any) -> Segmenter:
@@ -144,4 +143,5 @@ def band_image(bands: int, dtype: str, height: int = 64, width: int = 64, seed: 
     noise += np.sin(np.arange(width) / 9)[:, None] * np.arange(1, bands + 1)
     values = mean + std * noise / noise.std()
     limits = np.iinfo(dtype) if dtype != "float32" else None
-    return (values if limits is None else values.round().clip(limits.min, limits.max)).astype(dtype)
+    image: npt.NDArray[Any] = values if limits is None else values.round().clip(limits.min, limits.max)
+    return image.astype(dtype)

@@ -91,9 +91,9 @@ def test_by_name_for_rgb(tmp_path: Path) -> None:
     """Weights of more bands serve models of red, green and blue; and the order of three bands is respected."""
     for count, of in ((13, THIRTEEN), (3, ("blue", "green", "red"))):
         torch.save(state := random_state("resnet18", count), tmp_path / "x.pth")
-        network = build_model(model_info(encoder="resnet18", encoder_depth=5), str(tmp_path / "x.pth"), of).network
+        model = build_model(model_info(encoder="resnet18", encoder_depth=5), str(tmp_path / "x.pth"), of)
         expected = state["conv1.weight"][:, [of.index(band) for band in ("red", "green", "blue")]]
-        assert torch.equal(network.encoder.state_dict()["conv1.weight"], expected)
+        assert torch.equal(model.network.state_dict()["encoder.conv1.weight"], expected)
 
 
 def test_parallel_convolutions_by_name(tmp_path: Path) -> None:

@@ -328,21 +328,21 @@ def test_scene_of_a_dataset_with_further_files(tmp_path: Path, monkeypatch: pyte
         "float32",
         "float32",
     )
-    (scene,) = find_scenes(["a"], "folder")
-    assert scene.card is not None
+    (found,) = find_scenes(["a"], "folder")
+    assert found.card is not None
     info = band_model(
-        rendering.bands, "float32", rendering=rendering, classes=scene.card.classes, dtypes=("float32",)
+        rendering.bands, "float32", rendering=rendering, classes=found.card.classes, dtypes=("float32",)
     ).info
-    assert sorted(path.name for path in scene.files) == ["a.tif", "a.tif"]
-    with open_scene(scene, info) as image:
+    assert sorted(path.name for path in found.files) == ["a.tif", "a.tif"]
+    with open_scene(found, info) as image:
         pixels, _ = image.read(Window(0, 0, 32, 32))
     tile = read_image(Path("data/tiles/folder/a.zip"), "a_0", "tif")
     np.testing.assert_array_equal(pixels, tile.transpose(2, 0, 1))
     save_model(
-        band_model(rendering.bands, "float32", rendering=rendering, classes=scene.card.classes, dtypes=("float32",)),
+        band_model(rendering.bands, "float32", rendering=rendering, classes=found.card.classes, dtypes=("float32",)),
         Path("model.safetensors"),
     )
     done = predict("a", "--dataset", "folder")
     assert done.exit_code == 0, done.output
-    with rasterio.open("maps/a.tif") as found:
-        assert '"bands": ["red", "green", "blue", "dem"]' in found.tags()["LANDSEG_PREDICT"]
+    with rasterio.open("maps/a.tif") as labels:
+        assert '"bands": ["red", "green", "blue", "dem"]' in labels.tags()["LANDSEG_PREDICT"]

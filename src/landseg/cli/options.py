@@ -24,7 +24,7 @@ Dataset = Annotated[
 Bands = Annotated[
     str | None,
     typer.Option(
-        help="Scene bands for the model's three channels, by number or name: 3,2,1 or B04,B03,B02.",
+        help="Scene bands for those that the model reads, in its order, by number or name: 3,2,1 or B04,B03,B02.",
         rich_help_panel=INPUT,
     ),
 ]

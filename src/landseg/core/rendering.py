@@ -107,6 +107,26 @@ class Rendering:
             return cast(Pixels, _interleaved(pixels))
         return cast(Pixels, _interleaved(self._stretched(pixels, self._limits(pixels, None))))
 
+    @property
+    def is_plain_rgb(self) -> bool:
+        """Whether tiles are red, green and blue, stretched together, which needs no explanation."""
+        return self.format == "png" and [band.casefold() for band in self.bands] == ["red", "green", "blue"]
+
+    @property
+    def pictures(self) -> str:
+        """Which bands pictures show, and how values become 8 bits, in words."""
+        shown, (low, high) = ", ".join(self.shown), self.range
+        read = self.dtype if self.format == "tif" else self.read_dtype or "uint8"
+        if read == "uint8" and (self.format == "png" or self.stretch == "fixed"):
+            return f"{shown} as red, green and blue"
+        span = {
+            "fixed": f"{low:g} to {high:g}",
+            "per_chip_minmax": "the minimum to the maximum of each tile, band by band,",
+            "percentiles": f"{PERCENTILES[0]} to {PERCENTILES[1]} % of the values of the training tiles, band by band,",
+        }[self.stretch]
+        gamma = "" if self.gamma == 1 else f", gamma {self.gamma:g}"
+        return f"{shown} as red, green and blue, {span} as 0 to 255{gamma}"
+
     def with_ranges(self, ranges: Sequence[Range]) -> "Rendering":
         """Return the rendering with the ranges of pictures, from those of all `stored` bands."""
         return replace(self, ranges=tuple(ranges[self.stored.index(band)] for band in self.shown))

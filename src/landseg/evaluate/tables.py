@@ -11,6 +11,7 @@ from landseg.core.arrays import Counts
 from landseg.core.classes import as_hex, class_names
 from landseg.core.data_card import DataCard
 from landseg.core.files import atomic
+from landseg.core.rendering import Rendering
 from landseg.core.tables import write_csv
 from landseg.evaluate.calibration import Calibration, reliability_table, score_calibration
 from landseg.evaluate.collapse import collapse_warnings
@@ -85,20 +86,35 @@ def score_split(
     )
 
 
-def write_results(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> list[str]:
+def write_results(
+    scored: SplitScores, card: DataCard, params: EvaluateParams, rendering: Rendering, results: Path
+) -> list[str]:
     """Write metrics.json, scores.json, classes.csv, confusion.csv, scenes.csv and calibration.csv.
+
+    Args:
+        scored: the scores.
+        card: the data card.
+        params: the section `evaluate`.
+        rendering: inputs of the model, and how pictures show them.
+        results: the folder to write to.
 
     Returns:
         Warnings about the scores.
     """
-    warnings = _write_metrics(scored, card, params, results)
+    warnings = _write_metrics(scored, card, params, rendering, results)
     _write_scores(scored, results)
     _write_tables(scored, card, results)
     return warnings
 
 
-def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, results: Path) -> list[str]:
-    """Write metrics.json: the scores, their split and its leakage, and the majority-class baseline.
+def _inputs(rendering: Rendering) -> dict[str, object]:
+    return {"bands": rendering.bands, "dtype": rendering.dtype, "pictures": rendering.pictures}
+
+
+def _write_metrics(
+    scored: SplitScores, card: DataCard, params: EvaluateParams, rendering: Rendering, results: Path
+) -> list[str]:
+    """Write metrics.json: the scores, their split and its leakage, the majority-class baseline, and inputs but RGB.
 
     Returns:
         Warnings about this split: those that metrics.json adds to those of split.json.
@@ -112,6 +128,7 @@ def _write_metrics(scored: SplitScores, card: DataCard, params: EvaluateParams, 
         "dataset": card.name,
         "split": params.split,
         "weights": params.weights,
+        **({} if rendering.is_plain_rgb else {"inputs": _inputs(rendering)}),
         **scored.counts,
         "interval_over": scored.interval_over,
         "strategy": split["strategy"],

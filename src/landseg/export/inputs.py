@@ -13,7 +13,8 @@ def band_values(info: ModelInfo) -> str:
 
 def _band_values(info: ModelInfo) -> Iterator[str]:
     rendering = info.rendering
-    yield f"{rendering.dtype}, {'stored × scale + offset' if rendering.scaled else 'as stored'}"
+    other = f" as {rendering.read_dtype}" if rendering.read_dtype not in ("", rendering.dtype) else ""
+    yield f"{rendering.dtype}, {'stored × scale + offset' if rendering.scaled else f'as stored{other}'}"
     derived = DerivedBands.of(rendering.bands, info.image_bands, rendering.decibels, scaled=rendering.scaled)
     if derived:
         yield from map(str, derived.indices.values())

@@ -17,6 +17,7 @@ from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
 from landseg.evaluate.intervals import count_units, missing_interval
+from landseg.export.inputs import band_values, mean_and_std
 from landseg.model.info import ModelInfo
 from landseg.results.revisions import committed_revision
 from landseg.results.run import RERUN, WORKSPACE, Run
@@ -152,11 +153,21 @@ def _sample_size(run: Run) -> str:
 def _model(run: Run, info: ModelInfo, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{run.training['parameters']:,}"
     yield "input bands", ", ".join(info.rendering.bands)
-    if info.dtypes != ("uint8",):
+    if info.rendering.format == "tif":
+        yield from _band_inputs(info)
+    elif info.dtypes != ("uint8",):
         yield "scaling of values that are not uint8", _scaling(params["convert"])
     yield "ground sampling distance", f"{info.gsd:g} m" if info.gsd else "unknown: the training scenes have no CRS"
     yield "image height and width", f"multiples of {info.stride} px"
     yield "training tile size", f"{info.tile} px"
+
+
+def _band_inputs(info: ModelInfo) -> Iterator[tuple[str, str]]:
+    """Yield data type, values and normalisation of bands in their own data type, and what pictures show."""
+    mean, std = mean_and_std(info)
+    yield "data type and values", band_values(info)
+    yield "normalisation, in the model", f"mean {mean}; standard deviation {std}; both of the training split"
+    yield "pictures", info.rendering.pictures
 
 
 def _hashes(digest: str, source: str | None) -> Iterator[tuple[str, str]]:

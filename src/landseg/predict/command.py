@@ -28,7 +28,7 @@ class PredictOptions:
 
     #: A path, a git revision, a DVC experiment or 'workspace'.
     model: str
-    #: The bands of a scene for the model's red, green and blue; empty: found automatically.
+    #: The bands of a scene for those that the model reads, in its order; empty: found automatically.
     bands: Sequence[str] = ()
     #: The classes that the model must have, and no others; empty: any.
     classes: Sequence[str] = ()

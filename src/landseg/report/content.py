@@ -99,6 +99,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Split": describe_strategy(run.split["strategy"]),
         "Leakage": leakage_sentence(metrics["leakage"] or {}, metrics["split"]) or "unknown",
         "Distance": distance_sentence(run),
+        "Inputs": _inputs(run),
         "Model": f"{params['model']['architecture']} with {params['model']['encoder']}",
         "Loss": str(params["loss"]["name"]).replace("_", " "),
         "Baseline": _baseline(run),
@@ -126,6 +127,21 @@ def summary(run: Run) -> str:
 def _counts(run: Run) -> str:
     counts = ((run.metrics[name], name) for name in ("tiles", "scenes", "locations"))
     return ", ".join(f"{count:,} {name[:-1] if count == 1 else name}" for count, name in counts)
+
+
+def _inputs(run: Run) -> str:
+    """Return the bands of the model and their data type; '' for RGB."""
+    inputs = run.metrics.get("inputs")
+    return f"{', '.join(inputs['bands'])} ({inputs['dtype']})" if inputs else ""
+
+
+def picture_captions(runs: Sequence[Run]) -> list[str]:
+    """Return what pictures of tiles show, with run names if runs differ; empty if all show red, green and blue."""
+    texts = [run.metrics.get("inputs", {}).get("pictures", "") for run in runs]
+    if len(set(texts)) == 1:
+        return [texts[0]] if texts[0] else []
+    named = zip(runs, texts, strict=True)
+    return [f"{run.name}: {text or 'red, green and blue as they are'}" for run, text in named]
 
 
 def _baseline(run: Run) -> str:

@@ -80,6 +80,7 @@ def render_page(
         rows=rows,
         groups=content.score_groups(runs[0], rows[0]),
         has_tiles=bool(viewer["tiles"]),
+        pictures=content.picture_captions(runs),
         curves=content.learning_curves(runs),
         classes=content.class_rows(runs),
         confidence=confidence_text(runs[0]),
