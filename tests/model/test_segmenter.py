@@ -30,6 +30,10 @@ def images(count: int = 2, size: int = 64) -> torch.Tensor:
     return torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).byte()
 
 
+#: Rendering of tiles as PNG.
+RGB = {"bands": ["red", "green", "blue"], "stretch": "fixed", "range": [0, 1], "gamma": 1}
+
+
 class TestFile:
     def test_round_trip(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
@@ -90,6 +94,21 @@ class TestFile:
             ("mean", [math.nan, 1.0, 1.0], "mean.0: input should be a"),
             ("temperature", math.inf, "temperature: input should be a"),
             ("rendering", {"bands": ["r", "g", "b"], "stretch": "fixed", "range": [1, 1], "gamma": 1}, "rendering: "),
+            (
+                "rendering",
+                RGB | {"bands": ["red", "green"]},
+                "rendering: value error, 2 bands of uint8 are no RGB",
+            ),
+            (
+                "rendering",
+                RGB | {"dtype": "uint16"},
+                "rendering: value error, 3 bands of uint16 are no RGB image",
+            ),
+            ("rendering", RGB | {"dtype": "object", "format": "tif"}, "3 bands of object are no image"),
+            ("rendering", RGB | {"bands": [], "format": "tif"}, "0 bands of uint8 are no image"),
+            ("rendering", RGB | {"sources": ["nir"], "format": "tif"}, "nir are no bands of its images"),
+            ("image_bands", ["red", "green"], "blue are no bands of its images"),
+            ("mean", [0.5, 0.5], "mean and std need one number for each band"),
             ("classes", [{"id": 0, "name": "a\u001b[31m", "color": [0, 0, 0]}], "classes.0.name: "),
             ("params", {"long": "x" * (1 << 20)}, "not a landseg model; "),
         ],

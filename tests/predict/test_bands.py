@@ -17,6 +17,7 @@ from helpers.predicting import assert_refused, predict
 from helpers.rasters import Project, random_labels, write_tif
 from helpers.rasters import card as data_card
 from helpers.scenes import band_image, band_model, band_rendering, blender, opened_scene, predicted_map, write_image
+from helpers.tiles import model_info
 from rasterio import Affine
 from rasterio.windows import Window
 
@@ -346,3 +347,53 @@ def test_scene_of_a_dataset_with_further_files(tmp_path: Path, monkeypatch: pyte
     assert done.exit_code == 0, done.output
     with rasterio.open("maps/a.tif") as labels:
         assert '"bands": ["red", "green", "blue", "dem"]' in labels.tags()["LANDSEG_PREDICT"]
+
+
+def test_rgb_model_of_images_with_bands_of_another_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bands together are float32, but the model reads those of 8 bits."""
+    project = Project(tmp_path)
+    project.change(
+        dataset={"bands": ["red", "green", "blue"], "extra": [{"images": "dem/*.tif", "bands": ["dem"]}]},
+        convert={"bands": ["red", "green", "blue"]},
+    )
+    project.add("a")
+    write_tif(project.local / "dem/a.tif", band_image(1, "float32", 64, 96)[..., 0])
+    project.run("download", "filter", "tile", "convert")
+    monkeypatch.chdir(tmp_path)
+    rendering = Rendering.from_json(read_metadata(Path("data/tables/folder/tiles.parquet"), "rendering"))
+    assert (rendering.format, rendering.dtype, rendering.read_dtype) == ("png", "uint8", "uint8")
+    (found,) = find_scenes(["a"], "folder")
+    assert found.card is not None
+    info = model_info(rendering=rendering, classes=found.card.classes, dtypes=("float32",))
+    with open_scene(found, info) as image:
+        assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("file", "bands", "dtype", "mean", "std"),
+    [
+        ("gewata_landsat7/gewata_l7_6band.tif", ("1", "2", "3", "4", "5", "6"), "uint16", 1000, 800),
+        ("lulc_py_s2_points/s2image.tif", ("1", "2", "3", "4"), "float32", 0.1, 0.1),
+        ("sen1floods11_sample/Spain_7370579_S2Hand.tif", tuple(map(str, range(1, 14))), "int16", 1500, 900),
+        ("sen1floods11_sample/Spain_7370579_S1Hand.tif", ("VV", "VH"), "float32", -15, 5),
+        ("rstoolbox_s2_polygons/s2_12band_reflectance.tif", ("B2", "B3", "B4", "B8"), "float32", 0.1, 0.1),
+    ],
+)
+def test_real_scenes(real_data: Path, file: str, bands: tuple[str, ...], dtype: str, mean: float, std: float) -> None:
+    """Also Sentinel-2 with a nodata value that float32 does not hold exactly; windows have finite values."""
+    path = real_data / file
+    if not path.is_file():
+        pytest.skip("no such scene")
+    names = tuple(f"band{n}" for n in range(len(bands)))
+    info = band_model(names, dtype, mean=(mean,) * len(bands), std=(std,) * len(bands)).info
+    with open_scene(InputScene("a", path), info, bands) as image:
+        down, across = (place_windows(length, 256, 0, 8) for length in (image.grid.height, image.grid.width))
+        reader = WindowReader(image, info.rendering, down, across)
+        rows = next(rows_of_windows := reader.rows())
+        rows_of_windows.close()
+        windows = reader.images(rows, 0, across.starts)
+    assert windows.dtype == dtype
+    assert np.isfinite(windows).all()
+    normalised = (windows.astype(np.float64) - mean) / std
+    assert np.abs(normalised).max() < 40
+    assert (normalised.std(axis=(0, 1, 2)) > 1e-3).all()
