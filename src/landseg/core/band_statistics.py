@@ -6,7 +6,7 @@ integers are exact in a tile: 64-bit floats hold whole numbers up to 2^53, and t
 
 Histograms have bins of constant relative width: 16 between a power of two and the next one. So they suit reflectances,
 decibels and elevations without knowing their range, and bins are the leading bits of a 32-bit float. Percentiles are
-interpolated linearly within a bin; 16 bins bound their error to 1/16 of the value.
+interpolated linearly within a bin, and within the extremes; 16 bins bound their error to 1/16 of the value.
 """
 
 from collections.abc import Sequence
@@ -162,7 +162,7 @@ def _edges(bins: Ints) -> tuple[Floats, Floats]:
 def _percentiles(bins: Ints, counts: Counts, low: float, high: float, shares: Sequence[float]) -> tuple[float, ...]:
     if not len(bins):
         return (float("nan"),) * len(shares)
-    lower, upper = _edges(bins)
+    lower, upper = (np.clip(edges, low, high) for edges in _edges(bins))
     ends = np.cumsum(counts)
     values = []
     for share in shares:
