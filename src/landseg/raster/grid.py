@@ -1,6 +1,7 @@
 """Raster grids: size, CRS and transform."""
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from rasterio.warp import transform
 
 from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
+from landseg.raster.io import raster_name
 
 # Largest distance of corresponding corners, px: less than the half pixel by which conventions differ.
 _MAX_OFFSET = 0.499
+# Rounding errors of corners, px.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Grid:
     @classmethod
     def of(cls, source: Any) -> "Grid":
         """Return the grid of an open raster."""
-        return cls(source.name, source.width, source.height, source.crs, source.transform)
+        return cls(raster_name(source), source.width, source.height, source.crs, source.transform)
 
     def corners(self) -> Floats:
         """Return the corners in homogeneous pixel coordinates: columns, rows and ones, (3, 4)."""
@@ -44,8 +48,12 @@ class Grid:
         return float(np.sqrt(abs(self.transform.determinant)))
 
     def scaled(self, factor: float) -> "Grid":
-        """Return a grid from the same corner, of the same ground, with pixels that are `factor` times as large."""
-        width, height = (max(1, round(length / factor)) for length in (self.width, self.height))
+        """Return a grid from the same corner with pixels that are `factor` times as large, of the same ground.
+
+        Its last pixels may leave out half a pixel of the ground, or reach out of it by less: their centres have data.
+        """
+        least = 1 - _MAX_OFFSET
+        width, height = (max(1, ceil(length / factor - least)) for length in (self.width, self.height))
         return Grid(self.name, width, height, self.crs, self.transform @ Affine.scale(factor))
 
     def is_same(self, other: "Grid") -> bool:
@@ -65,7 +73,7 @@ class Grid:
         return bool(max(ratio, 1 / ratio) > 1 + _MAX_OFFSET / max(self.width, self.height))
 
     def require_covers(self, other: "Grid") -> None:
-        """Check that a raster covers another one, within half a pixel, so that it can be resampled to it.
+        """Check that a raster covers another one, within half of the larger pixels, so that it can be resampled to it.
 
         Raises:
             LandsegError: it does not, or their CRS differ.
@@ -76,7 +84,7 @@ class Grid:
         to_pixels = np.linalg.inv(np.reshape(self.transform, (3, 3))) @ np.reshape(other.transform, (3, 3))
         cols, rows, _ = to_pixels @ other.corners()
         outside = max(-cols.min(), -rows.min(), cols.max() - self.width, rows.max() - self.height)
-        if outside > _MAX_OFFSET:
+        if outside > _MAX_OFFSET * max(1, other.pixel_size / self.pixel_size) + _ROUNDING:
             self._refuse(f"lacks up to {outside:.1f} px of the ground of {Path(other.name).name}")
 
     def require_same(self, other: "Grid", other_name: str) -> None:
@@ -91,11 +99,11 @@ class Grid:
         Raises:
             LandsegError: sizes, CRS or positions differ.
         """
+        if self.crs and other.crs and not _same_crs(self, other):
+            self._refuse(f"CRS {_crs_name(self.crs)} differs from {other_name} ({_crs_name(other.crs)})")
         if (self.width, self.height) != (other.width, other.height):
             size, other_size = (f"{grid.width}x{grid.height} px" for grid in (self, other))
             self._refuse(f"size {size} differs from {other_name} ({other_size})")
-        if self.crs and other.crs and not _same_crs(self, other):
-            self._refuse(f"CRS {_crs_name(self.crs)} differs from {other_name} ({_crs_name(other.crs)})")
         no_position = not (self.crs and other.crs) and (self.transform.is_identity or other.transform.is_identity)
         if not no_position and (offset := _offset(other, self)) > _MAX_OFFSET:
             self._refuse(f"offset by {offset:.1f} px from {other_name}")
