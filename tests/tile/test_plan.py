@@ -64,7 +64,7 @@ def test_plan(tmp_path: Path) -> None:
     )
     assert tiles.columns.tolist() == [
         "tile", "archive", "scene", "location", "group", "image", "mask", "row", "col", "height", "width",
-        "gsd", "dtype", "scaling", "geometry",
+        "gsd", "resolution", "dtype", "scaling", "geometry",
     ]  # fmt: skip
     assert tiles["tile"].tolist() == ["b_0", "b_1", "b_3", "b_4", "a_0"]
     assert tiles["archive"].tolist() == ["b.zip"] * 4 + ["a.zip"]

@@ -148,7 +148,7 @@ class MultibandImage:
         A file lacks a pixel if all its bands, selected or not, have the nodata value: a single band may be dark. But a
         negative nodata value in one selected band is enough, as no band measures -9999. The file's nodata value, mask
         or alpha band takes precedence over the nodata value of the data card. With several files, a pixel has data if
-        all files have it. NaN and infinity are never data.
+        all files have it. NaN and infinity are never data, nor are values beyond float32.
 
         Raises:
             LandsegError: a file is truncated or damaged.
@@ -163,7 +163,8 @@ class MultibandImage:
         if self._order is not None:
             pixels = pixels[list(self._order)]
         if pixels.dtype.kind == "f":
-            valid.append(np.asarray(np.isfinite(pixels).all(axis=0)))
+            with np.errstate(over="ignore"):  # some programs fill with the largest value of 64 bits
+                valid.append(np.asarray(np.isfinite(pixels.astype(np.float32, copy=False)).all(axis=0)))
         if self._factors is not None:
             scale, offset = self._factors
             pixels = (pixels * scale + offset).astype(np.float32)

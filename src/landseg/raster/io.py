@@ -13,6 +13,7 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
@@ -145,6 +146,12 @@ def _open(location: Path | str, drivers: Sequence[str] | None = None) -> Any:
         raise NotRasterError(f"{location}: cannot be opened as a raster ({_reason(error)}); {remedy}") from None
 
 
+def raster_name(source: Any) -> str:
+    """Return the path of an open raster, for messages; that of the file if it is resampled."""
+    files = [file for file in source.files if not file.startswith("/vsimem/")] if isinstance(source, WarpedVRT) else []
+    return str(files[0] if files else source.name)
+
+
 def read_pixels(source: Any, window: Window | None = None, indexes: Any = None) -> Image:
     """Read pixels of an open raster: (bands, H, W), or (H, W) for a single index.
 
@@ -251,13 +258,13 @@ def _read_errors(source: Any) -> Iterator[None]:
         yield
     except MemoryError:
         raise LandsegError(
-            f"{source.name}: not enough memory to read {source.width:,}x{source.height:,} px; free some memory, lower "
-            "compute.workers or tile.size, or split the raster"
+            f"{raster_name(source)}: not enough memory to read {source.width:,}x{source.height:,} px; free some "
+            "memory, lower compute.workers or tile.size, or split the raster"
         ) from None
     except RasterioError as error:
-        remedy = "download it again, or try again later" if "://" in source.name else "replace it"
+        remedy = "download it again, or try again later" if "://" in raster_name(source) else "replace it"
         raise LandsegError(
-            f"{source.name}: cannot read pixels, the file is truncated or damaged ({_reason(error)}); {remedy}"
+            f"{raster_name(source)}: cannot read pixels, the file is truncated or damaged ({_reason(error)}); {remedy}"
         ) from None
 
 
