@@ -9,6 +9,7 @@ import pytest
 from helpers.converting import NAMES, SIZE, converted
 from helpers.rasters import card, random_image, write_image, write_tif
 
+from landseg.core.arrays import Image
 from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 
@@ -171,11 +172,12 @@ class TestTif:
 
 
 class TestPictures:
-    tile = np.dstack([np.linspace(0, top, 64).reshape(8, 8) for top in (100, 200, 400, 800)]).astype(np.uint16)
+    tile: Image = np.dstack([np.linspace(0, top, 64).reshape(8, 8) for top in (100, 200, 400, 800)]).astype(np.uint16)
 
     def test_fixed(self) -> None:
         picture = tif(range=(100, 500)).picture(self.tile)
-        assert (picture.shape, picture.dtype) == ((8, 8, 3), np.uint8)
+        assert picture.shape == (8, 8, 3)
+        assert picture.dtype == np.uint8
         expected = 255 * ((self.tile[..., [3, 2, 0]] - 100.0) / 400).clip(0, 1)
         assert np.abs(picture - expected).max() <= 0.501
 
@@ -192,9 +194,9 @@ class TestPictures:
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_percentiles(self, dtype: str) -> None:
         """Ranges are those of all bands of tiles, in their order."""
-        ranges = [(0, 50), (0, 1), (50, 100), (20, 120)]
+        ranges = [(0.0, 50.0), (0.0, 1.0), (50.0, 100.0), (20.0, 120.0)]
         rendering = tif(dtype, stretch="percentiles").with_ranges(ranges)
-        assert rendering.ranges == ((20, 120), (50, 100), (0, 50))
+        assert rendering.ranges == (ranges[3], ranges[2], ranges[0])
         tile = (self.tile // 4).astype(dtype)
         expected = 255 * ((tile[..., [3, 2, 0]] - np.array([20.0, 50, 0])) / [100, 50, 50]).clip(0, 1)
         assert np.abs(rendering.picture(tile) - expected).max() <= 0.501
@@ -226,8 +228,9 @@ def test_json(rendering: Rendering) -> None:
     assert Rendering.from_json(rendering.to_json()) == rendering
 
 
-@pytest.mark.parametrize("scaled", [{}, {"scaled": True}])
-def test_metadata_of_earlier_versions(scaled: dict[str, bool]) -> None:
-    """Tables of tiles as PNG: their metadata have no format, data type and bands of pictures."""
-    fields = {"bands": ["red", "green", "blue"], "stretch": "fixed", "range": [0, 3000], "gamma": 1.0, **scaled}
-    assert Rendering.from_json(json.dumps(fields)) == Rendering(NAMES, "fixed", (0, 3000), 1.0, **scaled)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_metadata_of_earlier_versions(scaled: bool) -> None:
+    """Tables of tiles as PNG: their metadata have no format, data type and bands of pictures, and may lack `scaled`."""
+    fields = {"bands": ["red", "green", "blue"], "stretch": "fixed", "range": [0, 3000], "gamma": 1.0}
+    text = json.dumps(fields | ({"scaled": True} if scaled else {}))
+    assert Rendering.from_json(text) == Rendering(NAMES, "fixed", (0, 3000), 1.0, scaled)
