@@ -81,9 +81,9 @@ class Params(Section):
                 remedy = fetch if isinstance(error, UnknownBandError) else ""
                 return str(error).replace("convert.bands", f"convert.{key}", 1) + remedy
         size = self.convert.resolution
-        if isinstance(size, str) and size not in known:
+        if isinstance(size, str) and size not in stacked:
             return (
-                f"convert.resolution = {size}: not a band of this dataset; choose from {', '.join(known)}, or give a "
+                f"convert.resolution = {size}: not a band of this dataset; choose from {', '.join(stacked)}, or give a "
                 "pixel size in units of the CRS"
             )
         if self.convert.min_consensus and not data.has_consensus:

@@ -195,6 +195,20 @@ def test_invalid_value(tmp_path: Path, was: str, now: str, message: str) -> None
         ),
         (
             "landcovernet",
+            "show: null",
+            "show: [nir, red, green]  #",
+            "convert.show: 'nir' is neither a band of this dataset nor a spectral index; choose from red, green, blue, "
+            "or add it to dataset.bands",
+        ),
+        (
+            "landcovernet",
+            "resolution: null",
+            "resolution: nir  #",
+            "convert.resolution = nir: not a band of this dataset; choose from red, green, blue, or give a pixel size "
+            "in units of the CRS",
+        ),
+        (
+            "landcovernet",
             "method: scl",
             "method: mask",
             "filter.method = mask: no such cloud layer in this dataset; choose",

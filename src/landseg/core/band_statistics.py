@@ -1,8 +1,8 @@
-"""Statistics of bands: number, sum, sum of squares, extremes and a histogram of the values with data.
+"""Statistics of bands: number, sum, squared deviations, extremes and a histogram of the values with data.
 
-The convert stage counts them for every tile. They add up, so those of a split are the sums over its tiles. Sums of
-integers are exact in a tile: 64-bit floats hold whole numbers up to 2^53, and the squares of 16-bit values of a tile of
-2,048 px add up to 2^54 at most if all are at the end of their range.
+The convert stage counts them for every tile, and they add up to those of a split. Deviations are from the mean of the
+tile; they are combined as by Chan, Golub and LeVeque (1983). Sums of squares would lose all digits of the variance of
+values far from 0.
 
 Histograms have bins of constant relative width: 16 between a power of two and the next one. So they suit reflectances,
 decibels and elevations without knowing their range, and bins are the leading bits of a 32-bit float. Percentiles are
@@ -11,7 +11,7 @@ interpolated linearly within a bin, and within the extremes; 16 bins bound their
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum, sqrt
+from math import fsum
 from typing import cast
 
 import cv2
@@ -20,7 +20,7 @@ import numpy as np
 from landseg.core.arrays import Counts, Floats, Image, Ints, ValidMask
 
 #: Columns of tile tables: a number, a list with a number per band, and lists of bins and of counts per band.
-COLUMNS = ("valid", "band_sum", "band_squares", "band_min", "band_max", "histogram_bins", "histogram_counts")
+COLUMNS = ("valid", "band_sum", "band_deviations", "band_min", "band_max", "histogram_bins", "histogram_counts")
 
 # Bits of a float32 that a bin leaves out: all of the mantissa but 4.
 _DROPPED = 19
@@ -36,9 +36,9 @@ class BandStatistics:
 
     #: Number of pixels with data.
     valid: int
-    #: Sums of values and of their squares, (N,).
+    #: Sums of values, and of their squared differences from the mean, (N,).
     sums: Floats
-    squares: Floats
+    deviations: Floats
     #: Extremes, (N,); NaN if no pixel has data.
     minima: Floats
     maxima: Floats
@@ -54,8 +54,7 @@ class BandStatistics:
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each band, of the population."""
-        pairs = zip(self.sums.tolist(), self.squares.tolist(), strict=True)
-        return tuple(sqrt(max(0.0, square / self.valid - (total / self.valid) ** 2)) for total, square in pairs)
+        return tuple(np.sqrt(self.deviations / self.valid).tolist())
 
     def percentiles(self, shares: Sequence[float]) -> list[tuple[float, ...]]:
         """Return percentiles of each band, interpolated in their bins, within the extremes.
@@ -94,9 +93,9 @@ def tile_statistics(pixels: Image, valid: ValidMask) -> BandStatistics:
         return BandStatistics(0, nothing, nothing, lacking, lacking, empty, empty)
     count_band = _of_floats if pixels.dtype.kind == "f" else _of_integers
     each = [count_band(band, valid) for band in pixels]
-    sums, squares, minima, maxima = (np.array(values) for values in zip(*(row[:4] for row in each), strict=True))
+    sums, deviations, minima, maxima = (np.array(values) for values in zip(*(row[:4] for row in each), strict=True))
     return BandStatistics(
-        count, sums, squares, minima, maxima, tuple(row[4] for row in each), tuple(row[5] for row in each)
+        count, sums, deviations, minima, maxima, tuple(row[4] for row in each), tuple(row[5] for row in each)
     )
 
 
@@ -113,9 +112,11 @@ def _of_integers(band: Image, valid: ValidMask) -> _Band:
     present = np.flatnonzero(found)
     values, counts = present + offset, found[present].astype(np.int64)
     bins, starts = np.unique(_bins(values.astype(np.float32)), return_index=True)
+    # In integers of any size, which are exact.
+    number, total, squares = int(counts.sum()), int(values @ counts), int((values * values) @ counts)
     return (
-        float(values @ counts),
-        float((values * values) @ counts),
+        float(total),
+        (number * squares - total**2) / number,
         float(values[0]),
         float(values[-1]),
         bins,
@@ -132,9 +133,11 @@ def _of_floats(band: Image, valid: ValidMask) -> _Band:
     counts = np.zeros(len(bins), np.int64)
     np.add.at(counts, at, found[present].astype(np.int64))
     wide = values.astype(np.float64)
+    total = float(wide.sum())
+    wide -= total / len(wide)
     # Without BLAS, whose threads cost more than they save here.
-    squares = float(np.einsum("i,i", wide, wide))
-    return float(wide.sum()), squares, float(values.min()), float(values.max()), bins, counts
+    deviations = float(np.einsum("i,i", wide, wide))
+    return total, deviations, float(values.min()), float(values.max()), bins, counts
 
 
 def _bins(values: Image) -> Ints:
@@ -178,10 +181,14 @@ def combined(parts: Sequence[BandStatistics]) -> BandStatistics:
     filled = [part for part in parts if part.valid] or list(parts[:1])
     bands = range(len(parts[0].sums))
     histograms = [_merged([(part.bins[band], part.counts[band]) for part in filled]) for band in bands]
+    valid = sum(part.valid for part in filled)
+    sums = np.array([fsum(part.sums[band] for part in filled) for band in bands])
+    means = sums / max(valid, 1)
+    within = [part.deviations + part.valid * (part.sums / max(part.valid, 1) - means) ** 2 for part in filled]
     return BandStatistics(
-        sum(part.valid for part in filled),
-        np.array([fsum(part.sums[band] for part in filled) for band in bands]),
-        np.array([fsum(part.squares[band] for part in filled) for band in bands]),
+        valid,
+        sums,
+        np.array([fsum(part[band] for part in within) for band in bands]),
         cast(Floats, np.min([part.minima for part in filled], axis=0)),
         cast(Floats, np.max([part.maxima for part in filled], axis=0)),
         tuple(bins for bins, _ in histograms),
@@ -202,7 +209,7 @@ def table_columns(tiles: Sequence[BandStatistics]) -> dict[str, list[object]]:
         (
             tile.valid,
             tile.sums.tolist(),
-            tile.squares.tolist(),
+            tile.deviations.tolist(),
             tile.minima.tolist(),
             tile.maxima.tolist(),
             [bins.tolist() for bins in tile.bins],
@@ -219,9 +226,9 @@ def from_columns(columns: dict[str, list[object]]) -> list[BandStatistics]:
 
 
 def _from_row(*row: object) -> BandStatistics:
-    valid, sums, squares, minima, maxima, bins, counts = row
-    total, square, low, high = (np.asarray(values, np.float64) for values in (sums, squares, minima, maxima))
+    valid, sums, deviations, minima, maxima, bins, counts = row
+    total, spread, low, high = (np.asarray(values, np.float64) for values in (sums, deviations, minima, maxima))
     keys, sizes = (
         tuple(np.asarray(each, np.int64) for each in cast(Sequence[Ints], lists)) for lists in (bins, counts)
     )
-    return BandStatistics(int(cast(int, valid)), total, square, low, high, keys, sizes)
+    return BandStatistics(int(cast(int, valid)), total, spread, low, high, keys, sizes)
