@@ -1,12 +1,16 @@
 """Tiny training runs in this process."""
 
+import importlib.util
+import io
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
 import lightning
+import pytest
 import torch
+from helpers.root import ROOT
 from helpers.tiles import model_info, tile_set
 
 from landseg.loader.batches import Batch, Tier, batch_loader
@@ -105,3 +109,37 @@ def state(module: SegmentationModule) -> dict[str, torch.Tensor]:
 def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:
     """Return the scores of every epoch without speeds, which vary."""
     return [{name: value for name, value in scores.items() if not name.startswith("speed/")} for scores in history]
+
+
+class Lines(io.StringIO):
+    """Standard output that interrupts the run at a line."""
+
+    def __init__(self, interrupt_at: str | None) -> None:
+        super().__init__()
+        self.interrupt_at = interrupt_at
+
+    def write(self, text: str) -> int:
+        if self.interrupt_at and text.startswith(self.interrupt_at):
+            super().write(text)
+            raise InterruptedRunError
+        return super().write(text)
+
+
+class Stage:
+    """The train stage in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        spec = importlib.util.spec_from_file_location("train_stage", ROOT / "pipeline/train.py")
+        assert spec is not None
+        assert spec.loader is not None
+        self.module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.module)
+
+    def run(self, interrupt_at: str | None = None) -> list[str]:
+        """Run the stage, interrupted at the line that starts with a text if given; return the printed lines."""
+        lines = Lines(interrupt_at)
+        expected = pytest.raises(InterruptedRunError) if interrupt_at else nullcontext()
+        with expected, redirect_stdout(lines):
+            self.module.main()
+        return lines.getvalue().splitlines()

@@ -1,6 +1,5 @@
 """The train stage: killed and resumed in separate processes, and run in this process."""
 
-import importlib.util
 import io
 import json
 import math
@@ -10,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ import torch
 from dvc.repo import Repo
 from helpers.root import ROOT
 from helpers.tiles import CARD, PATHS, RENDERING, change_pixel, equal, make_project, write_params
-from helpers.training import InterruptedRunError
+from helpers.training import Stage
 from safetensors.torch import load_file
 
 from landseg.core.errors import LandsegError, ParamsError
@@ -216,40 +214,6 @@ class TestStage:
             assert list((folder / ".landseg").rglob("*")) in ([], [folder / ".landseg/checkpoints"])
             assert not list(folder.rglob("dvclive"))
             assert sorted(path.name for path in (folder / "results/train").iterdir()) == ["metrics.json", "plots"]
-
-
-class Lines(io.StringIO):
-    """Standard output that interrupts the run at a line."""
-
-    def __init__(self, interrupt_at: str | None) -> None:
-        super().__init__()
-        self.interrupt_at = interrupt_at
-
-    def write(self, text: str) -> int:
-        if self.interrupt_at and text.startswith(self.interrupt_at):
-            super().write(text)
-            raise InterruptedRunError
-        return super().write(text)
-
-
-class Stage:
-    """The train stage in this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        spec = importlib.util.spec_from_file_location("train_stage", ROOT / "pipeline/train.py")
-        assert spec is not None
-        assert spec.loader is not None
-        self.module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
-
-    def run(self, interrupt_at: str | None = None) -> list[str]:
-        """Run the stage, interrupted at the line that starts with a text if given; return the printed lines."""
-        lines = Lines(interrupt_at)
-        expected = pytest.raises(InterruptedRunError) if interrupt_at else nullcontext()
-        with expected, redirect_stdout(lines):
-            self.module.main()
-        return lines.getvalue().splitlines()
 
 
 @pytest.fixture
