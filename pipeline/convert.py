@@ -39,7 +39,7 @@ def main() -> None:
     with atomic(paths.tiles) as folder:
         folder.mkdir()
         found = convert_plan(plan, DATA, folder, card, options, workers)
-        require_classes(found.totals, found.findings, plan, DATA, card, workers)
+        require_classes(found.totals, found.findings, plan, DATA, card, rendering, workers)
         texts = [*notices(found.findings, found.totals, card), *picture_notices(found.statistics, rendering)]
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}

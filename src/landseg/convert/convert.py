@@ -1,6 +1,7 @@
 """Conversion of a tile plan on all cores, several archives at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
 from landseg.core.band_statistics import BandStatistics, combined
 from landseg.core.data_card import DataCard
-from landseg.core.errors import LandsegError
+from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
@@ -55,10 +56,21 @@ def input_rendering(plan: pa.Table, root: Path, card: DataCard, rendering: Rende
         rendering = replace(rendering, read_dtype=image.dtype.name)
     if rendering.format == "png":
         return rendering
+    with _naming("convert.show"):
+        DerivedBands.of(rendering.show, card.bands, card.decibels, scaled=rendering.scaled)
     sources, decibels = (derived.sources, tuple(sorted(derived.decibels))) if derived else ((), ())
     with open_inputs(root, first, rendering, card) as image:
         dtype = _tile_dtype(image.value_dtype)
     return replace(rendering, dtype=dtype, sources=sources, decibels=decibels)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Name another parameter than convert.bands in errors of bands."""
+    try:
+        yield
+    except ParamsError as error:
+        raise ParamsError(str(error).replace("convert.bands", key, 1)) from None
 
 
 def _tile_dtype(dtype: np.dtype[Any]) -> str:

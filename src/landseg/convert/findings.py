@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from landseg.core.arrays import Counts
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import parallel_map
+from landseg.core.rendering import Rendering
+from landseg.raster.image import open_inputs
 from landseg.raster.io import open_raster, row_windows
 
 # How many values a message lists.
@@ -37,16 +40,23 @@ def unlisted_values(plan: pa.Table, root: Path, card: DataCard, workers: int) ->
 
 
 def require_classes(
-    counts: Counts, findings: Sequence[SceneFindings], plan: pa.Table, root: Path, card: DataCard, workers: int
+    counts: Counts,
+    findings: Sequence[SceneFindings],
+    plan: pa.Table,
+    root: Path,
+    card: DataCard,
+    rendering: Rendering,
+    workers: int,
 ) -> None:
     """Require pixels of at least two classes.
 
     Args:
         counts: pixels of each class, then ignored pixels, (K + 1,).
         findings: findings of all scenes.
-        plan: tile plan with the column mask.
+        plan: tile plan with the columns image and mask.
         root: root folder of its paths.
         card: data card.
+        rendering: bands of the tiles.
         workers: number of threads that read label rasters for the message.
 
     Raises:
@@ -62,6 +72,10 @@ def require_classes(
     if without_data := sum(each.without_data for each in findings):
         masks = ", ".join(dict.fromkeys(each.data_mask or "NaN" for each in findings if each.without_data))
         causes.append(f"labelled pixels without data in the images ({masks}): {_percent(without_data / total)}")
+        if empty := _empty_bands(plan, root, card, rendering):
+            causes.append(
+                f"no pixel of the first image has data in {', '.join(empty)}, so leave it out of convert.bands"
+            )
     if transparent := sum(each.transparent for each in findings):
         causes.append(f"labelled pixels that are transparent in the label rasters: {_percent(transparent / total)}")
     which = f"only {present[0]} has" if present else "no class has"
@@ -69,6 +83,22 @@ def require_classes(
         f"{which} labelled pixels with data in {len(censuses)} label rasters, but a model needs two classes; "
         f"{'; '.join(causes)}; correct dataset.classes, dataset.ignore or dataset.remap, or the files"
     )
+
+
+def _empty_bands(plan: pa.Table, root: Path, card: DataCard, rendering: Rendering) -> list[str]:
+    """Return the bands of the first image that have no data in any pixel, unless all have none."""
+    image = plan["image"][0].as_py()
+    empty = [band for band in rendering.stored if _is_empty(root, image, card, rendering, band)]
+    return empty if len(empty) < len(rendering.stored) else []
+
+
+def _is_empty(root: Path, image: str, card: DataCard, rendering: Rendering, band: str) -> bool:
+    with open_inputs(root, image, replace(rendering, format="tif", bands=(band,), show=()), card) as source:
+        for window in row_windows(source.grid.width, source.grid.height):
+            _, valid = source.read(window)
+            if valid is None or valid.any():
+                return False
+        return True
 
 
 def _censuses(

@@ -46,8 +46,9 @@ class ConvertParams(Section):
     def _check(self) -> "ConvertParams":
         if self.range[0] >= self.range[1]:
             raise ValueError("convert.range: the first value must be less than the second")
-        if "alpha" in {band.casefold() for band in (*self.bands, *(self.show or ()))}:
-            raise ValueError("convert.bands: alpha marks pixels with data and has no colour; choose other bands")
+        for key, bands in (("bands", self.bands), ("show", self.show or ())):
+            if "alpha" in {band.casefold() for band in bands}:
+                raise ValueError(f"convert.{key}: alpha marks pixels with data and has no colour; choose other bands")
         if self.format == "png" and self.tile_format == "tif":
             raise ValueError(
                 "convert.format = png: PNG holds three bands of 8 bits; for other numbers of bands, other bands in "

@@ -278,9 +278,12 @@ def require_data(source: Any, indexes: Collection[int], names: Sequence[str]) ->
 
 
 def is_mask(source: Any, index: int) -> bool:
-    """Return whether a band has hardly any values but 0, 1 and the maximum of its data type, which is frequent."""
+    """Return whether a band has hardly any values but 0, 1, 255 and the maximum of its data type.
+
+    255 or the maximum is frequent.
+    """
     values, counts = _sample(source, index)
-    opaque = counts[values == _highest(source, index)].sum()
+    opaque = counts[np.isin(values, (255, _highest(source, index)))].sum()
     return bool(_is_two_valued(values, counts, source, index) and opaque >= _MIN_OPAQUE * counts.sum())
 
 

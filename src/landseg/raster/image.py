@@ -34,6 +34,8 @@ from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
 SEPARATOR = "|"
 #: Placeholder for the band in the image path of datasets with one file per band.
 BAND_PLACEHOLDER = "{band}"
+# Largest height and width of a resampled image, px.
+_MAX_SIDE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -486,8 +488,20 @@ def _target_grid(sources: Sequence[Any], pixel_size: float | None) -> Grid | Non
         pixel_size = first.pixel_size if same_size else min(grid.pixel_size for grid in (first, *others))
     elif not first.crs:
         raise ParamsError(f"convert.resolution: {first.name} has no CRS, so it cannot be resampled; set it to null")
+    else:
+        _require_pixels(first, pixel_size)
     target = first.scaled(pixel_size / first.pixel_size)
     return None if same_size and target.is_same(first) else target
+
+
+def _require_pixels(grid: Grid, pixel_size: float) -> None:
+    """Require that an image has neither no nor far too many pixels of a size, as if it were in another unit."""
+    height, width = (length * grid.pixel_size / pixel_size for length in (grid.height, grid.width))
+    if min(height, width) < 1 or max(height, width) > _MAX_SIDE:
+        raise ParamsError(
+            f"convert.resolution = {pixel_size:g}: {grid.name} would have {width:.3g} x {height:.3g} px; give a pixel "
+            f"size in units of its CRS, in which its pixels measure {grid.pixel_size:.4g}"
+        )
 
 
 @contextmanager
