@@ -37,8 +37,8 @@ def test_files_that_no_pattern_matches(tmp_path: Path, capsys: pytest.CaptureFix
     (project.local / "masks/d.tif").unlink()
     project.run("download")
     assert (
-        "warning: 1 files below data/local match neither dataset.images nor dataset.masks nor dataset.clouds, first "
-        f"{name}\n"
+        "warning: 1 files below data/local match none of dataset.images, dataset.masks, dataset.clouds and "
+        f"dataset.extra, first {name}\n"
     ) in capsys.readouterr().out
 
 

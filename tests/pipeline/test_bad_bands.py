@@ -208,8 +208,8 @@ CONVERT: dict[str, tuple[Callable[[Project], None], str]] = {
     "index of stored values": (
         setting(bands=["red", "EVI"]),
         "params.yaml: convert.bands: EVI needs reflectance from 0 to 1, but convert.values = stored reads values as "
-        "they are; set convert.values = scaled, with dataset.scaling where files have no scale and offset (1 and 0 if they "
-        "contain reflectance)",
+        "they are; set convert.values = scaled, with dataset.scaling where files have no scale and offset (1 and 0 if "
+        "they contain reflectance)",
     ),
     "four bands as PNG": (setting(format="png", stretch="fixed"), PNG),
     "other bands in pictures as PNG": (

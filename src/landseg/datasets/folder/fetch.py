@@ -4,6 +4,7 @@ import glob
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -51,6 +52,8 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
     _require_pairs(clouds, images, "cloud layer", "image")
     for files in extras:
         _require_pairs(images, files, "image", "further file")
+        _require_pairs(files, images, "further file", "image")
+    paths = _image_paths(images, extras, download.folder)
     names = {
         "location": _names(
             images, dataset.locations, download.folder, "dataset.locations", {name: name for name in images}
@@ -66,7 +69,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
             "scene": scene,
             **{column: given[scene] for column, given in names.items()},
             **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()},
-            "image": _joined([images[scene], *(files[scene] for files in extras)], download.folder),
+            "image": paths[scene],
         }
         for scene in sorted(images)
     ]
@@ -99,14 +102,18 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
         if pattern
     }
     images, masks, clouds = (found.get(name, {}) for name in patterns)
+    extras = []
     for extra in dataset.extra:
         files = attempt(partial(find_files, folder, extra.images, "dataset.extra", dataset.drivers))
         if images and files:
             attempt(partial(_require_pairs, images, files, "image", "further file"))
+            attempt(partial(_require_pairs, files, images, "further file", "image"))
+            extras.append(files)
     if images and masks:
         attempt(partial(_require_pairs, images, masks, "image", "mask"))
         attempt(partial(_require_pairs, masks, images, "mask", "image"))
     if images:
+        attempt(partial(_image_paths, images, extras, folder))
         attempt(partial(_require_pairs, clouds, images, "cloud layer", "image"))
         attempt(partial(_names, images, dataset.locations, folder, "dataset.locations", {}))
         attempt(partial(_names, images, dataset.groups, folder, "dataset.groups", {}))
@@ -133,8 +140,8 @@ def _print_unmatched(folder: Path, raw: Path) -> None:
     unmatched = [path for path in files if path not in copied and not path.name.startswith(".")]
     if unmatched:
         print(
-            f"warning: {len(unmatched):,} files below {folder} match neither dataset.images nor dataset.masks nor "
-            f"dataset.clouds, first {unmatched[0].as_posix()}"
+            f"warning: {len(unmatched):,} files below {folder} match none of dataset.images, dataset.masks, "
+            f"dataset.clouds and dataset.extra, first {unmatched[0].as_posix()}"
         )
 
 
@@ -289,13 +296,28 @@ def _sidecars(file: Path) -> list[Path]:
     return [path for path in candidates if path.name.lower().endswith(_SIDECARS)]
 
 
+def _image_paths(images: Mapping[str, Path], extras: Sequence[Mapping[str, Path]], folder: Path) -> dict[str, str]:
+    """Return the path of each image, with its further files; those that lack one are left out.
+
+    Raises:
+        LandsegError: a path has the sign that separates them, or occurs twice.
+    """
+    whole = [scene for scene in images if all(scene in files for files in extras)]
+    return {scene: _joined([files[scene] for files in (images, *extras)], folder) for scene in whole}
+
+
 def _joined(files: Sequence[Path], folder: Path) -> str:
     """Return the path of an image of several files.
 
     Raises:
-        LandsegError: a path has the sign that separates them.
+        LandsegError: a path has the sign that separates them, or occurs twice.
     """
     paths = [_relative(file, folder) for file in files]
+    if double := next((path for path, count in Counter(paths).items() if count > 1), None):
+        raise ParamsError(
+            f"dataset.extra: {double} is already a file of its image; name all its bands once, in dataset.bands or in "
+            "one entry of dataset.extra"
+        )
     for path in paths:
         if SEPARATOR in path:
             raise LandsegError(f"{path}: has a {SEPARATOR} in its name, which separates files; rename it")
