@@ -12,7 +12,7 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, ValidMask
-from landseg.core.data_card import DataCard
+from landseg.core.data_card import DataCard, ExtraBands, ScalingRule
 from landseg.core.errors import LandsegError
 from landseg.core.params import Resolution
 from landseg.core.rendering import Rendering
@@ -23,7 +23,9 @@ SIZE = 40
 PLACE = Affine(10, 0, 500_000, 0, -10, 400_000)
 UTM = "EPSG:32633"
 CARD = card(
-    bands=("red", "nir", "elevation", "VV", "VH"), extra_files=(("elevation",), ("VV", "VH")), decibels=("VV", "VH")
+    bands=("red", "nir", "elevation", "VV", "VH"),
+    extra_files=(ExtraBands(bands=("elevation",)), ExtraBands(bands=("VV", "VH"))),
+    decibels=("VV", "VH"),
 )
 IMAGE = "i.tif|dem/d.tif|s1/r.tif"
 
@@ -158,7 +160,7 @@ def test_files_of_several_data_types(tmp_path: Path, dtypes: tuple[str, str]) ->
     values = [np.full((SIZE, SIZE), top) for top in (200, -100 if dtypes[1] != "uint8" else 100)]
     for name, dtype, band in zip(("a.tif", "b.tif"), dtypes, values, strict=True):
         write(tmp_path / name, band, dtype=dtype)
-    of = card(bands=("red", "slope"), extra_files=(("slope",),))
+    of = card(bands=("red", "slope"), extra_files=(ExtraBands(bands=("slope",)),))
     with open_image(tmp_path, "a.tif|b.tif", ("slope", "red"), of) as source:
         pixels, _ = source.read(Window(0, 0, 4, 4))
         assert pixels.dtype == source.dtype == source.value_dtype == np.result_type(*dtypes)
@@ -202,11 +204,29 @@ def test_scaling_of_bands_in_several_files(tmp_path: Path) -> None:
     write(tmp_path / "b.tif", plane(1, 1200), dtype="int16")
     _set_scaling(tmp_path / "a.tif", (0.1, 0.2), (-1, -2))
     _set_scaling(tmp_path / "b.tif", (10,), (5,))
-    of = card(bands=("red", "nir", "elevation"), extra_files=(("elevation",),))
+    of = card(bands=("red", "nir", "elevation"), extra_files=(ExtraBands(bands=("elevation",)),))
     stored, _ = read(tmp_path, ("elevation", "nir", "red"), of, "a.tif|b.tif")
     pixels, _ = inputs(tmp_path, ("elevation", "nir", "red"), of, scaled=True, image="a.tif|b.tif")
     expected = [stored[0] * 10.0 + 5, stored[1] * 0.2 - 2, stored[2] * 0.1 - 1]
     np.testing.assert_allclose(pixels, expected, rtol=1e-5)
+
+
+def test_scaling_of_the_card(tmp_path: Path) -> None:
+    """The rules for images are not for further files, which have their own."""
+    write(tmp_path / "a.tif", plane(1), dtype="uint16")
+    write(tmp_path / "b.tif", plane(1, 1200), dtype="int16")
+    rule, elevation = ScalingRule(images="*", scale=0.1, offset=-1), ExtraBands(bands=("elevation",), scaling="2.0 5.0")
+    of = card(bands=("red", "elevation"), extra_files=(elevation,), scaling=(rule,))
+    stored, _ = read(tmp_path, ("elevation", "red"), of, "a.tif|b.tif")
+    pixels, _ = inputs(tmp_path, ("elevation", "red"), of, scaled=True, image="a.tif|b.tif")
+    np.testing.assert_allclose(pixels, [stored[0] * 2.0 + 5, stored[1] * 0.1 - 1], rtol=1e-5)
+    _set_scaling(tmp_path / "b.tif", (3,), (0,))
+    with pytest.raises(LandsegError) as raised:
+        inputs(tmp_path, ("elevation", "red"), of, scaled=True, image="a.tif|b.tif")
+    assert str(raised.value) == (
+        "b.tif: has scale 3 and offset 0 in its header, but scale 2 and offset 5 by dataset.extra; correct the header "
+        "with gdal_edit -scale and -offset, or the rule"
+    )
 
 
 def _set_scaling(path: Path, scales: Sequence[float], offsets: Sequence[float]) -> None:
