@@ -115,6 +115,24 @@ def test_batches_are_the_tiles_in_order(tmp_path: Path, dtype: str, tier: Tier) 
     np.testing.assert_array_equal(targets, class_channels(CLASSES)[np.stack(masks())])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kinds", [(True, 0.2, 0.3), (False, 0, 0)])
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batches_on_a_gpu(tmp_path: Path, dtype: str, tier: Tier, kinds: tuple[bool, float, float]) -> None:
+    tiles = images(4, dtype)
+    write(tmp_path, tiles)
+    augmentation = Augmentation(*kinds, 5, scale(tiles))
+
+    def batches(tier: Tier, device: str) -> list[Batch]:
+        sampler = TileBatchSampler(COUNT, 3, 5, lambda: 4)
+        loader = batch_loader(tile_set(tmp_path, 4, dtype), sampler, tier, device, 1, augmentation)
+        return [(images_.cpu(), targets.cpu()) for images_, targets in loader]
+
+    pairs = zip(itertools.chain(*batches(tier, "cuda")), itertools.chain(*batches("stream", "cpu")), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (4, "uint16"), (6, "int16"), (3, "float32")])
 def test_decoded_bytes(tmp_path: Path, bands: int, dtype: str) -> None:
     """They decide where tiles are cached."""

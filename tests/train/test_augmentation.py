@@ -89,7 +89,7 @@ def band_tiles(dtype: str, bands: int, tiles: int = 32) -> tuple[Image, BandScal
         limits = np.iinfo(dtype)
         images = generator.integers(limits.min, limits.max, (tiles, SIZE, SIZE, bands), dtype, endpoint=True)
     wide = images.astype(np.float64)
-    return images, BandScale(tuple(wide.mean(axis=(0, 1, 2))), tuple(wide.std(axis=(0, 1, 2))))
+    return images, BandScale(tuple(wide.mean(axis=(0, 1, 2)).tolist()), tuple(wide.std(axis=(0, 1, 2)).tolist()))
 
 
 class TestBands:

@@ -25,7 +25,7 @@ from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.loader.sampler import TileBatchSampler, TileKey
 from landseg.loader.tile_set import TileSet
-from landseg.model.device import to_device
+from landseg.model.device import as_indexable, to_device
 
 Tier = Literal["device", "memory", "stream"]
 #: Images (N, bands, H, W), of the data type of the tiles and channels last in memory, and targets (N, H, W) uint8:
@@ -134,7 +134,7 @@ class DeviceLoader:
         images, targets = self.decoded.images, self.decoded.targets
         if self.augmentation is None:
             index = to_device(positions, images.device)
-            return images[index], targets[index]
+            return as_indexable(images)[index].view(images.dtype), targets[index]
         return self.augmentation.augment_batch(images, targets, self.augmentation.draws(epoch, len(images)), positions)
 
 

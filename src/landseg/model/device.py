@@ -43,6 +43,11 @@ def use_bf16(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> b
     return device == "cpu" and bool(supported.get("avx512_bf16") or supported.get("amx_bf16"))
 
 
+def as_indexable(tensor: torch.Tensor) -> torch.Tensor:
+    """View uint16, for which torch lacks operations on indices, as int16; other data types stay."""
+    return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
+
+
 def to_device(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
     """Copy an array to a device, without waiting for the copy."""
     tensor = torch.from_numpy(values)

@@ -20,13 +20,17 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations
 
 from landseg.core.arrays import Image, Pixels
-from landseg.model.device import to_device
+from landseg.model.device import as_indexable, to_device
 
 #: The symmetries of a square (the dihedral group D4), by their names in albumentations.
 SYMMETRIES = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
 
 _D4 = albumentations.D4()
 _BRIGHTNESS_CONTRAST = albumentations.RandomBrightnessContrast()
+
+# Standard deviations per level of brightness, of 255. A factor, as GPUs do not round divisions as CPUs do: all tiers
+# give the same batches.
+_PER_LEVEL = 4 / 255
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class BandScale:
     def change_tile(self, image: Image, contrast: np.float32, brightness: np.float32) -> Image:
         """Change one tile, (H, W, bands), as `change_batch` changes a batch, but on one core."""
         mean, std = (np.array(each, np.float32) for each in (self.mean, self.std))
-        offset = mean - mean * contrast + 4 * std * (brightness / np.float32(255))
+        offset = mean - mean * contrast + std * (brightness * np.float32(_PER_LEVEL))
         rows = np.ascontiguousarray(image).reshape(len(image), -1)
         changed = rows * contrast  # 32 bits
         changed += np.tile(offset, image.shape[1])  # whole rows: NumPy is slow along an axis of a few bands
@@ -73,8 +77,9 @@ class BandScale:
             contrast: factors, (N, 1, 1, 1).
             brightness: levels of 255, (N, 1, 1, 1).
         """
-        mean, std = (torch.tensor(each, device=batch.device) for each in (self.mean, self.std))
-        changed = (batch.to(torch.float32) * contrast).add_(mean - mean * contrast + 4 * std * (brightness / 255))
+        mean, std = (torch.tensor(each, dtype=torch.float32, device=batch.device) for each in (self.mean, self.std))
+        offset = mean - mean * contrast + std * (brightness * _PER_LEVEL)
+        changed = (batch.to(torch.float32) * contrast).add_(offset)
         if batch.dtype == torch.float32:
             return changed
         limits = torch.iinfo(batch.dtype)
@@ -151,9 +156,7 @@ class Augmentation:
         order = np.argsort(symmetry, kind="stable")
         # One copy for all indices, without synchronisation.
         rows, sources = to_device(np.stack([order, positions[order]]), images.device)
-        dtype = images.dtype
-        if dtype == torch.uint16:  # which index_copy_ lacks
-            images = images.view(torch.int16)
+        dtype, images = images.dtype, as_indexable(images)
         batch, batch_targets = (tiles.new_empty((len(positions), *tiles.shape[1:])) for tiles in (images, targets))
         for element, (start, stop) in enumerate(pairwise(np.searchsorted(symmetry[order], np.arange(9)).tolist())):
             if start < stop:
