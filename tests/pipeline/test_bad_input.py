@@ -198,7 +198,7 @@ CONVERT: dict[str, tuple[Harm, str]] = {
     "band that no image has": (
         lambda project: project.change(convert={"bands": ["nir", "red", "green"]}),
         "params.yaml: convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, "
-        "green, blue, or add it to dataset.bands",
+        "green, blue",
     ),
     "file in the way": (
         lambda project: (project / "data/tiles").touch(),

@@ -89,7 +89,9 @@ class Rendering:
             valid: mask of pixels with data, (H, W); None if all have data.
         """
         if self.format == "tif":
-            return _filled(pixels.astype(self.dtype, copy=False), valid)
+            with np.errstate(over="ignore"):  # values beyond float32, which are no data
+                values = pixels.astype(self.dtype, copy=False)
+            return _filled(values, valid)
         if pixels.dtype == np.uint8:
             return pixels
         return self._stretched(pixels, self._limits(pixels, valid))
