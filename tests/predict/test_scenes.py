@@ -72,6 +72,10 @@ class TestBands:
         with pytest.raises(LandsegError, match="select them with --bands"):
             band_values(path, model_info())
 
+    def test_codes_of_sentinel_2(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.tif", [8, 4, 3, 2, 9], ["B8A", "B04", "B3", "B2", "B09"])
+        assert band_values(path, model_info()) == [4, 3, 2]
+
     def test_as_requested(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", [1, 2, 3, 4], ["B02", "B03", "B04", "B08"])
         assert band_values(path, model_info(), ["b08", "3", "B02"]) == [4, 3, 1]
@@ -95,6 +99,13 @@ class TestBands:
                 [],
                 "has 4 band(s) (B02, B03, B04, B08), but the model needs red, green, blue; "
                 "select them with --bands, for example --bands 3,2,1",
+            ),
+            (
+                [1, 2, 3],
+                ["B02", "green", "B04"],  # of which one band is known, and in its place
+                [],
+                "has 3 band(s) (B02, green, B04), but the model needs red, green, blue; "
+                "select them with --bands: 1,2,3 if they are in the order of the training images",
             ),
             (
                 [1, 2, 3],

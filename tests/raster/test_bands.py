@@ -93,6 +93,7 @@ def test_false_colours_and_other_names_are_accepted(tmp_path: Path, descriptions
         (["red", "green", "blue", "red"], "band 4 is red by its description, but band 1 is so"),
         (["NIR", "SWIR1", "SWIR2"], "band 1 is NIR by its description, but red"),
         (["near infrared", "", ""], "band 1 is near infrared by its description, but red"),
+        (["B02", "B03", "B04", "B8A"], "band 1 is blue by its description, but red"),
     ],
 )
 def test_descriptions_that_contradict_are_refused(tmp_path: Path, descriptions: list[str], words: str) -> None:
@@ -108,6 +109,8 @@ def test_descriptions_that_contradict_are_refused(tmp_path: Path, descriptions: 
         (("red", "green", "blue", "re"), ["Red", "Green", "Blue", "Red edge 1"]),
         (("coastal", "blue", "green"), ["coastal_blue", "blue", "green"]),
         (("red", "green", "blue"), ["first red", "second", "third", "Red_Edge"]),
+        (("blue", "green", "red", "nir"), ["B02", "B03", "B04", "B8A"]),  # without B08
+        (("red", "green", "blue"), ["B1", "B2", "B3"]),  # of which sensor?
     ],
 )
 def test_descriptions_that_agree(tmp_path: Path, names: tuple[str, ...], descriptions: list[str]) -> None:

@@ -232,7 +232,9 @@ def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tup
     if all(described[band] for band in wanted):
         return [_only(source, band, described[band], "described") for band in wanted], names, []
     if descriptions(source):  # they win over colours: a program may show any three bands as red, green and blue
-        raise _unknown_bands(source, info, in_order=not any(described.values()))
+        expected = {name: [index] for index, name in enumerate(info.image_bands, 1)}
+        in_order = all(found in ([], expected.get(band)) for band, found in described.items())
+        raise _unknown_bands(source, info, in_order=in_order)
     coloured = {band: tagged_bands(source, band) for band in wanted}
     if all(coloured.values()):
         return [_only(source, band, coloured[band], "tagged") for band in wanted], names, []

@@ -26,6 +26,12 @@ _NOT_RGB = ("cyan", "magenta", "yellow", "black", "hue", "saturation", "lightnes
 _COMMON = frozenset(["coastal", *_RGB[::-1], "yellow", "pan", "rededge", "nir", "swir", "lwir", "cirrus", ALPHA])
 # Common names that are written as several words.
 _SPELLINGS = ((re.compile(r"red[\W_]*edge"), "rededge"), (re.compile(r"near[\W_]*infra[\W_]*red"), "nir"))
+# Codes of the bands of Sentinel-2, by name. No other sensor has a band B8A; B4 of Landsat 7, for example, is not red.
+_SENTINEL2 = {
+    "coastal": "b1", "blue": "b2", "green": "b3", "red": "b4", "rededge1": "b5", "rededge2": "b6", "rededge3": "b7",
+    "nir": "b8", "rededge4": "b8a", "watervapour": "b9", "cirrus": "b10", "swir1": "b11", "swir2": "b12",
+}  # fmt: skip
+_CODE = re.compile(r"b\d+a?")
 # Wavelengths of the bands of sensors, µm.
 _COLOURS = (("blue", 0.44, 0.515), ("green", 0.525, 0.6), ("red", 0.625, 0.69), ("nir", 0.75, 0.95))
 # Windows of a band that show whether it is a mask, and their height and width in px.
@@ -48,7 +54,8 @@ def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
     """Return the numbers of the bands, from 1, that are described by each name.
 
     Case, leading zeros and signs between words do not matter: 'Blue' and 'B2' both are in 'BlueBand_B02'. A description
-    that is the name takes precedence over those that contain it, and one that contains several names has none.
+    that is the name takes precedence over those that contain it, and one that contains several names has none. Codes
+    of Sentinel-2 are understood if B8A is among them.
     """
     words = {index: _words(text) for index, text in descriptions(source).items()}
     own = {name: _words(name) for name in names}
@@ -56,11 +63,20 @@ def described_bands(source: Any, names: Iterable[str]) -> dict[str, list[int]]:
         index: [name for name, name_words in own.items() if _contains(text, name_words)]
         for index, text in words.items()
     }
+    codes = _sentinel2_codes(words)
     found = {}
     for name, name_words in own.items():
         exact = [index for index, text in words.items() if "".join(text) == "".join(name_words)]
-        found[name] = exact or [index for index, claimed in claims.items() if claimed == [name]]
+        named = exact or [index for index, claimed in claims.items() if claimed == [name]]
+        code = _SENTINEL2.get("".join(name_words))
+        found[name] = named or [index for index, own_code in codes.items() if own_code == code]
     return found
+
+
+def _sentinel2_codes(words: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """Return the codes of bands that are described by codes of Sentinel-2, by band number; {} for other sensors."""
+    codes = {index: text[0] for index, text in words.items() if len(text) == 1 and _CODE.fullmatch(text[0])}
+    return codes if {"b8a"} <= set(codes.values()) <= set(_SENTINEL2.values()) else {}
 
 
 def _words(text: str) -> list[str]:
@@ -205,8 +221,8 @@ def reading_notes(source: Any, names: Sequence[str]) -> list[str]:
             "read in this order"
         )
     called = [name for name in source.descriptions if name]
-    numbers = [int(found[1]) for name in called if (found := _PLACEHOLDER.fullmatch(name.strip()))]
-    if numbers != list(range(1, len(numbers) + 1)):
+    numbers = [_PLACEHOLDER.fullmatch((name or "").strip()) for name in source.descriptions]
+    if any(found and int(found[1]) != index for index, found in enumerate(numbers, 1)):
         notes.append(
             f"bands are called {', '.join(called)}, which may be their numbers in another file; they are read as "
             f"{', '.join(names)}"
