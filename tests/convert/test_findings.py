@@ -69,13 +69,13 @@ class TestLabels:
             project.add(scene, random_image(64, 96, n), np.minimum(random_labels(64, 96, n), 2))
         project.change(split={"strategy": "random"})
         assert converted(project, capsys)[1] == (
-            "error: no label raster has a pixel of water: models cannot learn these classes, and scores leave them "
-            "out; correct dataset.classes or the labels\n"
+            "error: no tile has a labelled pixel of water: models cannot learn these classes, and scores leave them "
+            "out; correct dataset.classes, the labels or tile.edge\n"
         )
         project.run("split")
         warnings = json.loads((tmp_path / "results/split.json").read_text())["warnings"]
         assert [text for text in warnings if "water" in text] == [
-            "no label raster has a pixel of water; correct dataset.classes or the labels"
+            "no tile has a labelled pixel of water; correct dataset.classes, the labels or tile.edge"
         ]
 
     def test_training_tiles_of_one_class(self, tmp_path: Path) -> None:

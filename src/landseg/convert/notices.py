@@ -42,8 +42,8 @@ def print_notices(texts: Iterable[str], counts: Counts, card: DataCard) -> None:
     """
     if absent := absent_classes(counts, card):
         print(
-            f"error: no label raster has a pixel of {', '.join(absent)}: models cannot learn these classes, and scores "
-            "leave them out; correct dataset.classes or the labels",
+            f"error: no tile has a labelled pixel of {', '.join(absent)}: models cannot learn these classes, and "
+            "scores leave them out; correct dataset.classes, the labels or tile.edge",
             file=sys.stderr,
         )
     for text in texts:

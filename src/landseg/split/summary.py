@@ -212,7 +212,8 @@ def check_split(
     messages = []
     absent = [name for name in shares["train"].share if not any(each.share[name] for each in shares.values())]
     if absent:
-        messages.append(f"no label raster has a pixel of {', '.join(absent)}; correct dataset.classes or the labels")
+        listed = ", ".join(absent)
+        messages.append(f"no tile has a labelled pixel of {listed}; correct dataset.classes, the labels or tile.edge")
     for split in SPLITS:
         missing = [name for name, share in shares[split].share.items() if share == 0 and name not in absent]
         if not shares[split].tiles:
