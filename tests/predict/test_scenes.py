@@ -433,3 +433,10 @@ class TestScaling:
             assert pixels[:, 0, 0] == pytest.approx([0.01, 0.02, 0.03], abs=1e-6)
         with pytest.raises(LandsegError, match="no scale and offset in its header; set them with gdal_edit"):
             band_values(self.scene(tmp_path / "b.tif"), info)
+
+    def test_a_model_of_values_that_need_no_scaling(self, tmp_path: Path) -> None:
+        """A header without a scale is that of scale 1, as in reflectance of float32; others are scaled."""
+        rendering = Rendering(("red", "green", "blue"), "fixed", (0, 0.3), 1, scaled=True)
+        info = model_info(dtypes=("uint16",), rendering=rendering, scaling=("1.0 0.0",) * 3)
+        assert band_values(self.scene(tmp_path / "a.tif"), info) == [1100, 1200, 1300]
+        assert band_values(self.scene(tmp_path / "b.tif", (0.01, 1)), info) == [12, 13, 14]

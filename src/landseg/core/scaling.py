@@ -37,6 +37,10 @@ def scaling_text(scale: float, offset: float) -> str:
     return f"{float(scale)!r} {float(offset)!r}"
 
 
+#: Text of values that are stored as they are, such as reflectance in files of floats.
+UNSCALED = scaling_text(1, 0)
+
+
 def parse_scaling(text: str) -> tuple[float, float] | None:
     """Return scale and offset; None if they are unknown."""
     if text in ("", BASELINE_04):

@@ -40,7 +40,8 @@ class ModelInfo(BaseModel):
     image_bands: tuple[str, ...]
     #: dtypes of the training scenes, such as uint8.
     dtypes: tuple[str, ...]
-    #: Scale and offset of the bands that are read (see `core.scaling`); '' where values are scaled, or where unknown.
+    #: Scale and offset of the bands that are read (see `core.scaling`); '' where unknown, or where values are scaled
+    #: and those of the files need it.
     scaling: tuple[str, ...] = ()
     #: Nodata value, in all bands, of scenes that do not define one.
     nodata: float | None = None

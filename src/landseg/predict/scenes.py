@@ -19,7 +19,7 @@ from landseg.maps.sources import raster_files
 from landseg.model.info import ModelInfo
 from landseg.raster.bands import ALPHA, REORDER, described_bands, descriptions, is_mask, require_order, tagged_bands
 from landseg.raster.derived import DerivedBands
-from landseg.raster.image import BandFile, MultibandImage, below, image_files, open_image
+from landseg.raster.image import BandFile, MultibandImage, below, header_scaling, image_files, open_image
 from landseg.raster.io import open_raster, resolve_raster
 
 # The driver prefix of a GDAL subdataset name.
@@ -124,11 +124,13 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
             indexes, names, notes = _band_indexes(source, info, bands)
             if len(source.subdatasets) > 1:
                 notes.append(f"has {len(source.subdatasets)} pages or subdatasets; the first is mapped")
+            file = BandFile.of(source, indexes, names)
             image = MultibandImage(
                 source.name,
-                [BandFile.of(source, indexes, names)],
+                [file],
                 rendering.bands,
                 info.nodata,
+                scaling=_file_scaling(file, info),
                 scaled=scaled,
                 derived=derived,
                 notes=lambda: notes,
@@ -142,6 +144,18 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
 def read_bands(info: ModelInfo) -> tuple[str, ...]:
     """Return the names of the bands that a model needs of a scene; those of its input may be computed from them."""
     return info.rendering.sources or info.rendering.bands
+
+
+def _file_scaling(file: BandFile, info: ModelInfo) -> list[str]:
+    """Return scale and offset of the bands of a file: those of its header.
+
+    A header that has none says the same as scale 1 and offset 0. It counts as that if all training scenes needed no
+    scaling, as files of reflectance do.
+    """
+    own = header_scaling([file])
+    if not info.rendering.scaled or not info.scaling:
+        return own
+    return [trained if text == "" else text for text, trained in zip(own, info.scaling, strict=True)]
 
 
 def _require_dtype(image: MultibandImage, info: ModelInfo) -> None:

@@ -19,7 +19,7 @@ from landseg.core.parallel import cores
 from landseg.core.params import read_section
 from landseg.core.paths import Paths
 from landseg.core.rendering import PERCENTILES, Rendering
-from landseg.core.scaling import split_bands
+from landseg.core.scaling import UNSCALED, split_bands
 from landseg.core.tables import pixel_column, read_arrow, read_bands, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
@@ -129,6 +129,7 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
     tables = {name: split_tiles(split, name, card.classes) for name in ("train", "val")}
     scenes = read_parquet(split, ["split", "gsd", "dtype", "scaling"])
     scenes = scenes[scenes["split"] == "train"]
+    scaling = list(scenes["scaling"].unique())
     _require_two_classes(tables["train"], card)
     gsd = scenes["gsd"].median()
     rendering, image_bands = Rendering.from_json(read_metadata(split, "rendering")), read_bands(split)
@@ -141,7 +142,7 @@ def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
         rendering=rendering,
         dtypes=tuple(sorted(scenes["dtype"].unique())),
         gsd=None if isnan(gsd) else round(float(gsd), 4),
-        scaling=_scaling(str(scenes["scaling"].iloc[0]), rendering, image_bands),
+        scaling=_scaling(scaling, rendering, image_bands),
         statistics=statistics,
         image_bands=image_bands,
     )
@@ -170,11 +171,17 @@ def _require_two_classes(tiles: pd.DataFrame, card: DataCard) -> None:
         )
 
 
-def _scaling(text: str, rendering: Rendering, image_bands: tuple[str, ...]) -> tuple[str, ...]:
-    """Return scale and offset of the bands; the convert stage requires that all scenes have the same."""
+def _scaling(texts: list[str], rendering: Rendering, image_bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Return scale and offset of the bands; the convert stage requires that all scenes have the same.
+
+    Where values are scaled, scenes may differ, and only values that need no scaling are recorded.
+    """
     used = rendering.sources or rendering.bands
-    bands = split_bands(text, len(image_bands))
-    return tuple("" if rendering.scaled else bands[image_bands.index(band)] for band in used)
+    scenes = [split_bands(text, len(image_bands)) for text in texts]
+    found = [{bands[image_bands.index(band)] for bands in scenes} for band in used]
+    if rendering.scaled:
+        return tuple(UNSCALED if own == {UNSCALED} else "" for own in found)
+    return tuple(own.pop() for own in found)
 
 
 def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
