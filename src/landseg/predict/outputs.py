@@ -34,6 +34,9 @@ from landseg.raster.values import MIN_CONTRAST, ValueCheck
 _GSD_TOLERANCE = 0.1
 # Standard deviations from the mean of the training tiles that values of a band usually lie within.
 _USUAL = 2
+# Relative difference of lengths on the map and on the ground up to which a scene is resampled to whole multiples of its
+# pixels: UTM distorts by up to 0.1 %.
+_DISTORTION = 0.002
 # Share of values at an end of the range from which the map is probably poor, and from which there is nothing to map.
 _MUCH_CLIPPED, _ALL_CLIPPED = 0.5, 0.99
 
@@ -304,9 +307,17 @@ def _at_model_gsd(
         notify(f"{difference}; expect a poor map, or resample the scene with --resample")
         yield image
         return
-    with image.resampled(model_gsd / scene_gsd) as resampled:
+    with image.resampled(_whole_ratio(model_gsd / scene_gsd)) as resampled:
         notify(f"{difference}; resampled to {resampled.grid.width} x {resampled.grid.height} px")
         yield resampled
+
+
+def _whole_ratio(ratio: float) -> float:
+    """Return a ratio of pixel sizes, or the whole number or its inverse that it is but for the distortion of a CRS."""
+    larger = max(ratio, 1 / ratio)
+    if abs(larger / round(larger) - 1) > _DISTORTION:
+        return ratio
+    return float(round(larger)) if ratio > 1 else 1 / round(larger)
 
 
 @contextmanager

@@ -49,6 +49,8 @@ class BandFile:
     names: Sequence[str] = ()
     #: Number of its alpha band; None: none.
     alpha: int | None = None
+    #: The raster as it is stored, if it is read on another grid.
+    stored: "BandFile | None" = None
 
     @classmethod
     def of(cls, source: Any, indexes: Sequence[int], names: Sequence[str]) -> "BandFile":
@@ -198,7 +200,8 @@ class MultibandImage:
             raise LandsegError(f"{self.name}: cannot be resampled without a CRS; assign one, or omit --resample")
         grid = self.grid.scaled(factor)
         with ExitStack() as stack:
-            files = [stack.enter_context(warped(file, grid, self._card_nodata)) for file in self.files]
+            stored = [file.stored or file for file in self.files]  # resampling twice would blur
+            files = [stack.enter_context(_on_grid(file, grid, self._card_nodata)) for file in stored]
             yield MultibandImage(
                 self.name,
                 files,
@@ -232,7 +235,7 @@ def warped(
             data = stack.enter_context(_tagged(file.source, file.alpha))
             vrt = WarpedVRT(data, resampling=resampling, **options, **_nodata_options(data, nodata))
             target = stack.enter_context(vrt)
-        yield BandFile(target, file.indexes, file.names, coloured_bands(target).get(ALPHA))
+        yield BandFile(target, file.indexes, file.names, coloured_bands(target).get(ALPHA), file)
 
 
 def _nodata_options(source: Any, nodata: float | None) -> dict[str, Any]:
@@ -357,12 +360,12 @@ def open_image(
                 require_order(source, names[path], "dataset.bands", "correct dataset.bands")
         grid = _target_grid(list(sources.values()), _named(resolution, names, sources))
         files = [BandFile.of(sources[path], indexes, names[path]) for path, indexes in chosen.items()]
-        on_grid = files if grid is None else [stack.enter_context(_on_grid(file, grid, card)) for file in files]
+        on_grid = files if grid is None else [stack.enter_context(_on_grid(file, grid, card.nodata)) for file in files]
         read = [(path, position) for path, indexes in chosen.items() for position in range(len(indexes))]
         order = [read.index(place) for place in _positions(places)]
         scaling = header_scaling(files)
         yield MultibandImage(
-            str(root / image),
+            _in_words(root, image),
             on_grid,
             bands if derived is None else derived.names,
             card.nodata,
@@ -414,6 +417,12 @@ def _notes(files: Sequence[BandFile], per_band: bool) -> list[str]:
     notes = ["a file .msk lies beside it, which GDAL does not read as its mask" for _ in beside]
     readings = [] if per_band else [note for file in files for note in reading_notes(file.source, file.names)]
     return notes + readings
+
+
+def _in_words(root: Path, image: str) -> str:
+    """Return the path of an image for messages: its first file, and how many others there are."""
+    first, *others = image.split(SEPARATOR)
+    return f"{root / first}" + (f" with {len(others)} further file{'s' * (len(others) > 1)}" if others else "")
 
 
 def below(folder: Path | str, image: str) -> str:
@@ -505,13 +514,13 @@ def _require_pixels(grid: Grid, pixel_size: float) -> None:
 
 
 @contextmanager
-def _on_grid(file: BandFile, grid: Grid, card: DataCard) -> Iterator[BandFile]:
+def _on_grid(file: BandFile, grid: Grid, nodata: float | None) -> Iterator[BandFile]:
     own = Grid.of(file.source)
     if own.is_same(grid):
         yield file
         return
     own.require_covers(grid)
-    with warped(file, grid, card.nodata) as resampled:
+    with warped(file, grid, nodata) as resampled:
         yield resampled
 
 
