@@ -259,6 +259,18 @@ def test_indices_of_landsat(source: Any, tmp_path: Path) -> None:
     assert notices(project) == []
 
 
+def test_resolution_that_divides_no_side(source: Any, tmp_path: Path) -> None:
+    """1177 x 1548 px of 30 m are 147.1 x 193.5 px of 240 m: half a pixel is left out, so that all pixels have data."""
+    project = gewata(tmp_path / "p", source("gewata_landsat7"), LANDSAT, 64)
+    project.change(tile={"min_share": 0.0}, convert={"resolution": 240})
+    project.run(*TO_TILES)
+    tiles = table(project)
+    assert (tiles["row"] + tiles["height"]).max() == 147
+    assert (tiles["col"] + tiles["width"]).max() == 193
+    assert tiles["valid"].sum() == 147 * 193
+    assert min(map(min, tiles["band_min"])) > 100
+
+
 @pytest.mark.slow
 @trains
 def test_model_of_landsat(source: Any, tmp_path: Path) -> None:
@@ -646,6 +658,32 @@ def test_files_at_a_given_resolution(source: Any, tmp_path: Path, resolution: fl
         assert np.abs(found["red"][1:-1, 1:-1] - inner).max() <= 0.51
         assert (tile.height, tile.width, tile.resolution) == (60, 60, 20)
     assert tiles[["pixels_0", "pixels_1"]].to_numpy().sum() == 11 * 60 * 60
+
+
+@pytest.mark.slow
+@trains
+def test_model_at_a_given_resolution(source: Any, tmp_path: Path) -> None:
+    """A scene of 10 m is resampled for a model of 20 m: as in training, so bands of 20 m keep their values."""
+    from landseg.core.data_card import read_card
+    from landseg.raster.image import open_image
+
+    data = source("bigearthnet_s2_s1_tiny")
+    project = patches(tmp_path / "p", data, 20)
+    project.run(*TO_SPLIT, *TO_REPORT)
+    scene = min(path.name for path in (data / "tiny").iterdir())
+    printed = predict(project, scene, "--dataset", "folder", "--resample")
+    assert (
+        f"{scene}_B02.tif with 11 further files: pixels are 10 m wide, but the model was trained on 20 m; " in printed
+    )
+    assert_map(project / f"maps/{scene}.tif", data / f"tiny/{scene}/{scene}_B11.tif", (0, 1))
+    card = read_card(project / "data/tables/folder/card.json")
+    raw = project / "data/raw/folder"
+    image = pd.read_csv(project / "data/tables/folder/scenes.csv").set_index("scene")["image"][scene]
+    with open_image(raw, image, ["red", "swir1"], card) as fine, fine.resampled(2) as coarse:
+        assert fine.grid.width == 120
+        pixels, _ = coarse.read(Window(0, 0, 60, 60))
+    np.testing.assert_array_equal(pixels[0], bilinear(data / f"tiny/{scene}/{scene}_B04.tif", 60))
+    np.testing.assert_array_equal(pixels[1], read(data / f"tiny/{scene}/{scene}_B11.tif")[0])
 
 
 # Two chips of LandCoverNet, one file per band: one is all cloud, one partly cloudy.
