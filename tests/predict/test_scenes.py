@@ -90,8 +90,8 @@ class TestBands:
                 [1, 2, 3],
                 ["nir", "red", "green"],
                 [],
-                "has 3 band(s) (nir, red, green), but the model needs red, green, blue; "
-                "select them with --bands, for example --bands 3,2,1",
+                "has 3 band(s) (nir, red, green), but the model needs red, green, blue; no band is described as blue; "
+                "join files with gdalbuildvrt -separate, or select them with --bands, for example --bands 3,2,1",
             ),
             (
                 [1, 2, 3, 4],
@@ -104,8 +104,9 @@ class TestBands:
                 [1, 2, 3],
                 ["B02", "green", "B04"],  # of which one band is known, and in its place
                 [],
-                "has 3 band(s) (B02, green, B04), but the model needs red, green, blue; "
-                "select them with --bands: 1,2,3 if they are in the order of the training images",
+                "has 3 band(s) (B02, green, B04), but the model needs red, green, blue; no band is described as red, "
+                "blue; join files with gdalbuildvrt -separate, or select them with --bands: 1,2,3 if they are in the order "
+                "of the training images",
             ),
             (
                 [1, 2, 3],

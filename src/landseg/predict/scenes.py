@@ -248,7 +248,8 @@ def _band_indexes(source: Any, info: ModelInfo, requested: Sequence[str]) -> tup
     if descriptions(source):  # they win over colours: a program may show any three bands as red, green and blue
         expected = {name: [index] for index, name in enumerate(info.image_bands, 1)}
         in_order = all(found in ([], expected.get(band)) for band, found in described.items())
-        raise _unknown_bands(source, info, in_order=in_order)
+        missing = [band for band in wanted if not described[band]]
+        raise _unknown_bands(source, info, in_order=in_order, missing=missing if len(missing) < len(wanted) else ())
     coloured = {band: tagged_bands(source, band) for band in wanted}
     if all(coloured.values()):
         return [_only(source, band, coloured[band], "tagged") for band in wanted], names, []
@@ -300,7 +301,7 @@ def _band_names(source: Any, image_bands: Sequence[str], described: Mapping[str,
     return []
 
 
-def _unknown_bands(source: Any, info: ModelInfo, in_order: bool) -> LandsegError:
+def _unknown_bands(source: Any, info: ModelInfo, in_order: bool, missing: Sequence[str] = ()) -> LandsegError:
     wanted = read_bands(info)
     count = source.count - source.colorinterp.count(ColorInterp.alpha)
     names = descriptions(source).values()
@@ -312,6 +313,8 @@ def _unknown_bands(source: Any, info: ModelInfo, in_order: bool) -> LandsegError
     elif count >= len(set(wanted)):
         example = ",".join(map(str, range(len(wanted), 0, -1)))
         advice = f"select them with --bands, for example --bands {example}"
+    if missing:
+        advice = f"no band is described as {', '.join(missing)}; join files with gdalbuildvrt -separate, or {advice}"
     return LandsegError(f"{source.name}: has {has}, but the model needs {', '.join(wanted)}; {advice}")
 
 
