@@ -188,7 +188,7 @@ def assert_scores(project: Project, labels: Mapping[str, Array], ignored: Sequen
     return scores
 
 
-def predict(project: Project, *arguments: object) -> str:
+def predict(project: Project, *arguments: object, fails: bool = False) -> str:
     """Run `landseg predict` in the folder of a project, and return what it prints."""
     from helpers.commands import landseg
 
@@ -196,7 +196,7 @@ def predict(project: Project, *arguments: object) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
         done = landseg("predict", *arguments, "--model", model, "--out", "maps", "--device", "cpu")
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == int(fails), done.output
         assert map_folder()
     return done.output
 
@@ -485,13 +485,23 @@ def test_radar_beside_optical_bands(source: Any, flood: Project) -> None:
 @trains
 def test_model_of_radar_and_optical_bands(source: Any, flood: Project) -> None:
     data = source("sen1floods11_sample")
-    _, valid, labels = flood_data(data)
+    pixels, valid, labels = flood_data(data)
     flood.change(split={"train_tiles": 4, "ratios": [0.8, 0.1, 0.1]})
     flood.run(*TO_SPLIT, *TO_REPORT)
     assert_scores(flood, {"spain": np.where(valid, labels, -1)})
     predict(flood, "spain", "--dataset", "folder", "--overlap", 0)
     ids = assert_map(flood / "maps/spain.tif", data / "Spain_7370579_S2Hand.tif", (0, 1))
     np.testing.assert_array_equal(ids != 255, valid)
+    joined = flood / "joined.tif"  # one file, with its bands in another order
+    with opened(data / "Spain_7370579_S1Hand.tif") as raster:
+        write_tif(joined, pixels[3::-1], raster.crs, raster.transform, nodata=np.nan)
+    with rasterio.open(joined, "r+") as target:
+        target.descriptions = ("B11", "VH", "B3", "VV")
+    assert "no band is described as green, swir1" in predict(flood, joined, fails=True)
+    with rasterio.open(joined, "r+") as target:
+        target.descriptions = ("swir1", "VH", "green", "VV")
+    predict(flood, joined, "--overlap", 0)
+    np.testing.assert_array_equal(read(flood / "maps/joined.tif")[0], ids)
 
 
 # 51 chips of seven bands, int16, without CRS.

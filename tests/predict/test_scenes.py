@@ -105,8 +105,8 @@ class TestBands:
                 ["B02", "green", "B04"],  # of which one band is known, and in its place
                 [],
                 "has 3 band(s) (B02, green, B04), but the model needs red, green, blue; no band is described as red, "
-                "blue; join files with gdalbuildvrt -separate, or select them with --bands: 1,2,3 if they are in the order "
-                "of the training images",
+                "blue; join files with gdalbuildvrt -separate, or select them with --bands: 1,2,3 if they are in the "
+                "order of the training images",
             ),
             (
                 [1, 2, 3],
