@@ -88,7 +88,7 @@ class SceneThumbnail:
 
     def add(self, window: Window, pixels: Image, valid: ValidMask) -> None:
         """Add a window: its pixels, (bands, H, W), and its mask of pixels with data, (H, W)."""
-        brightness = self._brightness(pixels[self.bands])
+        brightness = self._brightness([pixels[band] for band in self.bands])
         rows, row_shares = _overlaps(window.row_off, window.height, self.height)
         columns, column_shares = _overlaps(window.col_off, window.width, self.width)
         if valid is None:
@@ -99,16 +99,16 @@ class SceneThumbnail:
             self._weight[rows, columns] += row_shares @ valid.astype(np.float32) @ column_shares.T
         self._add_borders(window, brightness if valid is None else np.where(valid, brightness, np.float32(np.nan)))
 
-    def _brightness(self, pixels: Image) -> Floats32:
+    def _brightness(self, bands: Sequence[Image]) -> Floats32:
         """Return the mean of the bands, (H, W), in levels of tiles as PNG where their stretch is fixed."""
-        total: Floats32 = pixels[0].astype(np.float32)
+        total: Floats32 = bands[0].astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # nodata values may be the smallest float
-            for band in pixels[1:]:
+            for band in bands[1:]:
                 total += band  # nine times as fast as the mean over bands
-        if pixels.dtype.kind == "f":
+        if bands[0].dtype.kind == "f":
             np.clip(np.nan_to_num(total, copy=False), -_MAX_BRIGHTNESS, _MAX_BRIGHTNESS, out=total)
-        total /= len(pixels)
-        if pixels.dtype != np.uint8 and self.rendering.stretch == "fixed" and self.rendering.format == "png":
+        total /= len(bands)
+        if bands[0].dtype != np.uint8 and self.rendering.stretch == "fixed" and self.rendering.format == "png":
             low, high = self.rendering.range
             total -= np.float32(low)
             total *= np.float32(255 / max(high - low, 1e-6))

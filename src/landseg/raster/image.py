@@ -22,7 +22,6 @@ from rasterio.windows import Window
 from landseg.core.arrays import Floats, Image, ValidMask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.params import Resolution
 from landseg.core.rendering import Rendering
 from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text, scaling_words
 from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, reading_notes, require_data, require_order
@@ -30,6 +29,9 @@ from landseg.raster.derived import DerivedBands
 from landseg.raster.grid import Grid
 from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
 
+#: Pixel size to which images are resampled: in units of the CRS, or that of a band by its name; None: the smallest of
+#: all bands.
+Resolution = float | str | None
 #: Separator of the files of an image.
 SEPARATOR = "|"
 #: Placeholder for the band in the image path of datasets with one file per band.

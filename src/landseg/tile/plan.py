@@ -19,11 +19,10 @@ from pyproj import CRS
 from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
-from landseg.core.params import Resolution
 from landseg.core.scaling import join_bands
 from landseg.core.tables import BANDS, NOTICES, extend_parquet
 from landseg.core.wording import scenes_in_words
-from landseg.raster.image import open_image, open_labels
+from landseg.raster.image import Resolution, open_image, open_labels
 from landseg.raster.pixel_area import ground_sampling_distance, oblong
 
 Edge = Literal["drop", "pad"]
