@@ -75,10 +75,11 @@ def test_out_of_memory_for_a_row_of_windows(suffix: str, library: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
 def test_full_disk() -> None:
     write_identity_model(Path("model.onnx"))  # it starts seconds faster than a model that needs torch
+    # Byte code would be cut off, too, and fail all later imports.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
     program = f"{limit}; from landseg.cli import app; app()"
     arguments = ["predict", "scene.tif", "-m", "model.onnx", "--out", "maps", "--device", "cpu"]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-B", "-c", program, *arguments], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "error: maps/scene.tif: incomplete write, file discarded; free disk space" in done.stderr
