@@ -144,7 +144,8 @@ def assert_tiles(project: Project, tiles: pd.DataFrame, bands: Sequence[str], pi
         tolerance = 0.5 if pixels.dtype.kind in "iu" else 1e-5 * np.abs(inside).max()
         assert np.abs(found[:, outside] - means[:, None]).max(initial=0) <= tolerance
         np.testing.assert_allclose(tile.band_sum, inside.sum(axis=1), rtol=1e-12, atol=1e-9)
-        np.testing.assert_allclose(tile.band_squares, (inside**2).sum(axis=1), rtol=1e-12)
+        deviations = inside - means[:, None]
+        np.testing.assert_allclose(tile.band_deviations, (deviations**2).sum(axis=1), rtol=1e-9)
         np.testing.assert_array_equal(tile.band_min, inside.min(axis=1))
         np.testing.assert_array_equal(tile.band_max, inside.max(axis=1))
 
