@@ -19,6 +19,7 @@ SUITE = (
     "tables",
     "tiling",
     "preparation",
+    "bands",
     "orchestration",
     "training",
     "mapping",
