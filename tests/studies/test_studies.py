@@ -26,8 +26,8 @@ TINY = {
     "train.epochs": 1,
     "evaluate.n_examples": 2,
 }
-#: Overrides of the shipped studies, except pretraining, which needs weights: only these cells run, so that reports list
-#: the others as not run yet.
+#: Overrides of the shipped studies, except pretraining, which needs weights, and bands, which needs six bands: only
+#: these cells run, so that reports list the others as not run yet.
 RUN: dict[str, dict[str, Any]] = {
     "encoders": {
         "cells": {
