@@ -174,7 +174,7 @@ def _extremes(values: Floats32, valid: ValidMask) -> tuple[Any, Any]:
 def _filled(pixels: Image, valid: ValidMask) -> Image:
     """Return (bands, H, W) with the mean of each band in place of pixels without data; 0 if none has data.
 
-    Their values, such as -9999, would spoil what a network computes nearby; the mean is what a band tells least by.
+    Their values, such as -9999, would spoil what a network computes nearby; the mean is neutral.
     """
     if valid is None or valid.all():
         return pixels
