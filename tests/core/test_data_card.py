@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from helpers.rasters import card
 
-from landseg.core.data_card import expand_bands, imagery_card, layer_names, read_card, write_card
+from landseg.core.data_card import expand_names, imagery_card, layer_names, read_card, write_card
 from landseg.core.errors import LandsegError
 
 
@@ -66,5 +66,6 @@ def test_band_with_the_name_of_a_layer() -> None:
 )
 def test_names_that_stand_for_all_layers(names: tuple[str, ...], expanded: tuple[str, ...]) -> None:
     of = card(bands=("red", "blue", "x_q1"))
-    assert expand_bands(names, imagery_card(of, ("q1", "q2"))) == expanded
-    assert expand_bands(names, of) == names
+    stacked = imagery_card(of, ("q1", "q2"))
+    assert expand_names(names, stacked.bands, stacked.layers) == expanded
+    assert expand_names(names, of.bands, of.layers) == names

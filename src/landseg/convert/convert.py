@@ -218,9 +218,9 @@ def _level(statistics: Sequence[BandStatistics], rendering: Rendering) -> float:
     """Return the difference of values that is one level of a picture of all tiles; 1 for tiles as PNG."""
     if rendering.format == "png":
         return 1.0
-    shown = [rendering.stored.index(band) for band in rendering.shown]
-    ranges = [combined(statistics).percentiles(PERCENTILES)[band] for band in shown]
-    return max(float(np.mean([high - low for low, high in ranges])) / 255, 1e-6)
+    ranges = combined(statistics).percentiles(PERCENTILES)
+    spans = [high - low for low, high in (ranges[rendering.stored.index(band)] for band in rendering.shown)]
+    return max(float(np.mean(spans)) / 255, 1e-6)
 
 
 def _planned_tiles(columns: Mapping[str, Iterable[Any]]) -> list[PlannedTile]:

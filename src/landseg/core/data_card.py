@@ -163,16 +163,6 @@ def imagery_card(card: DataCard, layers: Sequence[str]) -> DataCard:
     return card.model_copy(update={"bands": bands, "layers": named, "decibels": decibels, **one_file})
 
 
-def expand_bands(names: Sequence[str], card: DataCard) -> tuple[str, ...]:
-    """Replace names that stand for all layers of the imagery (see `expand_names`).
-
-    Args:
-        names: names from convert.bands.
-        card: the data card of the imagery.
-    """
-    return expand_names(names, card.bands, card.layers)
-
-
 def expand_names(names: Sequence[str], bands: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
     """Replace names that stand for all layers, where imagery is stacked; else return them as they are.
 
