@@ -43,7 +43,7 @@ def main() -> None:
         texts = [*notices(found.findings, found.totals, card), *picture_notices(found.statistics, rendering)]
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
-        columns = {**found.pixels, **table_columns(found.statistics)}
+        columns = {**found.pixels, **table_columns(found.statistics), **found.unit_columns}
         extend_parquet(path, paths.table("tiles.parquet"), columns, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")

@@ -15,7 +15,7 @@ from landseg.split.params import SplitParams
 from landseg.split.strategies import assign_splits, read_official, read_pixel_counts, read_tile_layout
 from landseg.split.subsample import ClassSkew, subsample
 from landseg.split.summary import print_summary, summarise, write_summary
-from landseg.split.units import merged_locations
+from landseg.split.units import label_locations, merged_locations
 
 
 def main() -> None:
@@ -25,11 +25,12 @@ def main() -> None:
 
     tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
     evidence = gather_evidence(table, paths.table("signatures.parquet"), tiles, card.jitter, params.duplicates)
-    splits = assign_splits(params, official, evidence)
     pixels = read_pixel_counts(table, card.classes)
+    splits = assign_splits(params, official, evidence, pixels)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
     location = merged_locations(evidence)
-    extend_parquet(table, paths.table("split.parquet"), {"location": location, "split": splits})
+    units = label_locations(evidence) if params.strategy == "label" else location
+    extend_parquet(table, paths.table("split.parquet"), {"location": units, "split": splits})
 
     summary = summarise(pixels, splits, location, card, evidence)
     write_summary(

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, TileOptions, write_archive
+from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, TileOptions, Units, write_archive
 from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
@@ -22,9 +22,11 @@ from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
 from landseg.core.signatures import Signatures, concatenated
-from landseg.core.tables import pixel_column, read_arrow, read_metadata
+from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, pixel_column, read_arrow, read_metadata
 from landseg.raster.derived import DerivedBands
 from landseg.raster.image import open_image, open_inputs
+
+_T = TypeVar("_T")
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
 PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width", "resolution"]
@@ -150,6 +152,8 @@ class Conversion:
     pixels: dict[str, Counts]
     #: Statistics of the bands of the tiles.
     statistics: list[BandStatistics]
+    #: Units of the tiles.
+    units: list[Units]
     #: Signatures of the tiles and of their scenes.
     tiles: Signatures
     scenes: Signatures
@@ -159,6 +163,16 @@ class Conversion:
     def totals(self) -> Counts:
         """Pixels of each class in the order of the data card, then ignored pixels, (K + 1,)."""
         return np.array([counts.sum() for counts in self.pixels.values()], np.int64)
+
+    @property
+    def unit_columns(self) -> dict[str, list[list[int]]]:
+        """Units and their class ids by column name, a list for each tile; empty if labels have no units."""
+        if not any(self.units):
+            return {}
+        return {
+            name: [[pair[position] for pair in tile] for tile in self.units]
+            for position, name in enumerate((LABEL_UNITS, LABEL_CLASSES))
+        }
 
 
 def convert_plan(
@@ -197,18 +211,17 @@ def convert_plan(
     return Conversion(
         _columns(counts, card),
         statistics,
+        _in_plan_order(rows_by_archive, [archive.units for archive in converted]),
         tiles=concatenated([archive.tiles for archive in converted]).in_levels(level),
         scenes=concatenated([archive.scenes for archive in converted]).in_levels(level),
         findings=[finding for archive in converted for finding in archive.findings],
     )
 
 
-def _in_plan_order(
-    rows_by_archive: Mapping[str, Indices], statistics: Iterable[list[BandStatistics]]
-) -> list[BandStatistics]:
+def _in_plan_order(rows_by_archive: Mapping[str, Indices], archives: Iterable[list[_T]]) -> list[_T]:
     by_row = {
         int(row): tile
-        for rows, tiles in zip(rows_by_archive.values(), statistics, strict=True)
+        for rows, tiles in zip(rows_by_archive.values(), archives, strict=True)
         for row, tile in zip(rows, tiles, strict=True)
     }
     return [by_row[row] for row in range(len(by_row))]

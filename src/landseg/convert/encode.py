@@ -33,6 +33,8 @@ from landseg.raster.tiff import encode_tiff, pad_bands
 from landseg.raster.values import ValueCheck
 
 Key = TypeVar("Key")
+#: Units of a tile, and class ids of their pixels (see `core.data_card.MaskEncoding.unit_band`).
+Units = list[tuple[int, int]]
 #: Labelled pixels without data; pixels with a class that are transparent; pixels without a class.
 Overlooked = tuple[int, int, int]
 
@@ -116,6 +118,8 @@ class ConvertedArchive:
     counts: Counts
     #: Statistics of the bands of each tile.
     statistics: list[BandStatistics]
+    #: Units of each tile: pairs of unit and class id with labelled pixels.
+    units: list[Units]
     tiles: Signatures
     scenes: Signatures
     findings: list[SceneFindings]
@@ -161,6 +165,7 @@ class _EncodedTile(NamedTuple):
     counts: Counts
     overlooked: Overlooked
     statistics: BandStatistics
+    units: Units
 
 
 def write_archive(
@@ -188,11 +193,13 @@ def write_archive(
     overlooked: dict[str, Overlooked] = {}
     thumbnails: dict[str, Thumbnail] = {}
     statistics: dict[str, BandStatistics] = {}
+    units: dict[str, Units] = {}
     with archive_writer(archive.path, options.rendering.format) as writer:
         for tile in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
             name = tile.thumbnail.name
             writer.add(name, *tile.files)
             thumbnails[name], statistics[name], overlooked[name] = tile.thumbnail, tile.statistics, tile.overlooked
+            units[name] = tile.units
             counts[name] = tile.counts[[*(land_class.id for land_class in card.classes), IGNORE]]
     members = dict(_groups(archive.tiles, lambda tile: tile.scene))
     placed = {
@@ -201,6 +208,7 @@ def write_archive(
     return ConvertedArchive(
         np.stack([counts[tile.name] for tile in archive.tiles]),
         [statistics[tile.name] for tile in archive.tiles],
+        [units[tile.name] for tile in archive.tiles],
         tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
         scenes=as_signatures(scene.thumbnail.finish(placed[scene.name]) for scene in scenes),
         findings=[_findings(scene, members[scene.name], counts, overlooked) for scene in scenes],
@@ -326,6 +334,7 @@ def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
         without_data = int(np.count_nonzero((ids != IGNORE) & ~tile.valid))
         ids[~tile.valid] = IGNORE
     counts = _count_ids(ids)  # before padding, which is not counted
+    units = tile.decoder.units(tile.labels, ids)
     rendering = options.rendering
     image = rendering.planes(tile.image, tile.valid)
     statistics = tile_statistics(image, tile.valid)
@@ -334,7 +343,7 @@ def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
     ids = pad(ids, options.size, IGNORE)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
     files = _encode_image(image, shown, statistics, tile, options), encode_mask(ids, colours), rgb_mask
-    return _EncodedTile(thumbnail, files, counts, (without_data, *overlooked), statistics)
+    return _EncodedTile(thumbnail, files, counts, (without_data, *overlooked), statistics, units)
 
 
 def _encode_image(image: Image, rgb: Image, statistics: BandStatistics, tile: RawTile, options: TileOptions) -> bytes:

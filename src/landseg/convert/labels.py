@@ -55,13 +55,14 @@ class LabelDecoder:
         require_lossless(source)
         self.min_consensus = min_consensus
         self._consensus_bands = _consensus_band(source, encoding, min_consensus)
+        self._unit_bands = [encoding.unit_band] if encoding.unit_band else []
         self.name: str = source.name
         self.encoding = encoding
         self.ignored: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
         #: What the file declares as without data, although it has a class and is read as the class; '' if nothing.
         self.nodata_class = ""
         self._alpha = coloured_bands(source).get("alpha")
-        if self._alpha == encoding.consensus_band:
+        if self._alpha in (encoding.consensus_band, encoding.unit_band):
             self._alpha = None
         #: Bands that must be equal to the first.
         self._copies: list[int] = []
@@ -69,7 +70,8 @@ class LabelDecoder:
             _require_colours(source)
             self.lookup = self._by_colour(source.nodata, classes)
             return
-        self._copies = [n for n in source.indexes[1:] if n not in (self._alpha, encoding.consensus_band)]
+        others = (self._alpha, encoding.consensus_band, encoding.unit_band)
+        self._copies = [n for n in source.indexes[1:] if n not in others]
         if encoding.values == "palette":
             self.lookup = self._by_palette(source, classes)
         else:
@@ -126,9 +128,9 @@ class LabelDecoder:
 
     @property
     def bands(self) -> list[int]:
-        """Indexes of the bands to read: those of the labels, then the consensus band if `min_consensus` is set."""
+        """Indexes of the bands to read: those of the labels, then consensus if `min_consensus` is set, then units."""
         labels = [1, 2, 3] if self.encoding.values == "rgb" else [1]
-        return labels + self._copies + self._consensus_bands
+        return labels + self._copies + self._consensus_bands + self._unit_bands
 
     def read(self, source: Any, window: Window) -> tuple[Image, ValidMask]:
         """Read the pixels of `bands`, (bands, H, W), and the mask of labelled pixels, (H, W); None if all are labelled.
@@ -153,7 +155,7 @@ class LabelDecoder:
             UnlistedLabelError: a pixel has an id or a colour without a class.
             LandsegError: the bands of ids differ.
         """
-        labels = values[: len(values) - len(self._consensus_bands)]
+        labels = values[: len(values) - len(self._consensus_bands) - len(self._unit_bands)]
         if self._copies:
             self._require_copies(labels, row, col)
         ids = self._look_up(labels)
@@ -165,8 +167,22 @@ class LabelDecoder:
                 self._refuse(labels, unlisted, row, col)
             ids[unlisted] = IGNORE
         if self._consensus_bands:
-            ids[~(values[-1] >= self.min_consensus)] = IGNORE  # also NaN
+            ids[~(values[len(labels)] >= self.min_consensus)] = IGNORE  # also NaN
         return ids.astype(np.uint8)
+
+    def units(self, values: Image, ids: Pixels) -> list[tuple[int, int]]:
+        """Return the units with labelled pixels, each with the id of their class; empty if the raster has no units.
+
+        Args:
+            values: pixels of `bands`, (bands, H, W).
+            ids: class ids, (H, W).
+        """
+        if not self._unit_bands:
+            return []
+        unit = values[-1]
+        labelled = (ids != IGNORE) & (unit > 0)
+        found = np.unique(np.stack([unit[labelled], ids[labelled]]), axis=1)
+        return [(unit, class_id) for unit, class_id in found.T.tolist()]
 
     def census(self, values: Image, labelled: ValidMask) -> tuple[Counter[LabelValue], Counter[LabelValue]]:
         """Count the pixels of each value or colour, without a class and ignored.

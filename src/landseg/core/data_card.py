@@ -36,6 +36,9 @@ class MaskEncoding(BaseModel):
     unlisted: Literal["error", "ignore"] = "error"
     #: Index of the band with annotator agreement, 0 to 100; None if label rasters have no such band.
     consensus_band: int | None = None
+    #: Index of the band with units, from 1: polygons or points whose pixels stay in one split; None if label rasters
+    #: have no such band. 0: no unit.
+    unit_band: int | None = None
 
 
 class CloudEncoding(BaseModel):

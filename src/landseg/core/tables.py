@@ -10,7 +10,7 @@ Tables that people read are CSV. Tables of tiles are GeoParquet, which QGIS open
 | filtered scenes | kept.csv | columns of scenes.csv; cloud_share, nodata_share, kept, reason |
 | imagery | imagery.csv | scene, location, group, archive, image, mask |
 | tile plan | plan.parquet | tile; columns of imagery.csv; row, col, height, width, and those of the glossary |
-| tiles | tiles.parquet | columns of plan.parquet; pixels_<id> of each class, pixels_ignored; `core.band_statistics` |
+| tiles | tiles.parquet | columns of plan.parquet; pixels_<id>, pixels_ignored; `core.band_statistics`; label units |
 | signatures | signatures.parquet | kind, name, image, spread, labels, height, width, borders; see `core.signatures` |
 | split | split.parquet | columns of tiles.parquet, copies and adjoining scenes being one location; split |
 
@@ -23,6 +23,8 @@ Glossary:
 - **Tile**: a window of a scene. `row` and `col` are its offsets and `height` and `width` its size, all in px;
   `geometry` is its footprint, null if the scene has no CRS.
 - **Archive**: the ZIP that holds the tiles of a scene, or of several scenes; see `core.tile_archive`.
+- **Unit**: polygons or points that label pixels and stay in one split. `label_units` lists those of a tile, and
+  `label_classes` the class ids of their pixels: a unit with two classes is listed twice.
 - **Split**: the subset that a tile belongs to: train, val or test.
 - **gsd**: ground sampling distance of the scene in metres, null if it has no CRS. **resolution**: pixel size to which
   its files are resampled, in units of the CRS, null if they have one grid. **dtype**: data type of its values;
@@ -55,6 +57,8 @@ from landseg.core.files import atomic
 SCENE_COLUMNS = ("scene", "location", "group", "date", "archive", "image", "mask", "cloud")
 FILE_COLUMNS = ("file", "url", "bytes", "sha256", "etag")
 IMAGERY_COLUMNS = ("scene", "location", "group", "archive", "image", "mask")
+#: Columns of the units of labels in each tile, and of their class ids; absent if labels have no units.
+LABEL_UNITS, LABEL_CLASSES = "label_units", "label_classes"
 #: Metadata key of the names of all bands of the imagery.
 BANDS = "bands"
 #: Metadata key of what stages printed of images and labels.
@@ -186,6 +190,18 @@ def read_metadata(path: Path, key: str) -> str:
         raise _missing(path) from None
     except KeyError:
         raise LandsegError(f"{path}: metadata key {key!r} not found; re-run the stage that writes this file") from None
+
+
+def read_columns(path: Path) -> list[str]:
+    """Read the names of the columns of a Parquet table.
+
+    Raises:
+        LandsegError: the file is missing.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except FileNotFoundError:
+        raise _missing(path) from None
 
 
 def read_bands(path: Path) -> tuple[str, ...]:

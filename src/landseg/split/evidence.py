@@ -11,6 +11,7 @@ import pandas as pd
 from landseg.core.arrays import Ints
 from landseg.split.duplicates import Copies, find_copies
 from landseg.split.ground import Ground, overlapping_locations, read_ground
+from landseg.split.label_units import LabelUnits, read_label_units
 from landseg.split.leakage import TileAdjacency
 from landseg.split.seams import Seams, find_seams
 
@@ -26,6 +27,8 @@ class Evidence:
     copies: Copies | None
     #: Scenes that continue one another; None if all tiles have a position, which is a better evidence.
     seams: Seams | None
+    #: Units of the labels; None if they have none.
+    labels: LabelUnits | None = None
 
     @cached_property
     def overlaps(self) -> Ints:
@@ -54,7 +57,7 @@ class Evidence:
 def gather_evidence(
     table: Path, signatures: Path, tiles: pd.DataFrame, jitter: float, duplicates: Literal["together", "warn", "off"]
 ) -> Evidence:
-    """Read positions, and search copies and seams.
+    """Read positions and units of labels, and search copies and seams.
 
     Args:
         table: the tile table, GeoParquet.
@@ -68,7 +71,8 @@ def gather_evidence(
     """
     ground = read_ground(table, jitter)
     copies = None if duplicates == "off" else find_copies(signatures, tiles)
-    return Evidence(tiles, ground, copies, None if ground.known.all() else find_seams(signatures, tiles))
+    seams = None if ground.known.all() else find_seams(signatures, tiles)
+    return Evidence(tiles, ground, copies, seams, read_label_units(table))
 
 
 def scene_numbers(tiles: pd.DataFrame, names: list[str]) -> Ints:

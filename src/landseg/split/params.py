@@ -27,9 +27,10 @@ class SkewParams(Section):
 class SplitParams(Section):
     """Assignment of tiles to train, val and test."""
 
-    strategy: Literal["random", "official", "scene", "group", "block"]
+    strategy: Literal["random", "official", "scene", "group", "block", "label"]
     """Split unit: random (tiles), official (published lists), scene (whole scenes, all dates of a location together),
-    group (whole groups of locations, such as Sentinel-2 tiles) or block (square blocks with a buffer)."""
+    group (whole groups of locations, such as Sentinel-2 tiles), block (square blocks with a buffer) or label (polygons
+    or points of dataset.labels, with all tiles that they share)."""
     ratios: tuple[float, float, float]
     """Shares of train, val and test; they must sum to 1."""
     seed: int = Field(ge=0, le=MAX_SEED)

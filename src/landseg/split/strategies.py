@@ -1,11 +1,12 @@
 """Split strategies: assign tiles to train, val and test.
 
 A split assignment is an array of split names, (N,) str, in the row order of the tile table: 'train', 'val', 'test',
-'buffer' (removed by the block strategy), 'unlisted' (locations on no published list) or 'spare' (training tiles removed
-to change or keep the size of the training split). All strategies sort their units by name before the shuffle, so a seed
-gives the same split for any order of rows. All dates of a location are in one split, because they show the same ground
-and share a label. So are units that are tied: copies, locations that overlap on the ground, and scenes that
-continue one another.
+'buffer' (removed by the block strategy), 'unlisted' (locations on no published list), 'unlabelled' (tiles without a
+label, under the label strategy) or 'spare' (training tiles removed to change or keep the size of the training split).
+All strategies sort their units by name before the shuffle, so a seed gives the same split for any order of rows. All
+dates of a location are in one split, because they show the same ground and share a label. So are units that are tied:
+copies, locations that overlap on the ground, scenes that continue one another, and tiles that share a polygon or point
+of the labels.
 """
 
 from dataclasses import dataclass
@@ -21,18 +22,21 @@ from landseg.core.errors import ParamsError
 from landseg.core.tables import SPLITS, pixel_column, read_csv, read_parquet
 from landseg.split.evidence import Evidence
 from landseg.split.ground import nearest_distances
+from landseg.split.label_units import stratified_units
 from landseg.split.params import SplitParams
 from landseg.split.units import find_ties, merge_units
 
-#: Names of tiles outside train, val and test: too close to another split, on no published list, removed from train.
-BUFFER, UNLISTED, SPARE = "buffer", "unlisted", "spare"
+#: Names of tiles outside train, val and test: too close to another split, on no published list, without a label,
+#: removed from train.
+BUFFER, UNLISTED, UNLABELLED, SPARE = "buffer", "unlisted", "unlabelled", "spare"
 
-Strategy = Literal["random", "official", "scene", "group", "block"]
+Strategy = Literal["random", "official", "scene", "group", "block", "label"]
 #: Shares of train, val and test.
 Ratios = tuple[float, float, float]
 
 _NO_TIES: Ints = np.empty((0, 2), np.int64)
-_NAMES = np.array([*SPLITS, BUFFER, UNLISTED, SPARE])  # its dtype fits every name; NumPy truncates longer strings
+# Its dtype fits every name; NumPy truncates longer strings.
+_NAMES = np.array([*SPLITS, BUFFER, UNLISTED, UNLABELLED, SPARE])
 
 
 def read_tile_layout(table: Path) -> pd.DataFrame:
@@ -67,13 +71,14 @@ class BlockOptions:
         return cls(params.block, params.buffer, params.neighbours)
 
 
-def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidence) -> Strings:
+def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidence, pixels: pd.DataFrame) -> Strings:
     """Return the split of each tile under a strategy.
 
     Args:
         params: the section `split`.
         official: columns tile and split, or location and split (official strategy only).
         evidence: the tiles, and what is known of the ground that they show.
+        pixels: columns pixels_<id>.
 
     Raises:
         ParamsError: the published lists do not match the tiles, scenes have no group, there are fewer units than
@@ -94,6 +99,8 @@ def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidenc
             return group_split(tiles, ratios, seed, ties)
         case "block":
             return block_split(evidence, ratios, seed, BlockOptions.of(params), ties)
+        case "label":
+            return label_split(evidence, pixels, ratios, seed, ties)
 
 
 def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
@@ -235,6 +242,38 @@ def block_split(evidence: Evidence, ratios: Ratios, seed: int, block: BlockOptio
     return _with_buffer(evidence, splits, block, seed)
 
 
+def label_split(evidence: Evidence, pixels: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
+    """Assign tiles with labels, those that share a polygon or point together; each split gets its share of the classes.
+
+    Tiles without a label are in no split.
+
+    Args:
+        evidence: the tiles and the units of their labels.
+        pixels: columns pixels_<id>.
+        ratios: shares of train, val and test.
+        seed: seed of the shuffle.
+        ties: pairs of rows, (R, 2), that belong together.
+
+    Raises:
+        ParamsError: labels have no units, or there are fewer groups of tiles than splits.
+    """
+    if evidence.labels is None:
+        raise ParamsError(
+            "split.strategy = label: labels are not polygons or points (dataset.labels); choose scene or block"
+        )
+    labelled = np.flatnonzero(pixels.to_numpy().sum(axis=1) > 0)
+    unit = np.full(len(pixels), -1, np.int64)
+    unit[labelled] = merge_units(np.arange(len(pixels)), ties)[labelled]
+    names, group = np.unique(unit[labelled], return_inverse=True)
+    _require_units(len(names), ratios, "label", "groups of labelled tiles", "lower tile.size, or dataset.labels.unit")
+    by_row = np.full(len(pixels), -1, np.int64)
+    by_row[labelled] = group
+    counts = evidence.labels.count_classes(by_row, len(names))
+    splits = np.full(len(pixels), UNLABELLED, _NAMES.dtype)
+    splits[labelled] = _NAMES[stratified_units(counts, np.array(ratios), seed)[group]]
+    return splits
+
+
 def _assign_rows(
     unit: Ints, ties: Ints, ratios: Ratios, seed: int, strategy: str, unit_name: str, remedy: str
 ) -> Strings:
@@ -245,14 +284,19 @@ def _assign_rows(
     """
     merged = merge_units(unit, ties)
     sizes, units = np.bincount(merged), int(unit.max(initial=-1)) + 1
+    linked = "overlap, continue or copy one another, or share labels"
+    tied = f" ({units}, but they {linked})" if units > len(sizes) else ""
+    _require_units(len(sizes), ratios, strategy, unit_name, remedy, tied)
+    return _assign_units(sizes, ratios, seed)[merged]
+
+
+def _require_units(count: int, ratios: Ratios, strategy: str, unit_name: str, remedy: str, tied: str = "") -> None:
     needed = [split for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0]
-    if len(sizes) < len(needed):
-        tied = f" ({units}, but they overlap, continue or copy one another)" if units > len(sizes) else ""
+    if count < len(needed):
         raise ParamsError(
             f"split.strategy = {strategy}: {', '.join(needed)} need at least {len(needed)} {unit_name}, but there are "
-            f"{len(sizes)}{tied}; {remedy}"
+            f"{count}{tied}; {remedy}"
         )
-    return _assign_units(sizes, ratios, seed)[merged]
 
 
 def _assign_units(sizes: Ints, ratios: Ratios, seed: int) -> Strings:

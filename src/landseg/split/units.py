@@ -15,6 +15,7 @@ def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints
 
     Overlapping locations, and scenes that continue one another, are tied where whole locations or groups are assigned.
     Under the block strategy a buffer separates the former instead, and under the random strategy tiles touch anyway.
+    Tiles that share a polygon or point are tied under every strategy but that of published lists.
 
     Args:
         evidence: what is known of the ground that the tiles show.
@@ -24,11 +25,22 @@ def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints
     ties = [np.empty((0, 2), np.int64)]
     if copies and evidence.copies is not None:
         ties.append(rows_of_copies(evidence.tiles, evidence.copies))
+    if evidence.labels is not None:
+        ties.append(evidence.labels.ties)
     if strategy in ("scene", "group"):
         ties.append(evidence.overlaps)
         if (seams := evidence.seams) is not None:
             ties.append(_rows_of_scenes(evidence.tiles, seams.scene_names)[seams.scenes])
     return np.concatenate(ties)
+
+
+def label_locations(evidence: Evidence) -> Strings:
+    """Return the first of the tiles that share labels with each tile, (N,): the units of intervals under `label`.
+
+    The copies of tiles that `split.duplicates` separates are one unit all the same.
+    """
+    number, names = pd.factorize(evidence.tiles["tile"], sort=True)
+    return _first_names(np.asarray(number, np.int64), names, find_ties(evidence, "label"))
 
 
 def merged_locations(evidence: Evidence) -> Strings:
@@ -39,10 +51,21 @@ def merged_locations(evidence: Evidence) -> Strings:
     These are the units of intervals: ground that is tested twice is not tested on two locations.
     """
     location, names = pd.factorize(evidence.tiles["location"], sort=True)
-    merged = merge_units(np.asarray(location, np.int64), find_ties(evidence, "scene"))
-    first = np.zeros(merged.max(initial=-1) + 1, np.int64)
-    np.maximum.at(first, merged, len(names) - 1 - location)  # the smallest number of a location in each unit
-    return np.asarray(names[len(names) - 1 - first[merged]], np.str_)
+    return _first_names(np.asarray(location, np.int64), names, find_ties(evidence, "scene"))
+
+
+def _first_names(unit: Ints, names: "pd.Index[str]", ties: Ints) -> Strings:
+    """Return the first name among tied units for each row, (N,).
+
+    Args:
+        unit: unit of each row, as a position in `names`, (N,).
+        names: names of the units.
+        ties: pairs of rows, (R, 2).
+    """
+    merged = merge_units(unit, ties)
+    first = np.full(merged.max(initial=-1) + 1, len(names), np.int64)
+    np.minimum.at(first, merged, unit)
+    return np.asarray(names[first[merged]], np.str_)
 
 
 def rows_of_copies(tiles: pd.DataFrame, copies: Copies) -> Ints:

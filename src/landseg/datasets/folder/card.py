@@ -28,6 +28,10 @@ def card(dataset: Params, download: DownloadParams) -> DataCard:
         drivers=dataset.drivers,
         clouds=CloudEncoding(layers=(dataset.cloud_values,), clear=dataset.cloud_clear, nodata=dataset.cloud_nodata),
         mask=MaskEncoding(
-            values=dataset.mask_values, ignore=dataset.ignore, remap=dataset.remap, unlisted=dataset.unlisted
+            values=dataset.mask_values,
+            ignore=dataset.ignore,
+            remap=dataset.remap,
+            unlisted=dataset.unlisted,
+            unit_band=2 if dataset.labels else None,
         ),
     )

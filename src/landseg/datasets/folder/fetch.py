@@ -5,7 +5,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.tables import read_text_csv, scene_table
+from landseg.datasets.folder.card import card
 from landseg.datasets.folder.params import FolderParams as Params
 from landseg.datasets.folder.params import NamePattern, NameTable
 from landseg.download.params import DownloadParams
@@ -41,14 +42,15 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         LandsegError: the folder is missing or empty, an image has no mask or a mask no image, two files have the same
             name apart from their extension, or an image has no location or group although these are set.
     """
-    del state, workers
+    del state
     find = partial(find_files, download.folder, drivers=dataset.drivers)
     images = find(dataset.images, "dataset.images")
-    masks = find(dataset.masks, "dataset.masks")
+    masks = find(dataset.masks, "dataset.masks") if dataset.masks else {}
     clouds = find(dataset.clouds, "dataset.clouds") if dataset.clouds else {}
     extras = [find(each.images, "dataset.extra") for each in dataset.extra]
-    _require_pairs(images, masks, "image", "mask")
-    _require_pairs(masks, images, "mask", "image")
+    if dataset.masks:
+        _require_pairs(images, masks, "image", "mask")
+        _require_pairs(masks, images, "mask", "image")
     _require_pairs(clouds, images, "cloud layer", "image")
     for files in extras:
         _require_pairs(images, files, "image", "further file")
@@ -60,18 +62,25 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         ),
         "group": _names(images, dataset.groups, download.folder, "dataset.groups", dict.fromkeys(images, "")),
     }
-    columns = {"image": images, "mask": masks, "cloud": clouds}
-    for files in (*columns.values(), *extras):
-        _copy(files.values(), download.folder, raw, dataset.drivers)
-    _print_unmatched(download.folder, raw)
+    labels = {scene: _relative(path, download.folder) for scene, path in masks.items()}
+    if dataset.labels:
+        from landseg.datasets.folder.labels import write_label_rasters  # imports geopandas
+
+        labels = write_label_rasters(dataset.labels, paths, download.folder, raw, card(dataset, download), workers)
+    for files in (images, masks, clouds, *extras):
+        copied = [path for scene, path in files.items() if scene in labels]
+        _copy(copied, download.folder, raw, dataset.drivers)
+    left_out = {path for files in (images, clouds, *extras) for scene, path in files.items() if scene not in labels}
+    _print_unmatched(download.folder, raw, left_out)
     rows = [
         {
             "scene": scene,
             **{column: given[scene] for column, given in names.items()},
-            **{column: _relative(files.get(scene), download.folder) for column, files in columns.items()},
             "image": paths[scene],
+            "mask": labels[scene],
+            "cloud": _relative(clouds.get(scene), download.folder),
         }
-        for scene in sorted(images)
+        for scene in sorted(labels)
     ]
     return RawDataset(scene_table(rows))
 
@@ -109,6 +118,12 @@ def folder_faults(dataset: Params, folder: Path, params: Path) -> list[str]:
             attempt(partial(_require_pairs, images, files, "image", "further file"))
             attempt(partial(_require_pairs, files, images, "further file", "image"))
             extras.append(files)
+    if images and dataset.labels:
+        from landseg.datasets.folder.labels import labels_faults  # imports geopandas
+
+        paths = attempt(partial(_image_paths, images, extras, folder))
+        described = card(dataset, DownloadParams(folder=folder))
+        attempt(partial(labels_faults, dataset.labels, paths, folder, described))
     if images and masks:
         attempt(partial(_require_pairs, images, masks, "image", "mask"))
         attempt(partial(_require_pairs, masks, images, "mask", "image"))
@@ -132,9 +147,10 @@ def _require_rules(dataset: Params, images: Mapping[str, Path]) -> None:
             )
 
 
-def _print_unmatched(folder: Path, raw: Path) -> None:
+def _print_unmatched(folder: Path, raw: Path, left_out: Collection[Path] = ()) -> None:
     """Print how many files look like images or masks, but match no pattern."""
     copied = {path.relative_to(raw) for path in raw.rglob("*") if path.is_file()}
+    copied |= {path.relative_to(folder) for path in left_out}
     suffixes = {path.suffix.casefold() for path in copied} - set(_SIDECARS)
     files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.casefold() in suffixes)
     unmatched = [path for path in files if path not in copied and not path.name.startswith(".")]
@@ -149,7 +165,8 @@ def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()
     """Return the files below `folder` that match a pattern with a single *, by the text that the * matches.
 
     A pattern that ends in * matches any extension; the extension is not part of the name. Several * stand for the same
-    text, as in */*_B02.tif. Hidden files and sidecar files are skipped.
+    text, as in */*_B02.tif. Hidden files and sidecar files are skipped. A single image may be given without a *: its
+    name is that of the file.
 
     Args:
         folder: where to search.
@@ -160,12 +177,14 @@ def find_files(folder: Path, pattern: str, key: str, drivers: Sequence[str] = ()
     Raises:
         LandsegError: the pattern has no * or leaves the folder, nothing matches it, or two files have the same name.
     """
-    if "*" not in pattern or "**" in pattern:
-        raise ParamsError(f"{key} = {pattern!r}: must contain a * for the name; write for example images/*.tif")
     if PurePath(pattern).is_absolute() or ".." in PurePath(pattern).parts:
         raise ParamsError(f"{key} = {pattern!r}: leads out of download.folder; use a path below it")
     if not folder.is_dir():
         raise ParamsError(f"download.folder = {str(folder)!r}: not a folder; set it to the folder of your images")
+    if key == "dataset.images" and (folder / pattern).is_file():
+        return {unicodedata.normalize("NFC", Path(pattern).stem): folder / pattern}
+    if "*" not in pattern or "**" in pattern:
+        raise ParamsError(f"{key} = {pattern!r}: must contain a * for the name; write for example images/*.tif")
     before, *between, after = PurePath(pattern).as_posix().split("*")
     same = "".join(f"{re.escape(text)}(?P=name)" for text in between)
     name = re.compile(re.escape(before) + r"(?P<name>[^/]+?)" + same + (re.escape(after) or r"\.[^./]+"))

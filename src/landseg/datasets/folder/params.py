@@ -58,6 +58,55 @@ class ExtraFiles(Section):
     """Whether values are backscatter as linear power, which is to become decibels, 10 log10 of the value."""
 
 
+class LabelParams(Section):
+    """Labels as polygons or points."""
+
+    files: str
+    """Vector file below download.folder, or glob of several: GeoPackage, GeoJSON, Shapefile, GeoParquet, FlatGeobuf."""
+    layer: str | None = None
+    """Layer of the files; null: the only one."""
+    column: str
+    """Attribute with the class."""
+    values: dict[int | float | str, Annotated[int, Field(ge=0, le=255)] | None] = Field(default={})
+    """Class id of each value of the attribute, such as {forest: 5}, null to leave objects out; {}: values are ids."""
+    radius: float = Field(default=0, ge=0)
+    """Distance in metres around points that has their class; 0: the pixel of the point (points only)."""
+    buffer: float = 0
+    """Distance in metres by which polygons grow, or shrink if it is negative (polygons only)."""
+    all_touched: bool = False
+    """Whether polygons cover all pixels that they touch, or only those whose centres lie in them."""
+    order: tuple[int, ...] = ()
+    """Ids of all classes in drawing order, the last on top; []: objects of different classes may not overlap."""
+    area: str | None = None
+    """Vector file of the polygons outside which pixels are ignored; null: everywhere is inside."""
+    elsewhere: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Class id of pixels of the area without an object; null: they are ignored."""
+    unit: str | Annotated[float, Field(ge=0)] | None = None
+    """What the split keeps together: each object (null), objects with the same value of an attribute (its name), or
+    objects within a distance in metres of one another."""
+    outside: Literal["error", "skip"] = "error"
+    """Objects outside every image: raise an error, or leave them out."""
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """Ids of the classes that are drawn, in order; empty if values are ids."""
+        drawn = {class_id for class_id in self.values.values() if class_id is not None}
+        return tuple(sorted(drawn | ({self.elsewhere} if self.elsewhere is not None else set())))
+
+    @model_validator(mode="after")
+    def _agree(self) -> "LabelParams":
+        if self.values and not any(class_id is not None for class_id in self.values.values()):
+            raise ValueError("dataset.labels.values: leaves out all objects; give a value the id of a class")
+        drawn = {class_id for class_id in self.values.values() if class_id is not None}
+        if len(set(self.order)) < len(self.order):
+            raise ValueError("dataset.labels.order names an id twice; name each class once")
+        if missing := sorted(drawn - set(self.order)) if self.order else []:
+            raise ValueError(f"dataset.labels.order lacks the class id {missing[0]}; name the ids of all classes")
+        if self.radius and self.buffer:
+            raise ValueError("dataset.labels: radius is for points and buffer for polygons; set one of them to 0")
+        return self
+
+
 class FolderParams(DatasetParams):
     """Your own images and masks."""
 
@@ -73,8 +122,10 @@ class FolderParams(DatasetParams):
     extra: tuple[ExtraFiles, ...] = ()
     """Further files of each image, such as elevation, radar or other bands: a list of {images, bands, decibels}. Pixels
     may have another size than those of images."""
-    masks: str
-    """Glob of masks below download.folder; its single * must match the same text as that of images."""
+    masks: str | None = None
+    """Glob of masks below download.folder; its single * must match the same text as that of images; null: labels."""
+    labels: LabelParams | None = None
+    """Labels as polygons or points, in place of masks: {files, column, values, ...}; null: masks."""
     clouds: str | None = None
     """Glob of cloud layers below download.folder; null: none."""
     cloud_values: CloudLayerKind = "mask"
@@ -111,6 +162,19 @@ class FolderParams(DatasetParams):
     """Mask values that match no class: raise an error, or ignore them."""
     licence: str = "not stated"
     """Licence of the data, for the data card."""
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> "FolderParams":
+        if (self.masks is None) == (self.labels is None):
+            raise ValueError("dataset: give either dataset.masks or dataset.labels, and set the other to null")
+        if self.labels is None:
+            return self
+        if self.mask_values != "ids" or self.remap:
+            raise ValueError("dataset.labels: polygons and points become ids; set mask_values to ids, and remap to {}")
+        known = {land_class.id for land_class in self.classes}
+        if unknown := sorted({*self.labels.class_ids, *self.labels.order} - known):
+            raise ValueError(f"dataset.labels: {unknown[0]} is no id of dataset.classes; add the class, or correct it")
+        return self
 
     @model_validator(mode="after")
     def _agree(self) -> "FolderParams":

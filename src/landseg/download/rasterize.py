@@ -1,0 +1,222 @@
+"""Label rasters from polygons and points, on the grids of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import shapely
+from pyproj import CRS
+from rasterio.features import rasterize
+from rasterio.windows import Window
+
+from landseg.core.arrays import Ints, Mask
+from landseg.core.errors import LandsegError
+from landseg.download.label_objects import LabelObjects, metric_crs
+from landseg.raster.grid import Grid
+from landseg.raster.io import row_windows
+
+#: Value of pixels without a label: no class id, as these have 8 bits.
+UNLABELLED = 65535
+
+# Longest piece of a line that is reprojected as a straight line, in metres and in degrees: it deviates by under 3 cm.
+_MAX_METRES, _MAX_DEGREES = 1_000, 0.01
+
+
+@dataclass(frozen=True)
+class BurnOptions:
+    """How polygons and points become pixels."""
+
+    #: Whether a polygon covers all pixels that it touches, or those whose centres lie in it.
+    all_touched: bool = False
+    #: Distance in metres by which objects grow, or shrink if it is negative.
+    buffer: float = 0
+    #: Class ids in drawing order, the last on top; empty: objects of different classes may not overlap.
+    order: tuple[int, ...] = ()
+    #: Class id of pixels without an object; None: they have no label.
+    elsewhere: int | None = None
+
+
+@dataclass(frozen=True)
+class BurnedLabels:
+    """What became of the labels on the grid of an image."""
+
+    #: Positions of the objects with pixels, and of those that lie in the image but have none.
+    burned: Ints
+    without_pixels: Ints
+    #: Number of labelled pixels, and of pixels without a label because objects of several classes touch them.
+    labelled: int
+    contested: int
+
+
+class LabelRasterizer:
+    """Writes label rasters from polygons or points."""
+
+    def __init__(self, objects: LabelObjects, area: gpd.GeoSeries | None, options: BurnOptions) -> None:
+        """Set what is drawn.
+
+        Args:
+            objects: polygons or points.
+            area: polygons outside which pixels have no label; None: everywhere.
+            options: how they are drawn.
+        """
+        self.objects, self.area, self.options = objects, area, options
+        self._area_tree = None if area is None else shapely.STRtree(area.to_numpy())
+
+    def write(self, grid: Grid, path: Path) -> BurnedLabels:
+        """Write a label raster: class ids in band 1, UNLABELLED where there is none, and units in band 2, from 1.
+
+        Raises:
+            LandsegError: the grid has no CRS, or objects of different classes overlap although no order is set.
+        """
+        if not grid.crs:
+            raise LandsegError(
+                f"{grid.name}: has no CRS, so polygons and points cannot be placed on it; assign one with gdal_edit "
+                "-a_srs, or give label rasters in dataset.masks"
+            )
+        scene = _SceneBurner(self, grid)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wide = self.objects.unit.max() > np.iinfo(np.uint16).max
+        profile = {
+            "driver": "GTiff", "width": grid.width, "height": grid.height, "count": 2, "crs": grid.crs,
+            "transform": grid.transform, "dtype": "uint32" if wide else "uint16", "nodata": UNLABELLED,
+            "compress": "deflate", "photometric": "minisblack", "interleave": "band", "bigtiff": "if_safer",
+        }  # fmt: skip
+        with rasterio.open(path, "w", **profile) as target:
+            for window in row_windows(grid.width, grid.height):
+                ids, units = scene.burn(window)
+                target.write(ids, 1, window=window)
+                target.write(units, 2, window=window)
+        return scene.result()
+
+
+class _SceneBurner:
+    """Burns the objects of one scene, window by window."""
+
+    def __init__(self, labels: LabelRasterizer, grid: Grid) -> None:
+        self.grid, self.options, self.objects = grid, labels.options, labels.objects
+        crs = CRS.from_user_input(grid.crs)
+        ground = _outline(grid, crs)
+        #: Positions of the objects in the scene, in drawing order, and their geometries in its CRS.
+        self.positions = _inside(labels.objects.geometry, labels.objects.tree, ground, self.options.buffer)
+        self.positions = self.positions[np.argsort(self._rank(self.positions), kind="stable")]
+        chosen = labels.objects.geometry.iloc[self.positions]
+        self.shapes = _placed(chosen, crs, ground, self.options.buffer)
+        self.area: npt.NDArray[np.object_] | None = None
+        if labels.area is not None and labels._area_tree is not None:
+            within = _inside(labels.area, labels._area_tree, ground, 0)
+            self.area = _placed(labels.area.iloc[within], crs, ground, 0)
+        self._has_pixels = np.zeros(len(self.positions), np.bool_)
+        self._labelled = self._contested = 0
+
+    def _rank(self, positions: Ints) -> Ints:
+        ids = self.objects.class_id[positions].astype(np.int64)
+        order = self.options.order
+        return np.array([order.index(class_id) for class_id in ids], np.int64) if order else ids
+
+    def result(self) -> BurnedLabels:
+        has = self._has_pixels
+        return BurnedLabels(self.positions[has], self.positions[~has], self._labelled, self._contested)
+
+    def burn(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return class ids and units of a window, (H, W) uint32 each."""
+        drawn, contested = self._draw(window, self.options.all_touched)
+        if contested.any() and self.options.all_touched:
+            self._draw(window, False)  # refuses what overlaps, not what only touches the same pixels
+        present = np.unique(drawn)
+        self._has_pixels[present[present >= 0]] = True
+        ids = np.append(self.objects.class_id[self.positions].astype(np.uint32), UNLABELLED)
+        units = np.append(self.objects.unit[self.positions].astype(np.uint32), 0)
+        class_id, unit = ids[drawn], units[drawn]
+        if self.options.elsewhere is not None:
+            class_id[drawn < 0] = self.options.elsewhere
+        outside = contested if self.area is None else contested | ~self._in_area(window)
+        class_id[outside], unit[outside] = UNLABELLED, 0
+        self._labelled += int(np.count_nonzero(class_id != UNLABELLED))
+        self._contested += int(np.count_nonzero(contested))
+        return class_id, unit
+
+    def _draw(self, window: Window, all_touched: bool) -> tuple[Ints, Mask]:
+        """Return the object of each pixel, as a position in `positions`, -1 if none; and pixels of several classes."""
+        shape = window.height, window.width
+        drawn, contested = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+        ids = self.objects.class_id[self.positions]
+        for class_id in dict.fromkeys(ids.tolist()):
+            members = np.flatnonzero(ids == class_id)
+            layer = self._burned(self.shapes[members], members, window, all_touched)
+            both = (layer >= 0) & (drawn >= 0)
+            if both.any() and not self.options.order:
+                if not all_touched:
+                    self._refuse_overlap(window, both, drawn, layer)
+                contested |= both
+            drawn = np.where(layer >= 0, layer, drawn)
+        return drawn, contested
+
+    def _burned(self, shapes: npt.NDArray[np.object_], values: Ints, window: Window, all_touched: bool) -> Ints:
+        """Burn values into a window, (H, W); -1 elsewhere."""
+        pairs = [(shape, value) for shape, value in zip(shapes, values.tolist(), strict=True) if not shape.is_empty]
+        size = window.height, window.width
+        if not pairs:
+            return np.full(size, -1, np.int64)
+        transform = rasterio.windows.transform(window, self.grid.transform)
+        burned = rasterize(pairs, size, fill=-1, transform=transform, all_touched=all_touched, dtype="int32")
+        return np.asarray(burned, np.int64)
+
+    def _in_area(self, window: Window) -> Mask:
+        if self.area is None:
+            return np.ones((window.height, window.width), np.bool_)
+        return self._burned(self.area, np.zeros(len(self.area), np.int64), window, False) >= 0
+
+    def _refuse_overlap(self, window: Window, both: Mask, drawn: Ints, layer: Ints) -> None:
+        row, col = (int(index) for index in np.argwhere(both)[0])
+        one, other = (int(self.positions[index[row, col]]) for index in (drawn, layer))
+        x, y = self.grid.transform @ (col + window.col_off + 0.5, row + window.row_off + 0.5)
+        classes = self.objects.class_id
+        raise LandsegError(
+            f"{self.objects.names[one]} (class {classes[one]}) and {self.objects.names[other]} (class "
+            f"{classes[other]}) overlap at x {x:.10g}, y {y:.10g}; set dataset.labels.order to class ids, the last on "
+            "top, or correct one of them"
+        )
+
+
+def _outline(grid: Grid, crs: CRS) -> gpd.GeoSeries:
+    """Return the outline of a grid, one polygon."""
+    width, height = grid.width, grid.height
+    corners = [grid.transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+    return gpd.GeoSeries([shapely.Polygon(corners)], crs=crs)
+
+
+def _inside(geometry: gpd.GeoSeries, tree: shapely.STRtree, ground: gpd.GeoSeries, buffer: float) -> Ints:
+    """Return the positions of geometries that meet the ground of a scene, if they grow by a buffer in metres."""
+    if buffer > 0:
+        metric = _dense(ground).to_crs(metric_crs(ground))
+        ground = metric.buffer(1.01 * buffer)
+    outline = _dense(ground).to_crs(geometry.crs).iloc[0]
+    return np.sort(np.asarray(tree.query(outline, predicate="intersects"), np.int64))
+
+
+def _placed(geometry: gpd.GeoSeries, crs: CRS, ground: gpd.GeoSeries, buffer: float) -> npt.NDArray[np.object_]:
+    """Return geometries in the CRS of a scene, grown by a buffer in metres, (n,)."""
+    if buffer and len(geometry):
+        metric = _dense(geometry).to_crs(metric_crs(ground))
+        geometry = gpd.GeoSeries(metric.buffer(buffer), crs=metric.crs)
+    placed: npt.NDArray[np.object_] = (_dense(geometry) if geometry.crs != crs else geometry).to_crs(crs).to_numpy()
+    return placed
+
+
+def _dense(geometry: gpd.GeoSeries) -> gpd.GeoSeries:
+    """Return geometries with lines cut into short pieces, so that reprojected lines stay where they are."""
+    length = _MAX_DEGREES if geometry.crs.is_geographic else _MAX_METRES
+    return geometry.segmentize(length)
+
+
+def inside_any(objects: LabelObjects, grids: Sequence[Grid]) -> Mask:
+    """Return which objects meet the ground of a grid, (N,)."""
+    found = np.zeros(len(objects), np.bool_)
+    for grid in grids:
+        found[_inside(objects.geometry, objects.tree, _outline(grid, CRS.from_user_input(grid.crs)), 0)] = True
+    return found

@@ -1,0 +1,97 @@
+"""Units of labels: polygons or points whose pixels stay in one split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from landseg.core.arrays import Counts, Floats, Ints, Strings
+from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, SPLITS, read_arrow, read_columns
+
+
+@dataclass(frozen=True)
+class LabelUnits:
+    """Units of the labels in tiles; each entry is a tile with pixels of a class of a unit."""
+
+    #: Row of the tile, number of the unit from 1, and class id of each entry, (E,) each.
+    row: Ints
+    unit: Ints
+    class_id: Ints
+
+    @property
+    def ties(self) -> Ints:
+        """Pairs of rows, (E, 2), that share a unit: each entry with the first of its unit."""
+        _, first, number = np.unique(self.unit, return_index=True, return_inverse=True)
+        return np.stack([self.row[first][number], self.row], axis=1)
+
+    def count_classes(self, group: Ints, groups: int) -> Counts:
+        """Count the units of each class in groups of rows, (groups, K), with classes in rising order of their ids.
+
+        Args:
+            group: group of each row, (N,).
+            groups: number of groups.
+        """
+        _, channel = np.unique(self.class_id, return_inverse=True)
+        found = np.unique(np.stack([group[self.row], channel, self.unit]), axis=1)
+        counts = np.zeros((groups, int(channel.max(initial=-1)) + 1), np.int64)
+        np.add.at(counts, (found[0], found[1]), 1)
+        return counts
+
+    def count(self, splits: Strings, class_id: int | None = None) -> dict[str, int]:
+        """Count the units in train, val and test.
+
+        Args:
+            splits: split of each row.
+            class_id: count the units with pixels of this class; None: all.
+        """
+        chosen = np.ones(len(self.row), np.bool_) if class_id is None else self.class_id == class_id
+        own = splits[self.row]
+        return {split: len(np.unique(self.unit[chosen & (own == split)])) for split in SPLITS}
+
+
+def read_label_units(table: Path) -> LabelUnits | None:
+    """Read the units of a tile table; None if its labels have none.
+
+    Raises:
+        LandsegError: the file is missing.
+    """
+    if LABEL_UNITS not in read_columns(table):
+        return None
+    units, classes = read_arrow(table, [LABEL_UNITS, LABEL_CLASSES]).combine_chunks().columns
+    row, unit, class_id = (
+        np.asarray(values.to_numpy(), np.int64)
+        for values in (pc.list_parent_indices(units), pc.list_flatten(units), pc.list_flatten(classes))
+    )
+    return LabelUnits(row, unit, class_id)
+
+
+def stratified_units(counts: Counts, ratios: Floats, seed: int) -> Ints:
+    """Assign units to splits so that each split gets its share of every class; return the split of each unit, (U,).
+
+    This is iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011,
+    https://doi.org/10.1007/978-3-642-23808-6_10): the rarest class of the remaining units goes first, each of its units
+    to the split that lacks most of that class, then to the one that lacks most units; ties are broken at random.
+
+    Args:
+        counts: number of labels of each class in each unit, (U, K).
+        ratios: shares of the splits, (S,), which sum to 1.
+        seed: seed of the ties.
+    """
+    random = np.random.default_rng(seed)
+    lacking = ratios[:, None] * counts.sum(axis=0)
+    lacking_units = ratios * len(counts)
+    assigned, remaining = np.full(len(counts), -1, np.int64), np.ones(len(counts), np.bool_)
+    shuffled = random.permutation(len(counts))
+    while remaining.any():
+        left = counts[remaining].sum(axis=0)
+        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
+        members = [unit for unit in shuffled if remaining[unit] and (rarest < 0 or counts[unit, rarest])]
+        for unit in members:
+            need = np.zeros(len(ratios)) if rarest < 0 else lacking[:, rarest]
+            order = np.lexsort((random.random(len(ratios)), -lacking_units, -need, ratios == 0))
+            split = int(order[0])
+            assigned[unit], remaining[unit] = split, False
+            lacking[split] -= counts[unit]
+            lacking_units[split] -= 1
+    return assigned
