@@ -29,6 +29,7 @@ _STRATEGIES = {
     "scene": "whole scenes",
     "group": "whole groups of locations",
     "block": "spatial blocks",
+    "label": "polygons or points, with all tiles that they share",
 }
 
 

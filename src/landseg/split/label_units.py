@@ -7,7 +7,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from landseg.core.arrays import Counts, Floats, Ints, Strings
+from landseg.core.classes import ClassTable
 from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, SPLITS, read_arrow, read_columns
+
+# Most assignments that are compared, and most units in all of them.
+_MAX_DRAWS, _MAX_ASSIGNED = 100, 20_000
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,19 @@ class LabelUnits:
         np.add.at(counts, (found[0], found[1]), 1)
         return counts
 
-    def count(self, splits: Strings, class_id: int | None = None) -> dict[str, int]:
-        """Count the units in train, val and test.
+    def by_class(self, splits: Strings, classes: ClassTable) -> dict[str, dict[str, int]]:
+        """Count the units with pixels of each class in train, val and test, by split and class name.
 
         Args:
             splits: split of each row.
-            class_id: count the units with pixels of this class; None: all.
+            classes: the class table.
         """
-        chosen = np.ones(len(self.row), np.bool_) if class_id is None else self.class_id == class_id
         own = splits[self.row]
-        return {split: len(np.unique(self.unit[chosen & (own == split)])) for split in SPLITS}
+
+        def count(split: str, class_id: int) -> int:
+            return len(np.unique(self.unit[(own == split) & (self.class_id == class_id)]))
+
+        return {split: {each.name: count(split, each.id) for each in classes} for split in SPLITS}
 
 
 def read_label_units(table: Path) -> LabelUnits | None:
@@ -71,7 +78,9 @@ def stratified_units(counts: Counts, ratios: Floats, seed: int) -> Ints:
 
     This is iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011,
     https://doi.org/10.1007/978-3-642-23808-6_10): the rarest class of the remaining units goes first, each of its units
-    to the split that lacks most of that class, then to the one that lacks most units; ties are broken at random.
+    to the split that lacks most of that class, then to the one that lacks most units; ties are broken at random. With
+    few units, chance matters: of several assignments, the one is taken that leaves out the fewest classes in a split,
+    and among these the one that is nearest to the ratios.
 
     Args:
         counts: number of labels of each class in each unit, (U, K).
@@ -79,18 +88,29 @@ def stratified_units(counts: Counts, ratios: Floats, seed: int) -> Ints:
         seed: seed of the ties.
     """
     random = np.random.default_rng(seed)
-    lacking = ratios[:, None] * counts.sum(axis=0)
-    lacking_units = ratios * len(counts)
+    target = ratios[:, None] * counts.sum(axis=0)
+
+    def fault(assigned: Ints) -> tuple[int, float]:
+        found = np.stack([counts[assigned == split].sum(axis=0) for split in range(len(ratios))])
+        return int(np.count_nonzero((found == 0) & (target > 0))), float(np.abs(found - target).sum())
+
+    draws = max(1, min(_MAX_DRAWS, _MAX_ASSIGNED // max(1, len(counts))))
+    return min((_assigned(counts, ratios, random) for _ in range(draws)), key=fault)
+
+
+def _assigned(counts: Counts, ratios: Floats, random: np.random.Generator) -> Ints:
+    """Assign units by iterative stratification, see `stratified_units`."""
+    lacking, lacking_units = ratios[:, None] * counts.sum(axis=0), ratios * len(counts)
     assigned, remaining = np.full(len(counts), -1, np.int64), np.ones(len(counts), np.bool_)
     shuffled = random.permutation(len(counts))
     while remaining.any():
         left = counts[remaining].sum(axis=0)
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
-        members = [unit for unit in shuffled if remaining[unit] and (rarest < 0 or counts[unit, rarest])]
-        for unit in members:
-            need = np.zeros(len(ratios)) if rarest < 0 else lacking[:, rarest]
-            order = np.lexsort((random.random(len(ratios)), -lacking_units, -need, ratios == 0))
-            split = int(order[0])
+        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else None
+        for unit in shuffled[remaining[shuffled]]:
+            if rarest is not None and not counts[unit, rarest]:
+                continue
+            need = np.zeros(len(ratios)) if rarest is None else lacking[:, rarest]
+            split = np.lexsort((random.random(len(ratios)), -lacking_units, -need, ratios == 0))[0]
             assigned[unit], remaining[unit] = split, False
             lacking[split] -= counts[unit]
             lacking_units[split] -= 1

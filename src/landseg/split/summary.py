@@ -26,7 +26,7 @@ from landseg.split.leakage import (
     measure_leakage,
 )
 from landseg.split.seams import Seams
-from landseg.split.strategies import BUFFER, SPARE, UNLISTED
+from landseg.split.strategies import BUFFER, SPARE, UNLABELLED, UNLISTED
 from landseg.split.subsample import ClassSkew
 
 _LEAKAGE = {
@@ -36,6 +36,8 @@ _LEAKAGE = {
     "same_group": "share a group with train",
     "duplicate": "have a copy in train",
 }
+# Number of labels of a class below which its score rests on single ones.
+_FEW_UNITS = 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class SplitSummary:
     #: Distance of test and val tiles to the nearest training tile; None if unknown.
     distance: dict[str, Distance | None]
     warnings: list[str]
+    #: Units of the labels (polygons, points or their groups) by split and class; None if labels have none.
+    label_units: dict[str, dict[str, int]] | None = None
 
 
 def summarise(
@@ -80,6 +84,7 @@ def summarise(
     shares = class_shares(pixels, splits, card.classes)
     known = contact_is_known(tiles["location"], ground)
     units = tiles[["scene", "group"]].assign(location=location)
+    label_units = None if evidence.labels is None else evidence.labels.by_class(splits, card.classes)
     leakage = {
         split: measure_leakage(units, splits, split, adjacency=evidence.adjacency, complete=known, copies=copies)
         for split in ("test", "val")
@@ -95,7 +100,9 @@ def summarise(
             *_seam_warnings(evidence.seams),
             *_copy_warnings(copies, leakage),
             *_merge_warnings(tiles["location"], location),
+            *_label_warnings(label_units, leakage),
         ],
+        label_units=label_units,
     )
 
 
@@ -128,6 +135,8 @@ def write_summary(
         "skew": None if found is None else asdict(skew) | {"found": found},
         **asdict(replace(summary, warnings=[*summary.warnings, *notices])),
     }
+    if summary.label_units is None:
+        del content["label_units"]
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -139,6 +148,10 @@ def print_summary(summary: SplitSummary) -> None:
     table.add_row("labelled pixels", *(f"{each.pixels:,}" for each in summary.splits.values()), end_section=True)
     for name in summary.splits["train"].share:
         table.add_row(name, *(_percent(each.share[name]) for each in summary.splits.values()))
+    table.add_section()
+    units = summary.label_units or {}
+    for name in units.get("train", ()):
+        table.add_row(f"polygons or points: {name}", *(f"{units[split][name]:,}" for split in SPLITS))
     table.add_section()
     for key, title in _LEAKAGE.items():
         shares = (_share(summary.leakage[split], key) if split in summary.leakage else "" for split in summary.splits)
@@ -189,7 +202,7 @@ def class_shares(tiles: pd.DataFrame, splits: Strings, classes: ClassTable) -> d
     """
     pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
     shares = {}
-    for split in (*SPLITS, *(name for name in (BUFFER, UNLISTED, SPARE) if name in splits)):
+    for split in (*SPLITS, *(name for name in (BUFFER, UNLISTED, UNLABELLED, SPARE) if name in splits)):
         inside = splits == split
         counts = pixels[inside].sum(axis=0)
         total = int(counts.sum())
@@ -296,6 +309,24 @@ def _copy_warnings(copies: Copies | None, leakage: Mapping[str, Leakage]) -> lis
                 f"{each.duplicate:.1%} of {split} tiles have a copy in train; set split.duplicates = together, or "
                 "remove the copies"
             )
+    return messages
+
+
+def _label_warnings(units: Mapping[str, Mapping[str, int]] | None, leakage: Mapping[str, Leakage]) -> list[str]:
+    """Warn of test labels that are few, or lie in scenes of training labels."""
+    if units is None:
+        return []
+    messages = []
+    if few := [f"{name} {count}" for name, count in units["test"].items() if 0 < count < _FEW_UNITS]:
+        messages.append(
+            f"test has few independent labels (polygons, points or groups of them): {', '.join(few)}; scores of these "
+            "classes rest on single places"
+        )
+    if shared := leakage["test"].same_location:
+        messages.append(
+            f"{shared:.0%} of test tiles lie in scenes that also have training tiles: scores say how well gaps in "
+            "these scenes are mapped, not how well other scenes are"
+        )
     return messages
 
 
