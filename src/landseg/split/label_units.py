@@ -78,9 +78,10 @@ def stratified_units(counts: Counts, ratios: Floats, seed: int) -> Ints:
 
     This is iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011,
     https://doi.org/10.1007/978-3-642-23808-6_10): the rarest class of the remaining units goes first, each of its units
-    to the split that lacks most of that class, then to the one that lacks most units; ties are broken at random. With
-    few units, chance matters: of several assignments, the one is taken that leaves out the fewest classes in a split,
-    and among these the one that is nearest to the ratios.
+    to the split that lacks most of that class, then to the one that lacks most units; ties are broken at random. The
+    last units of a class are reserved for splits without it. With few units, chance matters: of several assignments,
+    the one is taken that leaves out the fewest classes in a split, and among these the one that is nearest to the
+    ratios.
 
     Args:
         counts: number of labels of each class in each unit, (U, K).
@@ -102,16 +103,18 @@ def _assigned(counts: Counts, ratios: Floats, random: np.random.Generator) -> In
     """Assign units by iterative stratification, see `stratified_units`."""
     lacking, lacking_units = ratios[:, None] * counts.sum(axis=0), ratios * len(counts)
     assigned, remaining = np.full(len(counts), -1, np.int64), np.ones(len(counts), np.bool_)
+    without = np.repeat(ratios[:, None] > 0, counts.shape[1], axis=1)  # splits that need a class, and have none yet
     shuffled = random.permutation(len(counts))
     while remaining.any():
         left = counts[remaining].sum(axis=0)
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else None
-        for unit in shuffled[remaining[shuffled]]:
-            if rarest is not None and not counts[unit, rarest]:
-                continue
-            need = np.zeros(len(ratios)) if rarest is None else lacking[:, rarest]
-            split = np.lexsort((random.random(len(ratios)), -lacking_units, -need, ratios == 0))[0]
+        rarest = int(np.argmin(np.where(left > 0, left, np.inf)))
+        members = [unit for unit in shuffled if remaining[unit] and (counts[unit, rarest] or not left.any())]
+        for done, unit in enumerate(members):
+            reserved = without[:, rarest] & (len(members) - done <= np.count_nonzero(without[:, rarest]))
+            order = (random.random(len(ratios)), -lacking_units, -lacking[:, rarest], ~reserved, ratios == 0)
+            split = int(np.lexsort(order)[0])
             assigned[unit], remaining[unit] = split, False
+            without[split] &= counts[unit] == 0
             lacking[split] -= counts[unit]
             lacking_units[split] -= 1
     return assigned
