@@ -25,8 +25,8 @@ def main() -> None:
 
     tiles, official = read_tile_layout(table), read_official(paths.table("official.csv"), params.strategy)
     evidence = gather_evidence(table, paths.table("signatures.parquet"), tiles, card.jitter, params.duplicates)
+    splits = assign_splits(params, official, evidence)
     pixels = read_pixel_counts(table, card.classes)
-    splits = assign_splits(params, official, evidence, pixels)
     splits, found = subsample(splits, tiles, pixels, card.classes, skew, params.train_tiles, params.seed)
     location = merged_locations(evidence)
     units = label_locations(evidence) if params.strategy == "label" else location

@@ -231,7 +231,7 @@ def test_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"images": "images/a.tif"}, r"dataset\.images = 'images/a\.tif': must contain a \* for the name"),
+        ({"images": "images/b.tif"}, r"dataset\.images = 'images/b\.tif': must contain a \* for the name"),
         ({"masks": "**/*.tif"}, r"dataset\.masks = '\*\*/\*\.tif': must contain a \* for the name"),
         ({"images": "../*.tif"}, r"dataset\.images = '\.\./\*\.tif': leads out of download\.folder"),
         ({"images": "/images/*.tif"}, r"dataset\.images = '/images/\*\.tif': leads out of download\.folder"),

@@ -311,7 +311,7 @@ def test_leakage_by_location_counts_those_that_are_one() -> None:
 
 def test_too_few_locations_are_explained() -> None:
     tiles = placed(scenes(*[(2, 2)] * 9), {f"scene{n}": 900.0 * n for n in range(9)})
-    with pytest.raises(ParamsError, match=r"there are 1 \(9, but they overlap, continue or copy one another\); add sc"):
+    with pytest.raises(ParamsError, match=r"there are 1 \(9, but they overlap, continue or copy one another, or share"):
         assigned(tiles, "scene", RATIOS, 0, 1)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import rasterio
 import shapely
 from pyproj import CRS
+from rasterio import Affine
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
@@ -162,7 +163,7 @@ class _SceneBurner:
         size = window.height, window.width
         if not pairs:
             return np.full(size, -1, np.int64)
-        transform = rasterio.windows.transform(window, self.grid.transform)
+        transform = self.grid.transform @ Affine.translation(window.col_off, window.row_off)
         burned = rasterize(pairs, size, fill=-1, transform=transform, all_touched=all_touched, dtype="int32")
         return np.asarray(burned, np.int64)
 

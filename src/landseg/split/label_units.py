@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from landseg.core.arrays import Counts, Floats, Ints, Strings
+from landseg.core.arrays import Counts, Floats, Ints, Mask, Strings
 from landseg.core.classes import ClassTable
 from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, SPLITS, read_arrow, read_columns
 
@@ -22,6 +22,8 @@ class LabelUnits:
     row: Ints
     unit: Ints
     class_id: Ints
+    #: Which tiles have labelled pixels, (N,); they may lie in no unit.
+    labelled: Mask
 
     @property
     def ties(self) -> Ints:
@@ -65,12 +67,14 @@ def read_label_units(table: Path) -> LabelUnits | None:
     """
     if LABEL_UNITS not in read_columns(table):
         return None
-    units, classes = read_arrow(table, [LABEL_UNITS, LABEL_CLASSES]).combine_chunks().columns
+    columns = read_arrow(table, [LABEL_UNITS, LABEL_CLASSES, "height", "width", "pixels_ignored"])
+    units, classes, height, width, ignored = (column.combine_chunks() for column in columns.columns)
     row, unit, class_id = (
         np.asarray(values.to_numpy(), np.int64)
         for values in (pc.list_parent_indices(units), pc.list_flatten(units), pc.list_flatten(classes))
     )
-    return LabelUnits(row, unit, class_id)
+    labelled = ignored.to_numpy() < height.to_numpy() * width.to_numpy()
+    return LabelUnits(row, unit, class_id, labelled)
 
 
 def stratified_units(counts: Counts, ratios: Floats, seed: int) -> Ints:

@@ -71,14 +71,13 @@ class BlockOptions:
         return cls(params.block, params.buffer, params.neighbours)
 
 
-def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidence, pixels: pd.DataFrame) -> Strings:
+def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidence) -> Strings:
     """Return the split of each tile under a strategy.
 
     Args:
         params: the section `split`.
         official: columns tile and split, or location and split (official strategy only).
         evidence: the tiles, and what is known of the ground that they show.
-        pixels: columns pixels_<id>.
 
     Raises:
         ParamsError: the published lists do not match the tiles, scenes have no group, there are fewer units than
@@ -100,7 +99,7 @@ def assign_splits(params: SplitParams, official: pd.DataFrame, evidence: Evidenc
         case "block":
             return block_split(evidence, ratios, seed, BlockOptions.of(params), ties)
         case "label":
-            return label_split(evidence, pixels, ratios, seed, ties)
+            return label_split(evidence, ratios, seed, ties)
 
 
 def random_split(tiles: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
@@ -242,14 +241,13 @@ def block_split(evidence: Evidence, ratios: Ratios, seed: int, block: BlockOptio
     return _with_buffer(evidence, splits, block, seed)
 
 
-def label_split(evidence: Evidence, pixels: pd.DataFrame, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
+def label_split(evidence: Evidence, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
     """Assign tiles with labels, those that share a polygon or point together; each split gets its share of the classes.
 
     Tiles without a label are in no split.
 
     Args:
         evidence: the tiles and the units of their labels.
-        pixels: columns pixels_<id>.
         ratios: shares of train, val and test.
         seed: seed of the shuffle.
         ties: pairs of rows, (R, 2), that belong together.
@@ -261,15 +259,14 @@ def label_split(evidence: Evidence, pixels: pd.DataFrame, ratios: Ratios, seed: 
         raise ParamsError(
             "split.strategy = label: labels are not polygons or points (dataset.labels); choose scene or block"
         )
-    labelled = np.flatnonzero(pixels.to_numpy().sum(axis=1) > 0)
-    unit = np.full(len(pixels), -1, np.int64)
-    unit[labelled] = merge_units(np.arange(len(pixels)), ties)[labelled]
-    names, group = np.unique(unit[labelled], return_inverse=True)
+    rows = len(evidence.tiles)
+    labelled = evidence.labels.labelled
+    names, group = np.unique(merge_units(np.arange(rows), ties)[labelled], return_inverse=True)
     _require_units(len(names), ratios, "label", "groups of labelled tiles", "lower tile.size, or dataset.labels.unit")
-    by_row = np.full(len(pixels), -1, np.int64)
+    by_row = np.full(rows, -1, np.int64)
     by_row[labelled] = group
     counts = evidence.labels.count_classes(by_row, len(names))
-    splits = np.full(len(pixels), UNLABELLED, _NAMES.dtype)
+    splits = np.full(rows, UNLABELLED, _NAMES.dtype)
     splits[labelled] = _NAMES[stratified_units(counts, np.array(ratios), seed)[group]]
     return splits
 
