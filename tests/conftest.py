@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.root import ROOT
@@ -29,6 +30,18 @@ def real_data() -> Path:
     folder = Path(os.environ.get("LANDSEG_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("no real data: set LANDSEG_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(real_data: Path) -> Any:
+    """Return a folder of real data by its name."""
+
+    def folder(name: str) -> Path:
+        if not (real_data / name).is_dir():
+            pytest.skip(f"no {name}")
+        return real_data / name
+
     return folder
 
 

@@ -5,9 +5,7 @@ Expected values are read from the original rasters with rasterio and computed wi
 
 import json
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import rasterio
-from helpers.predicting import map_folder
 from helpers.rasters import Project, write_tif
+from helpers.real_imagery import classes, new_project, opened, predict, read, table
 from rasterio import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize
 from rasterio.warp import reproject
 from rasterio.windows import Window
@@ -41,67 +38,10 @@ TO_SPLIT = (*TO_TILES, "split")
 TO_REPORT = ("train", "evaluate", "report")
 #: Tiny batches are several times as fast in one thread, where other processes are busy.
 trains = pytest.mark.usefixtures("one_thread")
-COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180))
-
-
-def classes(*names: str, first: int = 1) -> list[dict[str, Any]]:
-    """Return classes with ids from the first."""
-    return [{"id": first + n, "name": name, "color": list(COLOURS[n])} for n, name in enumerate(names)]
-
-
-def new_project(folder: Path, files: Mapping[str, Path], **sections: dict[str, Any]) -> Project:
-    """Return a project with copies of files and folders in data/local, and a tiny network."""
-    project = Project(folder)
-    for name, source in files.items():
-        target = project.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
-    project.change(
-        dataset={"background": None},
-        tile={"size": 64, "edge": "pad", "min_share": 0.1},
-        convert={"stretch": "percentiles", "masks_rgb": False},
-        model={"encoder_weights": None, "encoder_depth": 3},
-        loss={"name": "cross_entropy"},
-        optimizer={"lr": 1e-3},
-        train={"epochs": 1, "precision": "32", "compile": False},
-        evaluate={"n_examples": 2},
-    )
-    project.change(**sections)
-    return project
-
-
-@pytest.fixture(scope="module")
-def source(real_data: Path) -> Any:
-    """Return a folder of real data by its name."""
-
-    def folder(name: str) -> Path:
-        if not (real_data / name).is_dir():
-            pytest.skip(f"no {name}")
-        return real_data / name
-
-    return folder
-
-
-@contextmanager
-def opened(path: Path | str) -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as raster:
-            yield raster
-
-
-def read(path: Path | str, **options: Any) -> Array:
-    with opened(path) as raster:
-        pixels: Array = raster.read(**options)
-        return pixels
 
 
 def tile_path(project: Project, tile: Any) -> str:
     return f"/vsizip/{project.folder}/data/tiles/folder/{tile.archive}/images/{tile.tile}.tif"
-
-
-def table(project: Project, name: str = "tiles") -> pd.DataFrame:
-    return read_parquet(project / f"data/tables/folder/{name}.parquet")
 
 
 def rows(tiles: pd.DataFrame) -> list[Any]:
@@ -187,19 +127,6 @@ def assert_scores(project: Project, labels: Mapping[str, Array], ignored: Sequen
     assert all(np.isfinite(scores[name]) for name in ("macro_miou", "micro_iou", "pixel_accuracy", "paper_iou"))
     assert (project / "results/report.html").stat().st_size > 50_000
     return scores
-
-
-def predict(project: Project, *arguments: object, fails: bool = False) -> str:
-    """Run `landseg predict` in the folder of a project, and return what it prints."""
-    from helpers.commands import landseg
-
-    model = project / "models/folder/model.safetensors"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project.folder)
-        done = landseg("predict", *arguments, "--model", model, "--out", "maps", "--device", "cpu")
-        assert done.exit_code == int(fails), done.output
-        assert map_folder()
-    return done.output
 
 
 def assert_map(path: Path, image: Path, classes: Sequence[int]) -> Array:
