@@ -24,6 +24,11 @@ class Loss(nn.Module):
     No loss synchronises with the device.
     """
 
+    def __init__(self, weights: Sequence[float] | None) -> None:
+        super().__init__()
+        self.weights: torch.Tensor | None
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
+
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits (N, K, H, W), of any float dtype, and targets (N, H, W) int64."""
         loss = self.compute(logits.float(), targets)
@@ -41,6 +46,12 @@ class Loss(nn.Module):
         """
         return (targets != IGNORE).sum()
 
+    def class_mean(self, losses: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the losses L of classes, (K,): Σ w L / Σ w."""
+        if self.weights is None:
+            return losses.mean()
+        return (losses * self.weights).sum() / self.weights.sum()
+
 
 class FocalLoss(Loss):
     """Focal loss, one class against all others (Lin et al., 2017, https://arxiv.org/abs/1708.02002).
@@ -56,23 +67,17 @@ class FocalLoss(Loss):
     """
 
     def __init__(self, gamma: float, weights: Sequence[float] | None) -> None:
-        super().__init__()
+        super().__init__(weights)
         self.gamma = gamma
-        self.weights: torch.Tensor | None
-        self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
-        classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-        is_class = targets.unsqueeze(1) == classes
+        is_class = _is_class(logits, targets)
         # p = sigmoid(margin), so log p = -softplus(-margin) and log(1 - p) = -softplus(margin).
         margin = torch.where(is_class, logits, -logits)
         loss = torch.exp(-self.gamma * F.softplus(margin)) * F.softplus(-margin)
         labelled = (targets != IGNORE).unsqueeze(1)
-        per_class = (loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1)
-        if self.weights is None:
-            return per_class.mean()
-        return (per_class * self.weights).sum() / self.weights.sum()
+        return self.class_mean((loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1))
 
 
 class DiceLoss(Loss):
@@ -87,12 +92,12 @@ class DiceLoss(Loss):
     """
 
     def __init__(self, weights: Sequence[float] | None) -> None:
-        super().__init__()
-        class_weights = None if weights is None else list(weights)
-        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE, class_weights=class_weights)
+        super().__init__(weights)
+        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
 
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
+        self.loss.class_weights = self.weights  # on the device: smp would copy its own at every call and synchronise
         loss: torch.Tensor = self.loss(logits, targets)
         return loss
 
@@ -107,11 +112,6 @@ class CrossEntropyLoss(Loss):
     as in torch.nn.CrossEntropyLoss.
     """
 
-    def __init__(self, weights: Sequence[float] | None) -> None:
-        super().__init__()
-        self.weights: torch.Tensor | None
-        self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
-
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
         if torch.are_deterministic_algorithms_enabled() and logits.is_cuda:  # CUDA has no deterministic 2D kernel
@@ -124,6 +124,11 @@ class CrossEntropyLoss(Loss):
             return super().weight(targets)
         padded = F.pad(self.weights, (0, IGNORE + 1 - len(self.weights)))
         return padded[targets].sum()
+
+
+def _is_class(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return whether the target of a pixel is a class, (N, K, H, W) bool."""
+    return targets.unsqueeze(1) == torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
 
 
 def loss_function(
