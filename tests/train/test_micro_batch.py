@@ -12,8 +12,9 @@ from helpers.training import INFO, new_module, new_runner, one_batch, train_modu
 
 from landseg.core.classes import IGNORE
 from landseg.core.errors import ParamsError
-from landseg.train.losses import CrossEntropyLoss, FocalLoss, Loss
+from landseg.train.losses import CrossEntropyLoss, DiceLoss, FocalLoss, Loss, loss_function
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
+from landseg.train.params import LOSSES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,8 +25,15 @@ def gradients(runner: MicroBatchRunner) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     "loss",
-    [FocalLoss(2.0, None), FocalLoss(1.0, [0.2, 1, 3]), CrossEntropyLoss(None), CrossEntropyLoss([0.2, 1, 3])],
-    ids=["focal", "weighted focal", "cross entropy", "weighted cross entropy"],
+    [
+        FocalLoss(2.0, None),
+        FocalLoss(1.0, [0.2, 1, 3]),
+        CrossEntropyLoss(None),
+        CrossEntropyLoss([0.2, 1, 3]),
+        CrossEntropyLoss([0.2, 1, 3], 0.1),
+        loss_function("focal+cross_entropy", 1.0, [0.2, 1, 3]),
+    ],
+    ids=["focal", "weighted focal", "cross entropy", "weighted cross entropy", "label smoothing", "weighted sum"],
 )
 def test_accumulated_gradients_equal_those_of_the_batch(project: Path, loss: Loss) -> None:
     images, targets = one_batch(project)
@@ -69,6 +77,31 @@ def test_validation_loss_and_matrix_equal_those_of_the_batch(project: Path) -> N
             results.append(runner.validate(batch))
     assert torch.equal(results[0][1], results[1][1])
     torch.testing.assert_close(results[0][0], results[1][0])
+
+
+@pytest.mark.parametrize("weights", [None, [0.2, 1, 3]], ids=["plain", "weighted"])
+def test_sum_over_micro_batches_is_exact_where_its_terms_are(project: Path, weights: list[float] | None) -> None:
+    """Dice is the mean of the micro-batches, by labelled pixels; cross entropy is that of the batch."""
+    images, targets = one_batch(project)
+    targets = targets.clone()
+    targets[0], targets[1, :20] = IGNORE, IGNORE
+    runner = new_runner(ComputeOptions(micro_batch=3), loss_function("dice+cross_entropy", 0.0, weights))
+    runner.model.eval()
+    with torch.no_grad():
+        value, _ = runner.validate((images, targets))
+        logits = runner.model.logits(images, bf16=False)
+    dice, batch = DiceLoss(weights), targets.long()
+    parts = list(zip(logits.tensor_split(3), batch.tensor_split(3), strict=True))
+    shares = [(part != IGNORE).sum() / (batch != IGNORE).sum() for _, part in parts]
+    expected = sum(share * dice(*part) for share, part in zip(shares, parts, strict=True))
+    torch.testing.assert_close(value, expected + CrossEntropyLoss(weights)(logits, batch))
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "dice+cross_entropy", "lovasz+focal"])
+def test_an_epoch_lowers_every_loss(project: Path, tmp_path: Path, name: str) -> None:
+    module = new_module(loss=loss_function(name, 2.0, None), options=ComputeOptions(micro_batch=2))
+    _, best = train_module(project, tmp_path, 2, module=module)
+    assert best.history[1]["train/loss"] < 0.95 * best.history[0]["train/loss"]
 
 
 def test_training_in_micro_batches_lowers_the_loss(project: Path, tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ class MicroBatchRunner:
         return self._with_fallback(self._score, batch)
 
     def split(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Split a batch; yield images, int64 targets, and the weight of the micro-batch in the loss of the batch."""
+        """Split a batch; yield images, int64 targets, and the weight of the micro-batch in the loss of the batch.
+
+        A sum of losses has one weight per term, (T,).
+        """
         images, targets = batch[0], batch[1].long()
         total = self.loss.weight(targets).clamp_min(torch.finfo(torch.float32).tiny)
         count = self._count(len(images))
@@ -91,7 +94,7 @@ class MicroBatchRunner:
         self.model.zero_grad()
         total = torch.zeros((), device=self.model.device)
         for images, targets, weight in self.split(batch):
-            loss = self.loss(self._logits(images), targets) * weight
+            loss = (self.loss(self._logits(images), targets) * weight).sum()  # over the terms of the loss
             loss.backward()
             total += loss.detach()
         return total
@@ -102,7 +105,7 @@ class MicroBatchRunner:
         matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         for images, targets, weight in self.split(batch):
             logits = self._logits(images)
-            total += self.loss(logits, targets) * weight
+            total += (self.loss(logits, targets) * weight).sum()
             matrix += confusion_matrices(logits.argmax(1), targets, classes).sum(0)
         return total, matrix
 

@@ -1,8 +1,9 @@
 """Sections `model`, `loss`, `optimizer`, `scheduler`, `augment` and `train`."""
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from landseg.core.params import MAX_SEED, PLAIN_NAME, Section
 from landseg.model.info import is_timm
@@ -45,15 +46,56 @@ class ModelParams(Section):
         return self
 
 
+#: Loss functions.
+LOSSES = ["focal", "dice", "jaccard", "tversky", "lovasz", "cross_entropy"]
+
+
 class LossParams(Section):
     """Loss function."""
 
-    name: Literal["focal", "dice", "cross_entropy"]
-    """Loss function: focal (Lin et al., 2017), dice (Milletari et al., 2016) or cross_entropy."""
+    name: str = Field(
+        json_schema_extra={"pattern": rf"^({'|'.join(LOSSES)})(\+({'|'.join(LOSSES)}))*$"}, examples=LOSSES
+    )
+    """Loss function: focal (Lin et al., 2017), dice (Milletari et al., 2016), jaccard (Rahman and Wang, 2016), tversky
+    (Salehi et al., 2017), lovasz (Berman et al., 2018) or cross_entropy; or the sum of several, as in
+    dice+cross_entropy."""
     gamma: float = Field(ge=0)
     """Focusing parameter of the focal loss; 0 is cross entropy."""
+    alpha: float = Field(default=0.5, gt=0)
+    """Weight of false positives in the Tversky loss."""
+    beta: float = Field(default=0.5, gt=0)
+    """Weight of false negatives in the Tversky loss; more than alpha favours recall."""
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    """Label smoothing of cross entropy: the share of the target probability that is spread over all classes."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None
     """Class weights: null (none), balanced (inverse class frequency in training pixels), or one number per class."""
+
+    @field_validator("name")
+    @classmethod
+    def _are_losses(cls, value: str) -> str:
+        terms = value.split("+")
+        if not set(terms) <= set(LOSSES):
+            near = [next(iter(get_close_matches(term, LOSSES, n=1, cutoff=0.5)), None) for term in terms]
+            raise ValueError(
+                f"loss.name = {value!r}: must be one of {', '.join(LOSSES)}, or several joined by + without spaces, as "
+                "in dice+cross_entropy" + (f"; did you mean {'+'.join(filter(None, near))}?" if all(near) else "")
+            )
+        if twice := [term for term in LOSSES if terms.count(term) > 1]:
+            raise ValueError(
+                f"loss.name = {value!r}: has {twice[0]} twice; name each of {', '.join(LOSSES)} at most once"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _uses_its_keys(self) -> "LossParams":
+        for key, term in (("alpha", "tversky"), ("beta", "tversky"), ("label_smoothing", "cross_entropy")):
+            value, default = getattr(self, key), LossParams.model_fields[key].default
+            if term not in self.name.split("+") and value != default:
+                raise ValueError(
+                    f"loss.{key} = {value:g}: only {term} uses this key; set it to {default}, or add {term} to "
+                    f"loss.name = {self.name}"
+                )
+        return self
 
 
 class OptimizerParams(Section):

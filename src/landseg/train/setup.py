@@ -289,7 +289,8 @@ def _input_statistics(model: ModelParams, tiles: TrainingTiles) -> tuple[tuple[f
 def _loss(params: LossParams, tiles: TrainingTiles, card: DataCard) -> Loss:
     columns = [pixel_column(land_class.id) for land_class in card.classes]
     pixels = tiles.tables["train"][columns].sum().to_numpy()
-    return loss_function(params.name, params.gamma, class_weights(params.class_weights, pixels))
+    weights = class_weights(params.class_weights, pixels)
+    return loss_function(params.name, params.gamma, weights, params.alpha, params.beta, params.label_smoothing)
 
 
 def _optimizer_config(optimizer: OptimizerParams, scheduler: SchedulerParams) -> OptimizerConfig:
