@@ -15,6 +15,7 @@ from helpers.root import ROOT
 from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.paths import Paths
+from landseg.report.content import run_facts
 from landseg.report.page import render_page
 from landseg.results import score_table
 from landseg.results.run import Run
@@ -281,3 +282,10 @@ def test_the_stage_writes_page_and_figures(tmp_path: Path) -> None:
     assert (tmp_path / "results/figures/confusion.png").is_file()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "lightning", "dvc", "geopandas"}
+
+
+def test_a_sum_of_losses_reads_well(run: Run) -> None:
+    def read(path: str) -> bytes:
+        return run.read(path).replace(b"name: cross_entropy", b"name: dice+cross_entropy")
+
+    assert ("Loss", "dice + cross entropy") in run_facts([Run("sum", run.revision, read)])

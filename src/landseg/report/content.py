@@ -101,7 +101,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Distance": distance_sentence(run),
         "Inputs": _inputs(run),
         "Model": f"{params['model']['architecture']} with {params['model']['encoder']}",
-        "Loss": str(params["loss"]["name"]).replace("_", " "),
+        "Loss": str(params["loss"]["name"]).replace("_", " ").replace("+", " + "),
         "Baseline": _baseline(run),
         "Revision": "uncommitted workspace" if run.revision == "workspace" else run.revision,
     }
