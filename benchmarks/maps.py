@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from benchmarks.common import console
 from landseg import metrics
 from landseg.core.arrays import Counts, Pixels
-from landseg.core.classes import IGNORE, class_channels, class_names, palette
+from landseg.core.classes import class_channels, class_names, ignored_id, palette
 from landseg.core.params import dataset_name
 from landseg.core.paths import Paths
 from landseg.core.tables import read_parquet
@@ -176,7 +176,8 @@ def count_equal(test: TestSplit, maps: Mapping[str, Pixels], size: int) -> tuple
 def draw_panel(test: TestSplit, maps: Mapping[str, Pixels], out: Path, scenes: list[str], path: Path) -> None:
     """Draw image, label, map and confidence of scenes, one row per scene."""
     entries: list[LegendEntry] = [(each.name, each.color) for each in test.model.info.classes]
-    if any((test.target(tile) == IGNORE).any() for tile in test.tiles if tile.scene in scenes):
+    blank = ignored_id(test.model.info.classes)
+    if any((test.target(tile) == blank).any() for tile in test.tiles if tile.scene in scenes):
         entries.append(("unlabelled", None))
     width = (_WIDTH - 5 * _GAP) / 4
     height = width * _ASPECT
@@ -210,14 +211,15 @@ def _draw_scale(page: Axes, left: float, top: float, width: float) -> None:
 def _images(test: TestSplit, class_map: Pixels, out: Path, scene: str) -> list[tuple[Pixels, bool]]:
     """Return image, label, map and confidence of a scene, (H, W, 3), and whether to interpolate each."""
     classes = test.model.info.classes
-    image, label = np.zeros((*class_map.shape, 3), np.uint8), np.full(class_map.shape, IGNORE, np.uint8)
+    blank = ignored_id(classes)
+    image, label = np.zeros((*class_map.shape, 3), np.uint8), np.full(class_map.shape, blank, np.uint8)
     for tile in test.tiles:
         if tile.scene == scene:
             pixels = read_image(test.paths.tiles / tile.archive, tile.tile)
             image[tile.area] = pixels[: tile.height, : tile.width]
             label[tile.area] = test.target(tile)
     height, width = class_map.shape
-    coloured, ignored = palette(classes)[label], label == IGNORE
+    coloured, ignored = palette(classes)[label], label == blank
     coloured[ignored] = hatching(height, width)[ignored]
     with rasterio.open(out / f"{scene}_confidence.tif") as source:
         confidence = np.clip(source.read(1) / MAX_CONFIDENCE * 255, 0, 255).astype(np.uint8)

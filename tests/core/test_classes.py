@@ -1,11 +1,23 @@
 """Class tables and palettes."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from helpers.rasters import CLASSES
 from pydantic import TypeAdapter, ValidationError
 
-from landseg.core.classes import IGNORE, ClassTable, Colour, class_channels, class_ids, class_names, palette
+from landseg.core.classes import (
+    IGNORE,
+    ClassTable,
+    Colour,
+    LandClass,
+    class_channels,
+    class_ids,
+    class_names,
+    ignored_id,
+    palette,
+)
 from landseg.datasets.ghana import card as ghana
 from landseg.datasets.landcovernet import card as landcovernet
 
@@ -34,13 +46,40 @@ def test_channels_and_ids_are_inverse() -> None:
         ([(0, "a", "#000000"), (1, "b", (0, 0, 0))], "color .* occurs 2 times"),
         ([(0, "a", "#000000"), (1, "", "#ffffff")], "at least 1 character"),
         ([(0, "a", "#000000"), (-1, "b", "#ffffff")], "greater than or equal to 0"),
-        ([(0, "a", "#000000"), (255, "b", "#ffffff")], "less than 255"),
+        ([(0, "a", "#000000"), (256, "b", "#ffffff")], "less than or equal to 255"),
     ],
 )
 def test_invalid_tables(rows: list[tuple[int, str, object]], fault: str) -> None:
     table = [{"id": number, "name": name, "color": colour} for number, name, colour in rows]
     with pytest.raises(ValidationError, match=fault):
         TypeAdapter(ClassTable).validate_python(table)
+
+
+@pytest.mark.parametrize(
+    ("ids", "ignored"), [([0, 1], 255), ([0, 254], 255), ([0, 255], 254), ([1, 253, 254, 255], 252)]
+)
+def test_id_of_ignored_pixels(ids: list[int], ignored: int) -> None:
+    table = _table(ids)
+    assert ignored_id(table) == ignored
+    assert class_channels(table)[ignored] == IGNORE
+    assert class_channels(table)[ids].tolist() == list(range(len(ids)))
+
+
+def test_most_classes() -> None:
+    table = TypeAdapter(ClassTable).validate_python(_table([*range(7), *range(8, 256)]))
+    assert (len(table), ignored_id(table)) == (255, 7)
+    assert class_channels(table)[7] == IGNORE
+    assert class_channels(table)[255] == 254
+
+
+@pytest.mark.faults
+def test_no_id_is_left_for_ignored_pixels() -> None:
+    with pytest.raises(ValidationError, match="256 classes, but one of the 256 ids marks ignored pixels; give at most"):
+        TypeAdapter(ClassTable).validate_python(_table(range(256)))
+
+
+def _table(ids: Iterable[int]) -> tuple[LandClass, ...]:
+    return tuple(LandClass(id=value, name=f"class {value}", color=(value, 0, 1)) for value in ids)
 
 
 @pytest.mark.parametrize(

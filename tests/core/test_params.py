@@ -88,7 +88,7 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
         ("{id: 1,", "{id: 0,", "dataset.classes: id 0 occurs 2 times; each class needs a unique id"),
         ("name: building", "name: road", "dataset.classes: name 'road' occurs 2 times"),
         ("[80, 0, 165]", "[0, 0, 0]", "dataset.classes: color (0, 0, 0) occurs 2 times"),
-        ("{id: 4,", "{id: 255,", "dataset.classes.4.id = 255: must be less than 255"),
+        ("{id: 4,", "{id: 256,", "dataset.classes.4.id = 256: must be at most 255"),
         ("[80, 0, 165]", "[80, 0, 265]", "dataset.classes.1.color.2 = 265: must be at most 255"),
         ("[80, 0, 165]", "'#5000ag'", "dataset.classes.1.color = '#5000ag': must be a list"),
         ("ignore: []", "ignore: [[0, 0, 300]]", "dataset.ignore.0.2 = 300: must be at most 255"),

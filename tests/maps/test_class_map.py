@@ -15,6 +15,7 @@ from rio_cogeo.cogeo import cog_validate
 from landseg.core.classes import LandClass
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import NODATA, ClassMap, create_category_raster, create_class_map, map_files, open_class_map
+from landseg.maps.style import aux_xml
 
 COLOURS = {0: (10, 10, 10), 1: (230, 25, 75), 3: (0, 130, 200)}
 
@@ -186,6 +187,19 @@ class TestForeignMaps:
                 LandClass(id=value, name=name, color=COLOURS[value])
                 for value, name in [(0, "bare & rock"), (1, "Wald"), (3, "Wasser")]
             )
+
+    def test_255_is_a_class_if_it_has_a_name(self, tmp_path: Path) -> None:
+        ids, colours = np.array([[0, 255], [255, 0]], np.uint8), {0: COLOURS[0], 1: COLOURS[1], 255: COLOURS[3]}
+        path = foreign(tmp_path / "a.tif", ids, colours)
+        with open_class_map(path) as found:
+            assert whole(found).tolist() == ids.tolist()
+            assert (255 in [each.id for each in found.classes], found.nodata) == (False, NODATA)
+        entries = [(0, "land", COLOURS[0]), (255, "water", COLOURS[3])]
+        (tmp_path / "a.tif.aux.xml").write_text(aux_xml(entries))
+        with open_class_map(path) as found:
+            assert whole(found).tolist() == ids.tolist()
+            assert [(each.id, each.name, each.color) for each in found.classes] == entries
+            assert found.nodata == 254
 
     def test_another_nodata_value(self, tmp_path: Path) -> None:
         ids = np.array([[0, 1], [3, 1]], np.uint8)

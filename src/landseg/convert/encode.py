@@ -19,7 +19,7 @@ from landseg.convert.labels import LabelDecoder
 from landseg.convert.signatures import SceneThumbnail, Thumbnail, as_signatures, label_values, tile_thumbnail
 from landseg.core.arrays import Counts, Image, Pixels, ValidMask
 from landseg.core.band_statistics import BandStatistics, tile_statistics
-from landseg.core.classes import IGNORE, palette
+from landseg.core.classes import ignored_id, palette
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
 from landseg.core.parallel import thread_map
@@ -186,6 +186,7 @@ def write_archive(
         LandsegError: a raster is damaged, a label has no class, or the archive cannot be written.
     """
     cv2.setNumThreads(1)  # tiles are encoded in parallel; OpenCV's own threads would wait for their cores
+    stored = [*(land_class.id for land_class in card.classes), ignored_id(card.classes)]
     encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
     scenes: list[_OpenScene] = []
     reading = _read_tiles(archive.tiles, root, card, options, scenes)
@@ -200,7 +201,7 @@ def write_archive(
             writer.add(name, *tile.files)
             thumbnails[name], statistics[name], overlooked[name] = tile.thumbnail, tile.statistics, tile.overlooked
             units[name] = tile.units
-            counts[name] = tile.counts[[*(land_class.id for land_class in card.classes), IGNORE]]
+            counts[name] = tile.counts[stored]
     members = dict(_groups(archive.tiles, lambda tile: tile.scene))
     placed = {
         scene: [(tile.row, tile.col, thumbnails[tile.name]) for tile in tiles] for scene, tiles in members.items()
@@ -328,11 +329,11 @@ def _groups(tiles: Iterable[PlannedTile], key: Callable[[PlannedTile], Key]) -> 
 
 
 def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions) -> _EncodedTile:
-    ids = tile.decoder(tile.labels, tile.plan.row, tile.plan.col, tile.labelled)
+    ids, ignored = tile.decoder(tile.labels, tile.plan.row, tile.plan.col, tile.labelled), tile.decoder.ignored_id
     without_data, overlooked = 0, tile.decoder.overlooked(tile.labels, tile.labelled)
     if tile.valid is not None:
-        without_data = int(np.count_nonzero((ids != IGNORE) & ~tile.valid))
-        ids[~tile.valid] = IGNORE
+        without_data = int(np.count_nonzero((ids != ignored) & ~tile.valid))
+        ids[~tile.valid] = ignored
     counts = _count_ids(ids)  # before padding, which is not counted
     units = tile.decoder.units(tile.labels, ids)
     rendering = options.rendering
@@ -340,7 +341,7 @@ def _encode(tile: RawTile, colours: Pixels, values: Pixels, options: TileOptions
     statistics = tile_statistics(image, tile.valid)
     shown = cv2.merge([image[rendering.stored.index(band)] for band in rendering.shown])
     thumbnail = tile_thumbnail(tile.plan.name, shown, tile.valid, ids, values)
-    ids = pad(ids, options.size, IGNORE)
+    ids = pad(ids, options.size, ignored)
     rgb_mask = encode_rgb_mask(colour_mask(ids, colours)) if options.masks_rgb else None
     files = _encode_image(image, shown, statistics, tile, options), encode_mask(ids, colours), rgb_mask
     return _EncodedTile(thumbnail, files, counts, (without_data, *overlooked), statistics, units)

@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Mask, Pixels, ValidMask
-from landseg.core.classes import IGNORE, ClassTable, Colour
+from landseg.core.classes import ClassTable, Colour, ignored_id
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.raster.bands import REORDER, coloured_bands, require_order
@@ -58,6 +58,8 @@ class LabelDecoder:
         self._unit_bands = [encoding.unit_band] if encoding.unit_band else []
         self.name: str = source.name
         self.encoding = encoding
+        #: Id of ignored pixels in decoded labels.
+        self.ignored_id = ignored_id(classes)
         self.ignored: list[float] = [value for value in encoding.ignore if isinstance(value, int)]
         #: What the file declares as without data, although it has a class and is read as the class; '' if nothing.
         self.nodata_class = ""
@@ -91,7 +93,7 @@ class LabelDecoder:
             table[land_class.id] = land_class.id
         for value in _bytes(remap):
             table[value] = remap[value]
-        table[[_IGNORED, *_bytes(self.ignored)]] = IGNORE
+        table[[_IGNORED, *_bytes(self.ignored)]] = self.ignored_id
         _require_own_colours(source, table, classes)
         return np.concatenate([table, [remap[value] for value in _wide(remap)]]).astype(np.uint16)
 
@@ -120,10 +122,10 @@ class LabelDecoder:
             table[value] = by_colour[red << 16 | green << 8 | blue]
             if opacity == 0 or value == source.nodata:
                 if table[value] == _UNLISTED:
-                    table[value] = IGNORE
-                elif table[value] != IGNORE and value not in self.ignored:
+                    table[value] = self.ignored_id
+                elif table[value] != self.ignored_id and value not in self.ignored:
                     self.nodata_class = f"palette index {value} as transparent, which has the colour of a class"
-        table[[_IGNORED, *_bytes(self.ignored)]] = IGNORE
+        table[[_IGNORED, *_bytes(self.ignored)]] = self.ignored_id
         return table
 
     @property
@@ -143,7 +145,7 @@ class LabelDecoder:
         return read_pixels(source, window, self.bands), declared_mask(source, window, self._alpha)
 
     def __call__(self, values: Image, row: int = 0, col: int = 0, labelled: ValidMask = None) -> Pixels:
-        """Decode pixels to class ids: (H, W) uint8, IGNORE for ignored pixels.
+        """Decode pixels to class ids: (H, W) uint8, `ignored_id` for ignored pixels.
 
         Args:
             values: pixels of `bands`, (bands, H, W).
@@ -160,14 +162,14 @@ class LabelDecoder:
             self._require_copies(labels, row, col)
         ids = self._look_up(labels)
         if labelled is not None:
-            ids[~labelled] = IGNORE
+            ids[~labelled] = self.ignored_id
         unlisted = ids == _UNLISTED
         if unlisted.any():
             if self.encoding.unlisted == "error":
                 self._refuse(labels, unlisted, row, col)
-            ids[unlisted] = IGNORE
+            ids[unlisted] = self.ignored_id
         if self._consensus_bands:
-            ids[~(values[len(labels)] >= self.min_consensus)] = IGNORE  # also NaN
+            ids[~(values[len(labels)] >= self.min_consensus)] = self.ignored_id  # also NaN
         return ids.astype(np.uint8)
 
     def units(self, values: Image, ids: Pixels) -> list[tuple[int, int]]:
@@ -180,7 +182,7 @@ class LabelDecoder:
         if not self._unit_bands:
             return []
         unit = values[-1]
-        labelled = (ids != IGNORE) & (unit > 0)
+        labelled = (ids != self.ignored_id) & (unit > 0)
         found = np.unique(np.stack([unit[labelled], ids[labelled]]), axis=1)
         return [(unit, class_id) for unit, class_id in found.T.tolist()]
 
@@ -194,7 +196,7 @@ class LabelDecoder:
         ids = self._look_up(values)
         if labelled is not None:
             ids[~labelled] = _IGNORED
-        return self._values(values[:, ids == _UNLISTED]), self._values(values[:, ids == IGNORE])
+        return self._values(values[:, ids == _UNLISTED]), self._values(values[:, ids == self.ignored_id])
 
     def overlooked(self, values: Image, labelled: ValidMask = None) -> tuple[int, int]:
         """Count the pixels that have a class but are transparent, and those that are ignored for want of a class.
@@ -206,8 +208,9 @@ class LabelDecoder:
         if labelled is None and self.encoding.unlisted == "error":
             return 0, 0
         ids = self._look_up(values)
-        transparent = 0 if labelled is None else int(np.count_nonzero((ids < IGNORE) & ~labelled))
         unlisted = ids == _UNLISTED
+        known = ~unlisted & (ids != self.ignored_id)
+        transparent = 0 if labelled is None else int(np.count_nonzero(known & ~labelled))
         return transparent, int(np.count_nonzero(unlisted if labelled is None else unlisted & labelled))
 
     def _values(self, pixels: Image) -> Counter[LabelValue]:
@@ -340,7 +343,7 @@ def _colour_table(ignore: tuple[int | Colour, ...], classes: ClassTable) -> Look
     for value in ignore:
         if not isinstance(value, int):
             red, green, blue = value
-            table[red << 16 | green << 8 | blue] = IGNORE
+            table[red << 16 | green << 8 | blue] = ignored_id(classes)
     return table
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from landseg.core.arrays import Floats, Floats32, Image, Pixels, ValidMask
-from landseg.core.classes import IGNORE, ClassTable
+from landseg.core.classes import ClassTable
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import BORDER, BORDERS, SIDE, Signatures
 
@@ -22,7 +22,6 @@ def label_values(classes: ClassTable) -> Pixels:
     """Return the label value of every class id, (256,) uint8: 0 for ignored pixels, 1 to 255 for the classes."""
     values = np.zeros(256, np.uint8)
     values[[each.id for each in classes]] = np.linspace(1, 255, len(classes) + 1)[1:].round()
-    values[IGNORE] = 0
     return values
 
 

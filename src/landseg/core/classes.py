@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-#: Mask value of ignored pixels, which count neither in the loss nor in the scores.
+#: Channel of ignored pixels in targets: they count neither in the loss nor in the scores. Masks and maps store ids, in
+#: which ignored pixels have the value `ignored_id`.
 IGNORE = 255
 
 _HEX = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
@@ -40,7 +41,9 @@ class LandClass(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: int = Field(ge=0, lt=IGNORE, description="Pixel value in masks, 0 to 254; 255 marks ignored pixels.")
+    id: int = Field(
+        ge=0, le=255, description="Pixel value in masks, 0 to 255. Ignored pixels get the highest id without a class."
+    )
     name: Annotated[str, AfterValidator(_printable)] = Field(
         min_length=1, max_length=200, description="Name on maps, in tables and in metrics."
     )
@@ -48,6 +51,10 @@ class LandClass(BaseModel):
 
 
 def _distinct(classes: tuple[LandClass, ...]) -> tuple[LandClass, ...]:
+    if len(classes) > IGNORE:
+        raise ValueError(
+            f"{len(classes)} classes, but one of the 256 ids marks ignored pixels; give at most {IGNORE} classes"
+        )
     for field in ("id", "name", "color"):
         counts = Counter(getattr(land_class, field) for land_class in classes)
         value, count = counts.most_common(1)[0]
@@ -56,7 +63,7 @@ def _distinct(classes: tuple[LandClass, ...]) -> tuple[LandClass, ...]:
     return classes
 
 
-#: A class table: at least two classes with unique ids, names and colours.
+#: A class table: 2 to 255 classes with unique ids, names and colours.
 ClassTable = Annotated[tuple[LandClass, ...], Field(min_length=2), AfterValidator(_distinct)]
 
 
@@ -68,6 +75,11 @@ def as_hex(colour: Colour) -> str:
 def class_names(classes: ClassTable) -> list[str]:
     """Return the class names, in channel order."""
     return [land_class.name for land_class in classes]
+
+
+def ignored_id(classes: ClassTable) -> int:
+    """Return the id of ignored pixels in stored masks and maps: the highest without a class, so 255 if it is none."""
+    return max(set(range(256)) - {land_class.id for land_class in classes})
 
 
 def palette(classes: ClassTable) -> npt.NDArray[np.uint8]:

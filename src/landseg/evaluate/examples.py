@@ -38,7 +38,7 @@ class ExampleTile:
     #: Pixel accuracy, and mean IoU over the classes of the target.
     accuracy: float
     miou: float
-    #: (H, W, 3) uint8; (H, W) uint8 class ids, or IGNORE; (H, W) uint8 class ids.
+    #: (H, W, 3) uint8; (H, W) uint8 class ids, or `ignored_id`; (H, W) uint8 class ids.
     image: Pixels
     target: Pixels
     prediction: Pixels

@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from landseg.core.classes import IGNORE, ClassTable, LandClass
+from landseg.core.classes import ClassTable, LandClass, ignored_id
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.maps.cog import CogWriter, create_cog
@@ -22,9 +22,9 @@ from landseg.raster.bands import coloured_bands
 from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels, valid_mask
 
-#: The value of pixels without a class.
-NODATA = IGNORE
-#: The value of probability 1 in confidence and probability rasters; their nodata value is NODATA.
+#: The nodata value of confidence and probability rasters, and of class maps unless it is a class (see `ignored_id`).
+NODATA = 255
+#: The value of probability 1 in confidence and probability rasters.
 MAX_CONFIDENCE = 254
 #: The tag with the class table: a JSON list of id, name and color.
 CLASSES_TAG = "LANDSEG_CLASSES"
@@ -41,7 +41,7 @@ _TABLE: TypeAdapter[ClassTable] = TypeAdapter(ClassTable)
 def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str]) -> Iterator[CogWriter]:
     """Create a class map and yield its writer, which takes rows of uint8 ids, (h, W), from top to bottom.
 
-    See `create_category_raster` for the files written. Pixels without a class are NODATA.
+    See `create_category_raster` for the files written. Pixels without a class are nodata, `ignored_id`.
 
     Args:
         path: the GeoTIFF to write.
@@ -53,7 +53,8 @@ def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[
         LandsegError: the disk is full, or the folder is not writable.
     """
     tags = {CLASSES_TAG: _TABLE.dump_json(classes).decode(), **tags}
-    with create_category_raster(path, grid, "uint8", class_legend(classes), tags, NODATA, "class") as target:
+    legend, nodata = class_legend(classes), ignored_id(classes)
+    with create_category_raster(path, grid, "uint8", legend, tags, nodata, "class") as target:
         yield target
 
 
@@ -110,12 +111,14 @@ class ClassMap:
         """
         self._source = source
         self.name, self.classes = name, classes
+        #: The id of pixels without a class.
+        self.nodata = ignored_id(classes)
         self.grid = Grid.of(source)
         self.tags: Mapping[str, str] = source.tags()
         self._lookup = np.full(_UNLISTED + 1, _UNLISTED, np.uint16)
         ids = [land_class.id for land_class in classes]
         self._lookup[ids] = ids
-        self._lookup[NODATA] = NODATA
+        self._lookup[self.nodata] = self.nodata
 
     def require_classes(self, classes: ClassTable, beside: str, advice: str) -> None:
         """Require the same classes, by id and name, as another map; colours and order may differ.
@@ -144,7 +147,7 @@ class ClassMap:
                 yield Window(col, row, min(_WINDOW, width - col), min(_WINDOW, height - row))
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """Return the class ids of a window, (H, W) uint8, NODATA where a pixel has no class.
+        """Return the class ids of a window, (H, W) uint8, `nodata` where a pixel has no class.
 
         Raises:
             LandsegError: the file is damaged, or a pixel has a value that is no class id.
@@ -152,7 +155,7 @@ class ClassMap:
         pixels = read_pixels(self._source, window, 1)
         index = pixels if pixels.dtype == np.uint8 else np.where((pixels >= 0) & (pixels < 256), pixels, _UNLISTED)
         found = self._lookup[index]
-        found[self._blank(pixels, window)] = NODATA
+        found[self._blank(pixels, window)] = self.nodata
         if found.max() == _UNLISTED:
             self._refuse(pixels, found, window)
         return found.astype(np.uint8)
@@ -203,7 +206,8 @@ def _classes(location: Path | str, source: Any) -> ClassTable:
 def _coloured(location: Path | str, source: Any) -> list[dict[str, Any]]:
     """Return the classes of a colour table: the named values or, without names, one value per distinct colour.
 
-    GDAL pads colour tables with black up to the number of possible values.
+    GDAL pads colour tables with black up to the number of possible values. Without a name, 255 marks pixels without a
+    class.
     """
     try:
         colours = source.colormap(1)
@@ -211,8 +215,11 @@ def _coloured(location: Path | str, source: Any) -> list[dict[str, Any]]:
         raise LandsegError(
             f"{location}: no class table; add a colour table, or give a map written by landseg predict"
         ) from None
-    opaque = {value: colour for value, (*colour, opacity) in colours.items() if opacity and value < NODATA}
-    named = {value: name for value, name in enumerate(_category_names(source)) if name and value in opaque}
+    names = dict(enumerate(_category_names(source)))
+    opaque = {
+        value: colour for value, (*colour, opacity) in colours.items() if opacity and (value < 255 or names.get(value))
+    }
+    named = {value: name for value, name in names.items() if name and value in opaque}
     first = {tuple(colour): value for value, colour in reversed(opaque.items())}
     values = sorted(named or first.values())
     return [{"id": value, "name": named.get(value, f"class {value}"), "color": opaque[value]} for value in values]

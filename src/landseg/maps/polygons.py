@@ -22,7 +22,7 @@ from landseg.core.arrays import Floats, Ints, Ints32, Pixels
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, ClassMap
+from landseg.maps.class_map import MAX_CONFIDENCE, ClassMap
 from landseg.maps.style import Legend, polygon_qml
 from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster, read_pixels
@@ -101,9 +101,10 @@ def map_polygons(
     from geopandas import GeoDataFrame
 
     ids = _whole(classes_map)
-    pixels = _class_pixels(ids)
-    ids, min_pixels = _merged(ids, pixels, min_pixels)
-    found = _outlines(ids)
+    blank = classes_map.nodata
+    pixels = _class_pixels(ids, blank)
+    ids, min_pixels = _merged(ids, blank, pixels, min_pixels)
+    found = _outlines(ids, blank)
     geometries, areas, tolerance = _generalised(found, pixels, tolerance)
     grid, names = classes_map.grid, {land_class.id: land_class.name for land_class in classes_map.classes}
     columns = {
@@ -139,10 +140,10 @@ def _whole(classes_map: ClassMap) -> Pixels:
     return ids
 
 
-def _class_pixels(ids: Pixels) -> Ints:
-    """Return the number of pixels of every class id, (256,); 0 for pixels without data."""
-    counts = np.bincount(ids.ravel(), minlength=NODATA + 1)
-    counts[NODATA] = 0
+def _class_pixels(ids: Pixels, blank: int) -> Ints:
+    """Return the number of pixels of every class id, (256,); 0 for `blank`, the id of pixels without data."""
+    counts = np.bincount(ids.ravel(), minlength=256)
+    counts[blank] = 0
     return counts
 
 
@@ -152,11 +153,11 @@ def _preserved(pixels: Ints, areas: Floats | Ints) -> bool:
     return bool((np.abs(areas - pixels) <= MAX_SHIFT * pixels)[considered].all())
 
 
-def _merged(ids: Pixels, pixels: Ints, min_pixels: int | None) -> tuple[Pixels, int]:
+def _merged(ids: Pixels, blank: int, pixels: Ints, min_pixels: int | None) -> tuple[Pixels, int]:
     """Merge small regions; return the map and the smallest size of a region."""
     for size in _MIN_PIXELS if min_pixels is None else (min_pixels,):
-        merged = _sieved(ids, size)
-        if _preserved(pixels, _class_pixels(merged)):
+        merged = _sieved(ids, blank, size)
+        if _preserved(pixels, _class_pixels(merged, blank)):
             break
     return merged, size
 
@@ -173,7 +174,7 @@ def _generalised(
     return geometries, areas, each
 
 
-def _sieved(ids: Pixels, min_pixels: int) -> Pixels:
+def _sieved(ids: Pixels, blank: int, min_pixels: int) -> Pixels:
     """Merge small regions into their largest neighbours; pixels without data stay.
 
     In steps of increasing size: GDAL does not merge a region into one below the limit, so a single pass would leave a
@@ -182,21 +183,21 @@ def _sieved(ids: Pixels, min_pixels: int) -> Pixels:
     limit = min(min_pixels, ids.size - 1)  # the largest size that rasterio accepts
     for size in sorted({2 * 4**step for step in range(10)} | {limit}):
         if 2 <= size <= limit:
-            ids = sieve(ids, size, connectivity=4, mask=ids != NODATA)
+            ids = sieve(ids, size, connectivity=4, mask=ids != blank)
     return ids
 
 
-def _outlines(ids: Pixels) -> _Outlines:
+def _outlines(ids: Pixels, blank: int) -> _Outlines:
     found: list[float] = []
     rings: list[Ints32] = []
     counts: list[int] = []
-    for geometry, value in shapes(ids, mask=ids != NODATA, connectivity=4):
+    for geometry, value in shapes(ids, mask=ids != blank, connectivity=4):
         found.append(value)
         counts.append(len(geometry["coordinates"]))
         rings.extend(np.array(ring, np.int32) for ring in geometry["coordinates"])
     corners = np.concatenate([*rings, np.empty((0, 2), np.int32)])
     points, starts = _steps(corners, _offsets([len(ring) for ring in rings]))
-    return _Outlines(np.array(found, np.uint8), points, starts, _offsets(counts), _nodes(points, ids))
+    return _Outlines(np.array(found, np.uint8), points, starts, _offsets(counts), _nodes(points, ids, blank))
 
 
 def _offsets(counts: list[int]) -> Ints32:
@@ -215,14 +216,14 @@ def _steps(corners: Ints32, rings: Ints32) -> tuple[Ints32, Ints32]:
     return points.astype(np.int32, copy=False), np.concatenate([[0], ends])[rings].astype(np.int32)
 
 
-def _nodes(points: Ints32, ids: Pixels) -> npt.NDArray[np.bool_]:
+def _nodes(points: Ints32, ids: Pixels, blank: int) -> npt.NDArray[np.bool_]:
     """Return whether boundaries turn or meet at pixel corners, (P,).
 
     GDAL omits corners where two regions meet on a straight edge of a third, which a coverage needs. Nodes are derived
     from the four pixels around a corner, so all regions share them.
     """
     columns, rows = points.T + 1
-    around = np.pad(ids, 1, constant_values=NODATA)
+    around = np.pad(ids, 1, constant_values=blank)
     nw, ne, sw, se = (around[rows - up, columns - left] for up in (1, 0) for left in (1, 0))
     straight = ((nw == ne) & (sw == se)) | ((nw == sw) & (ne == se))
     return np.asarray(~straight)

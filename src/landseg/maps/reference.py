@@ -12,9 +12,9 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import ClassTable, class_channels, class_names
+from landseg.core.classes import IGNORE, ClassTable, class_channels, class_names
 from landseg.core.errors import LandsegError
-from landseg.maps.class_map import NODATA, ClassMap
+from landseg.maps.class_map import ClassMap
 from landseg.maps.formatting import percent
 from landseg.maps.point_table import CSV, STRATUM, STRATUM_SIZE, csv_rows, read_point_table
 from landseg.results.comparable import check_comparable
@@ -85,7 +85,7 @@ class PointSample:
         """
         self.points = points
         self._channels = class_channels(classes)
-        self._mapped = np.full(len(points.x), NODATA, np.uint8)
+        self._mapped = np.full(len(points.x), IGNORE, np.uint8)
         self._inside = np.zeros(len(points.x), np.bool_)
         self._crs: Any = None
         self._maps = 0
@@ -101,7 +101,7 @@ class PointSample:
         grid = class_map.grid
         within = (row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width)  # False for NaN
         self._inside |= within
-        wanted = np.flatnonzero(within & (self._mapped == NODATA))
+        wanted = np.flatnonzero(within & (self._mapped == IGNORE))
         row, col = row[wanted].astype(np.intp), col[wanted].astype(np.intp)
         blocks = row // _BLOCK * (grid.width // _BLOCK + 1) + col // _BLOCK
         for block in np.unique(blocks):
@@ -113,7 +113,7 @@ class PointSample:
 
     @property
     def mapped(self) -> npt.NDArray[np.uint8]:
-        """(N,) mapped channel of every point, from the first map with a class there; NODATA if there is none."""
+        """(N,) mapped channel of every point, from the first map with a class there; IGNORE if there is none."""
         return self._mapped
 
     @property
@@ -132,7 +132,7 @@ class PointSample:
         Returns:
             (H, K, K) int64; rows: reference class, columns: mapped class.
         """
-        used, shape = self._mapped != NODATA, (count, self._classes, self._classes)
+        used, shape = self._mapped != IGNORE, (count, self._classes, self._classes)
         cells = np.ravel_multi_index((stratum[used], self.points.channels[used], self._mapped[used]), shape)
         counts: Counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
         return counts
@@ -145,12 +145,12 @@ class PointSample:
     @property
     def blank(self) -> int:
         """Number of points on pixels without data."""
-        return int((self._inside & (self._mapped == NODATA)).sum())
+        return int((self._inside & (self._mapped == IGNORE)).sum())
 
     @property
     def duplicates(self) -> int:
         """Number of points on a class that have the coordinates of another point."""
-        used = self._mapped != NODATA
+        used = self._mapped != IGNORE
         coordinates = np.stack([self.points.x[used], self.points.y[used]])
         return int(coordinates.shape[1] - np.unique(coordinates, axis=1).shape[1])
 

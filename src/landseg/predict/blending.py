@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from landseg.core.arrays import Mask, Pixels
+from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA
 from landseg.predict.backend import Array, Backend, tta_probabilities
@@ -25,7 +26,7 @@ class MapStrip(NamedTuple):
     row: int
     #: Number of windows processed since the previous strip, for progress.
     windows: int
-    #: The channel with the largest value of each pixel, (H, W); NODATA where the scene has no data.
+    #: The channel with the largest value of each pixel, (H, W); IGNORE where the scene has no data.
     channels: Pixels
     #: Its softmax value, (H, W), from 0 to MAX_CONFIDENCE; NODATA where the scene has no data.
     confidence: Pixels
@@ -124,7 +125,7 @@ class Blender:
         channels, confidence = backend.to_uint8(channel), backend.to_uint8((probability * MAX_CONFIDENCE).round())
         probabilities = backend.to_uint8((blended * MAX_CONFIDENCE).round()) if with_probabilities else None
         if missing is not None:
-            channels[missing] = confidence[missing] = NODATA
+            channels[missing], confidence[missing] = IGNORE, NODATA
             if probabilities is not None:
                 probabilities[:, missing] = NODATA
         return MapStrip(row, windows, channels, confidence, probabilities)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from landseg.core.classes import ClassTable, class_ids, class_names
+from landseg.core.classes import ClassTable, class_ids, class_names, ignored_id
 from landseg.core.errors import LandsegError
 from landseg.core.files import require_new
 from landseg.core.progress import track
@@ -326,7 +326,7 @@ def _map_writer(
 ) -> Iterator[Callable[[MapStrip], None]]:
     """Yield a function that writes strips. When the block ends without error, all files are renamed, the map last."""
     classes = info.classes
-    id_of_channel = np.full(256, NODATA, np.uint8)
+    id_of_channel = np.full(256, ignored_id(classes), np.uint8)
     id_of_channel[: len(classes)] = class_ids(classes)
     scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means 1; {describe_confidence(info.temperature)}"}
     create = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average")

@@ -10,7 +10,7 @@ from landseg.core.classes import ClassTable, palette
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
 from landseg.core.rendering import Rendering
-from landseg.maps.class_map import NODATA, open_class_map
+from landseg.maps.class_map import open_class_map
 from landseg.raster.image import MultibandImage
 from landseg.raster.io import row_windows
 from landseg.raster.png import colour_mask, encode_image
@@ -81,5 +81,5 @@ def _map(path: Path, step: int, classes: ClassTable) -> Pixels:
         windows = row_windows(source.grid.width, source.grid.height)
         ids = np.concatenate([source.read(window)[-int(window.row_off) % step :: step, ::step] for window in windows])
     coloured = colour_mask(np.ascontiguousarray(ids), palette(classes))
-    coloured[ids == NODATA] = _EMPTY
+    coloured[ids == source.nodata] = _EMPTY
     return coloured

@@ -74,7 +74,7 @@ def draw_panel(
 
     Args:
         images: (N, H, W, 3) uint8, N at least 1.
-        targets: (N, H, W) uint8 class ids, or IGNORE.
+        targets: (N, H, W) uint8 class ids, or `ignored_id`.
         predictions: (N, H, W) uint8 class ids.
         titles: N names.
         classes: the class table; the legend lists the classes that occur.
@@ -166,7 +166,7 @@ def error_image(image: Pixels, target: Pixels, prediction: Pixels, classes: Clas
 
     Args:
         image: (H, W, 3) uint8.
-        target: (H, W) uint8 class ids, or IGNORE.
+        target: (H, W) uint8 class ids, or `ignored_id`.
         prediction: (H, W) uint8 class ids.
         classes: the class table.
         width: width of the drawing, inches; the outline is about a pixel wide there.

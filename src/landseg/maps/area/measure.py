@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
-from landseg.core.classes import ClassTable, LandClass, class_ids, class_names
+from landseg.core.classes import IGNORE, ClassTable, LandClass, class_ids, class_names
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.maps.class_map import NODATA, ClassMap, open_class_map
+from landseg.maps.class_map import ClassMap, open_class_map
 from landseg.maps.cluster import LeaveOneOut, cluster_estimate, leave_one_out
 from landseg.maps.estimator import AreaEstimate, strata_estimate, stratified_estimate
 from landseg.maps.overlap import MapOverlap, find_overlap
@@ -121,7 +121,7 @@ def _adjusted_by_points(found: AreaMeasurement, sampling: PointSample, strata: S
 def _require_mapped_classes(classes: ClassTable, sampling: PointSample, strata: Strata) -> None:
     """Require that the stratum of every point is its mapped class, by name or id."""
     accepted = [(name, str(each.id)) for name, each in zip(class_names(classes), classes, strict=True)]
-    for point in np.flatnonzero(sampling.mapped != NODATA).tolist():
+    for point in np.flatnonzero(sampling.mapped != IGNORE).tolist():
         name = strata.names[strata.index[point]]
         if name not in accepted[sampling.mapped[point]]:
             raise LandsegError(

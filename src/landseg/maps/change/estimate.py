@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from landseg.core.arrays import Counts, Floats
+from landseg.core.classes import IGNORE
 from landseg.core.errors import LandsegError
 from landseg.maps.change.pair import ChangeMatrix, MapPair
-from landseg.maps.class_map import NODATA
 from landseg.maps.estimator import share_estimate
 from landseg.maps.reference import PointSample, read_points
 
@@ -77,7 +77,7 @@ def estimate_from_points(pair: MapPair, change: ChangeMatrix, path: Path) -> Cha
     )
     before.add(pair.before)
     after.add(pair.after)
-    used = (before.mapped != NODATA) & (after.mapped != NODATA)
+    used = (before.mapped != IGNORE) & (after.mapped != IGNORE)
     count = len(pair.classes)
     mapped = before.mapped[used].astype(np.intp) * count + after.mapped[used]
     true = before.points.channels[used] * count + after.points.channels[used]

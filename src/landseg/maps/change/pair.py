@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from landseg.core.arrays import Counts, Floats, Image
 from landseg.core.classes import IGNORE, LandClass, class_channels, class_names
 from landseg.core.errors import LandsegError
-from landseg.maps.class_map import NODATA, ClassMap, create_category_raster, open_class_map
+from landseg.maps.class_map import ClassMap, create_category_raster, open_class_map
 from landseg.maps.formatting import area_decimals
 from landseg.maps.style import Legend, transition_colours
 from landseg.raster.grid import Grid
@@ -151,7 +151,7 @@ def _warped(source: Any, first: ClassMap, second: ClassMap) -> Iterator[Any]:
         raise LandsegError(
             f"{second.name}: cannot be aligned, because GDAL misreads masks of {source.dtypes[0]}; save it as uint8"
         )
-    mask: dict[str, Any] = {"src_nodata": NODATA, "nodata": NODATA} if unmasked else {}
+    mask: dict[str, Any] = {"src_nodata": second.nodata, "nodata": second.nodata} if unmasked else {}
     if source.nodata is None and not unmasked:
         mask = {"add_alpha": ColorInterp.alpha not in source.colorinterp}
     target = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
