@@ -220,7 +220,7 @@ def test_card(tmp_path: Path) -> None:
     card = folder_card(folder_params(licence="CC0-1.0", **colours), DownloadParams(folder=local))
     assert (card.name, card.title, card.licence, card.bands) == (
         "folder",
-        "Images and masks of village",
+        "Images and labels of village",
         "CC0-1.0",
         ("red", "green", "blue"),
     )

@@ -16,7 +16,7 @@ def card(dataset: Params, download: DownloadParams) -> DataCard:
     """Return the data card, by the section `dataset` of params.yaml."""
     return DataCard(
         name=dataset.name,
-        title=f"Images and masks of {download.folder.resolve().name}",
+        title=f"Images and labels of {download.folder.resolve().name}",
         licence=dataset.licence,
         classes=dataset.classes,
         background=dataset.background,
