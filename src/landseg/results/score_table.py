@@ -44,7 +44,7 @@ _FRONT = (
     ScoreColumn("paper_iou", "paper IoU", "micro IoU of one-hot channels above 0.5, averaged over batches", "score"),
 )
 _SPLIT = (
-    ScoreColumn("strategy", "strategy", "split strategy: random (tiles), official, scene, group, block or label", "text"),
+    ScoreColumn("strategy", "strategy", "random (tiles), official, scene, group, block or label", "text"),
     ScoreColumn("split", "split", "the split that was scored", "text"),
     _leakage_column("leak_edge", "edge leak", "edge"),
     _leakage_column("leak_corner", "corner leak", "edge_or_corner"),
