@@ -15,7 +15,7 @@ from rasterio import Affine
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
-from landseg.core.arrays import Ints, Mask
+from landseg.core.arrays import Ints, Ints32, Mask
 from landseg.core.errors import LandsegError
 from landseg.download.label_objects import LabelObjects, metric_crs
 from landseg.raster.grid import Grid
@@ -128,8 +128,7 @@ class _SceneBurner:
         drawn, contested = self._draw(window, self.options.all_touched)
         if contested.any() and self.options.all_touched:
             self._draw(window, False)  # refuses what overlaps, not what only touches the same pixels
-        present = np.unique(drawn)
-        self._has_pixels[present[present >= 0]] = True
+        self._has_pixels[drawn[drawn >= 0]] = True
         ids = np.append(self.objects.class_id[self.positions].astype(np.uint32), UNLABELLED)
         units = np.append(self.objects.unit[self.positions].astype(np.uint32), 0)
         class_id, unit = ids[drawn], units[drawn]
@@ -141,10 +140,10 @@ class _SceneBurner:
         self._contested += int(np.count_nonzero(contested))
         return class_id, unit
 
-    def _draw(self, window: Window, all_touched: bool) -> tuple[Ints, Mask]:
+    def _draw(self, window: Window, all_touched: bool) -> tuple[Ints32, Mask]:
         """Return the object of each pixel, as a position in `positions`, -1 if none; and pixels of several classes."""
         shape = window.height, window.width
-        drawn, contested = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+        drawn, contested = np.full(shape, -1, np.int32), np.zeros(shape, np.bool_)
         ids = self.objects.class_id[self.positions]
         for class_id in dict.fromkeys(ids.tolist()):
             members = np.flatnonzero(ids == class_id)
@@ -154,25 +153,25 @@ class _SceneBurner:
                 if not all_touched:
                     self._refuse_overlap(window, both, drawn, layer)
                 contested |= both
-            drawn = np.where(layer >= 0, layer, drawn)
+            np.copyto(drawn, layer, where=layer >= 0)
         return drawn, contested
 
-    def _burned(self, shapes: npt.NDArray[np.object_], values: Ints, window: Window, all_touched: bool) -> Ints:
+    def _burned(self, shapes: npt.NDArray[np.object_], values: Ints, window: Window, all_touched: bool) -> Ints32:
         """Burn values into a window, (H, W); -1 elsewhere."""
-        pairs = [(shape, value) for shape, value in zip(shapes, values.tolist(), strict=True) if not shape.is_empty]
-        size = window.height, window.width
-        if not pairs:
-            return np.full(size, -1, np.int64)
-        transform = self.grid.transform @ Affine.translation(window.col_off, window.row_off)
+        size, transform = (window.height, window.width), _transform(self.grid, window)
+        near = _meet(shapes, _ground(transform, window.width, window.height))
+        if not near.any():
+            return np.full(size, -1, np.int32)
+        pairs = zip(shapes[near], values[near].tolist(), strict=True)
         burned = rasterize(pairs, size, fill=-1, transform=transform, all_touched=all_touched, dtype="int32")
-        return np.asarray(burned, np.int64)
+        return np.asarray(burned, np.int32)
 
     def _in_area(self, window: Window) -> Mask:
         if self.area is None:
             return np.ones((window.height, window.width), np.bool_)
         return self._burned(self.area, np.zeros(len(self.area), np.int64), window, False) >= 0
 
-    def _refuse_overlap(self, window: Window, both: Mask, drawn: Ints, layer: Ints) -> None:
+    def _refuse_overlap(self, window: Window, both: Mask, drawn: Ints32, layer: Ints32) -> None:
         row, col = (int(index) for index in np.argwhere(both)[0])
         one, other = (int(self.positions[index[row, col]]) for index in (drawn, layer))
         x, y = self.grid.transform @ (col + window.col_off + 0.5, row + window.row_off + 0.5)
@@ -186,9 +185,22 @@ class _SceneBurner:
 
 def _outline(grid: Grid, crs: CRS) -> gpd.GeoSeries:
     """Return the outline of a grid, one polygon."""
-    width, height = grid.width, grid.height
-    corners = [grid.transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
-    return gpd.GeoSeries([shapely.Polygon(corners)], crs=crs)
+    return gpd.GeoSeries([_ground(grid.transform, grid.width, grid.height)], crs=crs)
+
+
+def _transform(grid: Grid, window: Window) -> Affine:
+    return grid.transform @ Affine.translation(window.col_off, window.row_off)
+
+
+def _ground(transform: Affine, width: int, height: int) -> shapely.Polygon:
+    return shapely.Polygon([transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+
+
+def _meet(shapes: npt.NDArray[np.object_], ground: shapely.Polygon) -> Mask:
+    """Return the shapes whose bounds meet those of a polygon, (n,); none of the empty ones."""
+    left, bottom, right, top = shapely.bounds(shapes).T
+    west, south, east, north = ground.bounds
+    return np.asarray((left <= east) & (right >= west) & (bottom <= north) & (top >= south))
 
 
 def _inside(geometry: gpd.GeoSeries, tree: shapely.STRtree, ground: gpd.GeoSeries, buffer: float) -> Ints:
