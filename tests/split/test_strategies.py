@@ -137,7 +137,7 @@ def test_too_few_locations_or_blocks() -> None:
     few = scenes((2, 2), (2, 2))
     message = (
         "split.strategy = scene: train, val, test need at least 3 locations with tiles, but there are 2; "
-        "add scenes or choose split.strategy = random or block"
+        "add scenes or choose split.strategy = random, block or, for polygons and points, label"
     )
     with pytest.raises(ParamsError) as error:
         scene_split(few, RATIOS, 0)

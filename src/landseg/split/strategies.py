@@ -202,7 +202,7 @@ def _unit_split(
     units: "pd.Series[str]", strategy: str, unit_name: str, ratios: Ratios, seed: int, ties: Ints
 ) -> Strings:
     unit = np.asarray(pd.factorize(units, sort=True)[0], np.int64)
-    remedy = "add scenes or choose split.strategy = random or block"
+    remedy = "add scenes or choose split.strategy = random, block or, for polygons and points, label"
     return _assign_rows(unit, ties, ratios, seed, strategy, f"{unit_name} with tiles", remedy)
 
 
