@@ -21,6 +21,7 @@ from landseg.split.params import SplitParams
 from landseg.tile.params import TileParams
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+RECORDED = sorted((ROOT / "docs/results").rglob("params.yaml"))
 FOLDER = (ROOT / "presets/folder.yaml").read_text()
 
 
@@ -327,6 +328,16 @@ def test_sample_needs_three_clear_scenes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_are_valid(path: Path) -> None:
     assert check_params(path).dataset.name == path.stem.partition("-")[0]
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+def test_recorded_params_run(path: Path) -> None:
+    """Params files of docs/results are valid, and have the single keys that dvc.yaml lists: DVC requires these."""
+    check_params(path)
+    values, stages = (YAML(typ="safe").load(file.read_text()) for file in (path, ROOT / "dvc.yaml"))
+    keys = {key for stage in stages["stages"].values() for key in stage["params"] if "." in key}
+    assert {"convert.resolution", "loss.name"} <= keys
+    assert [key for key in keys if key.split(".")[1] not in values[key.split(".")[0]]] == []
 
 
 def test_hex_colours(tmp_path: Path) -> None:
