@@ -9,15 +9,15 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landseg.core.arrays import Image, Mask, Pixels, ValidMask
 from landseg.core.classes import ClassTable, Colour, ignored_id
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.raster.bands import REORDER, coloured_bands, require_order
+from landseg.raster.bands import coloured_bands
 from landseg.raster.io import declared_mask, read_pixels, require_lossless
+from landseg.raster.labels import colour_table, packed, require_colours, require_ids, require_palette
 
 #: A value of a label raster: an id or a palette index, or a colour.
 LabelValue = int | float | tuple[int, ...]
@@ -69,7 +69,7 @@ class LabelDecoder:
         #: Bands that must be equal to the first.
         self._copies: list[int] = []
         if encoding.values == "rgb":
-            _require_colours(source)
+            require_colours(source)
             self.lookup = self._by_colour(source.nodata, classes)
             return
         others = (self._alpha, encoding.consensus_band, encoding.unit_band)
@@ -81,7 +81,7 @@ class LabelDecoder:
 
     def _by_id(self, source: Any, classes: ClassTable) -> Lookup:
         """Return the lookup table of ids. The nodata value of the file is ignored unless it is a class."""
-        _require_ids(source)
+        require_ids(source)
         nodata, remap = source.nodata, self.encoding.remap
         if nodata is not None and nodata not in self.ignored:
             if nodata in [*remap, *(each.id for each in classes)]:
@@ -110,11 +110,7 @@ class LabelDecoder:
 
     def _by_palette(self, source: Any, classes: ClassTable) -> Lookup:
         """Return the lookup table of palette indexes. Transparent ones are ignored unless they have a class colour."""
-        colours = _colormap(source)
-        if colours is None:
-            raise LandsegError(
-                f"{source.name}: has no palette, but dataset.mask_values = palette needs one; set it to ids or rgb"
-            )
+        colours = require_palette(source)
         by_colour = _colour_table(self.encoding.ignore, classes)
         table = np.full(258, _UNLISTED, np.uint16)
         for value in _bytes(colours):
@@ -235,7 +231,7 @@ class LabelDecoder:
 
     def _look_up(self, values: Image) -> Lookup:
         if self.encoding.values == "rgb":
-            return self.lookup[_packed(values[:3])]
+            return self.lookup[packed(values[:3])]
         if values.dtype == np.uint8:
             return cast(Lookup, cv2.LUT(values[0], self.lookup[:256]))  # the common case; NumPy is ten times as slow
         band = values[0]
@@ -284,18 +280,9 @@ def _consensus_band(source: Any, encoding: MaskEncoding, min_consensus: int) -> 
     return [encoding.consensus_band]
 
 
-def _require_ids(source: Any) -> None:
-    """Refuse a colour image, as its red band would be read as ids."""
-    if source.colorinterp[0] == ColorInterp.red:
-        raise LandsegError(
-            f"{source.name}: pixel values are colours, but dataset.mask_values = ids needs class ids; set it to rgb, "
-            "or, if there is one band per class, write one band with class ids"
-        )
-
-
 def _require_own_colours(source: Any, table: Lookup, classes: ClassTable) -> None:
     """Refuse ids if the palette of the file shows one of them in the colour of another class."""
-    colours = _colormap(source) or {}
+    colours = colour_table(source) or {}
     names = {land_class.id: land_class for land_class in classes}
     by_colour = {land_class.color: land_class for land_class in classes}
     for value in _bytes(colours):
@@ -306,22 +293,6 @@ def _require_own_colours(source: Any, table: Lookup, classes: ClassTable) -> Non
                 f"dataset.mask_values = ids reads it as {read.name}; set it to palette, or correct dataset.classes or "
                 "dataset.remap"
             )
-
-
-def _colormap(source: Any) -> dict[int, tuple[int, int, int, int]] | None:
-    try:
-        return cast(dict[int, tuple[int, int, int, int]], source.colormap(1))
-    except ValueError:
-        return None
-
-
-def _require_colours(source: Any) -> None:
-    if source.count < 3 or set(source.dtypes[:3]) != {"uint8"}:
-        raise LandsegError(
-            f"{source.name}: has {source.count} band(s) of {source.dtypes[0]}, but dataset.mask_values = rgb needs "
-            "three bands of uint8; set it to ids or palette, or convert the mask"
-        )
-    require_order(source, ("red", "green", "blue"), "dataset.mask_values = rgb", REORDER)
 
 
 def _bytes(values: Any) -> list[int]:
@@ -345,10 +316,3 @@ def _colour_table(ignore: tuple[int | Colour, ...], classes: ClassTable) -> Look
             red, green, blue = value
             table[red << 16 | green << 8 | blue] = ignored_id(classes)
     return table
-
-
-def _packed(values: Pixels) -> npt.NDArray[np.uint32]:
-    """Pack red, green and blue, (3, H, W), into one integer per pixel, (H, W). Four times as fast as shifting bits."""
-    red, green, blue = values
-    packed: npt.NDArray[np.uint32] = cv2.merge([blue, green, red, np.zeros_like(red)]).view("<u4")[:, :, 0]
-    return packed
