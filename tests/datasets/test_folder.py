@@ -26,7 +26,7 @@ from landseg.core.errors import LandsegError
 from landseg.core.rendering import Rendering
 from landseg.datasets.folder import fetch as folder
 from landseg.datasets.folder.card import card as folder_card
-from landseg.datasets.folder.fetch import find_files
+from landseg.datasets.folder.files import find_files
 from landseg.datasets.folder.params import FolderParams, NamePattern
 from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset

@@ -14,7 +14,8 @@ from rasterio import Affine
 
 from landseg.core.data_card import read_card
 from landseg.core.errors import LandsegError
-from landseg.datasets.folder.fetch import find_files, folder_faults
+from landseg.datasets.folder.fetch import folder_faults
+from landseg.datasets.folder.files import find_files
 from landseg.datasets.folder.params import FolderParams
 
 EXTRA = [

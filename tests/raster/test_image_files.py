@@ -319,7 +319,10 @@ class TestLabels:
         path = write_tif(raw / "m.tif", ids, UTM, PLACE @ Affine.translation(3, 0))
         with pytest.raises(LandsegError) as raised:
             self.labels(raw, path, None)
-        assert str(raised.value) == (f"{path}: lacks up to 3.0 px of the ground of i.tif; align both to one grid")
+        assert str(raised.value) == (
+            f"{path}: lacks up to 3.0 px of the ground of i.tif; align both to one grid, or set dataset.align for a "
+            "folder of images"
+        )
         write_tif(path, ids, None, PLACE)
         with pytest.raises(LandsegError, match=r"m\.tif: CRS none differs from i\.tif \(EPSG:32633\); align both"):
             self.labels(raw, path, 20)

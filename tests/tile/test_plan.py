@@ -182,7 +182,8 @@ def test_different_crs(tmp_path: Path, crs: str) -> None:
     with pytest.raises(LandsegError) as caught:
         plan_tiles(scenes, tmp_path, card(), 32, "drop")
     assert str(caught.value) == (
-        f"{tmp_path}/masks/a.tif: CRS {crs} differs from its image a.tif (EPSG:32634); align both to one grid"
+        f"{tmp_path}/masks/a.tif: CRS {crs} differs from its image a.tif (EPSG:32634); align both to one "
+        "grid, or set dataset.align for a folder of images"
     )
 
 

@@ -13,6 +13,8 @@ from landseg.core.arrays import Floats
 from landseg.core.errors import LandsegError
 from landseg.raster.io import raster_name
 
+#: What to do about rasters whose grids differ.
+ALIGN = "align both to one grid"
 # Largest distance of corresponding corners, px: less than the half pixel by which conventions differ.
 _MAX_OFFSET = 0.499
 # Rounding errors of corners, px.
@@ -72,22 +74,34 @@ class Grid:
         ratio = other.pixel_size / self.pixel_size
         return bool(max(ratio, 1 / ratio) > 1 + _MAX_OFFSET / max(self.width, self.height))
 
-    def require_covers(self, other: "Grid") -> None:
+    def require_covers(self, other: "Grid", remedy: str = ALIGN) -> None:
         """Check that a raster covers another one, within half of the larger pixels, so that it can be resampled to it.
+
+        Args:
+            other: grid to cover.
+            remedy: what to do, for messages.
 
         Raises:
             LandsegError: it does not, or their CRS differ.
         """
         if not self.crs or not _same_crs(self, other):
-            own = _crs_name(self.crs) if self.crs else "none"
-            self._refuse(f"CRS {own} differs from {Path(other.name).name} ({_crs_name(other.crs)})")
+            own = crs_name(self.crs) if self.crs else "none"
+            self._refuse(f"CRS {own} differs from {Path(other.name).name} ({crs_name(other.crs)})", remedy)
         to_pixels = np.linalg.inv(np.reshape(self.transform, (3, 3))) @ np.reshape(other.transform, (3, 3))
         cols, rows, _ = to_pixels @ other.corners()
         outside = max(-cols.min(), -rows.min(), cols.max() - self.width, rows.max() - self.height)
         if outside > _MAX_OFFSET * max(1, other.pixel_size / self.pixel_size) + _ROUNDING:
-            self._refuse(f"lacks up to {outside:.1f} px of the ground of {Path(other.name).name}")
+            self._refuse(f"lacks up to {outside:.1f} px of the ground of {Path(other.name).name}", remedy)
 
-    def require_same(self, other: "Grid", other_name: str) -> None:
+    def matches(self, other: "Grid") -> bool:
+        """Return whether `require_same` accepts another raster."""
+        try:
+            self.require_same(other, other.name)
+        except LandsegError:
+            return False
+        return True
+
+    def require_same(self, other: "Grid", other_name: str, remedy: str = ALIGN) -> None:
         """Check that another raster covers the same pixels, within half a pixel.
 
         A CRS that only one of the two has is not compared, nor is the identity, which files without a position have.
@@ -95,21 +109,22 @@ class Grid:
         Args:
             other: grid to compare with.
             other_name: name of the other raster in messages.
+            remedy: what to do, for messages.
 
         Raises:
             LandsegError: sizes, CRS or positions differ.
         """
         if self.crs and other.crs and not _same_crs(self, other):
-            self._refuse(f"CRS {_crs_name(self.crs)} differs from {other_name} ({_crs_name(other.crs)})")
+            self._refuse(f"CRS {crs_name(self.crs)} differs from {other_name} ({crs_name(other.crs)})", remedy)
         if (self.width, self.height) != (other.width, other.height):
             size, other_size = (f"{grid.width}x{grid.height} px" for grid in (self, other))
-            self._refuse(f"size {size} differs from {other_name} ({other_size})")
+            self._refuse(f"size {size} differs from {other_name} ({other_size})", remedy)
         no_position = not (self.crs and other.crs) and (self.transform.is_identity or other.transform.is_identity)
         if not no_position and (offset := _offset(other, self)) > _MAX_OFFSET:
-            self._refuse(f"offset by {offset:.1f} px from {other_name}")
+            self._refuse(f"offset by {offset:.1f} px from {other_name}", remedy)
 
-    def _refuse(self, problem: str) -> None:
-        raise LandsegError(f"{self.name}: {problem}; align both to one grid")
+    def _refuse(self, problem: str, remedy: str) -> None:
+        raise LandsegError(f"{self.name}: {problem}; {remedy}")
 
 
 def _same_crs(one: Grid, other: Grid) -> bool:
@@ -132,7 +147,8 @@ def _same_crs(one: Grid, other: Grid) -> bool:
     return bool((distances <= 0.5 * np.sqrt(abs(one.transform.determinant))).all())
 
 
-def _crs_name(crs: Any) -> str:
+def crs_name(crs: Any) -> str:
+    """Return the EPSG code or the name of a CRS."""
     code = crs.to_epsg()
     return f"EPSG:{code}" if code else str(crs.to_wkt().split('"')[1])
 

@@ -26,7 +26,7 @@ from landseg.core.rendering import Rendering
 from landseg.core.scaling import describe_scaling, parse_scaling, scaling_text, scaling_words
 from landseg.raster.bands import ALPHA, alpha_band, coloured_bands, reading_notes, require_data, require_order
 from landseg.raster.derived import DerivedBands
-from landseg.raster.grid import Grid
+from landseg.raster.grid import ALIGN, Grid
 from landseg.raster.io import has_mask, open_raster, read_pixels, valid_mask
 
 #: Pixel size to which images are resampled: in units of the CRS, or that of a band by its name; None: the smallest of
@@ -36,6 +36,8 @@ Resolution = float | str | None
 SEPARATOR = "|"
 #: Placeholder for the band in the image path of datasets with one file per band.
 BAND_PLACEHOLDER = "{band}"
+# What to do about a label raster on another grid than its image.
+_ALIGN_LABELS = f"{ALIGN}, or set dataset.align for a folder of images"
 # Largest height and width of a resampled image, px.
 _MAX_SIDE = 10_000_000
 
@@ -541,10 +543,10 @@ def open_labels(path: Path, image: MultibandImage, card: DataCard) -> Iterator[A
     with open_raster(path, drivers=card.drivers) as source:
         grid, own = image.grid, Grid.of(source)
         if not image.is_resampled or own.is_same(grid):
-            own.require_same(grid, f"its image {Path(grid.name).name}")
+            own.require_same(grid, f"its image {Path(grid.name).name}", _ALIGN_LABELS)
             yield source
             return
-        own.require_covers(grid)
+        own.require_covers(grid, _ALIGN_LABELS)
         alpha = coloured_bands(source).get(ALPHA)
         with warped(BandFile(source, [1], (), alpha), grid, None, Resampling.nearest) as labels:
             yield labels.source

@@ -16,7 +16,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from landseg.core.arrays import Floats, Mask
-from landseg.raster.grid import Grid
+from landseg.raster.grid import Grid, crs_name
 
 if TYPE_CHECKING:
     from pyproj import CRS  # takes a quarter of a second to import
@@ -43,6 +43,12 @@ def ground_sampling_distance(grid: Grid) -> float | None:
     """
     areas = _pixel_areas(grid, np.array([grid.width / 2]), np.array([grid.height / 2]))
     return None if areas is None else float(np.sqrt(areas[0]))
+
+
+def describe_grid(grid: Grid) -> str:
+    """Return the CRS of a grid and its ground sampling distance, for messages."""
+    crs, size = crs_name(grid.crs), ground_sampling_distance(grid)
+    return f"{crs}, pixels of {size:.3g} m" if size is not None and np.isfinite(size) else crs
 
 
 def pixel_sides(grid: Grid) -> tuple[float, float] | None:

@@ -11,14 +11,11 @@ from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
+from landseg.datasets.folder.files import label_path
 from landseg.datasets.folder.params import LabelParams
+from landseg.download.align import image_grid
 from landseg.download.label_objects import LabelObjects, find_vector_files, read_area, read_label_objects
 from landseg.download.rasterize import BurnedLabels, BurnOptions, LabelRasterizer, inside_any
-from landseg.raster.grid import Grid
-from landseg.raster.image import open_image
-
-#: Folder of the label rasters, below the raw folder.
-FOLDER = "landseg_labels"
 
 
 def read_labels(labels: LabelParams, folder: Path) -> LabelRasterizer:
@@ -65,7 +62,7 @@ def write_label_rasters(
             classes overlap without an order.
     """
     rasterizer = read_labels(labels, folder)
-    paths = {scene: f"{FOLDER}/{scene}.tif" for scene in images}
+    paths = {scene: label_path(scene) for scene in images}
     write = partial(_write, rasterizer, folder=folder, card=card)
     scenes = list(images)
     jobs = [(images[scene], raw / paths[scene]) for scene in scenes]
@@ -86,9 +83,7 @@ def write_label_rasters(
 
 def _write(rasterizer: LabelRasterizer, job: tuple[str, Path], folder: Path, card: DataCard) -> BurnedLabels:
     image, path = job
-    with open_image(folder, image, card.bands, card) as source:
-        grid = source.grid
-    return rasterizer.write(grid, path)
+    return rasterizer.write(image_grid(folder, image, card), path)
 
 
 def has_label(burned: BurnedLabels, rasterizer: LabelRasterizer) -> bool:
@@ -131,12 +126,8 @@ def labels_faults(labels: LabelParams, images: Mapping[str, str], folder: Path, 
         LandsegError: see `write_label_rasters`.
     """
     objects = read_labels(labels, folder).objects
-    grids: list[Grid] = []
-    for image in images.values():
-        with open_image(folder, image, card.bands, card) as source:
-            grids.append(source.grid)
-    placed = [grid for grid in grids if grid.crs]
-    if placed:
+    grids = (image_grid(folder, image, card) for image in images.values())
+    if placed := [grid for grid in grids if grid.crs]:
         refuse_outside(objects, inside_any(objects, placed), labels)
 
 

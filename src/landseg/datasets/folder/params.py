@@ -124,6 +124,9 @@ class FolderParams(DatasetParams):
     may have another size than those of images."""
     masks: str | None = None
     """Glob of masks below download.folder; its single * must match the same text as that of images; null: labels."""
+    align: Literal["nearest", "majority"] | None = None
+    """Masks on another grid than their image: resample them to it, each pixel to the nearest or to the most frequent
+    value (majority); null: refuse them. Then dataset.masks may name one file, without *, that covers many images."""
     labels: LabelParams | None = None
     """Labels as polygons or points, in place of masks: {files, column, values, ...}; null: masks."""
     clouds: str | None = None
@@ -169,6 +172,8 @@ class FolderParams(DatasetParams):
             raise ValueError("dataset: give either dataset.masks or dataset.labels, and set the other to null")
         if self.labels is None:
             return self
+        if self.align:
+            raise ValueError("dataset.align: polygons and points need no resampling; set it to null")
         if self.mask_values != "ids" or self.remap:
             raise ValueError("dataset.labels: polygons and points become ids; set mask_values to ids, and remap to {}")
         known = {land_class.id for land_class in self.classes}

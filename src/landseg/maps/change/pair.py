@@ -24,9 +24,8 @@ from landseg.core.errors import LandsegError
 from landseg.maps.class_map import ClassMap, create_category_raster, open_class_map
 from landseg.maps.formatting import area_decimals
 from landseg.maps.style import Legend, transition_colours
-from landseg.raster.grid import Grid
 from landseg.raster.io import open_raster
-from landseg.raster.pixel_area import HECTARE, ground_sampling_distance, row_areas
+from landseg.raster.pixel_area import HECTARE, describe_grid, row_areas
 
 # Error tolerance of GDAL's approximate transformation, px.
 _TOLERANCE = 0.001
@@ -92,7 +91,7 @@ def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
     with open_class_map(before) as first, open_class_map(after) as second:
         second.require_classes(first.classes, first.name, _SAME_CLASSES)
         locations = first.name, second.name
-        if not (first.grid.crs and second.grid.crs) or _one_grid(first.grid, second.grid):
+        if not (first.grid.crs and second.grid.crs) or second.grid.matches(first.grid):
             yield MapPair(first, second, locations, _unplaced(first, second))
             return
         _require_overlap(first, second)
@@ -101,14 +100,6 @@ def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
             resampled = ClassMap(name, aligned, second.classes)
             resampled.tags = second.tags  # WarpedVRT drops them
             yield MapPair(first, resampled, locations, _alignment(first, second))
-
-
-def _one_grid(first: Grid, second: Grid) -> bool:
-    try:
-        second.require_same(first, first.name)
-    except LandsegError:
-        return False
-    return True
 
 
 def _unplaced(first: ClassMap, second: ClassMap) -> str | None:
@@ -167,16 +158,10 @@ def _warped(source: Any, first: ClassMap, second: ClassMap) -> Iterator[Any]:
 
 def _alignment(first: ClassMap, second: ClassMap) -> str:
     return (
-        f"{second.name} ({_grid_name(second.grid)}) is resampled to the grid of {first.name} "
-        f"({_grid_name(first.grid)}) by nearest neighbour: boundaries shift by up to half a pixel, which counts as "
+        f"{second.name} ({describe_grid(second.grid)}) is resampled to the grid of {first.name} "
+        f"({describe_grid(first.grid)}) by nearest neighbour: boundaries shift by up to half a pixel, which counts as "
         "change."
     )
-
-
-def _grid_name(grid: Grid) -> str:
-    code, size = grid.crs.to_epsg(), ground_sampling_distance(grid)
-    crs = f"EPSG:{code}" if code else grid.crs.to_wkt().split('"')[1]  # the CRS name in WKT
-    return f"{crs}, pixels of {size:.3g} m" if size is not None and np.isfinite(size) else crs
 
 
 def changed_area(areas: Floats) -> Floats:
