@@ -150,7 +150,8 @@ TILE: dict[str, tuple[Harm, str]] = {
     ),
     "sizes that disagree": (
         lambda project: write_tif(project / f"{RAW}/masks/c.tif", random_labels(64, 95)),
-        f"{RAW}/masks/c.tif: size 95x64 px differs from its image c.tif (96x64 px); align both to one grid",
+        f"{RAW}/masks/c.tif: size 95x64 px differs from its image c.tif (96x64 px); align both to one grid, "
+        "or set dataset.align for a folder of images",
     ),
     "smaller than a tile": (
         lambda project: project.change(tile={"size": 96}),
