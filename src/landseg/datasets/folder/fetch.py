@@ -57,13 +57,14 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         require_pairs(files, images, "further file", "image")
     paths = image_paths(images, extras, folder)
     labels = _label_rasters(dataset, download, paths, masks, raw, workers)
+    matched = [path for files in (images, masks, clouds, *extras) for path in files.values()]
     images = {scene: path for scene, path in images.items() if scene in labels}
     locations = image_names(images, dataset.locations, folder, "dataset.locations", {name: name for name in images})
     groups = image_names(images, dataset.groups, folder, "dataset.groups", dict.fromkeys(images, ""))
     unchanged = {scene: path for scene, path in masks.items() if labels.get(scene) == relative_path(path, folder)}
     for files in (images, unchanged, clouds, *extras):
         copy_files([path for scene, path in files.items() if scene in labels], folder, raw, dataset.drivers)
-    print_unmatched(folder, raw, [path for files in (masks, clouds, *extras) for path in files.values()])
+    print_unmatched(folder, raw, matched)
     rows = [
         {
             "scene": scene,
