@@ -22,7 +22,15 @@ from landseg.filter.params import FilterParams
 from landseg.raster.derived import DerivedBands, UnknownBandError
 from landseg.split.params import SplitParams
 from landseg.tile.params import TileParams
-from landseg.train.params import AugmentParams, LossParams, ModelParams, OptimizerParams, SchedulerParams, TrainParams
+from landseg.train.params import (
+    AugmentParams,
+    LossParams,
+    ModelParams,
+    OptimizerParams,
+    SchedulerParams,
+    TrainParams,
+    schedule_fault,
+)
 
 #: Parameters of every dataset. To add one, see docs/add-a-dataset.md.
 AnyDataset = Annotated[
@@ -60,6 +68,7 @@ class Params(Section):
             self._source_fault(),
             self._weights_fault(),
             self._weights_bands_fault(),
+            schedule_fault(self.scheduler, self.train),
         )
         if found := list(filter(None, faults)):
             raise ValueError("\n".join(found))

@@ -117,11 +117,14 @@ class TestCheck:
         params["convert"]["bands"] = ["red", "green", "nir"]
         params["filter"]["method"] = "scl"
         params["loss"]["class_weights"] = [1, 2, 3]
+        params["train"]["epochs"] = 5
         assert self.check(tmp_path, params)[1] == [
             "error: convert.bands: 'nir' is neither a band of this dataset nor a spectral index; choose from red, "
             "green, blue",
             "error: filter.method = scl: no such cloud layer in this dataset; choose mask",
             "error: loss.class_weights: has 3 numbers, but the dataset has 5 classes; give one per class",
+            "error: scheduler.step = 15: longer than the run (train.epochs = 5), so the learning rate would never "
+            "fall; lower it, set scheduler.factor to 1 for a constant rate, or raise train.epochs",
         ]
 
     @pytest.mark.faults

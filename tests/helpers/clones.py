@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.root import ROOT
+from helpers.schedules import fit_schedule
 from ruamel.yaml import YAML
 
 STAGES = ["card", "download", "filter", "tile", "convert", "split", "train", "evaluate", "report"]
@@ -72,4 +73,5 @@ def set_params(project: Path, changes: Mapping[str, Any], preset: str | None = N
         section, key = name.split(".")
         assert key in content[section], f"no {name} in params.yaml"
         content[section][key] = value
+    fit_schedule(content)
     yaml.dump(content, path)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import rasterio
 from helpers.root import ROOT
+from helpers.schedules import fit_schedule
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from rasterio import Affine
@@ -141,6 +142,7 @@ class Project:
     def change(self, **sections: dict[str, Any]) -> None:
         for name, values in sections.items():
             self.params[name].update(values)
+        fit_schedule(self.params)
         with (self.folder / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(self.params, file)
 

@@ -17,6 +17,7 @@ import pandas as pd
 import rasterio
 from helpers.converting import convert_rows
 from helpers.root import ROOT
+from helpers.schedules import fit_schedule
 from PIL import Image
 from rasterio import Affine
 from ruamel.yaml import YAML
@@ -160,6 +161,7 @@ def write_params(folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None
     for sections in (PARAMS, changes):
         for name, values in sections.items():
             params[name] |= values
+    fit_schedule(params)
     YAML(typ="safe").dump(params, folder / "params.yaml")
 
 

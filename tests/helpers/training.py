@@ -42,7 +42,8 @@ def new_module(
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
     lightning.seed_everything(0, verbose=False)
-    return kind(build_model(INFO, None), loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs)
+    model = build_model(INFO, None)
+    return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs)
 
 
 def new_runner(
@@ -96,9 +97,10 @@ def train_module(
     return module, best
 
 
-def one_batch(project: Path, tiles: int = 8) -> Batch:
-    """Return the first training batch."""
-    return next(iter(batch_loader(tile_set(project, "train"), TileBatchSampler(8, tiles), "memory", "cpu", 1)))
+def one_batch(project: Path, tiles: int = 8, split: str = "train") -> Batch:
+    """Return the first batch of a split."""
+    found = tile_set(project, split)
+    return next(iter(batch_loader(found, TileBatchSampler(len(found), tiles), "memory", "cpu", 1)))
 
 
 def state(module: SegmentationModule) -> dict[str, torch.Tensor]:

@@ -106,14 +106,14 @@ def test_cells_are_limited_to_datasets(project: Path) -> None:
 def test_a_grid_combines_cells_values_and_seeds(project: Path) -> None:
     planned = study(
         project,
-        cells={"a": {"train.epochs": 1}, "b": {"train.epochs": 2}},
+        cells={"a": {"train.epochs": 3}, "b": {"train.epochs": 4}},
         grid={"loss.name": ["focal", "dice"], "optimizer.lr": [0.1, 0.2]},
         seeds=[3, 4],
     )
     assert len(planned.cells) == 16
     assert planned.labels[:2] == ["a, name focal, lr 0.1", "a, name focal, lr 0.2"]
     first = planned.cells[0]
-    assert first.changes == {"train.epochs": 1, "loss.name": "focal", "optimizer.lr": 0.1, "train.seed": 3}
+    assert first.changes == {"train.epochs": 3, "loss.name": "focal", "optimizer.lr": 0.1, "train.seed": 3}
     assert (first.seed, first.title) == (3, "a, name focal, lr 0.1, seed 3")
 
 
@@ -149,8 +149,8 @@ def test_every_study_has_cells_for_every_dataset(project: Path, preset: str) -> 
 
 
 def test_a_plan_repeats_its_command_line_arguments(project: Path) -> None:
-    planned = plan_study("studies/losses.yaml", ["train.epochs=2", "split.skew.class=a b"], "")
-    assert planned.arguments == "studies/losses.yaml -S train.epochs=2 -S 'split.skew.class=a b'"
+    planned = plan_study("studies/losses.yaml", ["train.epochs=3", "split.skew.class=a b"], "")
+    assert planned.arguments == "studies/losses.yaml -S train.epochs=3 -S 'split.skew.class=a b'"
     shutil.move("studies/losses.yaml", "studies/My losses.yaml")
     assert plan_study("My losses", [], "").name == "my-losses"
 

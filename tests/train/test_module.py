@@ -18,6 +18,7 @@ from landseg.train.checkpoints import Checkpoints
 from landseg.train.losses import CrossEntropyLoss, FocalLoss
 from landseg.train.micro_batch import ComputeOptions
 from landseg.train.module import OPTIMIZERS, OptimizerConfig, SegmentationModule, fit
+from landseg.train.schedule import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,7 +48,8 @@ class TestTraining:
 
     def test_learning_rate_decays_in_steps(self) -> None:
         config = OptimizerConfig("adam", 0.1, 0.0, step=3, factor=0.1)
-        assert [config.rate(epoch) for epoch in range(7)] == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001])
+        rates = [config.rate(Progress(epoch, 0, 2, 7)) for epoch in range(7)]
+        assert rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001])
 
     @pytest.mark.parametrize("name", OPTIMIZERS)
     def test_optimizer_options(self, name: str) -> None:

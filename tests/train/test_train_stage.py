@@ -274,6 +274,16 @@ class TestStageInProcess:
         write_params(stage.folder, {"train": {"epochs": 2, "seed": 1}, "compute": {"workers": 1}})
         assert stage.run(interrupt_at="training on")[0].endswith(": train.seed was 0, is 1")
 
+    def test_every_key_is_an_ingredient_of_checkpoints(self, stage: Stage) -> None:
+        """But where tiles are cached, and torch.compile, which changes numbers only by rounding."""
+        stage.run(interrupt_at="epoch 1/2")
+        (file,) = stage.folder.glob(".landseg/checkpoints/*/ingredients.json")
+        ingredients, params = json.loads(file.read_text()), read_training_params()
+        sections = {name: section for name, section in vars(params).items() if name != "compute"}
+        keys = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
+        assert {key for key in ingredients if "." in key} == keys - {"train.cache", "train.compile"}
+        assert {"scheduler.warmup"} < set(ingredients)
+
     def test_run_on_other_pixels_is_not_resumed(self, stage: Stage) -> None:
         stage.run(interrupt_at="epoch 1/2")
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
@@ -316,6 +326,14 @@ class TestStageInProcess:
         assert not (stage.folder / "models").exists()
         checkpoints = list((stage.folder / ".landseg/checkpoints").glob("*/last.ckpt"))
         assert len(checkpoints) == 1
+
+    @pytest.mark.faults
+    def test_schedule_that_is_longer_than_the_run(self, stage: Stage) -> None:
+        """Also if DVC runs this stage alone, without `landseg check`."""
+        write_params(stage.folder, {"train": {"epochs": 2}, "scheduler": {"warmup": 2}})
+        with pytest.raises(ParamsError, match=r"^scheduler.warmup = 2: not shorter than the run \(train.epochs = 2\)"):
+            stage.run()
+        assert not (stage.folder / ".landseg").exists()
 
     @pytest.mark.faults
     def test_training_that_learns_nothing(self, stage: Stage) -> None:

@@ -98,10 +98,15 @@ class BestCheckpoint(lightning.Callback):
         return len(self.history)
 
     @property
+    def monitored(self) -> list[float]:
+        """The score that selects the best epoch, of every finished epoch; losses are negated: higher is better."""
+        sign = -1 if self.monitor.endswith("loss") else 1
+        return [sign * scores[self.monitor] for scores in self.history]
+
+    @property
     def best_epoch(self) -> int:
         """The finished epoch with the best score, from 0; the first of ties. NaN is worse than any score."""
-        sign = -1 if self.monitor.endswith("loss") else 1
-        scores = [sign * scores[self.monitor] for scores in self.history]
+        scores = self.monitored
         return max(range(len(scores)), key=lambda epoch: -math.inf if math.isnan(scores[epoch]) else scores[epoch])
 
     @property

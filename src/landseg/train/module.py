@@ -5,11 +5,11 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning
 import numpy as np
@@ -26,6 +26,13 @@ from landseg.train import throughput
 from landseg.train.callback import BestCheckpoint, EpochBar, EpochLog
 from landseg.train.losses import Loss
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
+from landseg.train.schedule import (
+    Progress,
+    cosine_share,
+    one_cycle_share,
+    reductions,
+    warmup_share,
+)
 
 #: Optimizers by name; fused, so that a step updates all weights in one kernel.
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -44,17 +51,40 @@ class OptimizerConfig:
 
     #: A key of OPTIMIZERS.
     optimizer: str
-    #: Initial learning rate.
+    #: Learning rate: the initial one, the one after warm-up, or the maximum of one_cycle.
     lr: float
     weight_decay: float
-    #: Epochs between learning rate decays.
+    #: Epochs between learning rate decays (step only).
     step: int
-    #: Decay factor.
+    #: Decay factor (step and plateau only).
     factor: float
+    #: See `landseg.train.schedule`.
+    schedule: Literal["step", "cosine", "one_cycle", "plateau"] = "step"
+    #: Epochs of linear warm-up (not for one_cycle).
+    warmup: float = 0
+    #: Learning rate at the end, as a share of the first (cosine only).
+    min_factor: float = 0
+    #: Epochs without improvement after which the rate decays (plateau only).
+    patience: int = 2
 
-    def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: StepLR in closed form, so that it has no state to resume."""
-        return self.lr * self.factor ** (epoch // self.step)
+    def rate(self, at: Progress, scores: Sequence[float] = ()) -> float:
+        """Return the learning rate of an optimizer step.
+
+        Args:
+            at: position of the step.
+            scores: scores of the finished epochs (plateau only); higher is better.
+        """
+        warmup = self.warmup * at.batches
+        match self.schedule:
+            case "step":
+                rate = self.lr * self.factor ** (at.epoch // self.step)
+            case "cosine":
+                rate = self.lr * cosine_share(at.step - warmup, at.steps - warmup, self.min_factor)
+            case "plateau":
+                rate = self.lr * self.factor ** reductions(scores, self.patience)
+            case "one_cycle":
+                return self.lr * one_cycle_share(at.step, at.steps)
+        return rate * warmup_share(at.step, warmup)
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -88,8 +118,9 @@ class SegmentationModule(lightning.LightningModule):
         self.frozen_epochs = frozen_epochs
         self.runner = MicroBatchRunner(model, loss, self.options, log)
         self.scores: dict[str, float] = {}
-        #: The training batches; set by `fit`.
+        #: The training batches and the history of the run; set by `fit`.
         self.train_loader: throughput.TimedLoader
+        self.best: BestCheckpoint
         # Loss and tiles of every batch, and the validation matrix. They stay on the device until the end of the epoch,
         # to avoid synchronisation.
         self._losses: list[tuple[torch.Tensor, int]] = []
@@ -101,16 +132,14 @@ class SegmentationModule(lightning.LightningModule):
         self._speeds: dict[str, float] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer; `on_train_epoch_start` sets its learning rate."""
+        """Return the optimizer; `training_step` sets its learning rate."""
         return OPTIMIZERS[self.config.optimizer](
             self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
         )
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate and the random state, which depend on the epoch only."""
+        """Set the random state, which depends on the epoch only."""
         torch.manual_seed(self.seed + self.current_epoch)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.config.rate(self.current_epoch)
         self._freeze_encoder()
         self._losses, self._checked, self._restored = [], 0, 0
         throughput.reset_peak_memory(self.device.type)
@@ -127,11 +156,20 @@ class SegmentationModule(lightning.LightningModule):
         Raises:
             ParamsError: a loss is not finite.
         """
+        at = self._progress(len(self._losses))
         loss = self.runner.backward(batch)
         self._losses.append((loss, len(batch[0])))
         if self.device.type == "cpu" or len(self._losses) - self._checked >= _UNCHECKED:
             self._require_finite_losses()
-        cast(torch.optim.Optimizer, self.optimizers()).step()
+        optimizer, rate = cast(torch.optim.Optimizer, self.optimizers()), self.config.rate(at, self.best.monitored)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+
+    def _progress(self, batch: int) -> Progress:
+        """Return the position of a batch of this epoch."""
+        batches, epochs = int(self.trainer.num_training_batches), cast(int, self.trainer.max_epochs)
+        return Progress(self.current_epoch, batch, batches, epochs)
 
     def _require_finite_losses(self) -> None:
         """Require that the losses since the last check are finite; this synchronises with the device."""
@@ -199,6 +237,7 @@ class SegmentationModule(lightning.LightningModule):
                 f"weights or the validation loss are not finite after epoch {self.current_epoch + 1}"
             )
         matrix = self._matrix.cpu().numpy()
+        last_step = self._progress(int(self.trainer.num_training_batches) - 1)
         self.scores = {
             "train/loss": self._train_loss,
             "val/loss": _mean_loss(self._losses),
@@ -206,7 +245,7 @@ class SegmentationModule(lightning.LightningModule):
             "val/micro_iou": metrics.micro_iou(matrix),
             "val/fscore": float(np.nanmean(metrics.f1(matrix))),
             "val/accuracy": metrics.pixel_accuracy(matrix),
-            "lr": self.config.rate(self.current_epoch),
+            "lr": self.config.rate(last_step, self.best.monitored),
             **self._speeds,
             "speed/seconds": time.perf_counter() - self.train_loader.started,
         }
@@ -267,7 +306,7 @@ def fit(
             deterministic algorithms are required and not available.
         SystemExit: the process received SIGTERM.
     """
-    module.train_loader = throughput.TimedLoader(train)
+    module.train_loader, module.best = throughput.TimedLoader(train), best
     last = best.checkpoints.last
     checkpoint = last if last.is_file() else None
     with _quiet():

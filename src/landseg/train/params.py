@@ -104,7 +104,7 @@ class OptimizerParams(Section):
     name: Literal["adam", "adamw", "sgd"]
     """Optimizer: adam, adamw or sgd (momentum 0.9)."""
     lr: float = Field(gt=0)
-    """Initial learning rate."""
+    """Learning rate: the initial one, the one after warm-up, or the maximum of one_cycle."""
     weight_decay: float = Field(ge=0)
     """Weight decay."""
 
@@ -112,10 +112,37 @@ class OptimizerParams(Section):
 class SchedulerParams(Section):
     """Learning rate schedule."""
 
+    name: Literal["step", "cosine", "one_cycle", "plateau"] = "step"
+    """Schedule: step (decays at regular epochs), cosine (falls with every optimizer step; Loshchilov and Hutter, 2017),
+    one_cycle (rises in 30 % of the optimizer steps, then falls; Smith and Topin, 2018) or plateau (decays if
+    train.monitor does not improve)."""
     step: int = Field(ge=1)
-    """Epochs between learning rate decays (StepLR)."""
+    """Epochs between learning rate decays (step only)."""
     factor: float = Field(gt=0, le=1)
-    """Decay factor of the learning rate; 1 keeps it constant."""
+    """Decay factor of the learning rate (step and plateau only); 1 keeps it constant (step)."""
+    warmup: float = Field(default=0.0, ge=0)
+    """Epochs, also parts of one, in which the rate rises linearly from near 0 (not for one_cycle); 0: none."""
+    min_factor: float = Field(default=0.0, ge=0, lt=1)
+    """Learning rate at the end of the run, as a share of optimizer.lr (cosine only)."""
+    patience: int = Field(default=2, ge=1)
+    """Epochs without improvement of train.monitor after which the rate decays (plateau only)."""
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "SchedulerParams":
+        for key, names in _SCHEDULES.items():
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if self.name not in names and value != default:
+                raise ValueError(
+                    f"scheduler.{key} = {value:g}: not used by scheduler.name = {self.name}; set it to {default:g}, "
+                    f"its default, or the name to {' or '.join(names)}"
+                )
+        if self.name == "plateau" and self.factor == 1:
+            raise ValueError("scheduler.factor = 1: plateau would never lower the learning rate; set it below 1")
+        return self
+
+
+# Schedules that use a key, for keys that not all presets have.
+_SCHEDULES = {"warmup": ("step", "cosine", "plateau"), "min_factor": ("cosine",), "patience": ("plateau",)}
 
 
 class AugmentParams(Section):
@@ -154,3 +181,31 @@ class TrainParams(Section):
     """Use torch.compile; auto: in long runs on a GPU."""
     deterministic: bool
     """Bit-identical results on the same machine."""
+
+
+def schedule_fault(scheduler: SchedulerParams, train: TrainParams) -> str | None:
+    """Return what is wrong with a learning rate schedule that has no effect in a run; None if nothing is."""
+    run, warmup, patience = f"train.epochs = {train.epochs}", scheduler.warmup, scheduler.patience
+    if warmup >= train.epochs:
+        return (
+            f"scheduler.warmup = {warmup:g}: not shorter than the run ({run}), so there is nothing to warm up for; "
+            "lower it, or raise train.epochs"
+        )
+    if scheduler.name == "step" and scheduler.factor < 1 and scheduler.step > train.epochs:
+        return (
+            f"scheduler.step = {scheduler.step}: longer than the run ({run}), so the learning rate would never fall; "
+            "lower it, set scheduler.factor to 1 for a constant rate, or raise train.epochs"
+        )
+    if scheduler.name != "plateau":
+        return None
+    if patience + 2 > train.epochs:  # the first epoch is an improvement, and a lower rate needs an epoch to act in
+        return (
+            f"scheduler.patience = {patience}: too long for the run ({run}), so the learning rate would never fall; "
+            f"lower it, or raise train.epochs to {patience + 2} or more"
+        )
+    if train.early_stopping is not None and train.early_stopping <= patience:
+        return (
+            f"scheduler.patience = {patience}: train.early_stopping = {train.early_stopping} ends the run before the "
+            "learning rate falls; lower scheduler.patience, or raise train.early_stopping"
+        )
+    return None

@@ -43,6 +43,7 @@ from landseg.train.params import (
     OptimizerParams,
     SchedulerParams,
     TrainParams,
+    schedule_fault,
 )
 from landseg.train.placement import choose_tier
 
@@ -106,9 +107,9 @@ def read_training_params() -> TrainingParams:
     """Read the sections of params.yaml.
 
     Raises:
-        LandsegError: a section is missing, or a value is invalid.
+        LandsegError: a section is missing, a value is invalid, or the schedule has no effect in the run.
     """
-    return TrainingParams(
+    params = TrainingParams(
         model=read_section(ModelParams, "model"),
         loss=read_section(LossParams, "loss"),
         optimizer=read_section(OptimizerParams, "optimizer"),
@@ -117,6 +118,9 @@ def read_training_params() -> TrainingParams:
         train=read_section(TrainParams, "train"),
         compute=read_section(ComputeParams, "compute"),
     )
+    if fault := schedule_fault(params.scheduler, params.train):
+        raise ParamsError(fault)
+    return params
 
 
 def read_training_tiles(paths: Paths, card: DataCard) -> TrainingTiles:
@@ -300,6 +304,10 @@ def _optimizer_config(optimizer: OptimizerParams, scheduler: SchedulerParams) ->
         weight_decay=optimizer.weight_decay,
         step=scheduler.step,
         factor=scheduler.factor,
+        schedule=scheduler.name,
+        warmup=scheduler.warmup,
+        min_factor=scheduler.min_factor,
+        patience=scheduler.patience,
     )
 
 
