@@ -39,11 +39,12 @@ def new_module(
     loss: Loss | None = None,
     options: ComputeOptions | None = None,
     frozen_epochs: int = 0,
+    ema: float | None = None,
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
     lightning.seed_everything(0, verbose=False)
     model = build_model(INFO, None)
-    return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs)
+    return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs, ema=ema)
 
 
 def new_runner(
@@ -104,8 +105,9 @@ def one_batch(project: Path, tiles: int = 8, split: str = "train") -> Batch:
 
 
 def state(module: SegmentationModule) -> dict[str, torch.Tensor]:
-    """Return a copy of the weights."""
-    return {name: value.clone() for name, value in module.model.state_dict().items()}
+    """Return a copy of the weights, and of their average if there is one, under names that start with average."""
+    average = {} if module.average is None else module.average.state_dict(prefix="average.")
+    return {name: value.clone() for name, value in (module.model.state_dict() | average).items()}
 
 
 def without_speed(history: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -46,6 +46,7 @@ NAMED = [
     ("loss.beta=0.7", ["train"]),
     ("loss.label_smoothing=0.1", ["train"]),
     ("optimizer.lr=0.003", ["train"]),
+    ("optimizer.clip=1", ["train"]),
     ("scheduler.factor=0.5", ["train"]),
     ("scheduler.name=cosine", ["train"]),
     ("scheduler.warmup=0.5", ["train"]),
@@ -54,6 +55,7 @@ NAMED = [
     ("augment.d4=false", ["train"]),
     ("train.batch_size=2", ["train"]),
     ("train.precision=bf16", ["train"]),
+    ("train.ema=0.9", ["train"]),
     ("evaluate.batch_size=17", ["evaluate"]),
 ]
 

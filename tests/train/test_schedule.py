@@ -9,7 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from landseg.train.module import OptimizerConfig
-from landseg.train.schedule import Progress
+from landseg.train.schedule import Progress, average_decay
 
 BATCHES, EPOCHS, LR = 5, 12, 0.02
 #: Stateful schedulers of torch, and a function that advances them after a step.
@@ -144,3 +144,9 @@ def test_warmup_of_a_part_of_an_epoch(schedule: str) -> None:
         assert found[:risen] == pytest.approx(rising, rel=0.1)
         assert found[risen] == pytest.approx(LR, rel=0.01)
         assert all(one >= other for one, other in pairwise(found[risen:]))
+
+
+def test_decay_of_the_average() -> None:
+    assert [average_decay(0.5, updates) for updates in (0, 1, 2)] == [1 / 10, 2 / 11, 3 / 12]
+    assert [average_decay(0.5, updates) for updates in (8, 9, 10_000)] == [0.5, 0.5, 0.5]
+    assert average_decay(0.999, 8_989) < 0.999 == average_decay(0.999, 8_990)

@@ -62,6 +62,8 @@ PLATEAU = {"scheduler.name": "plateau"}
         ),
         ({"scheduler.name": "cosin"}, "scheduler.name = 'cosin': must be 'step', 'cosine', 'one_cycle' or 'plateau'"),
         ({"scheduler.warmup": -1}, "scheduler.warmup = -1: must be at least 0"),
+        ({"optimizer.clip": 0}, "optimizer.clip = 0: must be greater than 0"),
+        ({"train.ema": 1}, "train.ema = 1: must be less than 1"),
     ],
 )
 @pytest.mark.faults

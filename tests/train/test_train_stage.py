@@ -282,7 +282,7 @@ class TestStageInProcess:
         sections = {name: section for name, section in vars(params).items() if name != "compute"}
         keys = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
         assert {key for key in ingredients if "." in key} == keys - {"train.cache", "train.compile"}
-        assert {"scheduler.warmup"} < set(ingredients)
+        assert {"scheduler.warmup", "optimizer.clip", "train.ema"} < set(ingredients)
 
     def test_run_on_other_pixels_is_not_resumed(self, stage: Stage) -> None:
         stage.run(interrupt_at="epoch 1/2")
@@ -360,6 +360,45 @@ class TestStageInProcess:
             stage.run()
         assert raised.value.code == 128 + signal.SIGTERM
         assert not (stage.folder / "models").exists()
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"name": "step", "warmup": 0.5},
+        {"name": "cosine", "warmup": 0.5},
+        {"name": "one_cycle"},
+        {"name": "plateau", "patience": 1},
+    ],
+    ids=lambda scheduler: scheduler["name"],
+)
+@pytest.mark.slow
+@pytest.mark.faults
+def test_killed_run_with_schedule_clipping_and_average(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: dict[str, object]
+) -> None:
+    """Killed within an epoch that has a checkpoint, and at the start of one."""
+    whole, killed = (shutil.copytree(project, tmp_path / name) for name in ("whole", "killed"))
+    for folder in (whole, killed):
+        changes: dict[str, dict[str, object]] = {
+            "scheduler": scheduler,
+            "optimizer": {"clip": 0.5},
+            "train": {"epochs": 3, "batch_size": 2, "ema": 0.9},
+            "compute": {"checkpoint_minutes": 0},
+        }
+        write_params(folder, changes)
+    run_killed(killed, epoch=2, batch=3)
+    delete_outputs(killed)
+    assert "checkpoint after 2 of 4 batches" not in run_killed(killed, epoch=3, batch=1)
+    delete_outputs(killed)
+    assert finish(start(killed))[0].startswith("resuming from")
+    monkeypatch.chdir(whole)
+    Stage(whole).run()
+    for name in ("best", "last"):
+        assert (whole / PATHS.model(name)).read_bytes() == (killed / PATHS.model(name)).read_bytes()
+    for curve in CURVES:
+        file = f"results/train/plots/metrics/{curve}.tsv"
+        assert (whole / file).read_text() == (killed / file).read_text()
 
 
 def test_interrupt_while_dvclive_wakes_its_thread(project: Path, tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ from landseg.train.checkpoints import Checkpoints
 class ScoredModule(Protocol):
     """The attributes of a Lightning module that the callback uses."""
 
-    model: Segmenter
     #: Scores of the last epoch.
     scores: dict[str, float]
+
+    @property
+    def scored_model(self) -> Segmenter:
+        """The model that the scores are of."""
 
     def can_resume(self) -> bool:
         """Return whether the state in the middle of an epoch is worth a checkpoint."""
@@ -157,7 +160,7 @@ class BestCheckpoint(lightning.Callback):
         self.next_batch = 0
         latest = len(self.history) - 1
         if self.best_epoch == latest:
-            save_model(module.model, self.checkpoints.best(latest))
+            save_model(module.scored_model, self.checkpoints.best(latest))
         self._keep(trainer)
         trainer.should_stop = self.stops_early
         self.report(module.scores, True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -62,13 +63,17 @@ class MicroBatchRunner:
         """
         return self._with_fallback(self._accumulate_gradients, batch)
 
-    def validate(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def validate(self, batch: Batch, model: Segmenter | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a batch, and its confusion matrix, (K, K) int64.
+
+        Args:
+            batch: images and targets.
+            model: a network with other weights; None: the one that is trained.
 
         Raises:
             ParamsError: a single tile does not fit into memory.
         """
-        return self._with_fallback(self._score, batch)
+        return self._with_fallback(partial(self._score, model or self.model), batch)
 
     def split(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Split a batch; yield images, int64 targets, and the weight of the micro-batch in the loss of the batch.
@@ -99,19 +104,19 @@ class MicroBatchRunner:
             total += loss.detach()
         return total
 
-    def _score(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, model: Segmenter, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         classes, device = len(self.model.info.classes), self.model.device
         total = torch.zeros((), device=device)
         matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         for images, targets, weight in self.split(batch):
-            logits = self._logits(images)
+            logits = model.logits(images, self.bf16)  # uncompiled: for a few batches, compiling takes too long
             total += (self.loss(logits, targets) * weight).sum()
             matrix += confusion_matrices(logits.argmax(1), targets, classes).sum(0)
         return total, matrix
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         forward = None
-        if self._compiled is not None and self.model.training:
+        if self._compiled is not None:
             # Compiled for one size only: compiling for another takes about a minute.
             self._compiled_size = max(self._compiled_size, len(images))
             forward = self._compiled if len(images) == self._compiled_size else None

@@ -1,5 +1,6 @@
 """Training with Lightning: one module for the network, its loss, and the scores of every epoch."""
 
+import copy
 import math
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, cast
 
 import lightning
@@ -16,6 +18,8 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from landseg import metrics
 from landseg.core.errors import ParamsError
@@ -28,6 +32,7 @@ from landseg.train.losses import Loss
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
 from landseg.train.schedule import (
     Progress,
+    average_decay,
     cosine_share,
     one_cycle_share,
     reductions,
@@ -66,6 +71,8 @@ class OptimizerConfig:
     min_factor: float = 0
     #: Epochs without improvement after which the rate decays (plateau only).
     patience: int = 2
+    #: Maximum norm of all gradients of a step; None: not limited.
+    clip: float | None = None
 
     def rate(self, at: Progress, scores: Sequence[float] = ()) -> float:
         """Return the learning rate of an optimizer step.
@@ -99,6 +106,7 @@ class SegmentationModule(lightning.LightningModule):
         options: ComputeOptions | None = None,
         frozen_epochs: int = 0,
         log: Callable[[str], None] = print,
+        ema: float | None = None,
     ) -> None:
         """Set up the run.
 
@@ -110,6 +118,7 @@ class SegmentationModule(lightning.LightningModule):
             options: how to compute.
             frozen_epochs: number of epochs, from the first, in which the encoder keeps its weights.
             log: receives messages for the user.
+            ema: decay of the exponential moving average of the weights; None: no average.
         """
         super().__init__()
         self.automatic_optimization = False  # the runner accumulates gradients itself
@@ -117,6 +126,9 @@ class SegmentationModule(lightning.LightningModule):
         self.options = options or ComputeOptions()
         self.frozen_epochs = frozen_epochs
         self.runner = MicroBatchRunner(model, loss, self.options, log)
+        self.ema = ema
+        #: Moving average of the model. Its weights are part of checkpoints, as those of all submodules.
+        self.average = None if ema is None else copy.deepcopy(model).requires_grad_(False)
         self.scores: dict[str, float] = {}
         #: The training batches and the history of the run; set by `fit`.
         self.train_loader: throughput.TimedLoader
@@ -136,6 +148,11 @@ class SegmentationModule(lightning.LightningModule):
         return OPTIMIZERS[self.config.optimizer](
             self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
         )
+
+    @property
+    def scored_model(self) -> Segmenter:
+        """The model that is scored and written: the average, if there is one."""
+        return self.model if self.average is None else self.average
 
     def on_train_epoch_start(self) -> None:
         """Set the random state, which depends on the epoch only."""
@@ -161,15 +178,30 @@ class SegmentationModule(lightning.LightningModule):
         self._losses.append((loss, len(batch[0])))
         if self.device.type == "cpu" or len(self._losses) - self._checked >= _UNCHECKED:
             self._require_finite_losses()
+        if self.config.clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.config.clip)
         optimizer, rate = cast(torch.optim.Optimizer, self.optimizers()), self.config.rate(at, self.best.monitored)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
+        self._update_average(at.step)
 
     def _progress(self, batch: int) -> Progress:
         """Return the position of a batch of this epoch."""
         batches, epochs = int(self.trainer.num_training_batches), cast(int, self.trainer.max_epochs)
         return Progress(self.current_epoch, batch, batches, epochs)
+
+    def _update_average(self, updates: int) -> None:
+        """Update the average, also of the statistics of normalisation layers; counts are copied."""
+        if self.average is None or self.ema is None:
+            return
+        averages, latest = (chain(of.parameters(), of.buffers()) for of in (self.average, self.model))
+        pairs = list(zip(averages, latest, strict=True))
+        update = get_ema_multi_avg_fn(average_decay(self.ema, updates))  # type: ignore[no-untyped-call]
+        update(*map(list, zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)), updates)
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
 
     def _require_finite_losses(self) -> None:
         """Require that the losses since the last check are finite; this synchronises with the device."""
@@ -222,7 +254,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Add a batch to the validation loss and the confusion matrix."""
-        loss, matrix = self.runner.validate(batch)
+        loss, matrix = self.runner.validate(batch, self.scored_model)
         self._losses.append((loss, len(batch[0])))
         self._matrix += matrix
 

@@ -107,6 +107,8 @@ class OptimizerParams(Section):
     """Learning rate: the initial one, the one after warm-up, or the maximum of one_cycle."""
     weight_decay: float = Field(ge=0)
     """Weight decay."""
+    clip: float | None = Field(default=None, gt=0)
+    """Maximum norm of all gradients of an optimizer step (Pascanu et al., 2013); null: not limited."""
 
 
 class SchedulerParams(Section):
@@ -175,6 +177,9 @@ class TrainParams(Section):
     """Score that selects the best epoch (val/loss: the lowest, others: the highest)."""
     early_stopping: int | None = Field(ge=1)
     """Stop after this many epochs without improvement; null: never."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of the exponential moving average of weights and normalisation statistics, which is then the model that is
+    scored and written; after n steps at most (1 + n) / (10 + n). null: no average."""
     cache: Literal["auto", "device", "memory", "stream"]
     """Where tiles are cached: device (GPU), memory (RAM), stream (read from disk), or auto (the first that fits)."""
     compile: Literal["auto", True, False]

@@ -209,6 +209,7 @@ def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> T
         _compute_options(model, device, bf16, params, tiles.sets["train"]),
         params.model.freeze_encoder,
         log,
+        ema=params.train.ema,
     )
     return TrainingRun(params, tiles, model, module, checkpoints, device)
 
@@ -255,7 +256,7 @@ def write_models(best: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
     epoch, monitor = best.best_epoch, run.params.train.monitor
     with atomic(paths.model("best")) as temporary:
         shutil.copyfile(run.checkpoints.best(epoch), temporary)
-    save_model(run.model, paths.model("last"))
+    save_model(run.module.scored_model, paths.model("last"))
     run.checkpoints.close()
     log(f"best {monitor}: {best.history[epoch][monitor]:.4f}, epoch {epoch + 1}")
 
@@ -308,6 +309,7 @@ def _optimizer_config(optimizer: OptimizerParams, scheduler: SchedulerParams) ->
         warmup=scheduler.warmup,
         min_factor=scheduler.min_factor,
         patience=scheduler.patience,
+        clip=optimizer.clip,
     )
 
 
