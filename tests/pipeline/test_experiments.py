@@ -96,7 +96,11 @@ def test_a_temporary_experiment_runs_its_own_checkout(project: Path, tmp_path: P
 @pytest.mark.faults
 def test_a_cell_of_a_study_runs_its_own_checkout(project: Path, tmp_path: Path) -> None:
     """Also if the study is started by a landseg whose code is another."""
-    study = {"title": "One", "about": "One cell.", "cells": {"one": {"split.seed": 7, "train.epochs": 1}}}
+    study = {
+        "title": "One",
+        "about": "One cell.",
+        "cells": {"one": {"split.seed": 7, "train.epochs": 1, "scheduler.step": 1}},
+    }
     (project / "studies/one.yaml").write_text(json.dumps(study))
     commit(project)
     other = tmp_path / "other"
