@@ -105,6 +105,20 @@ def check_command(path: Annotated[Path, typer.Argument(help="Params file.")] = P
         typer.echo(f"{path}: OK")
 
 
+@app.command("inspect", rich_help_panel=_PARAMS, epilog="Example: landseg inspect data/local --out params.yaml")
+def inspect_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with your images and labels.")],
+    out: Annotated[Path, typer.Option(help="Params file to write.")] = PARAMS,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Look at a folder of images and labels, and write a params.yaml for it, with questions as comments."""
+    from landseg.inspection.folder import inspect_folder
+    from landseg.inspection.report import print_report
+
+    with reporting():
+        print_report(inspect_folder(folder, out, overwrite), out)
+
+
 @app.command("report", rich_help_panel=_EXPERIMENTS, epilog="Example: landseg report results/report.html")
 def report_command(
     page: Annotated[Path, typer.Argument(help="Page of a run or a study.")] = Path("results/report.html"),

@@ -1,0 +1,1 @@
+"""Inspection of a folder of images and labels, and a params.yaml for it."""
