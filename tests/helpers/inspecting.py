@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import pytest
 from helpers.root import ROOT
 from ruamel.yaml import YAML
@@ -56,3 +59,20 @@ def inspected(folder: Path, project: Path) -> Inspected:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         return Inspected(project, inspect_folder(folder, Path("params.yaml")))
+
+
+def picture(seed: int, height: int = 64, width: int = 96) -> npt.NDArray[np.uint8]:
+    """Return smooth random colours, (H, W, 3)."""
+    small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def bands(seed: int, height: int = 64, width: int = 96) -> npt.NDArray[np.uint16]:
+    """Return three bands, (3, H, W)."""
+    return picture(seed, height, width).transpose(2, 0, 1).astype(np.uint16) * 10
+
+
+def labels(seed: int, height: int = 64, width: int = 96, count: int = 4) -> npt.NDArray[np.uint8]:
+    """Return values from 0 in squares of 16 px, (H, W)."""
+    squares = np.random.default_rng(seed).integers(0, count, (height // 16, width // 16)).astype(np.uint8)
+    return squares.repeat(16, axis=0).repeat(16, axis=1)

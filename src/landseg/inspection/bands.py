@@ -37,8 +37,16 @@ class BandNames:
         return [name for name in self.names if name not in left_out and name != ALPHA]
 
 
-def name_bands(header: Header, statistics: Statistics) -> BandNames:
-    """Name the bands of images by the header of one of them and the values of a sample."""
+def name_bands(header: Header, statistics: Statistics, code: str = "") -> BandNames:
+    """Name the bands of images by the header of one of them and the values of a sample.
+
+    Args:
+        header: header of an image.
+        statistics: values of a sample.
+        code: code or name of the only band in the names of files; '' if there is none.
+    """
+    if code and not descriptions(header):
+        return BandNames((code,), "from names of files")
     names, evidence, question = _names(header, statistics)
     return BandNames(names, evidence, question, tuple(_left_out(header, names, statistics)))
 

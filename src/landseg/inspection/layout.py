@@ -51,7 +51,7 @@ def encoder_depth(size: int) -> int:
 def label_layout(headers: Sequence[Header], layer: LabelLayer) -> Layout:
     """Choose the largest tiles with which every class has objects in several groups of tiles, which the split needs.
 
-    A class needs three groups and half of those that the smallest tiles give, if there are so many.
+    Each class needs three groups, and half of those that the smallest tiles give; so do all classes together.
     """
     found = [
         (size, *_label_groups(headers, layer, size))
@@ -60,15 +60,20 @@ def label_layout(headers: Sequence[Header], layer: LabelLayer) -> Layout:
     ]
     most = {value: max(each[2].get(value, 0) for each in found) for value in found[-1][2]}
     wanted = {value: min(count, max(3, -(-count // 2))) for value, count in most.items()}
-    enough = [each for each in found if all(each[2].get(value, 0) >= count for value, count in wanted.items())]
+    least = max(3, max(groups for _, groups, _ in found) // 2)
+    enough = [
+        each
+        for each in found
+        if each[1] >= least and all(each[2].get(value, 0) >= count for value, count in wanted.items())
+    ]
     size, groups, by_class = (enough or found[-1:])[0]
-    layout = Layout(size, "label", ratios(groups))
-    least = min(by_class.values(), default=0)
-    layout.why["size"] = f"with this size, {groups:,} groups of tiles share no object, at least {least} of each class"
+    layout = Layout(size, "label", ratios(min(by_class.values(), default=0)))
+    fewest = min(by_class.values(), default=0)
+    layout.why["size"] = f"with this size, {groups:,} groups of tiles share no object, at least {fewest} of each class"
     layout.why["strategy"] = (
-        f"the labels are {len(layer.table):,} {layer.kind} in {len(headers):,} image{'s' if len(headers) > 1 else ''}"
+        f"the labels are {len(layer.table):,} {layer.kind} in {len(headers):,} image{'' if len(headers) == 1 else 's'}"
     )
-    if least < 3:
+    if fewest < 3:
         layout.questions["strategy"] = (
             "a class lies in fewer than three groups of tiles, so a split lacks it: can you add labels?"
         )
@@ -141,7 +146,7 @@ def mask_layout(headers: Sequence[Header], names: Sequence[str], places: int) ->
     layout = Layout(size, "block", ratios(blocks), block)
     layout.why["size"] = f"gives {_tiles(headers, size):,} tiles"
     layout.why["strategy"] = (
-        f"{places} image{'s are' if places > 1 else ' is'} too few to split whole; blocks of {block} tiles: {blocks}"
+        f"{places} image{' is' if places == 1 else 's are'} too few to split whole; there are {blocks} blocks"
     )
     return layout
 

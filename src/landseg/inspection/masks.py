@@ -77,10 +77,12 @@ def read_masks(folder: Path, headers: Sequence[Header]) -> Labels:
     first = headers[0]
     in_colour = first.count >= 3 or first.colours[0] == "red"
     labels = _rgb(counts) if in_colour else _ids(folder, headers, counts)
-    total = f"{sum(counts.values()):,} pixels of {len(headers):,} label rasters"
+    total = f"{sum(counts.values()):,} pixels of {len(headers):,} label raster{'' if len(headers) == 1 else 's'}"
     labels.note(
         "classes", f"counted in all {total}" if complete else f"counted in a sample of {total}: rare values may lack"
     )
+    if first.count == 2:
+        labels.faults.append(f"{first.path.name}: label rasters have 2 bands; write one, with class ids")
     if lossy := [header.path.name for header in headers if header.driver == "JPEG"]:
         labels.faults.append(
             f"{lossy[0]}: label rasters are JPEG, which changes values; write them as PNG from their source"
@@ -130,8 +132,8 @@ def _ids(folder: Path, headers: Sequence[Header], counts: Counter[Value]) -> Lab
     first = headers[0]
     if len(numbers) > MAX_VALUES or any(value != round(value) for value in numbers):
         raise LandsegError(
-            f"{folder / first.path}: label rasters have {len(numbers):,} values or fractions; labels are few integers, "
-            "so write class ids, or name another folder"
+            f"{folder / first.path}: label rasters have fractions, or over {MAX_VALUES} values; they need few "
+            "integers, so write class ids, or name another folder"
         )
     total, palettes = counts.total(), {tuple(sorted(header.palette.items())) for header in headers}
     ids = [int(value) for value in numbers]

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from landseg.inspection.roles import in_words
+from landseg.inspection.roles import counted, in_words
 from landseg.inspection.settings import Inspection, georeference, overlapping
 
 _MAX_CLASSES = 12
@@ -22,7 +22,9 @@ def print_report(found: Inspection, out: Path) -> None:
     for name, text in _rows(found):
         table.add_row(name, escape(text))
     files = found.files
-    console.print(f"[bold]{escape(str(files.folder))}[/bold]: {files.count:,} files, {len(files.rasters):,} rasters")
+    console.print(
+        f"[bold]{escape(str(files.folder))}[/bold]: {files.count:,} files, {counted(len(files.rasters), 'raster')}"
+    )
     console.print(table)
     settings = found.settings
     if settings.questions:
@@ -34,8 +36,11 @@ def print_report(found: Inspection, out: Path) -> None:
         console.print(asked)
     for fault in settings.faults:
         console.print(f"[bold]to correct[/bold]: {escape(fault)}", soft_wrap=True)
+    correct = "correct this, then " if settings.faults else ""
     command = "landseg check" if out == Path("params.yaml") else f"landseg check {out}"
-    console.print(f"\nwrote {escape(str(out))}; go on with `{command}`, then `uv run dvc repro`", soft_wrap=True)
+    console.print(
+        f"\nwrote {escape(str(out))}; {correct}go on with `{command}`, then `uv run dvc repro`", soft_wrap=True
+    )
 
 
 def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -62,12 +67,12 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
     if len(labels.classes) > _MAX_CLASSES:
         yield "", f"and {len(labels.classes) - _MAX_CLASSES} more classes"
     if overlap := overlapping(headers):
-        yield "overlaps", f"{overlap:,} pairs of images overlap on the ground"
+        yield "overlaps", f"{counted(overlap, 'pair')} of images overlap on the ground"
     if found.copies is None:
         yield "copies", "not searched: too many pixels; the split stage searches"
     elif found.copies:
         yield (
             "copies",
-            f"{sum(map(len, found.copies)):,} images in {len(found.copies):,} groups are copies, mirrored or turned",
+            f"{sum(map(len, found.copies)):,} images in {counted(len(found.copies), 'group')} show the same ground",
         )
     yield "tiles", f"{layout.size} px, split by {layout.strategy}: {layout.why['strategy']}"

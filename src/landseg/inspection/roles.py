@@ -1,9 +1,10 @@
 """Roles of series and vector files: images, further files of each image, labels, and what is not used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from landseg.core.errors import LandsegError
+from landseg.datasets.folder.params import FolderParams
 from landseg.inspection.headers import Files, Header
 from landseg.inspection.pixels import looks_like_labels
 from landseg.inspection.series import CLOUD_WORDS, IMAGE_WORDS, LABEL_WORDS, Series, find_series, paired
@@ -85,21 +86,29 @@ def _is_labels(files: Files, series: Series, others: Sequence[Series]) -> bool:
     return few or (only_named and any(not each.words & LABEL_WORDS for each in others))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and a noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(texts: Sequence[str], count: int = 4) -> str:
+    """Return some texts, and how many more there are."""
+    return ", ".join(texts[:count]) + (f" and {len(texts) - count:,} more" if len(texts) > count else "")
+
+
 def in_words(series: Series) -> str:
     """Describe a series: its files, bands, data type and size."""
     first, sizes = series.first, sorted({header.size for header in series.headers})
     size = f"{sizes[0][1]}x{sizes[0][0]}" + (f" to {sizes[-1][1]}x{sizes[-1][0]}" if len(sizes) > 1 else "")
     files = f"{len(series.headers):,} files, " if len(series.headers) > 1 else ""
     name = series.pattern if files else str(first.path)
-    bands = f"{first.count} band" + ("s" if first.count > 1 else "")
-    return f"{name} ({files}{bands} of {first.dtypes[0]}, {size} px)"
+    return f"{name} ({files}{counted(first.count, 'band')} of {first.dtypes[0]}, {size} px)"
 
 
 def _described(images: Sequence[Series]) -> str:
     count = sum(len(each.files) for each in images)
-    shown = sorted(images, key=lambda each: -each.first.count)[:2]
-    more = f" and {len(images) - 2} more series" if len(images) > 2 else ""
-    return f"{count:,} image file{'s' if count > 1 else ''}, {', '.join(map(in_words, shown))}{more}"
+    shown = sorted(images, key=lambda each: -each.first.count)
+    return f"{counted(count, 'image file')}, {listed([in_words(each) for each in shown], 2)}"
 
 
 def _without_images(files: Files, labels: Sequence[Series], layers: Sequence[LabelLayer]) -> str:
@@ -127,16 +136,17 @@ def _unpaired(files: Files, images: Sequence[Series], labels: Sequence[Series], 
 
 def _with_layer(images: Sequence[Series], layers: Sequence[LabelLayer]) -> Roles | None:
     """Return the images and the layer of which most objects lie in an image; None if none do."""
-    best: tuple[tuple[int, int, int], Series, LabelLayer] | None = None
+    best: tuple[tuple[float, ...], Series, LabelLayer] | None = None
     for each in images:
         for position, layer in enumerate(layers):
-            rank = (inside(layer, each.headers), each.first.count, -position)
-            if rank[0] and (best is None or rank > best[0]):
+            count = float(inside(layer, each.headers))
+            rank: tuple[float, ...] = (count, each.first.count, -each.first.grid.pixel_size, -position)
+            if count and (best is None or rank > best[0]):
                 best = (rank, each, layer)
     if best is None:
         return None
-    (count, _, _), chosen, layer = best
-    outside = len(layer.table) - count
+    rank, chosen, layer = best
+    outside = len(layer.table) - int(rank[0])
     dates = _dates(chosen.headers)
     if dates:
         last = max(dates, key=lambda header: header.path)
@@ -206,13 +216,33 @@ def _with_masks(images: Sequence[Series], labels: Sequence[Series]) -> Roles | N
     for one in images:
         for other in labels:
             series, masks, count = paired(one, other)
-            rank = (count, one.first.count, bool(other.words & LABEL_WORDS), -len(masks.files))
+            named = bool(other.words & LABEL_WORDS)
+            rank = (count, one.first.count, -one.first.grid.pixel_size, named, -len(masks.files))
             if count and (best is None or rank > best[0]):
                 best = (rank, series, masks, one)
     if best is None:
-        return None
+        return _with_one_raster(images, labels)
     _, series, masks, own = best
     alone = [header for name, header in series.files.items() if name not in masks.files]
     without = [header for name, header in masks.files.items() if name not in series.files]
     extra = _extra(series, [each for each in images if each is not own])
     return Roles(series, extra, masks, unpaired=(alone, without))
+
+
+def _with_one_raster(images: Sequence[Series], labels: Sequence[Series]) -> Roles | None:
+    """Return images and the only label raster, if it shows their ground; dataset.align reads it for all of them."""
+    chosen = max(images, key=lambda each: (len(each.files), each.first.count))
+    headers = [header for each in labels for header in each.headers]
+    if (
+        len(headers) != 1
+        or "align" not in FolderParams.model_fields
+        or not all(map(_on_ground_of(headers[0]), chosen.headers))
+    ):
+        return None
+    if len(chosen.files) == 1:
+        chosen = Series(chosen.files, str(chosen.first.path))
+    return Roles(chosen, _extra(chosen, images), Series(dict.fromkeys(chosen.files, headers[0]), str(headers[0].path)))
+
+
+def _on_ground_of(mask: Header) -> Callable[[Header], bool]:
+    return lambda image: bool(image.grid.crs) and image.grid.crs == mask.grid.crs and _common(image, mask) > 0

@@ -18,11 +18,13 @@ LABEL_WORDS = frozenset([
 ])  # fmt: skip
 IMAGE_WORDS = frozenset([
     "image", "images", "img", "imgs", "rgb", "ortho", "orthos", "sat", "satellite", "scene", "scenes", "bands", "stack",
-    "input", "inputs", "s1", "s2", "sentinel", "landsat", "s1hand", "s2hand", "dem", "ndvi", "reflectance",
+    "input", "inputs", "sentinel", "landsat", "s1hand", "s2hand", "dem", "ndvi", "reflectance",
 ])  # fmt: skip
 CLOUD_WORDS = frozenset(["cloud", "clouds", "fmask", "scl", "cld", "qa", "cloudmask"])
 _ROLE_WORDS = LABEL_WORDS | IMAGE_WORDS | CLOUD_WORDS
 
+# Codes and names of bands at the end of the names of files with one band.
+_BAND = re.compile(r"B\d+A?|[VH][VH]|coastal|blue|green|red|rededge\d?|nir|swir\d?|pan|thermal", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]+")
 
 
@@ -52,6 +54,12 @@ class Series:
         """Its first header."""
         return self.headers[0]
 
+    @property
+    def band(self) -> str:
+        """Code or name of the band in the names of files with one band, such as B02; '' if there is none."""
+        word = re.split(r"[_\-. *]", PurePosixPath(self.pattern).stem)[-1]
+        return word if self.first.count == 1 and _BAND.fullmatch(word) else ""
+
     def named(self, before: int, after: int) -> "Series":
         """Return the series with names that lack a number of characters at their start and at their end."""
         renamed = {stem[before : len(stem) - after]: header for stem, header in self.files.items()}
@@ -62,7 +70,9 @@ class Series:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+\d?(?:hand)?", text.casefold())
+    """Return the words of a name in lower case, with and without digits at their end."""
+    words = re.findall(r"[a-z]+\d*[a-z]*", text.casefold())
+    return [*words, *(re.split(r"\d", word)[0] for word in words)]
 
 
 def find_series(headers: Sequence[Header]) -> list[Series]:
@@ -120,10 +130,11 @@ def _in_folder(folder: PurePosixPath, members: Sequence[Header]) -> Iterator[Ser
     for split in (_by_end, _by_start, _by_extension):
         parts = [split(header.path) for header in members]
         texts = Counter(text for text, _ in parts)
-        if len({kind for _, kind in parts}) > 1 and sum(count > 1 for count in texts.values()) > len(texts) / 2:
-            groups: dict[tuple[str, str], list[Header]] = defaultdict(list)
-            for header, (_, kind) in zip(members, parts, strict=True):
-                groups[kind].append(header)
+        groups: dict[tuple[str, str], list[Header]] = defaultdict(list)
+        for header, (_, kind) in zip(members, parts, strict=True):
+            groups[kind].append(header)
+        shared = sum(count > 1 for count in texts.values()) > len(texts) / 2
+        if len(groups) > 1 and shared and _differ(groups):
             for kind, group in groups.items():
                 before, after = (kind[0], "") if split is _by_start else ("", kind[0])
                 yield _series(folder, group, before, after)
@@ -135,6 +146,14 @@ def _in_folder(folder: PurePosixPath, members: Sequence[Header]) -> Iterator[Ser
         yield from (_series(folder, group) for group in by_kind.values())
         return
     yield _series(folder, members)
+
+
+def _differ(groups: Mapping[tuple[str, str], Sequence[Header]]) -> bool:
+    """Return whether words tell images, labels or bands apart, and not places: they say so, or what the files are."""
+    named = any(_ROLE_WORDS & set(_words(word)) for word, _ in groups)
+    bands = all(_BAND.fullmatch(word.strip("_-. ")) for word, _ in groups)
+    kinds = [{(*header.kind, header.path.suffix) for header in members} for members in groups.values()]
+    return named or bands or (all(len(each) == 1 for each in kinds) and len(set.union(*kinds)) > 1)
 
 
 def _series(folder: PurePosixPath, members: Sequence[Header], before: str = "", after: str = "") -> Series:

@@ -14,7 +14,7 @@ from landseg.inspection.headers import Files, Header
 from landseg.inspection.layout import Layout, encoder_depth, groups_of, label_layout, mask_layout
 from landseg.inspection.masks import Labels, read_masks
 from landseg.inspection.pixels import Statistics, find_copies, sample_statistics
-from landseg.inspection.roles import Roles, bounds
+from landseg.inspection.roles import Roles, bounds, counted, listed
 from landseg.inspection.series import Series
 from landseg.inspection.vectors import read_layer
 
@@ -73,7 +73,7 @@ def inspect_files(files: Files, roles: Roles) -> Inspection:
     settings = Settings()
     images = roles.images
     statistics = sample_statistics(files.folder, images.headers)
-    names = name_bands(images.first, statistics)
+    names = name_bands(images.first, statistics, images.band)
     if roles.layer:
         labels = read_layer(roles.layer)
         layout = label_layout(images.headers, roles.layer)
@@ -92,9 +92,12 @@ def _files(settings: Settings, files: Files, roles: Roles) -> None:
     images = roles.images
     sizes = sorted({header.size for header in images.headers})
     size = f"{sizes[0][1]:,}x{sizes[0][0]:,}" + (f" to {sizes[-1][1]:,}x{sizes[-1][0]:,}" if len(sizes) > 1 else "")
-    count = f"{len(images.files):,} image{'s' if len(images.files) > 1 else ''}"
     settings.set("download.folder", str(project_path(files.folder)))
-    settings.set("dataset.images", images.pattern, f"{count} of {size} px; {georeference(images.headers)}")
+    settings.set(
+        "dataset.images",
+        images.pattern,
+        f"{counted(len(images.files), 'image')} of {size} px; {georeference(images.headers)}",
+    )
     if roles.dates:
         others = ", ".join(str(header.path) for header in roles.dates)
         settings.ask(
@@ -103,7 +106,9 @@ def _files(settings: Settings, files: Files, roles: Roles) -> None:
         )
     if roles.other_images:
         settings.ask(
-            "dataset.images", f"are these images to be used as well? They are left out: {', '.join(roles.other_images)}"
+            "dataset.images",
+            f"are these images to be used as well? They are left out, as the pattern is that of one folder: "
+            f"{listed(roles.other_images)}",
         )
     settings.set("dataset.drivers", list(files.drivers))
     if roles.clouds:
@@ -113,15 +118,18 @@ def _files(settings: Settings, files: Files, roles: Roles) -> None:
     without, alone = roles.unpaired
     if without:
         settings.faults.append(
-            f"{without[0].path}: {len(without):,} images have no label raster; add these, or move the images away"
+            f"{files.folder / without[0].path}: {counted(len(without), 'image')} without label raster; add it, or move "
+            "the image away"
         )
     if alone:
         settings.faults.append(
-            f"{alone[0].path}: {len(alone):,} label rasters have no image; add the images, or move the rasters away"
+            f"{files.folder / alone[0].path}: {counted(len(alone), 'label raster')} without image; add it, or move the "
+            "raster away"
         )
     if overlap := overlapping(images.headers):
         settings.note(
-            "dataset.locations", f"{overlap:,} pairs of images overlap on the ground; the split keeps these together"
+            "dataset.locations",
+            f"{counted(overlap, 'pair')} of images overlap on the ground; the split keeps them together",
         )
     settings.faults += files.refused
 
@@ -129,7 +137,7 @@ def _files(settings: Settings, files: Files, roles: Roles) -> None:
 def project_path(folder: Path) -> Path:
     """Return a folder as it is given if it lies below the project, else its absolute path."""
     inside = folder.resolve().is_relative_to(Path.cwd().resolve())
-    return folder if inside and not folder.is_absolute() else folder.resolve()
+    return folder if inside else folder.absolute()
 
 
 def georeference(headers: Sequence[Header]) -> str:
@@ -177,19 +185,16 @@ def _bands(settings: Settings, files: Files, roles: Roles, names: BandNames, sta
     settings.set("dataset.bands", list(names.names), names.evidence, names.question)
     extra, used = [], list(names.used)
     for series in roles.extra:
-        further = name_bands(series.first, sample_statistics(files.folder, series.headers))
+        further = name_bands(series.first, sample_statistics(files.folder, series.headers), series.band)
         own = [
             name if name not in (*names.names, *used) else f"{name}_{number}"
             for number, name in enumerate(further.names, 2)
         ]
         used += [name for name, plain in zip(own, further.names, strict=True) if plain in further.used]
         extra.append({"images": series.pattern, "bands": own})
-        settings.ask(
-            "dataset.extra",
-            f"are these files of the same images, of the same date? {series.pattern}: {further.evidence}",
-        )
     if extra:
-        settings.set("dataset.extra", extra)
+        patterns = listed([series.pattern for series in roles.extra], 20)
+        settings.set("dataset.extra", extra, ask=f"are these files of the same images, and of their dates? {patterns}")
     counts = {header.count for header in headers}
     dtypes = ", ".join(sorted({dtype for header in headers for dtype in header.dtypes}))
     low, high = statistics.levels[:, 0].min(), statistics.levels[:, 3].max()
@@ -227,16 +232,16 @@ def _rounded(low: float, high: float) -> list[float]:
 
 def _nodata(settings: Settings, headers: Sequence[Header], statistics: Statistics) -> None:
     declared = {header.nodata for header in headers if header.nodata is not None}
-    listed = ", ".join(f"{value:g}" for value in sorted(declared))
+    values = ", ".join(f"{value:g}" for value in sorted(declared))
     lacking = sum(header.nodata is None for header in headers)
     if declared and not lacking:
-        settings.note("dataset.nodata", f"files declare {listed}")
+        settings.note("dataset.nodata", f"files declare {values}")
     elif declared:
         value = min(declared)
         settings.set(
             "dataset.nodata",
             int(value) if value == int(value) else value,
-            ask=f"{lacking} files declare none, others {listed}: is it theirs, too?",
+            ask=f"{lacking} files declare none, others {values}: is it theirs, too?",
         )
     elif statistics.zero >= _MANY_ZEROS:
         settings.ask(
@@ -271,10 +276,14 @@ def _labels(settings: Settings, roles: Roles, labels: Labels) -> None:
                 "(outside: skip): is that right?",
             )
     elif roles.masks:
-        settings.set("dataset.masks", roles.masks.pattern, f"{len(roles.masks.files):,} label rasters of {labels.kind}")
+        settings.set(
+            "dataset.masks",
+            roles.masks.pattern,
+            f"{counted(len({header.path for header in roles.masks.headers}), 'label raster')} of {labels.kind}",
+        )
         _alignment(settings, roles.images, roles.masks)
     if roles.other_labels:
-        settings.ask(key, f"are these better labels? They are not used: {'; '.join(roles.other_labels)}")
+        settings.ask(key, f"should one of these be used instead? {listed(roles.other_labels)}")
 
 
 def _alignment(settings: Settings, images: Series, masks: Series) -> None:
@@ -309,19 +318,19 @@ def _tiles_and_split(settings: Settings, roles: Roles, layout: Layout, copies: l
     settings.set("split.block", layout.block)
     if layout.groups:
         prefixes = groups_of(sorted(roles.images.files))
-        listed = ", ".join(f"{name} ({count:,})" for name, count in prefixes.most_common(3))
+        names = listed([f"{name} ({count:,})" for name, count in prefixes.most_common()], 3)
         settings.set(
             "dataset.groups",
             {"pattern": layout.groups},
-            f"{len(prefixes):,} beginnings of names: {listed}",
+            f"{len(prefixes):,} beginnings of names: {names}",
             layout.questions["groups"],
         )
     if copies:
-        listed = "; ".join(", ".join(header.path.stem for header in group) for group in copies[:4])
+        names = listed([" = ".join(header.path.stem for header in group) for group in copies], 20)
         count = sum(len(group) for group in copies)
         settings.note(
             "split.duplicates",
-            f"{count:,} images are copies of one another, mirrored or turned, in {len(copies):,} groups: {listed}",
+            f"{count:,} images are copies of others, mirrored or turned, in {counted(len(copies), 'group')}: {names}",
         )
     elif copies is None:
         settings.note(

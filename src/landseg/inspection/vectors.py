@@ -33,8 +33,8 @@ _COLUMNS = (
     "code",
 )
 _PARTS = ("class", "label", "cover", "type", "categ", "name", "code", "ref")
-# Features that are read of a layer.
-_MAX_FEATURES = 200_000
+# Features that are read of a layer, and combinations of values that are listed.
+_MAX_FEATURES, _MAX_PAIRS = 200_000, 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class LabelLayer:
     def text(self) -> str:
         """The layer in words."""
         layer = f", layer {self.layer}" if self.layer else ""
-        return f"{self.path}{layer}: {len(self.table):,} {self.kind}, column {self.column}"
+        first = "the first " if len(self.table) == _MAX_FEATURES else ""
+        return f"{self.path}{layer}: {first}{len(self.table):,} {self.kind}, column {self.column}"
 
 
 def label_layers(folder: Path, paths: Sequence[PurePosixPath]) -> list[LabelLayer]:
@@ -132,6 +133,8 @@ def read_layer(layer: LabelLayer) -> Labels:
         labels.ask("labels", "polygons of different classes overlap: is order right? The last class is drawn on top")
     if layer.kind == "points":
         labels.ask("labels", "how far around a point does its class hold? radius is 0: only the pixel of the point")
+    for name in _contradicting(layer):
+        labels.ask("labels", f"are the classes right? {layer.column} and {name} disagree: {_pairs(layer, name)}")
     if column.isna().any():
         labels.faults.append(
             f"{layer.path}: {int(column.isna().sum())} features have no {layer.column}; give them one, or delete them"
@@ -171,6 +174,24 @@ def _companion(layer: LabelLayer) -> Mapping[Any, Any]:
         if related and kinds_differ and len(pairs) == pairs[column].nunique() == other.nunique():
             return {_python(one): _python(value) for one, value in zip(pairs[column], other, strict=True)}
     return {}
+
+
+def _contradicting(layer: LabelLayer) -> list[str]:
+    """Return the columns with as many values as that of the classes, but not one for each class."""
+    table = layer.table.drop(columns=layer.table.geometry.name)
+    count = table[layer.column].nunique()
+    return [
+        str(name)
+        for name in table.columns.drop(layer.column)
+        if table[name].nunique() == count < len(table) / 2
+        and len(table[[layer.column, name]].drop_duplicates()) > count
+    ]
+
+
+def _pairs(layer: LabelLayer, name: str) -> str:
+    pairs = layer.table[[layer.column, name]].value_counts().sort_index()
+    texts = [f"{value} with {other}, {count:,} times" for (value, other), count in pairs.items()]
+    return "; ".join(texts[:_MAX_PAIRS]) + (", ..." if len(texts) > _MAX_PAIRS else "")
 
 
 def _areas(layer: LabelLayer) -> dict[Any, str]:
