@@ -11,6 +11,7 @@ from helpers.inspecting import bands, inspected, labels, picture
 from helpers.rasters import write_image, write_tif
 from rasterio import Affine
 
+from landseg.core.errors import LandsegError
 from landseg.datasets.folder.params import FolderParams
 
 # rasterio multiplies transforms by *, which affine 3 announces to remove.
@@ -202,7 +203,7 @@ def test_columns_that_contradict_each_other(tmp_path: Path) -> None:
     table = polygons(["crop", "wood"]).assign(id=[1, 2] * 7 + [2, 2])
     table.to_file(tmp_path / "data/fields.gpkg")
     project = inspected(Path("data"), tmp_path)
-    assert "Land and id disagree: crop with 1, 7 times; crop with 2, 1 times; wood with 2, 8 times" in project.questions
+    assert "Land and id disagree: crop with 1 (7), crop with 2 (1), wood with 2 (8)" in project.questions
 
 
 def test_ids_beside_names(tmp_path: Path) -> None:
@@ -288,3 +289,69 @@ def test_one_image_is_split_by_blocks(tmp_path: Path) -> None:
     assert project.params["dataset"]["images"] == "*_image.tif"
     assert project.params["split"]["strategy"] == "block"
     project.run_to_split()
+
+
+def test_a_map_for_all_images(tmp_path: Path) -> None:
+    """One label raster of another name is used if dataset.align can read it; else the folder is refused."""
+    write_tif(tmp_path / "data/ortho.tif", bands(1, 608, 608), UTM, place(0))
+    write_tif(tmp_path / "data/reference.tif", labels(1, 608, 608), UTM, place(0))
+    if "align" not in FolderParams.model_fields:
+        with pytest.raises(LandsegError, match="no label raster is named like an image"):
+            inspected(Path("data"), tmp_path)
+        return
+    project = inspected(Path("data"), tmp_path)
+    assert project.params["dataset"]["masks"] == "reference.tif"
+    project.run_to_split()
+
+
+def test_places_are_counted_without_copies_and_dates(tmp_path: Path) -> None:
+    for n in range(9):
+        write_tif(tmp_path / f"data/images/{n}.tif", bands(n), UTM, place(n // 3))
+        write_tif(tmp_path / f"data/masks/{n}.tif", labels(n), UTM, place(n // 3))
+    project = inspected(Path("data"), tmp_path)
+    assert project.found.layout.why["strategy"].startswith("3 places are too few")
+    assert "9 pairs of images overlap on the ground" in project.text
+
+
+def test_columns_of_other_types_are_no_classes(tmp_path: Path) -> None:
+    write_tif(tmp_path / "data/scene.tif", bands(1, 304, 304), UTM, place(0))
+    table = polygons(["crop", "wood"]).assign(seen=[True, False] * 8, share=[0.25, 0.5] * 8)
+    table["day"] = np.array(["2024-05-01", "2024-06-01"] * 8, "datetime64[ms]")
+    table.to_file(tmp_path / "data/fields.gpkg")
+    assert inspected(Path("data"), tmp_path).params["dataset"]["labels"]["column"] == "Land"
+
+
+def test_declared_nodata_of_labels_is_ignored(tmp_path: Path) -> None:
+    for n in range(9):
+        write_tif(tmp_path / f"data/images/{n}.tif", bands(n), UTM, place(n))
+        write_tif(tmp_path / f"data/masks/{n}.tif", labels(n), UTM, place(n), nodata=0)
+    project = inspected(Path("data"), tmp_path)
+    assert project.params["dataset"]["ignore"] == [0]
+    assert [each["id"] for each in project.params["dataset"]["classes"]] == [1, 2, 3]
+    assert "is 0 unlabelled? It is declared as nodata" in project.questions
+    project.run_to_split()
+
+
+def test_blended_edges_of_rgb_masks_are_ignored(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for n in range(9):
+        mask = COLOURS[labels(n)]
+        mask[n, :10] = random.integers(1, 255, (10, 3))
+        write_image(tmp_path / f"data/images/{n}.png", picture(n))
+        write_image(tmp_path / f"data/masks/{n}.png", mask)
+    project = inspected(Path("data"), tmp_path)
+    assert {tuple(each["color"]) for each in project.params["dataset"]["classes"]} == {
+        tuple(c) for c in COLOURS.tolist()
+    }
+    assert project.params["dataset"]["unlisted"] == "ignore"
+    assert "90 rare colours, 90 px, 0.16 %, are ignored" in project.questions
+    project.run_to_split()
+
+
+def test_nodata_that_some_images_declare(tmp_path: Path) -> None:
+    for n in range(9):
+        write_tif(tmp_path / f"data/images/{n}.tif", bands(n), UTM, place(n), nodata=65535 if n else None)
+        write_tif(tmp_path / f"data/masks/{n}.tif", labels(n), UTM, place(n))
+    project = inspected(Path("data"), tmp_path)
+    assert project.params["dataset"]["nodata"] == 65535
+    assert "others declare 65535, but 1 file nothing: is it the nodata value there, too?" in project.questions

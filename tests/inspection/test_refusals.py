@@ -74,6 +74,15 @@ def test_polygons_elsewhere(tmp_path: Path) -> None:
     assert "no object of fields.geojson lies in an image" in refused(tmp_path / "data")
 
 
+def test_vector_files_without_classes(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", masks=0)
+    line = gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=[shapely.LineString([(0, 0), (1, 1)])] * 2, crs="EPSG:4326")
+    line.to_file(folder / "roads.gpkg")
+    assert "(roads.gpkg has no layer of polygons or points with a column of 2 to 64 values)" in refused(folder)
+    (folder / "roads.gpkg").write_bytes(b"SQLite format 3")
+    assert "(roads.gpkg cannot be read (" in refused(folder)
+
+
 def test_damaged_image(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data")
     truncate(folder / "images/3.png", 0.9)

@@ -127,7 +127,7 @@ def mask_layout(headers: Sequence[Header], names: Sequence[str], places: int) ->
     if places >= _MIN_SCENES:
         size, why = _size_of_many(headers)
         layout = Layout(size, "scene", ratios(places), why={"size": why})
-        layout.why["strategy"] = f"there are {places:,} images, enough to split them whole"
+        layout.why["strategy"] = f"{len(headers):,} images show {places:,} places, enough to split them whole"
         if prefixes and len(prefixes) >= _MIN_GROUPS:
             layout.strategy, layout.ratios, layout.groups = "group", ratios(len(prefixes)), _GROUP.pattern
             layout.why["strategy"] = f"names have {len(prefixes):,} beginnings, so images that share one stay together"
@@ -146,7 +146,7 @@ def mask_layout(headers: Sequence[Header], names: Sequence[str], places: int) ->
     layout = Layout(size, "block", ratios(blocks), block)
     layout.why["size"] = f"gives {_tiles(headers, size):,} tiles"
     layout.why["strategy"] = (
-        f"{places} image{' is' if places == 1 else 's are'} too few to split whole; there are {blocks} blocks"
+        f"{places} place{' is' if places == 1 else 's are'} too few to split whole; there are {blocks} blocks"
     )
     return layout
 

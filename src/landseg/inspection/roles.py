@@ -46,13 +46,14 @@ def find_roles(files: Files) -> Roles:
     rest = [each for each in series if each not in clouds]
     labels = [each for each in rest if _is_labels(files, each, rest)]
     images = [each for each in rest if each not in labels]
-    layers = label_layers(folder, files.vectors)
+    layers, other_vectors = label_layers(folder, files.vectors)
     if not images:
         raise LandsegError(_without_images(files, labels, layers))
     if not labels and not layers:
         raise LandsegError(
             f"{folder}: {_described(images)}, but no labels: neither rasters of few classes, nor polygons or points "
-            "with a column of classes; add them, one raster for each image or one vector file"
+            f"with a column of classes{f' ({listed(other_vectors, 1)})' if other_vectors else ''}; add one raster for "
+            "each image, or one vector file"
         )
     roles = _with_layer(images, layers) or _with_masks(images, labels)
     if roles is None:
@@ -61,6 +62,7 @@ def find_roles(files: Files) -> Roles:
     roles.other_labels += [
         in_words(each) for each in labels if each.headers != (roles.masks.headers if roles.masks else None)
     ]
+    roles.other_labels += other_vectors
     used = {header.path for each in (roles.images, *roles.extra) for header in each.headers} | {
         date.path for date in roles.dates
     }

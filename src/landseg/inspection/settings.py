@@ -74,18 +74,25 @@ def inspect_files(files: Files, roles: Roles) -> Inspection:
     images = roles.images
     statistics = sample_statistics(files.folder, images.headers)
     names = name_bands(images.first, statistics, images.band)
+    copies = find_copies(files.folder, images.headers)
     if roles.layer:
         labels = read_layer(roles.layer)
         layout = label_layout(images.headers, roles.layer)
     else:
         labels = read_masks(files.folder, roles.masks.headers if roles.masks else [])
-        layout = mask_layout(images.headers, sorted(images.files), len(images.files))
-    copies = find_copies(files.folder, images.headers)
+        layout = mask_layout(images.headers, sorted(images.files), _places(images.headers, copies))
     _files(settings, files, roles)
     _bands(settings, files, roles, names, statistics)
     _labels(settings, roles, labels)
     _tiles_and_split(settings, roles, layout, copies)
     return Inspection(files, roles, names, statistics, labels, layout, copies, settings)
+
+
+def _places(headers: Sequence[Header], copies: Sequence[Sequence[Header]] | None) -> int:
+    """Return the number of places that images show: those with one extent, and copies, show one."""
+    extents = {(_crs_name(header), bounds(header)) for header in headers if header.grid.crs}
+    count = len(extents) + sum(not header.grid.crs for header in headers)
+    return max(1, count - sum(len(group) - 1 for group in copies or ()))
 
 
 def _files(settings: Settings, files: Files, roles: Roles) -> None:
@@ -241,7 +248,7 @@ def _nodata(settings: Settings, headers: Sequence[Header], statistics: Statistic
         settings.set(
             "dataset.nodata",
             int(value) if value == int(value) else value,
-            ask=f"{lacking} files declare none, others {values}: is it theirs, too?",
+            ask=f"others declare {values}, but {counted(lacking, 'file')} nothing: is it the nodata value there, too?",
         )
     elif statistics.zero >= _MANY_ZEROS:
         settings.ask(
@@ -288,6 +295,9 @@ def _labels(settings: Settings, roles: Roles, labels: Labels) -> None:
 
 def _alignment(settings: Settings, images: Series, masks: Series) -> None:
     """Check that label rasters are on the grids of their images."""
+    if "*" not in masks.pattern:
+        settings.set("dataset.align", "nearest", "one label raster for all images")
+        return
     pairs = [(header, masks.files[name]) for name, header in images.files.items() if name in masks.files]
     other = [(image, mask) for image, mask in pairs if not _same_grid(image, mask)]
     if not other:

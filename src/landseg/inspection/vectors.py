@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,13 +59,24 @@ class LabelLayer:
         return f"{self.path}{layer}: {first}{len(self.table):,} {self.kind}, column {self.column}"
 
 
-def label_layers(folder: Path, paths: Sequence[PurePosixPath]) -> list[LabelLayer]:
-    """Return the layers of polygons or points that have a column of classes, in the order of the files."""
-    found = []
+def label_layers(folder: Path, paths: Sequence[PurePosixPath]) -> tuple[list[LabelLayer], list[str]]:
+    """Return the layers of polygons or points that have a column of classes, and why other files have none.
+
+    Files of other kinds with the extensions of vector files, such as metadata as JSON, are left out.
+    """
+    found: list[LabelLayer] = []
+    others = []
     for path in paths:
-        with suppress(Exception):  # files of other kinds, such as metadata as JSON
-            found += _layers(folder, path)
-    return found
+        try:
+            layers = _layers(folder, path)
+        except Exception as error:  # those of GDAL, pyogrio, pyarrow and geopandas
+            if path.suffix.casefold() not in (".json", ".parquet"):
+                others.append(f"{path} cannot be read ({(str(error) or 'damaged').splitlines()[0].rstrip('.')})")
+            continue
+        found += layers
+        if not layers:
+            others.append(f"{path} has no layer of polygons or points with a column of 2 to {MAX_VALUES} values")
+    return found, others
 
 
 def _layers(folder: Path, path: PurePosixPath) -> list[LabelLayer]:
@@ -92,10 +102,14 @@ def _class_column(table: gpd.GeoDataFrame) -> str | None:
     """Return the column with classes: by its name, texts before numbers; it has few values, some of them repeated."""
     columns = []
     for name in table.columns.drop(table.geometry.name):
-        values, count = table[name].dropna(), table[name].nunique()
-        whole = not pd.api.types.is_numeric_dtype(values) or bool((values == values.round()).all())
+        values = table[name].dropna()
+        is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        if not is_number and not pd.api.types.is_string_dtype(values):
+            continue
+        count = values.nunique()
+        whole = not is_number or bool((values == values.round()).all())
         if whole and 2 <= count <= MAX_VALUES and (count < len(values) or name.casefold() in _COLUMNS):
-            columns.append((_rank(str(name)), pd.api.types.is_numeric_dtype(values), count, str(name)))
+            columns.append((_rank(str(name)), is_number, count, str(name)))
     return min(columns)[-1] if columns else None
 
 
@@ -190,8 +204,8 @@ def _contradicting(layer: LabelLayer) -> list[str]:
 
 def _pairs(layer: LabelLayer, name: str) -> str:
     pairs = layer.table[[layer.column, name]].value_counts().sort_index()
-    texts = [f"{value} with {other}, {count:,} times" for (value, other), count in pairs.items()]
-    return "; ".join(texts[:_MAX_PAIRS]) + (", ..." if len(texts) > _MAX_PAIRS else "")
+    texts = [f"{value} with {other} ({count:,})" for (value, other), count in pairs.items()]
+    return ", ".join(texts[:_MAX_PAIRS]) + (", ..." if len(texts) > _MAX_PAIRS else "")
 
 
 def _areas(layer: LabelLayer) -> dict[Any, str]:
