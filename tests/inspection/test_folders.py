@@ -11,9 +11,6 @@ from helpers.inspecting import bands, inspected, labels, picture
 from helpers.rasters import write_image, write_tif
 from rasterio import Affine
 
-from landseg.core.errors import LandsegError
-from landseg.datasets.folder.params import FolderParams
-
 # rasterio multiplies transforms by *, which affine 3 announces to remove.
 pytestmark = pytest.mark.filterwarnings("default::PendingDeprecationWarning")
 
@@ -230,11 +227,8 @@ def test_label_rasters_on_another_grid(tmp_path: Path) -> None:
         write_tif(tmp_path / f"data/images/{n}.tif", bands(n, 64, 64), UTM, place(n))
         write_tif(tmp_path / f"data/masks/{n}.tif", labels(n, 32, 32), UTM, place(n, 20))
     project = inspected(Path("data"), tmp_path)
-    if "align" in FolderParams.model_fields:
-        assert project.params["dataset"]["align"] == "nearest"
-        project.run_to_split()
-    else:
-        assert "9 label rasters are on another grid than their images" in project.found.settings.faults[0]
+    assert project.params["dataset"]["align"] == "nearest"
+    project.run_to_split()
 
 
 def test_bands_by_description(tmp_path: Path) -> None:
@@ -292,13 +286,8 @@ def test_one_image_is_split_by_blocks(tmp_path: Path) -> None:
 
 
 def test_a_map_for_all_images(tmp_path: Path) -> None:
-    """One label raster of another name is used if dataset.align can read it; else the folder is refused."""
     write_tif(tmp_path / "data/ortho.tif", bands(1, 608, 608), UTM, place(0))
     write_tif(tmp_path / "data/reference.tif", labels(1, 608, 608), UTM, place(0))
-    if "align" not in FolderParams.model_fields:
-        with pytest.raises(LandsegError, match="no label raster is named like an image"):
-            inspected(Path("data"), tmp_path)
-        return
     project = inspected(Path("data"), tmp_path)
     assert project.params["dataset"]["masks"] == "reference.tif"
     project.run_to_split()

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from landseg.core.errors import LandsegError
-from landseg.datasets.folder.params import FolderParams
 from landseg.inspection.headers import Files, Header
 from landseg.inspection.pixels import looks_like_labels
 from landseg.inspection.series import CLOUD_WORDS, IMAGE_WORDS, LABEL_WORDS, Series, find_series, paired
@@ -235,15 +234,12 @@ def _with_one_raster(images: Sequence[Series], labels: Sequence[Series]) -> Role
     """Return images and the only label raster, if it shows their ground; dataset.align reads it for all of them."""
     chosen = max(images, key=lambda each: (len(each.files), each.first.count))
     headers = [header for each in labels for header in each.headers]
-    if (
-        len(headers) != 1
-        or "align" not in FolderParams.model_fields
-        or not all(map(_on_ground_of(headers[0]), chosen.headers))
-    ):
+    if len(headers) != 1 or not all(map(_on_ground_of(headers[0]), chosen.headers)):
         return None
+    extra = _extra(chosen, [each for each in images if each is not chosen])
     if len(chosen.files) == 1:
         chosen = Series(chosen.files, str(chosen.first.path))
-    return Roles(chosen, _extra(chosen, images), Series(dict.fromkeys(chosen.files, headers[0]), str(headers[0].path)))
+    return Roles(chosen, extra, Series(dict.fromkeys(chosen.files, headers[0]), str(headers[0].path)))
 
 
 def _on_ground_of(mask: Header) -> Callable[[Header], bool]:

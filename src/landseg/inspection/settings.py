@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from landseg.core.errors import LandsegError
-from landseg.datasets.folder.params import FolderParams
 from landseg.inspection.bands import BandNames, name_bands
 from landseg.inspection.headers import Files, Header
 from landseg.inspection.layout import Layout, encoder_depth, groups_of, label_layout, mask_layout
@@ -304,7 +303,7 @@ def _alignment(settings: Settings, images: Series, masks: Series) -> None:
         return
     image, mask = other[0]
     found = f"{len(other):,} label rasters are on another grid than their images, first {mask.path}"
-    if "align" in FolderParams.model_fields and image.grid.crs and mask.grid.crs:
+    if image.grid.crs and mask.grid.crs:
         finer = mask.grid.pixel_size < 0.75 * image.grid.pixel_size
         settings.set("dataset.align", "majority" if finer else "nearest", found)
     else:

@@ -19,11 +19,7 @@ _WIDTH, _MAX_WIDTH, _COLUMN = 120, 140, 24
 _KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#].*?|))??(?: +# (?P<comment>.*))?")
 _PLAIN = re.compile(r"[A-Za-z/][\w./*-]*(?: [\w./*-]+)*")
 _WORDS = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
-# What keys mean that the preset does not name.
-_MEANINGS = {
-    "dataset.labels": "polygons or points with a class, in place of masks",
-    "dataset.align": "label rasters on another grid: null (refuse) | nearest | majority",
-}
+# What the keys of dataset.labels mean, which the preset does not have.
 _LABEL_MEANINGS = {
     "files": "vector file below download.folder, or glob of several",
     "layer": "layer of the files; null: the only one",
@@ -38,8 +34,6 @@ _LABEL_MEANINGS = {
     "unit": "what the split keeps together: null (each object) | an attribute | a distance in metres",
     "outside": "objects outside every image: error | skip",
 }
-# Keys that follow others, where the preset lacks them.
-_AFTER = {"dataset.masks": ("dataset.align", "dataset.labels")}
 
 
 def template() -> str:
@@ -68,7 +62,7 @@ def params_text(settings: Settings, folder: Path) -> str:
             "", f"Written by `landseg inspect {folder}`. Answer the questions ({ASK} ...), then run `landseg check`."
         ),
     ]
-    known, section, skipping = set(_keys(preset)), "", False
+    section, skipping = "", False
     for line in preset.splitlines()[2:]:
         match = _KEY.fullmatch(line)
         if match is None or (indent := len(match["indent"])) > 2:
@@ -79,19 +73,7 @@ def params_text(settings: Settings, folder: Path) -> str:
         key = f"{section}.{match['key']}" if indent else section
         skipping = key in settings.values and match["value"] in (None, "")  # what follows belongs to the key
         lines += _entry(settings, key, match["comment"] or "", line)
-        for other in _AFTER.get(key, ()):
-            if other not in known and other in settings.values:
-                lines += _entry(settings, other, _MEANINGS[other], "")
     return "\n".join(lines) + "\n"
-
-
-def _keys(preset: str) -> Iterator[str]:
-    section = ""
-    for line in preset.splitlines():
-        match = _KEY.fullmatch(line)
-        if match and len(match["indent"]) <= 2:
-            section = match["key"] if not match["indent"] else section
-            yield f"{section}.{match['key']}" if match["indent"] else section
 
 
 def _entry(settings: Settings, key: str, meaning: str, line: str) -> Iterator[str]:
