@@ -130,12 +130,12 @@ class TestCheck:
     @pytest.mark.faults
     def test_names_weights_and_files(self, tmp_path: Path, params: dict[str, Any]) -> None:
         params["model"] |= {"architecture": "Unett", "encoder_weights": "weights.pth"}
-        params["dataset"] |= {"images": "images/a.tif", "clouds": "clouds/*", "locations": {"pattern": "x(.)"}}
+        params["dataset"] |= {"images": "images/c.tif", "clouds": "clouds/*", "locations": {"pattern": "x(.)"}}
         folder = tmp_path / "local"
         assert self.check(tmp_path, params)[1] == [
             "error: model.architecture = Unett: unknown; did you mean Unet?",
             "error: model.encoder_weights = weights.pth: file not found; correct the path",
-            "error: dataset.images = 'images/a.tif': must contain a * for the name; write for example images/*.tif",
+            "error: dataset.images = 'images/c.tif': must contain a * for the name; write for example images/*.tif",
             f"error: {folder}: no file matches 'clouds/*'; add files, or correct dataset.clouds",
         ]
         params["dataset"] |= {"images": "images/*", "clouds": None}

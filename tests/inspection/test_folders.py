@@ -12,7 +12,6 @@ from helpers.rasters import write_image, write_tif
 from rasterio import Affine
 
 # rasterio multiplies transforms by *, which affine 3 announces to remove.
-pytestmark = pytest.mark.filterwarnings("default::PendingDeprecationWarning")
 
 COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 UTM = "EPSG:32631"

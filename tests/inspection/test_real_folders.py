@@ -14,7 +14,6 @@ from rasterio.windows import Window
 from landseg.core.errors import LandsegError
 
 # rasterio multiplies transforms by *, which affine 3 announces to remove.
-pytestmark = pytest.mark.filterwarnings("default::PendingDeprecationWarning")
 
 SETS = {
     "gewata_landsat7": {"strategy": "label", "classes": ["cropland", "forest", "wetland"], "bands": 6},

@@ -277,12 +277,13 @@ def test_chips_without_position_are_warned_of() -> None:
     assert "260 locations count as 259: some overlap, continue or copy others" in text
 
 
-def test_names_do_not_tell_where_the_user_has_named_the_locations() -> None:
+def test_names_do_not_tell_where_the_user_has_named_the_locations_or_groups() -> None:
     chips = pd.concat([grid(f"{ortho}_{n:03}", 1, 1) for ortho in ("north", "south") for n in range(30)])
     chips = chips.reset_index(drop=True)
     splits = assigned(chips, "scene", RATIOS, 0, 1)
-    for location, warned in ((chips["scene"], True), ("place " + chips["scene"], False)):
-        named = chips.assign(location=location)
+    scene = chips["scene"]
+    for location, group, warned in ((scene, "", True), ("place " + scene, "", False), (scene, "town", False)):
+        named = chips.assign(location=location, group=group)
         evidence = evidence_of(named)
         warnings = summarise(named, splits, merged_locations(evidence), CARD, evidence).warnings
         assert any("as if they were cut" in each for each in warnings) == warned

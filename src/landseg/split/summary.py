@@ -250,12 +250,13 @@ def _position_warnings(tiles: pd.DataFrame, ground: Ground, jitter: float) -> li
     """Warn of scenes without a position, and of names that suggest that they were cut from larger images."""
     if jitter or contact_is_known(tiles["location"], ground):
         return []
-    nowhere = tiles[["scene", "location"]][~ground.known].drop_duplicates()
+    nowhere = tiles[["scene", "location", "group"]][~ground.known].drop_duplicates()
     messages = [
         f"{len(nowhere)} scenes have no position: whether tiles of different locations touch is unknown, not excluded"
     ]
-    # Locations that the user has named are known to differ.
-    prefix, members = _shared_prefix(nowhere["scene"][nowhere["scene"] == nowhere["location"]])
+    # Locations and groups that the user has named are known to differ.
+    unnamed = (nowhere["scene"] == nowhere["location"]) & (nowhere["group"] == "")
+    prefix, members = _shared_prefix(nowhere["scene"][unnamed])
     if members:
         messages.append(
             f"{members} scenes are named {prefix}…, as if they were cut from one image, but are different locations; "
