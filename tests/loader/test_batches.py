@@ -18,6 +18,7 @@ from landseg.train.augmentation import Augmentation
 
 TIERS: tuple[Tier, ...] = ("device", "memory", "stream")
 AUGMENTATION = Augmentation(True, 0.2, 0.2, seed=5)
+EVERYTHING = Augmentation(True, 0.2, 0.2, seed=5, scale=0.5, noise=0.1)
 
 
 def two_epochs(
@@ -35,7 +36,7 @@ def equal(one: list[Batch], other: list[Batch]) -> bool:
 
 
 class TestTiers:
-    @pytest.mark.parametrize("augmentation", [AUGMENTATION, None], ids=["augmented", "plain"])
+    @pytest.mark.parametrize("augmentation", [AUGMENTATION, EVERYTHING, None], ids=["augmented", "everything", "plain"])
     def test_all_tiers_give_the_same_batches(self, project: Path, augmentation: Augmentation | None) -> None:
         def batches(tier: Tier) -> list[Batch]:
             epochs = iter([0, 1])
@@ -63,7 +64,7 @@ class TestTiers:
         decoded = decode_tiles(tiles, "cpu", 2, "decode")
 
         def batches(threads: int) -> list[Batch]:
-            return list(MemoryLoader(decoded, TileBatchSampler(8, 1, 5, lambda: 2), AUGMENTATION, threads))
+            return list(MemoryLoader(decoded, TileBatchSampler(8, 1, 5, lambda: 2), EVERYTHING, threads))
 
         assert equal(batches(0), batches(3))
 
@@ -71,7 +72,7 @@ class TestTiers:
         def batches(workers: int) -> list[Batch]:
             epochs = iter([0, 1])
             loader = DiskLoader(
-                tile_set(project, "train"), TileBatchSampler(8, 3, 5, lambda: next(epochs)), AUGMENTATION, workers
+                tile_set(project, "train"), TileBatchSampler(8, 3, 5, lambda: next(epochs)), EVERYTHING, workers
             )
             return [batch for _ in range(2) for batch in loader]  # the second epoch reuses the processes
 
@@ -120,12 +121,14 @@ class TestTiers:
 
 @pytest.mark.gpu
 class TestGpu:
+    @pytest.mark.parametrize("sampler", [TileBatchSampler(8, 3, 5, lambda: 4)])
+    @pytest.mark.parametrize("augmentation", [AUGMENTATION, EVERYTHING], ids=["augmented", "everything"])
     @pytest.mark.parametrize("tier", TIERS)
-    def test_batches_equal_those_on_a_cpu(self, project: Path, tier: Tier) -> None:
+    def test_batches_equal_those_on_a_cpu(
+        self, project: Path, tier: Tier, augmentation: Augmentation, sampler: TileBatchSampler
+    ) -> None:
         tiles = tile_set(project, "train")
-        loader = batch_loader(tiles, TileBatchSampler(8, 3, 5, lambda: 4), tier, "cuda", 2, AUGMENTATION)
+        loader = batch_loader(tiles, sampler, tier, "cuda", 2, augmentation)
         found = [(images.cpu(), targets.cpu()) for images, targets in loader]
         assert all(images.is_cuda for images, _ in loader)
-        assert equal(
-            found, list(batch_loader(tiles, TileBatchSampler(8, 3, 5, lambda: 4), "stream", "cpu", 0, AUGMENTATION))
-        )
+        assert equal(found, list(batch_loader(tiles, sampler, "stream", "cpu", 0, augmentation)))

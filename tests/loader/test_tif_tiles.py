@@ -28,7 +28,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TIERS: tuple[Tier, ...] = ("device", "memory", "stream")
 DTYPES = ("uint8", "uint16", "int16", "float32")
 COUNT = 7
-NAMES = ("blue", "green", "red", "nir", "swir1", "elevation")
+NAMES = ("blue", "green", "red", "nir", "swir1", "elevation", "rededge1", "rededge2", "rededge3", "swir2")
+#: D4, brightness, contrast, scale and noise.
+Kinds = tuple[bool, float, float, float, float]
 
 
 def images(bands: int, dtype: str) -> list[Image]:
@@ -77,21 +79,24 @@ def two_epochs(tiles: TileSet, tier: Tier, augmentation: Augmentation | None) ->
 @pytest.mark.parametrize(
     ("bands", "dtype", "kinds"),
     [
-        (1, "uint16", (True, 0.2, 0.3)),
-        (4, "uint16", (True, 0.2, 0.3)),
-        (4, "uint16", (True, 0, 0)),
-        (6, "int16", (True, 0.2, 0.3)),
-        (6, "int16", (False, 0, 0)),
-        (4, "float32", (True, 0.2, 0.3)),
-        (5, "uint8", (False, 0, 0.3)),
+        (1, "uint16", (True, 0.2, 0.3, 0, 0)),
+        (4, "uint16", (True, 0.2, 0.3, 0, 0)),
+        (4, "uint16", (True, 0, 0, 0, 0)),
+        (6, "int16", (True, 0.2, 0.3, 0, 0)),
+        (6, "int16", (False, 0, 0, 0, 0)),
+        (4, "float32", (True, 0.2, 0.3, 0, 0)),
+        (5, "uint8", (False, 0, 0.3, 0, 0)),
+        (10, "uint16", (True, 0.2, 0.3, 0.5, 0.1)),
+        (6, "int16", (False, 0, 0, 1, 0)),
+        (1, "uint16", (False, 0, 0, 0, 1)),
+        (4, "float32", (True, 0.2, 0.3, 0.5, 0.1)),
+        (5, "uint8", (False, 0, 0.3, 1, 0.1)),
     ],
 )
-def test_all_tiers_give_the_same_batches(
-    tmp_path: Path, bands: int, dtype: str, kinds: tuple[bool, float, float]
-) -> None:
+def test_all_tiers_give_the_same_batches(tmp_path: Path, bands: int, dtype: str, kinds: Kinds) -> None:
     tiles = images(bands, dtype)
     write(tmp_path, tiles)
-    augmentation = Augmentation(*kinds, 5, scale(tiles))
+    augmentation = Augmentation(*kinds[:3], 5, scale(tiles), *kinds[3:])
     found = {tier: two_epochs(tile_set(tmp_path, bands, dtype), tier, augmentation) for tier in TIERS}
     for images_, targets in found["stream"]:
         assert (images_.shape[1:], targets.shape[1:]) == ((bands, SIZE, SIZE), (SIZE, SIZE))
@@ -116,13 +121,13 @@ def test_batches_are_the_tiles_in_order(tmp_path: Path, dtype: str, tier: Tier) 
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kinds", [(True, 0.2, 0.3), (False, 0, 0)])
+@pytest.mark.parametrize("kinds", [(True, 0.2, 0.3, 0, 0), (False, 0, 0, 0, 0), (True, 0.2, 0.3, 0.5, 0.1)])
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_batches_on_a_gpu(tmp_path: Path, dtype: str, tier: Tier, kinds: tuple[bool, float, float]) -> None:
+def test_batches_on_a_gpu(tmp_path: Path, dtype: str, tier: Tier, kinds: Kinds) -> None:
     tiles = images(4, dtype)
     write(tmp_path, tiles)
-    augmentation = Augmentation(*kinds, 5, scale(tiles))
+    augmentation = Augmentation(*kinds[:3], 5, scale(tiles), *kinds[3:])
 
     def batches(tier: Tier, device: str) -> list[Batch]:
         sampler = TileBatchSampler(COUNT, 3, 5, lambda: 4)
@@ -136,7 +141,7 @@ def test_batches_on_a_gpu(tmp_path: Path, dtype: str, tier: Tier, kinds: tuple[b
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (4, "uint16"), (6, "int16"), (3, "float32")])
 def test_decoded_bytes(tmp_path: Path, bands: int, dtype: str) -> None:
     """They decide where tiles are cached."""
-    tiles = tile_set(tmp_path, bands, dtype, show=NAMES[3:])
+    tiles = tile_set(tmp_path, bands, dtype, show=NAMES[3:6])
     write(tmp_path, images(len(tiles.rendering.stored), dtype))
     decoded = decode_tiles(tiles, "cpu", 2, "decode")
     assert tiles.decoded_bytes == sum(each.nbytes for each in (decoded.images, decoded.targets))
@@ -146,7 +151,7 @@ def test_decoded_bytes(tmp_path: Path, bands: int, dtype: str) -> None:
 def test_bands_that_only_pictures_show_are_left_out(tmp_path: Path, tier: Tier) -> None:
     stored = images(6, "uint16")
     write(tmp_path, stored)
-    tiles = tile_set(tmp_path, 3, "uint16", show=NAMES[3:])
+    tiles = tile_set(tmp_path, 3, "uint16", show=NAMES[3:6])
     assert tiles.bands == 3
     for n in range(COUNT):
         np.testing.assert_array_equal(tiles.read(n)[0], stored[n][..., :3])

@@ -55,13 +55,13 @@ class TileAugmentation(Protocol):
     def draws(self, epoch: int, tiles: int) -> Any:
         """Draw the random changes of an epoch, one per tile."""
 
-    def augment_tile(self, image: Image, target: Pixels, draws: Any, position: int) -> tuple[Image, Pixels]:
-        """Augment one tile by its draw."""
+    def augment_tile(self, image: Image, target: Pixels, draws: Any, draw: int) -> tuple[Image, Pixels]:
+        """Augment one tile by one of the draws."""
 
     def augment_batch(
-        self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: Ints
+        self, images: torch.Tensor, targets: torch.Tensor, draws: Any, positions: Ints, drawn: Ints
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather tiles on their device and augment each by its draw."""
+        """Gather tiles on their device and augment each by one of the draws."""
 
 
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
@@ -127,15 +127,16 @@ class DeviceLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for keys in self.batch_sampler:
-            epoch, positions = keys[0][0], np.array([position for _, position in keys])
-            yield _channels_first(*self._gather(epoch, positions))
+            epochs, positions, drawn = np.array(keys).T
+            yield _channels_first(*self._gather(int(epochs[0]), positions, drawn))
 
-    def _gather(self, epoch: int, positions: Ints) -> Batch:
+    def _gather(self, epoch: int, positions: Ints, drawn: Ints) -> Batch:
         images, targets = self.decoded.images, self.decoded.targets
         if self.augmentation is None:
             index = to_device(positions, images.device)
             return as_indexable(images)[index].view(images.dtype), targets[index]
-        return self.augmentation.augment_batch(images, targets, self.augmentation.draws(epoch, len(images)), positions)
+        draws = self.augmentation.draws(epoch, len(images))
+        return self.augmentation.augment_batch(images, targets, draws, positions, drawn)
 
 
 class MemoryLoader:
@@ -181,7 +182,8 @@ class MemoryLoader:
             yield _channels_first(images, targets)
 
     def _prefetched(self) -> Iterator[Batch]:
-        with ThreadPoolExecutor(self.threads) as pool:
+        # One thread of torch each: the pool itself uses the cores.
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             queue: deque[tuple[torch.Tensor, torch.Tensor, list[Future[None]]]] = deque()
             for keys in self.batch_sampler:
                 images, targets = self._empty(len(keys))
@@ -198,10 +200,8 @@ class MemoryLoader:
         return images, torch.empty((tiles, *shape[:2]), dtype=torch.uint8, pin_memory=self.pin_memory)
 
     def _fill(self, images: Image, targets: Pixels, row: int, key: TileKey) -> None:
-        epoch, position = key
-        images[row], targets[row] = _augmented(
-            self.images[position], self.targets[position], self.augmentation, len(self.images), epoch, position
-        )
+        image, target = self.images[key.position], self.targets[key.position]
+        images[row], targets[row] = _augmented(image, target, self.augmentation, len(self.images), key)
 
 
 def _await(images: torch.Tensor, targets: torch.Tensor, jobs: list[Future[None]]) -> Batch:
@@ -217,7 +217,7 @@ class _TileDataset(Dataset[Batch]):
         self.tiles, self.augmentation = tiles, augmentation
 
     def __getitem__(self, key: TileKey) -> Batch:
-        augmented = _augmented(*self.tiles.read(key[1]), self.augmentation, len(self.tiles), *key)
+        augmented = _augmented(*self.tiles.read(key.position), self.augmentation, len(self.tiles), key)
         image, target = (torch.from_numpy(np.ascontiguousarray(pixels)) for pixels in augmented)
         return image, target
 
@@ -261,11 +261,11 @@ class DiskLoader:
 
 
 def _augmented(
-    image: Image, target: Pixels, augmentation: TileAugmentation | None, tiles: int, epoch: int, position: int
+    image: Image, target: Pixels, augmentation: TileAugmentation | None, tiles: int, key: TileKey
 ) -> tuple[Image, Pixels]:
     if augmentation is None:
         return image, target
-    return augmentation.augment_tile(image, target, augmentation.draws(epoch, tiles), position)
+    return augmentation.augment_tile(image, target, augmentation.draws(key.epoch, tiles), key.draw)
 
 
 def _channels_first(images: torch.Tensor, targets: torch.Tensor) -> Batch:

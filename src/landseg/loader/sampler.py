@@ -1,13 +1,24 @@
-"""Batch sampler: the order of tiles in an epoch."""
+"""Batch samplers: which tiles an epoch has, and their order."""
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-#: Epoch, and position of a tile in its split.
-TileKey = tuple[int, int]
+from landseg.core.arrays import Ints
+
+
+class TileKey(NamedTuple):
+    """A tile of a batch."""
+
+    epoch: int
+    #: Position of the tile in its split.
+    position: int
+    #: Which of the random changes of the epoch the tile gets: that of its position if each tile comes once an epoch,
+    #: else the number of the draw, so that a tile that is drawn twice is changed in two ways.
+    draw: int
 
 
 class TileBatchSampler(Sampler[list[TileKey]]):
@@ -44,11 +55,17 @@ class TileBatchSampler(Sampler[list[TileKey]]):
 
     def __iter__(self) -> Iterator[list[TileKey]]:
         epoch = self.epoch()
-        positions = np.arange(self.tiles)
-        if self.seed is not None:
-            np.random.default_rng((self.seed, epoch)).shuffle(positions)
+        positions, draws = self._order(epoch)
         for start in range(self.first_batch() * self.batch_size, self._tiles_per_epoch, self.batch_size):
-            yield [(epoch, position) for position in positions[start : start + self.batch_size].tolist()]
+            rows = slice(start, start + self.batch_size)
+            yield [TileKey(epoch, *row) for row in zip(positions[rows].tolist(), draws[rows].tolist(), strict=True)]
 
     def __len__(self) -> int:
         return math.ceil(self._tiles_per_epoch / self.batch_size)
+
+    def _order(self, epoch: int) -> tuple[Ints, Ints]:
+        """Return the positions of the tiles of an epoch and their random changes, (tiles,) each."""
+        positions = np.arange(self.tiles)
+        if self.seed is not None:
+            np.random.default_rng((self.seed, epoch)).shuffle(positions)
+        return positions, positions

@@ -156,6 +156,11 @@ class AugmentParams(Section):
     """Maximum change of brightness, as a share of the value range; 0: none."""
     contrast: float = Field(ge=0, le=1)
     """Maximum relative change of contrast; 0: none."""
+    scale: float = Field(default=0, ge=0, le=1)
+    """Random zoom by a factor between 1 / (1 + scale) and 1 + scale, log-uniform, about a random point; ground beyond
+    the tile is its mirror image; 0: none."""
+    noise: float = Field(default=0, ge=0, le=1)
+    """Maximum standard deviation of Gaussian noise, as a share of the value range; 0: none."""
 
 
 #: Validation scores that can select the best epoch.

@@ -378,7 +378,9 @@ def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[
     workers = run.params.compute.workers or cores()
     info = run.model.info
     bands = None if info.rendering.format == "png" else BandScale(info.mean, info.std)
-    augmentation = Augmentation(augment.d4, augment.brightness, augment.contrast, params.seed, bands)
+    augmentation = Augmentation(
+        augment.d4, augment.brightness, augment.contrast, params.seed, bands, augment.scale, augment.noise
+    )
     shuffled = TileBatchSampler(
         len(sets["train"]), params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
     )
