@@ -6,19 +6,22 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiles import CLASSES, PATHS, RENDERING, tile_set
 
 from landseg.core.tile_archive import TileError
 from landseg.loader.batches import Batch, DiskLoader, MemoryLoader, Tier, batch_loader, decode_tiles
-from landseg.loader.sampler import TileBatchSampler
+from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler
 from landseg.loader.tile_set import TileSet, split_tiles
 from landseg.train.augmentation import Augmentation
 
 TIERS: tuple[Tier, ...] = ("device", "memory", "stream")
 AUGMENTATION = Augmentation(True, 0.2, 0.2, seed=5)
 EVERYTHING = Augmentation(True, 0.2, 0.2, seed=5, scale=0.5, noise=0.1)
+#: Pixels of three classes in eight tiles, of which one has almost all of a rare class.
+PIXELS = np.array([[900, 100, 0]] * 6 + [[0, 1000, 4], [0, 900, 100]])
 
 
 def two_epochs(
@@ -119,9 +122,35 @@ class TestTiers:
             assert all(torch.equal(image, expected[n]) for image in found)
 
 
+class TestBalanced:
+    def test_all_tiers_give_the_same_batches_and_go_on_within_an_epoch(self, project: Path) -> None:
+        def batches(tier: Tier, first_batch: int = 0) -> list[Batch]:
+            sampler = BalancedBatchSampler(PIXELS, 2, 5, lambda: 1, lambda: first_batch)
+            return list(batch_loader(tile_set(project, "train"), sampler, tier, "cpu", 2, EVERYTHING))
+
+        expected = batches("stream")
+        assert len(expected) == 4
+        for tier in TIERS:
+            for done in range(4):
+                assert equal(batches(tier, done), expected[done:])
+
+    @pytest.mark.parametrize("tier", TIERS)
+    def test_a_tile_that_is_drawn_twice_is_changed_in_two_ways(self, project: Path, tier: Tier) -> None:
+        tiles = tile_set(project, "train")
+        sampler = BalancedBatchSampler(PIXELS, 8, 5, lambda: 0)
+        (keys,) = sampler
+        rows = [row for row, key in enumerate(keys) if key.position == 7]
+        assert len(rows) > 1
+        for augmentation, different in ((None, 1), (AUGMENTATION, len(rows)), (EVERYTHING, len(rows))):
+            ((images, _),) = batch_loader(tiles, sampler, tier, "cpu", 1, augmentation)
+            assert len({images[row].numpy().tobytes() for row in rows}) == different
+
+
 @pytest.mark.gpu
 class TestGpu:
-    @pytest.mark.parametrize("sampler", [TileBatchSampler(8, 3, 5, lambda: 4)])
+    @pytest.mark.parametrize(
+        "sampler", [TileBatchSampler(8, 3, 5, lambda: 4), BalancedBatchSampler(PIXELS, 3, 5, lambda: 4)]
+    )
     @pytest.mark.parametrize("augmentation", [AUGMENTATION, EVERYTHING], ids=["augmented", "everything"])
     @pytest.mark.parametrize("tier", TIERS)
     def test_batches_equal_those_on_a_cpu(

@@ -1,12 +1,41 @@
 """Batch samplers: which tiles an epoch has, their order, and the last batch."""
 
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 
-from landseg.loader.sampler import TileBatchSampler, TileKey
+from landseg.core.arrays import Counts
+from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler, TileKey, draw_probabilities
+
+# Draws of a test of frequencies, and standard errors by which a frequency may differ: 1 in 1.7 million exceeds them.
+DRAWS, ERRORS = 40_000, 5
 
 
 def keys(sampler: TileBatchSampler) -> list[TileKey]:
     return [key for batch in sampler for key in batch]
+
+
+def always(number: int) -> Callable[[], int]:
+    return lambda: number
+
+
+def class_pixels(tiles: int = 40) -> Counts:
+    """Return pixels of a class that is everywhere, one in a third of the tiles, one in two tiles, and an empty tile."""
+    rng = np.random.default_rng(0)
+    pixels = np.zeros((tiles, 3), np.int64)
+    pixels[:, 0] = rng.integers(1, 262_144, tiles)
+    pixels[::3, 1] = rng.integers(1, 10_000, len(pixels[::3]))
+    pixels[[7, 20], 2] = 3, 30
+    pixels[5] = 0
+    return pixels
+
+
+def drawn_positions(pixels: Counts) -> Counts:
+    """Return the positions of at least DRAWS draws, over many epochs."""
+    epochs = range(-(-DRAWS // len(pixels)))
+    return np.array([k.position for n in epochs for k in keys(BalancedBatchSampler(pixels, 5, 1, always(n)))])
 
 
 class TestOrder:
@@ -40,3 +69,57 @@ class TestOrder:
         sampler = TileBatchSampler(tiles, size, seed, lambda: 0)
         assert [len(batch) for batch in sampler] == expected
         assert len(sampler) == len(expected)
+
+
+class TestBalanced:
+    def test_classes_are_drawn_equally_often(self) -> None:
+        """Tiles of one class each show the class of a draw."""
+        classes = np.repeat([0, 1, 2, 3], [30, 8, 1, 1])
+        pixels = np.eye(4, dtype=np.int64)[classes] * np.arange(1, 41)[:, None]
+        positions = drawn_positions(pixels)
+        shares = np.bincount(classes[positions]) / len(positions)
+        error = np.sqrt(0.25 * 0.75 / len(positions))
+        np.testing.assert_allclose(shares, 0.25, atol=ERRORS * error)
+
+    def test_tiles_are_drawn_by_their_pixels(self) -> None:
+        pixels = class_pixels()
+        positions = drawn_positions(pixels)
+        expected = draw_probabilities(pixels)
+        errors = np.sqrt(expected * (1 - expected) / len(positions))
+        shares = np.bincount(positions, minlength=len(pixels)) / len(positions)
+        assert (np.abs(shares - expected) <= ERRORS * errors).all()
+        assert shares[5] == 0
+        assert shares[20] > 0.3  # ten elevenths of a third
+
+    def test_probabilities(self) -> None:
+        pixels = np.array([[10, 0], [30, 5], [0, 15]])
+        assert draw_probabilities(pixels).tolist() == [0.125, 0.375 + 0.125, 0.375]
+
+    def test_a_tile_that_is_drawn_twice_has_two_draws(self) -> None:
+        drawn = keys(BalancedBatchSampler(class_pixels(), 6, 0, lambda: 2))
+        assert [key.draw for key in drawn] == list(range(40))
+        assert {key.epoch for key in drawn} == {2}
+        assert Counter(key.position for key in drawn).most_common(1)[0][1] > 5
+
+    def test_depends_on_seed_and_epoch_alone(self) -> None:
+        def drawn(seed: int, epoch: int) -> tuple[TileKey, ...]:
+            return tuple(keys(BalancedBatchSampler(class_pixels(), 6, seed, lambda: epoch)))
+
+        assert drawn(0, 1) == drawn(0, 1)
+        assert len({drawn(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+    def test_goes_on_within_an_epoch(self) -> None:
+        whole = list(BalancedBatchSampler(class_pixels(), 6, 3, lambda: 1))
+        for done in range(len(whole)):
+            rest = BalancedBatchSampler(class_pixels(), 6, 3, always(1), always(done))
+            assert list(rest) == whole[done:]
+
+    @pytest.mark.parametrize(("size", "batches"), [(6, 7), (13, 3), (40, 1), (100, 1)])
+    def test_last_batch_of_one_tile_is_dropped(self, size: int, batches: int) -> None:
+        sampler = BalancedBatchSampler(class_pixels(), size, 0)
+        assert len(list(sampler)) == len(sampler) == batches
+
+    def test_many_pixels(self) -> None:
+        """More pixels than 32 bits count, and the last tile can be drawn."""
+        pixels = np.full((3, 2), 1 << 40, np.int64)
+        assert set(drawn_positions(pixels)[:100].tolist()) == {0, 1, 2}

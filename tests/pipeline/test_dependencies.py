@@ -56,6 +56,7 @@ NAMED = [
     ("augment.scale=0.25", ["train"]),
     ("augment.noise=0.01", ["train"]),
     ("train.batch_size=2", ["train"]),
+    ("train.sampler=balanced", ["train"]),
     ("train.precision=bf16", ["train"]),
     ("train.ema=0.9", ["train"]),
     ("evaluate.batch_size=17", ["evaluate"]),

@@ -12,7 +12,16 @@ from ruamel.yaml import YAML
 from landseg.core.errors import LandsegError
 from landseg.studies.plan import StudyPlan, plan_study
 
-SHIPPED = {"bands": 6, "encoders": 4, "losses": 3, "losses-skewed": 18, "leakage": 6, "pretraining": 12, "seeds": 3}
+SHIPPED = {
+    "recipes": 15,
+    "bands": 6,
+    "encoders": 4,
+    "losses": 3,
+    "losses-skewed": 18,
+    "leakage": 6,
+    "pretraining": 12,
+    "seeds": 3,
+}
 #: Presets, besides sample, that a study needs.
 PRESETS = {"bands": "landcovernet-10bands"}
 NO_CELL = "no cell applies to this dataset"

@@ -289,6 +289,50 @@ class TestStageInProcess:
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
         assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(interrupt_at="training on")[0])
 
+    def test_balanced_run_resumed_within_an_epoch_equals_uninterrupted_run(
+        self, stage: Stage, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        changes: dict[str, dict[str, object]] = {
+            "train": {"epochs": 2, "batch_size": 2, "sampler": "balanced"},
+            "augment": {"scale": 0.5, "noise": 0.05},
+            "compute": {"checkpoint_minutes": 0},
+        }
+        write_params(stage.folder, changes)
+        whole = shutil.copytree(stage.folder, tmp_path_factory.mktemp("whole") / "project")
+        stage.run(interrupt_at="epoch 2/2: checkpoint after 2 of 4 batches")
+        lines = stage.run()
+        assert lines[0].startswith("resuming from ")
+        (line,) = (line for line in lines if line.startswith("sampler: "))
+        assert re.fullmatch(
+            r"sampler: balanced; in an epoch, a tile with (\w+), the rarest class, is drawn [\d.]+ times on average, "
+            r"one with \w+, the commonest, [\d.]+ times; \1 is [\d.]+% of the drawn pixels instead of [\d.]+%; \d+% of "
+            "the tiles are not drawn",
+            line,
+        )
+        monkeypatch.chdir(whole)
+        Stage(whole).run()
+        for name in ("best", "last"):
+            assert (stage.folder / PATHS.model(name)).read_bytes() == (whole / PATHS.model(name)).read_bytes()
+
+        write_params(whole, changes | {"train": {"epochs": 2, "batch_size": 2}})
+        Stage(whole).run()
+        assert (stage.folder / PATHS.model("last")).read_bytes() != (whole / PATHS.model("last")).read_bytes()
+
+    @pytest.mark.faults
+    def test_balanced_sampler_without_a_pixel_of_a_class(self, stage: Stage) -> None:
+        write_params(stage.folder, {"train": {"epochs": 1, "sampler": "balanced"}})
+        split = stage.folder / PATHS.table("split.parquet")
+        pixels = read_parquet(split, ["split", "pixels_9"])
+        absent = pixels["pixels_9"].where(pixels["split"] != "train", 0)
+        extend_parquet(io.BytesIO(split.read_bytes()), split, {"pixels_9": absent})
+        with pytest.raises(ParamsError) as raised:
+            stage.run()
+        assert str(raised.value) == (
+            "train.sampler: balanced draws every class, but no training tile has water; set shuffle, change "
+            "split.seed, split.ratios or split.strategy, or remove the class from the dataset"
+        )
+        assert not (stage.folder / "models").exists()
+
     @pytest.mark.faults
     def test_two_processes_do_not_train_one_run(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         stage.run(interrupt_at="epoch 1/2")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from landseg.core.arrays import Ints
+from landseg.core.arrays import Counts, Floats, Ints
 
 
 class TileKey(NamedTuple):
@@ -69,3 +69,56 @@ class TileBatchSampler(Sampler[list[TileKey]]):
         if self.seed is not None:
             np.random.default_rng((self.seed, epoch)).shuffle(positions)
         return positions, positions
+
+
+class BalancedBatchSampler(TileBatchSampler):
+    """Batches in which every class is drawn equally often; the draws depend on seed and epoch alone.
+
+    An epoch has as many draws as there are tiles. Each draws a class, all with the same probability, then a tile with
+    a probability proportional to its pixels of the class, with replacement (class-aware sampling: Shen et al., 2016,
+    https://arxiv.org/abs/1512.05830, with pixels in place of images). Tiles with rare classes come several times an
+    epoch, others not at all. Classes share tiles, so their pixels become more equal, but not equal.
+
+    This changes the class priors that a model learns: it predicts rare classes more often, with higher recall and
+    lower precision, and its probabilities are those of the drawn pixels, not of the split. The temperature of the
+    evaluate stage corrects confidences overall, but not the priors of classes (Saerens et al., 2002,
+    https://doi.org/10.1162/089976602753284446). `loss.class_weights: balanced` counts the pixels of the split, not the
+    drawn ones, so both together correct an imbalance twice.
+    """
+
+    def __init__(
+        self,
+        class_pixels: Counts,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int] = lambda: 0,
+        first_batch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Set the pixels of each class; the other arguments are those of `TileBatchSampler`.
+
+        Args:
+            class_pixels: pixels of each tile and class, (tiles, K); every class has some.
+            batch_size: tiles per batch.
+            seed: seed of the draws.
+            epoch: returns the epoch that an iteration is for, counted from 0.
+            first_batch: returns how many batches an iteration skips, because an interrupted run has done them.
+        """
+        super().__init__(len(class_pixels), batch_size, seed, epoch, first_batch)
+        self._draw_seed = seed
+        self._cumulative = class_pixels.cumsum(axis=0, dtype=np.int64)
+
+    def _order(self, epoch: int) -> tuple[Ints, Ints]:
+        rng = np.random.default_rng((self._draw_seed, epoch))
+        classes = rng.integers(self._cumulative.shape[1], size=self.tiles)
+        pixels = rng.integers(self._cumulative[-1, classes])  # a pixel of the class stands for its tile
+        positions = np.empty(self.tiles, np.int64)
+        for channel, cumulative in enumerate(self._cumulative.T):
+            drawn = classes == channel
+            positions[drawn] = np.searchsorted(cumulative, pixels[drawn], side="right")
+        return positions, np.arange(self.tiles)
+
+
+def draw_probabilities(class_pixels: Counts) -> Floats:
+    """Return the probability of each tile in a draw of `BalancedBatchSampler`, (tiles,), from (tiles, K) pixels."""
+    probabilities: Floats = (class_pixels / class_pixels.sum(axis=0)).mean(axis=1)
+    return probabilities

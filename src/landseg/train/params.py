@@ -176,6 +176,9 @@ class TrainParams(Section):
     """Number of epochs."""
     batch_size: int = Field(ge=1, le=100_000)
     """Tiles per optimizer step."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """Tiles of an epoch: shuffle (each once) or balanced (as many draws, each of a random class, then of a tile by its
+    pixels of the class; rare classes are then predicted more often, and confidences no longer fit the split)."""
     precision: Literal["auto", "32", "bf16"]
     """Floating-point precision: 32, bf16 (mixed), or auto (bf16 if the hardware supports it)."""
     monitor: Monitor

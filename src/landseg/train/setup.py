@@ -8,8 +8,10 @@ from math import isnan
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pandas as pd
 
+from landseg.core.arrays import Counts
 from landseg.core.band_statistics import COLUMNS, BandStatistics, combined, from_columns
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import DataCard
@@ -22,7 +24,7 @@ from landseg.core.rendering import PERCENTILES, Rendering
 from landseg.core.scaling import UNSCALED, split_bands
 from landseg.core.tables import pixel_column, read_arrow, read_bands, read_metadata, read_parquet
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
-from landseg.loader.sampler import TileBatchSampler
+from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler, draw_probabilities
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
 from landseg.model.device import Accelerator, accelerator, use_bf16
 from landseg.model.encoder_weights import input_statistics, weights_fingerprint
@@ -373,7 +375,7 @@ def _cache_tier(run: TrainingRun) -> Tier:
 
 
 def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[BatchLoader, BatchLoader]:
-    """Return the training batches, shuffled by epoch and augmented, and the validation batches."""
+    """Return the training batches, sampled by epoch and augmented, and the validation batches."""
     params, augment, sets = run.params.train, run.params.augment, run.tiles.sets
     workers = run.params.compute.workers or cores()
     info = run.model.info
@@ -381,11 +383,44 @@ def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[
     augmentation = Augmentation(
         augment.d4, augment.brightness, augment.contrast, params.seed, bands, augment.scale, augment.noise
     )
-    shuffled = TileBatchSampler(
-        len(sets["train"]), params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
-    )
-    in_order = TileBatchSampler(len(sets["val"]), params.batch_size)
+    sampler, in_order = _training_sampler(run, best), TileBatchSampler(len(sets["val"]), params.batch_size)
     return (
-        batch_loader(sets["train"], shuffled, tier, run.device, workers, augmentation, title="decode train"),
+        batch_loader(sets["train"], sampler, tier, run.device, workers, augmentation, title="decode train"),
         batch_loader(sets["val"], in_order, tier, run.device, workers, title="decode val"),
+    )
+
+
+def _training_sampler(run: TrainingRun, best: BestCheckpoint) -> TileBatchSampler:
+    """Return the sampler of training tiles, and print what it does unless it shuffles.
+
+    Raises:
+        ParamsError: a class cannot be drawn, because no training tile has it.
+    """
+    params, classes, tiles = run.params.train, run.model.info.classes, run.tiles.tables["train"]
+    order = params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
+    if params.sampler == "shuffle":
+        return TileBatchSampler(len(tiles), *order)
+    pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)
+    names = [each.name for each in classes]
+    if absent := [name for name, total in zip(names, pixels.sum(axis=0), strict=True) if not total]:
+        raise ParamsError(
+            f"train.sampler: balanced draws every class, but no training tile has {', '.join(absent)}; set shuffle, "
+            "change split.seed, split.ratios or split.strategy, or remove the class from the dataset"
+        )
+    log(_describe_balance(pixels, names))
+    return BalancedBatchSampler(pixels, *order)
+
+
+def _describe_balance(pixels: Counts, names: Sequence[str]) -> str:
+    """Return how balanced draws change what a network sees: tiles of the rarest and of the commonest class."""
+    tiles, totals = len(pixels), pixels.sum(axis=0)
+    probabilities = draw_probabilities(pixels)
+    rarest, commonest = int(totals.argmin()), int(totals.argmax())
+    times = [tiles * float(probabilities[pixels[:, channel] > 0].mean()) for channel in (rarest, commonest)]
+    drawn = probabilities @ pixels
+    return (
+        f"sampler: balanced; in an epoch, a tile with {names[rarest]}, the rarest class, is drawn {times[0]:,.1f} "
+        f"times on average, one with {names[commonest]}, the commonest, {times[1]:,.1f} times; {names[rarest]} is "
+        f"{drawn[rarest] / drawn.sum():.2%} of the drawn pixels instead of {totals[rarest] / totals.sum():.2%}; "
+        f"{((1 - probabilities) ** tiles).mean():.0%} of the tiles are not drawn"
     )
