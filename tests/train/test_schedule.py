@@ -9,7 +9,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from landseg.train.module import OptimizerConfig
-from landseg.train.schedule import Progress, average_decay
+from landseg.train.moving_average import average_decay
+from landseg.train.schedule import Progress
 
 BATCHES, EPOCHS, LR = 5, 12, 0.02
 #: Stateful schedulers of torch, and a function that advances them after a step.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, Literal, cast
 
 import lightning
@@ -19,7 +18,6 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from landseg import metrics
 from landseg.core.errors import ParamsError
@@ -30,9 +28,9 @@ from landseg.train import throughput
 from landseg.train.callback import BestCheckpoint, EpochBar, EpochLog
 from landseg.train.losses import Loss
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
+from landseg.train.moving_average import average_decay, update_average
 from landseg.train.schedule import (
     Progress,
-    average_decay,
     cosine_share,
     one_cycle_share,
     reductions,
@@ -184,24 +182,13 @@ class SegmentationModule(lightning.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        self._update_average(at.step)
+        if self.average is not None and self.ema is not None:
+            update_average(self.average, self.model, average_decay(self.ema, at.step))
 
     def _progress(self, batch: int) -> Progress:
         """Return the position of a batch of this epoch."""
         batches, epochs = int(self.trainer.num_training_batches), cast(int, self.trainer.max_epochs)
         return Progress(self.current_epoch, batch, batches, epochs)
-
-    def _update_average(self, updates: int) -> None:
-        """Update the average, also of the statistics of normalisation layers; counts are copied."""
-        if self.average is None or self.ema is None:
-            return
-        averages, latest = (chain(of.parameters(), of.buffers()) for of in (self.average, self.model))
-        pairs = list(zip(averages, latest, strict=True))
-        update = get_ema_multi_avg_fn(average_decay(self.ema, updates))  # type: ignore[no-untyped-call]
-        update(*map(list, zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)), updates)
-        for average, value in pairs:
-            if not average.is_floating_point():
-                average.copy_(value)
 
     def _require_finite_losses(self) -> None:
         """Require that the losses since the last check are finite; this synchronises with the device."""

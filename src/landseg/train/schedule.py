@@ -1,4 +1,4 @@
-"""Learning rate schedules and decay of averages in closed form, so that they have no state to resume."""
+"""Learning rate schedules in closed form, so that they have no state to resume."""
 
 import math
 from collections.abc import Sequence
@@ -75,15 +75,6 @@ def reductions(scores: Sequence[float], patience: int) -> int:
         if waited == patience:
             count, waited = count + 1, 0
     return count
-
-
-def average_decay(decay: float, updates: int) -> float:
-    """Return the decay of a moving average after a number of updates: small at first, so that it forgets the start.
-
-    As TensorFlow's ExponentialMovingAverage with num_updates,
-    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage.
-    """
-    return min(decay, (1 + updates) / (10 + updates))
 
 
 def _cosine(start: float, end: float, share: float) -> float:
