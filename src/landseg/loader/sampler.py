@@ -79,8 +79,8 @@ class BalancedBatchSampler(TileBatchSampler):
     https://arxiv.org/abs/1512.05830, with pixels in place of images). Tiles with rare classes come several times an
     epoch, others not at all. Classes share tiles, so their pixels become more equal, but not equal.
 
-    This changes the class priors that a model learns: it predicts rare classes more often, with higher recall and
-    lower precision, and its probabilities are those of the drawn pixels, not of the split. The temperature of the
+    This changes the class priors that a model learns: it predicts rare classes more often, usually with higher recall
+    and lower precision, and its probabilities are those of the drawn pixels, not of the split. The temperature of the
     evaluate stage corrects confidences overall, but not the priors of classes (Saerens et al., 2002,
     https://doi.org/10.1162/089976602753284446). `loss.class_weights: balanced` counts the pixels of the split, not the
     drawn ones, so both together correct an imbalance twice.
