@@ -1,9 +1,11 @@
 """Polygons and points from vector files: classes, units, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
 import pytest
 import shapely
 from helpers.vectors import point, rectangle, write_vector
@@ -61,6 +63,40 @@ def test_units(tmp_path: Path, unit: str | float | None, expected: list[int]) ->
     assert read_label_objects([path], None, "crop", {}, unit).unit.tolist() == expected
 
 
+def test_an_attribute_called_name(tmp_path: Path) -> None:
+    """It is read as any other."""
+    table = gpd.GeoDataFrame({"name": ["maize", "rice", "maize"]}, geometry=SQUARES, crs="EPSG:2180")
+    table.to_file(tmp_path / "fields.gpkg")
+    found = read_label_objects([tmp_path / "fields.gpkg"], None, "name", CROPS, "name")
+    assert (found.class_id.tolist(), found.unit.tolist()) == ([1, 2, 1], [1, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([(179.99, 0), (179.99, 0.008), (-179.998, 0), (-179.98, 0)], [1, 1, 2, 3]),
+        ([(179.998, 0), (-179.998, 0)], [1, 1]),
+        ([(10, 89.998), (-170, 89.998), (100, 89.9)], [1, 1, 2]),
+        ([(-120, 40), (120.0105, 40), (120, 40), (-120.0105, 40), (20, -30), (-120.0125, 40)], [1, 2, 2, 1, 3, 1]),
+    ],
+)
+def test_distances_all_over_the_earth(places: list[tuple[float, float]], expected: list[int], tmp_path: Path) -> None:
+    """A kilometre is one across the antimeridian, at a pole, and among labels of several continents."""
+    path = write_vector(
+        tmp_path / "points.gpkg", [shapely.Point(place) for place in places], "EPSG:4326", crop=[1] * len(places)
+    )
+    assert read_label_objects([path], None, "crop", {}, 1000.0).unit.tolist() == expected
+
+
+def test_long_lines_bend_between_files(tmp_path: Path) -> None:
+    """An edge along a parallel is no straight line in UTM, the CRS of the first file."""
+    one = write_vector(tmp_path / "a.gpkg", [shapely.box(480_000, 7e6, 500_000, 7.02e6)], "EPSG:32633", crop=[1])
+    other = write_vector(tmp_path / "b.gpkg", [shapely.box(2, 63, 28, 64)], "EPSG:4326", crop=[2])
+    found = read_label_objects([one, other], None, "crop", {}, None).geometry
+    back = found.to_crs("EPSG:4326").iloc[1]
+    assert back.hausdorff_distance(shapely.box(2, 63, 28, 64).segmentize(0.01)) < 1e-6
+
+
 def test_distances_are_metres_on_the_ground(tmp_path: Path) -> None:
     """Web Mercator at 60° stretches lengths by two; units and buffers do not."""
     middle = gpd.GeoSeries([shapely.Point(15, 60)], crs="EPSG:4326")
@@ -90,6 +126,7 @@ LINE = shapely.LineString([(0, 0), (1, 1)])
         (SQUARES[:2], ["", "maize"], "feature 1: crop = '' is not a class id; add it there"),
         (SQUARES[:2], [1, 2.5], "feature 2: crop = 2.5 is not a class id"),
         (SQUARES[:2], [1, 256], "feature 2: crop = 256 is not a class id"),
+        (SQUARES[:2], [1, float("inf")], "feature 2: crop = inf is not a class id"),
         ([], [], "has no features; remove it, or choose another layer"),
     ],
 )
@@ -143,6 +180,35 @@ def test_columns_layers_and_crs(tmp_path: Path) -> None:
     with pytest.raises(LandsegError, match=r"has 2 layers with geometries; set .* one of: fields, more"):
         read_label_objects([path], None, "crop", {}, None)
     assert len(read_label_objects([path], "more", "crop", {}, None)) == 1
+
+
+@pytest.mark.faults
+def test_values_of_parquet(tmp_path: Path) -> None:
+    """It stores missing integers and lists, which other formats do not."""
+    path = write_vector(tmp_path / "a.parquet", SQUARES[:2], crop=list(pd.array([1, None], "Int64")), farm=[[1], [2]])
+    with pytest.raises(LandsegError, match="feature 1: crop is empty; give it a value"):
+        read_label_objects([path], None, "crop", {}, None)
+    with pytest.raises(LandsegError, match=r"a\.parquet: farm has lists; give each feature one value"):
+        read_label_objects([path], None, "farm", {}, None)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("crs", [None, "EPSG:99999", "Gauss"])
+def test_metres_that_are_read_as_degrees(tmp_path: Path, crs: str | None) -> None:
+    """GDAL reads GeoJSON without a CRS that it knows as degrees."""
+    table = gpd.GeoDataFrame({"crop": [1]}, geometry=[shapely.box(5e5, 5e6, 5e5 + 10, 5e6 + 10)]).__geo_interface__
+    member = {} if crs is None else {"crs": {"type": "name", "properties": {"name": crs}}}
+    (tmp_path / "a.geojson").write_text(json.dumps(table | member))
+    with pytest.raises(LandsegError, match=r"has x 500000 to 500010 and .* but its CRS WGS 84 is in degrees; assign"):
+        read_label_objects([tmp_path / "a.geojson"], None, "crop", {}, None)
+
+
+@pytest.mark.faults
+def test_no_place_in_the_crs_of_the_first_file(tmp_path: Path) -> None:
+    one = write_vector(tmp_path / "a.gpkg", [shapely.box(0, 0, 9, 9)], "EPSG:3034", crop=[1])
+    other = write_vector(tmp_path / "b.gpkg", [shapely.box(0, -90, 9, -80)], "EPSG:4326", crop=[1])
+    with pytest.raises(LandsegError, match="feature 1: has no place in the CRS of the first file, ETRS89"):
+        read_label_objects([one, other], None, "crop", {}, None)
 
 
 @pytest.mark.faults

@@ -16,7 +16,7 @@ from pyproj import CRS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from landseg.core.arrays import Ints
+from landseg.core.arrays import Floats, Ints
 from landseg.core.errors import LandsegError, ParamsError
 
 #: A value of an attribute.
@@ -27,6 +27,14 @@ VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".g
 _GEOPARQUET = (".parquet", ".geoparquet")
 # Names of the dimensions of geometries, for messages.
 _KINDS = {0: "points", 1: "lines", 2: "polygons"}
+# Longest piece of a line that is reprojected as a straight line, in metres and in degrees: it deviates by under 3 cm.
+_MAX_METRES, _MAX_DEGREES = 1_000, 0.01
+# Largest coordinates in degrees: some files count longitudes to 360, or beyond 180 across the antimeridian.
+_MAX_LONGITUDE, _MAX_LATITUDE = 540, 90.01
+# Radius of the Earth, and spread of geometries in whose metric CRS distances are true, in metres.
+_RADIUS, _MAX_SPREAD = 6_371_000, 1_000_000
+# Column with the file and feature, which no file has.
+_NAME = "\0name"
 # How many names or values a message lists.
 _MAX_LISTED = 8
 
@@ -99,15 +107,15 @@ def read_label_objects(
     """
     columns = [column, unit] if isinstance(unit, str) else [column]
     tables = [_read(path, layer, columns) for path in files]
-    table = pd.concat([each.to_crs(tables[0].crs) for each in tables], ignore_index=True)
-    ids = [_class_id(value, name, column, values) for value, name in zip(table[column], table["name"], strict=True)]
+    table = pd.concat([_in_crs(each, tables[0].crs) for each in tables], ignore_index=True)
+    ids = [_class_id(value, name, column, values) for value, name in zip(table[column], table[_NAME], strict=True)]
     kept = np.array([class_id is not None for class_id in ids])
     table = table[kept].reset_index(drop=True)
     if table.empty:
         raise LandsegError(f"{files[0]}: no polygon or point has a class; correct dataset.labels.values")
     _require_one_kind(table)
     class_id = np.array([class_id for class_id in ids if class_id is not None], np.uint8)
-    return LabelObjects(table.geometry, class_id, _units(table, unit), table["name"].tolist())
+    return LabelObjects(table.geometry, class_id, _units(table, unit), table[_NAME].tolist())
 
 
 def read_area(path: Path, layer: str | None = None) -> gpd.GeoSeries:
@@ -119,14 +127,16 @@ def read_area(path: Path, layer: str | None = None) -> gpd.GeoSeries:
     table = _read(path, layer, [])
     others = table[shapely.get_dimensions(table.geometry.to_numpy()) != 2]
     if len(others):
-        raise LandsegError(f"{others['name'].iloc[0]}: not a polygon; an area of interest needs polygons")
+        raise LandsegError(f"{others[_NAME].iloc[0]}: not a polygon; an area of interest needs polygons")
     return table.geometry
 
 
 def _read(path: Path, layer: str | None, columns: Sequence[str]) -> gpd.GeoDataFrame:
-    """Read a vector file; column `name` has the file and feature, for messages."""
+    """Read a vector file; column `_NAME` has the file and feature, for messages."""
     table = _read_parquet(path) if path.suffix.casefold() in _GEOPARQUET else _read_layer(path, layer)
     for column in columns:
+        if column in table.columns and table[column].map(pd.api.types.is_list_like).any():
+            raise LandsegError(f"{path}: {column} has lists; give each feature one value")
         if column not in table.columns:
             known = ", ".join(str(name) for name in table.columns if name != table.geometry.name)
             raise LandsegError(
@@ -138,8 +148,9 @@ def _read(path: Path, layer: str | None, columns: Sequence[str]) -> gpd.GeoDataF
         raise LandsegError(f"{path}: has no CRS, so its place is unknown; assign one (a .prj file beside a .shp)")
     names = [f"{path}, feature {fid}" for fid in table.index]
     _require_valid(table.geometry, names)
+    _require_degrees(table.geometry, path)
     plain = gpd.GeoSeries(shapely.force_2d(table.geometry.to_numpy()), crs=table.crs)
-    attributes = {column: table[column].tolist() for column in columns} | {"name": names}
+    attributes = {column: table[column].tolist() for column in columns} | {_NAME: names}
     return gpd.GeoDataFrame(attributes, geometry=plain.to_numpy(), crs=plain.crs)
 
 
@@ -185,6 +196,36 @@ def _require_valid(geometry: gpd.GeoSeries, names: Sequence[str]) -> None:
         )
 
 
+def _require_degrees(geometry: gpd.GeoSeries, path: Path) -> None:
+    """Refuse coordinates that are no degrees: GDAL reads GeoJSON without a known CRS as degrees."""
+    if not geometry.crs.is_geographic:
+        return
+    west, south, east, north = geometry.total_bounds
+    if max(-west, east) > _MAX_LONGITUDE or max(-south, north) > _MAX_LATITUDE:
+        raise LandsegError(
+            f"{path}: has x {west:.10g} to {east:.10g} and y {south:.10g} to {north:.10g}, but its CRS "
+            f"{geometry.crs.name} is in degrees; assign the CRS of the coordinates, or reproject them"
+        )
+
+
+def _in_crs(table: gpd.GeoDataFrame, crs: CRS) -> gpd.GeoDataFrame:
+    """Return a table in another CRS.
+
+    Raises:
+        LandsegError: it has no coordinates there.
+    """
+    if table.crs == crs:
+        return table
+    moved = dense(table.geometry).to_crs(crs)
+    lost = ~np.isfinite(moved.bounds.to_numpy()).all(axis=1)
+    if lost.any():
+        raise LandsegError(
+            f"{table[_NAME].iloc[int(lost.argmax())]}: has no place in the CRS of the first file, {crs.name}; "
+            "reproject all files to one CRS"
+        )
+    return table.set_geometry(moved)
+
+
 def _require_one_kind(table: gpd.GeoDataFrame) -> None:
     shapes = table.geometry.to_numpy()
     kinds = shapely.get_dimensions(shapes)
@@ -192,25 +233,24 @@ def _require_one_kind(table: gpd.GeoDataFrame) -> None:
     if (kinds == 1).any() or collections.any():
         first = int(((kinds == 1) | collections).argmax())
         raise LandsegError(
-            f"{table['name'].iloc[first]}: is a {shapes[first].geom_type}, but labels are polygons or points; buffer "
+            f"{table[_NAME].iloc[first]}: is a {shapes[first].geom_type}, but labels are polygons or points; buffer "
             "lines to polygons, and split collections"
         )
     if len(np.unique(kinds)) > 1:
         first = int((kinds != kinds[0]).argmax())
         raise LandsegError(
-            f"{table['name'].iloc[first]}: is a {shapes[first].geom_type}, but the first feature is a "
+            f"{table[_NAME].iloc[first]}: is a {shapes[first].geom_type}, but the first feature is a "
             f"{shapes[0].geom_type}; write polygons and points to two files, and use one of them"
         )
 
 
 def _class_id(value: Any, name: str, column: str, values: Mapping[Value, int | None]) -> int | None:
     """Return the class id of an attribute value; None to leave the object out."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or value != value:  # NaN
+    if pd.isna(value):
         raise LandsegError(f"{name}: {column} is empty; give it a value, or delete the feature")
     if value in values:
         return values[value]
-    if not values and isinstance(value, int | float) and value == int(value) and 0 <= value <= 255:
+    if not values and isinstance(value, int | float) and 0 <= value <= 255 and value == int(value):
         return int(value)
     known = ", ".join(map(repr, [*values][:_MAX_LISTED])) + (", ..." if len(values) > _MAX_LISTED else "")
     listed = f"is not in dataset.labels.values ({known})" if values else "is not a class id"
@@ -225,20 +265,57 @@ def _units(table: gpd.GeoDataFrame, unit: str | float | None) -> Ints:
         missing = table[unit].isna()
         if missing.any():
             raise LandsegError(
-                f"{table['name'][missing].iloc[0]}: {unit} is empty, but dataset.labels.unit needs it; give it a value"
+                f"{table[_NAME][missing].iloc[0]}: {unit} is empty, but dataset.labels.unit needs it; give it a value"
             )
         return np.asarray(pd.factorize(table[unit], sort=True)[0] + 1, np.int64)
-    shapes = table.geometry.to_crs(metric_crs(table.geometry)).to_numpy()
-    pairs = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=unit)
-    links = coo_array((np.ones(pairs.shape[1], np.bool_), tuple(pairs)), shape=(len(shapes), len(shapes)))
+    pairs = _near_pairs(table.geometry, unit)
+    links = coo_array((np.ones(pairs.shape[1], np.bool_), tuple(pairs)), shape=(len(table), len(table)))
     return np.asarray(connected_components(links, directed=False)[1] + 1, np.int64)
+
+
+def _near_pairs(geometry: gpd.GeoSeries, distance: float) -> Ints:
+    """Return the positions of geometries within a distance in metres of one another, (2, P).
+
+    Geometries that spread widely are halved until distances are true in the CRS of each part. Those near the cut are in
+    both parts.
+    """
+    geometry = dense(geometry)
+    coordinates, owner = shapely.get_coordinates(geometry.to_crs("EPSG:4326").to_numpy(), return_index=True)
+    at, first = _on_sphere(*coordinates.T), np.unique(owner, return_index=True)[1]
+    low, high = np.minimum.reduceat(at, first), np.maximum.reduceat(at, first)
+
+    def pairs(members: Ints) -> list[Ints]:
+        size = high[members].max(axis=0) - low[members].min(axis=0)
+        axis = int(size.argmax())
+        cut = np.median(low[members, axis])
+        parts = members[low[members, axis] <= cut + distance], members[high[members, axis] >= cut - distance]
+        if size[axis] > _MAX_SPREAD and max(map(len, parts)) < len(members):
+            return [*pairs(parts[0]), *pairs(parts[1])]
+        chosen = geometry.iloc[members]
+        shapes = chosen.to_crs(metric_crs(chosen)).to_numpy()
+        return [members[shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=distance)]]
+
+    return np.concatenate(pairs(np.arange(len(geometry))), axis=1)
+
+
+def _on_sphere(longitude: Floats, latitude: Floats) -> Floats:
+    """Return points on a sphere of the size of the Earth, (N, 3), in metres, from degrees."""
+    lon, lat = np.radians(longitude), np.radians(latitude)
+    return _RADIUS * np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 def metric_crs(geometry: gpd.GeoSeries) -> CRS:
     """Return a CRS in metres, in which distances within some 100 km of the middle of geometries are true.
 
-    It is the azimuthal equidistant projection around the middle: distances from there are true, others are too long by
-    less than 1 % within 1,500 km of it (Snyder, 1987, https://doi.org/10.3133/pp1395, p. 191).
+    It is the azimuthal equidistant projection around the mean of the vertices on the sphere: distances from there are
+    true, others are too long by less than 1 % within 1,500 km of it (Snyder, 1987, https://doi.org/10.3133/pp1395,
+    p. 191).
     """
-    west, south, east, north = geometry.to_crs("EPSG:4326").total_bounds
-    return CRS.from_proj4(f"+proj=aeqd +lat_0={(south + north) / 2} +lon_0={(west + east) / 2} +datum=WGS84 +units=m")
+    x, y, z = _on_sphere(*shapely.get_coordinates(geometry.to_crs("EPSG:4326").to_numpy()).T).mean(axis=0)
+    lon, lat = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+    return CRS.from_proj4(f"+proj=aeqd +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m")
+
+
+def dense(geometry: gpd.GeoSeries) -> gpd.GeoSeries:
+    """Return geometries with lines cut into short pieces, so that reprojected lines stay where they are."""
+    return geometry.segmentize(_MAX_DEGREES if geometry.crs.is_geographic else _MAX_METRES)
