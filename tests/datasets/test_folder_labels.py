@@ -228,7 +228,28 @@ def test_masks_or_labels(project: Project) -> None:
 def test_images_without_crs(project: Project) -> None:
     for scene in "abc":
         write_tif(project.local / f"images/{scene}.tif", random_image(64, 96), crs=None)
-    assert "a.tif: has no CRS, so polygons and points cannot be placed on it" in project.fails("download")
+    sentence = "a.tif: has no CRS, so polygons and points cannot be placed on it"
+    assert sentence in faults(project)[0]
+    assert sentence in project.fails("download")
+
+
+def test_a_buffer_that_reaches_an_image(project: Project) -> None:
+    """A polygon 1 m beside the image counts as inside with a buffer of 2 m, also for `landseg check`."""
+    write_vector(project.local / "labels.gpkg", [rectangle(0, -9, 9, -2)], crop=["maize"])
+    assert "lie outside the images" in faults(project)[0]
+    project.params["dataset"]["labels"]["buffer"] = 2
+    assert faults(project) == []
+    project.change()
+    project.run("download")
+
+
+@pytest.mark.faults
+def test_an_area_of_several_files(project: Project) -> None:
+    for name in ("area_1.gpkg", "area_2.gpkg"):
+        write_vector(project.local / name, [rectangle(0, 0, 50, 50)], name=["x"])
+    project.params["dataset"]["labels"]["area"] = "area_*.gpkg"
+    project.change()
+    assert "matches area_1.gpkg and area_2.gpkg; name one file" in project.fails("download")
 
 
 @pytest.mark.faults

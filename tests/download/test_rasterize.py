@@ -11,6 +11,7 @@ import rasterio.crs
 import shapely
 from helpers.rasters import TRANSFORM
 from helpers.vectors import CRS, point, rectangle
+from pyproj import Transformer
 from rasterio import Affine
 
 from landseg.core.errors import LandsegError
@@ -87,6 +88,65 @@ def test_long_lines_bend_with_the_crs(tmp_path: Path) -> None:
     x, y = centres(grid)
     latitude = gpd.GeoSeries.from_xy(x.ravel(), y.ravel(), crs=32633).to_crs(4326).y.to_numpy().reshape(60, 60)
     np.testing.assert_array_equal(ids == 1, (latitude > 63) & (latitude < 64))
+
+
+WORLD = (-180, -90, 180, 90)
+
+
+@pytest.mark.parametrize(
+    ("crs", "centre", "shape"),
+    [
+        ("EPSG:32601", (180, 10), (179.98, 9.99, 180, 10.01)),
+        ("EPSG:32601", (180, 10), (-180, 9.99, -179.98, 10.01)),
+        ("EPSG:32660", (-180, 10), (179.99, 9.99, 180.01, 10.01)),
+        ("EPSG:32601", (-179.97, 10), (180.02, 9.99, 180.04, 10.01)),
+        ("EPSG:4326", (180, 10), (-180, 9.99, -179.98, 10.01)),
+        ("EPSG:32618", (-75, 40), (284.99, 39.99, 285.01, 40.01)),
+        ("EPSG:3413", (0, 90), (100, 89.97, 140, 89.99)),
+        ("EPSG:3413", (0, 90), (170, 89.97, 190, 89.99)),
+        ("EPSG:3413", (0, 90), (-180, 89.98, 180, 90)),
+        ("EPSG:3031", (0, -90), (-180, -89.99, 180, -89.98)),
+        ("EPSG:32633", (15, 50), WORLD),
+        ("EPSG:32633", (15, 50), (15, -89, 179, 89)),
+        ("EPSG:2154", (3, 46), WORLD),
+    ],
+)
+def test_degrees_everywhere(
+    tmp_path: Path, crs: str, centre: tuple[float, float], shape: tuple[float, float, float, float]
+) -> None:
+    """Across the antimeridian, around a pole, with longitudes to 360, and in polygons as large as the world."""
+    to_map = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    x, y = centre if crs == "EPSG:4326" else to_map.transform(*centre)
+    size = 0.001 if crs == "EPSG:4326" else 100
+    grid = Grid(
+        "scene.tif",
+        60,
+        60,
+        rasterio.crs.CRS.from_user_input(crs),
+        Affine(size, 0, x - 30.5 * size, 0, -size, y + 30.5 * size),
+    )
+    polygon = gpd.GeoSeries([shapely.box(*shape)], crs="EPSG:4326")
+    labels = LabelObjects(polygon, np.array([1], np.uint8), np.array([1]), ["box"])
+    ids, _, _ = burned(tmp_path, labels, grid)
+    lon, lat = to_map.transform(*centres(grid), direction="INVERSE")
+    west, south, east, north = shape
+    inside = ((lon - west) % 360 <= east - west) & (south <= lat) & (lat <= north)
+    assert inside.any()
+    # Pixels with centres on an edge may be on either side of it.
+    edge = (np.abs((lon - west + 1) % 360 - 1) < 1e-9) | (np.abs((lon - east + 1) % 360 - 1) < 1e-9)
+    np.testing.assert_array_equal((ids == 1)[~edge], inside[~edge])
+    ids, _, _ = burned(tmp_path, labels, grid, area=polygon)
+    np.testing.assert_array_equal((ids == 1)[~edge], inside[~edge])
+
+
+def test_buffers_across_the_antimeridian(tmp_path: Path) -> None:
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 10)
+    grid = Grid("scene.tif", 60, 60, rasterio.crs.CRS.from_epsg(32601), Affine(100, 0, x - 3000, 0, -100, y + 3000))
+    for longitude in (-180, 180):
+        point = gpd.GeoSeries([shapely.Point(longitude, 10)], crs="EPSG:4326")
+        labels = LabelObjects(point, np.array([1], np.uint8), np.array([1]), ["point"])
+        ids, _, _ = burned(tmp_path, labels, grid, buffer=1000)
+        assert np.count_nonzero(ids == 1) == pytest.approx(100 * np.pi, rel=0.02)
 
 
 def test_points(tmp_path: Path) -> None:
@@ -180,6 +240,17 @@ def test_objects_without_a_pixel_are_counted(tmp_path: Path) -> None:
     assert found.burned.tolist() == [0, 1]
 
 
+def test_hidden_objects_are_counted(tmp_path: Path) -> None:
+    """By the area of interest, and by pixels that objects of several classes touch."""
+    shapes = [rectangle(10, 10, 20, 20), rectangle(40, 40, 50, 50)]
+    area = gpd.GeoSeries([rectangle(0, 0, 30, 30)], crs=CRS)
+    _, _, found = burned(tmp_path, objects(shapes, [1, 2]), area=area)
+    assert (found.burned.tolist(), found.without_pixels.tolist()) == ([0], [1])
+    shapes = [rectangle(10.1, 10.1, 10.4, 10.4), rectangle(10.6, 10.6, 10.9, 10.9)]
+    _, _, found = burned(tmp_path, objects(shapes, [1, 2]), all_touched=True)
+    assert (found.burned.tolist(), found.without_pixels.tolist()) == ([], [0, 1])
+
+
 def test_windows_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenes are burned in pieces; the pixels are those of one piece."""
     shapes = [blob(12, 14, 12, 1), blob(45, 20, 14, 2), blob(28, 44, 15, 3)]
@@ -194,3 +265,15 @@ def test_a_scene_without_crs(tmp_path: Path) -> None:
     grid = Grid("scene.tif", SIZE, SIZE, None, TRANSFORM)
     with pytest.raises(LandsegError, match=r"scene\.tif: has no CRS, so polygons and points cannot be placed on it"):
         burned(tmp_path, objects([rectangle(1, 1, 9, 9)], [1]), grid)
+
+
+@pytest.mark.faults
+def test_a_scene_that_labels_cannot_be_placed_on(tmp_path: Path) -> None:
+    """A CRS of a site, and a scene across the edge of Web Mercator."""
+    site = rasterio.crs.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(LandsegError, match=r"scene\.tif: its CRS cannot be transformed to that of the labels"):
+        burned(tmp_path, objects([rectangle(1, 1, 9, 9)], [1]), Grid("scene.tif", SIZE, SIZE, site, TRANSFORM))
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 10)
+    grid = Grid("scene.tif", 60, 60, rasterio.crs.CRS.from_epsg(32601), Affine(100, 0, x - 3000, 0, -100, y + 3000))
+    with pytest.raises(LandsegError, match=r"scene\.tif: reaches beyond the CRS of the labels, WGS 84 / Pseudo"):
+        burned(tmp_path, objects([rectangle(1, 1, 9, 9)], [1], "EPSG:3857"), grid)

@@ -1,6 +1,6 @@
 """Label rasters from polygons and points, on the grids of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,22 @@ import numpy.typing as npt
 import rasterio
 import shapely
 from pyproj import CRS
+from pyproj.exceptions import ProjError
 from rasterio import Affine
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
 from landseg.core.arrays import Ints, Ints32, Mask
 from landseg.core.errors import LandsegError
-from landseg.download.label_objects import LabelObjects, metric_crs
+from landseg.download.label_objects import LabelObjects, dense, metric_crs
 from landseg.raster.grid import Grid
 from landseg.raster.io import row_windows
 
 #: Value of pixels without a label: no class id, as these have 8 bits.
 UNLABELLED = 65535
 
-# Longest piece of a line that is reprojected as a straight line, in metres and in degrees: it deviates by under 3 cm.
-_MAX_METRES, _MAX_DEGREES = 1_000, 0.01
+# Longitudes that are added to a scene to find labels that count them otherwise, in the order of preference.
+_TURNS = (0, -360, 360)
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,9 @@ class LabelRasterizer:
         """Write a label raster: class ids in band 1, UNLABELLED where there is none, and units in band 2, from 1.
 
         Raises:
-            LandsegError: the grid has no CRS, or objects of different classes overlap although no order is set.
+            LandsegError: the grid has no CRS, or cannot be placed in that of the labels; or objects of different
+                classes overlap although no order is set.
         """
-        if not grid.crs:
-            raise LandsegError(
-                f"{grid.name}: has no CRS, so polygons and points cannot be placed on it; assign one with gdal_edit "
-                "-a_srs, or give label rasters in dataset.masks"
-            )
         scene = _SceneBurner(self, grid)
         path.parent.mkdir(parents=True, exist_ok=True)
         wide = self.objects.unit.max() > np.iinfo(np.uint16).max
@@ -100,17 +97,15 @@ class _SceneBurner:
 
     def __init__(self, labels: LabelRasterizer, grid: Grid) -> None:
         self.grid, self.options, self.objects = grid, labels.options, labels.objects
-        crs = CRS.from_user_input(grid.crs)
-        ground = _outline(grid, crs)
         #: Positions of the objects in the scene, in drawing order, and their geometries in its CRS.
-        self.positions = _inside(labels.objects.geometry, labels.objects.tree, ground, self.options.buffer)
+        self.positions = _inside(labels.objects.geometry, labels.objects.tree, grid, self.options.buffer)
         self.positions = self.positions[np.argsort(self._rank(self.positions), kind="stable")]
         chosen = labels.objects.geometry.iloc[self.positions]
-        self.shapes = _placed(chosen, crs, ground, self.options.buffer)
+        self.shapes = _placed(chosen, grid, self.options.buffer)
         self.area: npt.NDArray[np.object_] | None = None
         if labels.area is not None and labels._area_tree is not None:
-            within = _inside(labels.area, labels._area_tree, ground, 0)
-            self.area = _placed(labels.area.iloc[within], crs, ground, 0)
+            within = _inside(labels.area, labels._area_tree, grid, 0)
+            self.area = _placed(labels.area.iloc[within], grid, 0)
         self._has_pixels = np.zeros(len(self.positions), np.bool_)
         self._labelled = self._contested = 0
 
@@ -128,7 +123,6 @@ class _SceneBurner:
         drawn, contested = self._draw(window, self.options.all_touched)
         if contested.any() and self.options.all_touched:
             self._draw(window, False)  # refuses what overlaps, not what only touches the same pixels
-        self._has_pixels[drawn[drawn >= 0]] = True
         ids = np.append(self.objects.class_id[self.positions].astype(np.uint32), UNLABELLED)
         units = np.append(self.objects.unit[self.positions].astype(np.uint32), 0)
         class_id, unit = ids[drawn], units[drawn]
@@ -136,6 +130,7 @@ class _SceneBurner:
             class_id[drawn < 0] = self.options.elsewhere
         outside = contested if self.area is None else contested | ~self._in_area(window)
         class_id[outside], unit[outside] = UNLABELLED, 0
+        self._has_pixels[drawn[(drawn >= 0) & ~outside]] = True
         self._labelled += int(np.count_nonzero(class_id != UNLABELLED))
         self._contested += int(np.count_nonzero(contested))
         return class_id, unit
@@ -183,9 +178,19 @@ class _SceneBurner:
         )
 
 
-def _outline(grid: Grid, crs: CRS) -> gpd.GeoSeries:
-    """Return the outline of a grid, one polygon."""
-    return gpd.GeoSeries([_ground(grid.transform, grid.width, grid.height)], crs=crs)
+def _outline(grid: Grid) -> gpd.GeoSeries:
+    """Return the outline of a grid, one polygon.
+
+    Raises:
+        LandsegError: the grid has no CRS.
+    """
+    if not grid.crs:
+        raise LandsegError(
+            f"{grid.name}: has no CRS, so polygons and points cannot be placed on it; assign one with gdal_edit "
+            "-a_srs, or give label rasters in dataset.masks"
+        )
+    ground = _ground(grid.transform, grid.width, grid.height)
+    return gpd.GeoSeries([ground], crs=CRS.from_user_input(grid.crs))
 
 
 def _transform(grid: Grid, window: Window) -> Affine:
@@ -203,33 +208,95 @@ def _meet(shapes: npt.NDArray[np.object_], ground: shapely.Polygon) -> Mask:
     return np.asarray((left <= east) & (right >= west) & (bottom <= north) & (top >= south))
 
 
-def _inside(geometry: gpd.GeoSeries, tree: shapely.STRtree, ground: gpd.GeoSeries, buffer: float) -> Ints:
+def _inside(geometry: gpd.GeoSeries, tree: shapely.STRtree, grid: Grid, buffer: float) -> Ints:
     """Return the positions of geometries that meet the ground of a scene, if they grow by a buffer in metres."""
-    if buffer > 0:
-        metric = _dense(ground).to_crs(metric_crs(ground))
-        ground = metric.buffer(1.01 * buffer)
-    outline = _dense(ground).to_crs(geometry.crs).iloc[0]
-    return np.sort(np.asarray(tree.query(outline, predicate="intersects"), np.int64))
+    outlines = list(_outlines(grid, geometry.crs, max(buffer, 0)).values())
+    return np.unique(np.asarray(tree.query(outlines, predicate="intersects")[1], np.int64))
 
 
-def _placed(geometry: gpd.GeoSeries, crs: CRS, ground: gpd.GeoSeries, buffer: float) -> npt.NDArray[np.object_]:
-    """Return geometries in the CRS of a scene, grown by a buffer in metres, (n,)."""
+def _outlines(grid: Grid, crs: CRS, buffer: float) -> dict[int, shapely.Polygon]:
+    """Return the ground of a scene, grown by a buffer in metres, in the CRS of labels, by degrees that it is turned.
+
+    Only degrees are turned: labels may count longitudes from -180 or from 0, and scenes may cross the antimeridian.
+
+    Raises:
+        LandsegError: the scene has no CRS, or reaches beyond what the CRS of the labels can show.
+    """
+    ground = _outline(grid)
+    try:
+        if buffer:
+            ground = dense(ground).to_crs(metric_crs(ground)).buffer(1.01 * buffer)
+        middle = ground.representative_point().to_crs(crs).iloc[0]
+        outline = dense(ground).to_crs(crs).iloc[0]
+    except ProjError as error:
+        raise LandsegError(
+            f"{grid.name}: its CRS cannot be transformed to that of the labels ({error}); assign a CRS of the Earth"
+        ) from None
+    if crs.is_geographic:
+        outline = _unwrapped(outline)
+        return {turn: _turned(outline, turn) for turn in _TURNS}
+    finite = np.isfinite(shapely.get_coordinates(outline)).all(axis=1)
+    if not finite.any():
+        return {}
+    if not finite.all() or not outline.buffer(0).intersects(middle):
+        raise LandsegError(
+            f"{grid.name}: reaches beyond the CRS of the labels, {crs.name}; reproject the labels to EPSG:4326"
+        )
+    return {0: outline}
+
+
+def _unwrapped(outline: shapely.Polygon) -> shapely.Polygon:
+    """Return an outline in degrees without jumps at the antimeridian; around a pole, all longitudes up to it."""
+    longitude, latitude = shapely.get_coordinates(outline).T
+    longitude = np.unwrap(longitude, period=360)
+    if abs(longitude[-1] - longitude[0]) < 180:
+        return shapely.Polygon(np.stack([longitude, latitude], axis=1))
+    north = latitude.mean() > 0
+    return shapely.box(-180, latitude.min() if north else -90, 180, 90 if north else latitude.max())
+
+
+def _placed(geometry: gpd.GeoSeries, grid: Grid, buffer: float) -> npt.NDArray[np.object_]:
+    """Return geometries in the CRS of a scene, grown by a buffer in metres, (n,). Far from the scene, they are cut."""
+    crs, ground = CRS.from_user_input(grid.crs), _outline(grid)
+    geometry = _cut(geometry, _outlines(grid, geometry.crs, abs(buffer)))
     if buffer and len(geometry):
-        metric = _dense(geometry).to_crs(metric_crs(ground))
+        metric = dense(geometry).to_crs(metric_crs(ground))
         geometry = gpd.GeoSeries(metric.buffer(buffer), crs=metric.crs)
-    placed: npt.NDArray[np.object_] = (_dense(geometry) if geometry.crs != crs else geometry).to_crs(crs).to_numpy()
-    return placed
+    placed: npt.NDArray[np.object_] = (dense(geometry) if geometry.crs != crs else geometry).to_crs(crs).to_numpy()
+    west, _, east, _ = ground.total_bounds
+    if not crs.is_geographic or east - west > 180:
+        return placed
+    middle = (west + east) / 2
+    near: npt.NDArray[np.object_] = shapely.transform(placed, lambda at: at + np.rint((middle - at) / 360) * [360, 0])
+    return near
 
 
-def _dense(geometry: gpd.GeoSeries) -> gpd.GeoSeries:
-    """Return geometries with lines cut into short pieces, so that reprojected lines stay where they are."""
-    length = _MAX_DEGREES if geometry.crs.is_geographic else _MAX_METRES
-    return geometry.segmentize(length)
+def _cut(geometry: gpd.GeoSeries, outlines: Mapping[int, shapely.Polygon]) -> gpd.GeoSeries:
+    """Return the parts of geometries near a scene, with its longitudes: others may have no place in its CRS."""
+    windows = {turn: _near(outline) for turn, outline in outlines.items()}
+    parts = geometry.to_numpy().copy()
+    for index in np.flatnonzero(~shapely.covered_by(parts, windows[0])) if windows else ():
+        inside = {turn: shapely.intersection(parts[index], window) for turn, window in windows.items()}
+        parts[index] = shapely.union_all([_turned(part, -turn) for turn, part in inside.items()])
+    return gpd.GeoSeries(parts, index=geometry.index, crs=geometry.crs)
 
 
-def inside_any(objects: LabelObjects, grids: Sequence[Grid]) -> Mask:
+def _turned(shape: Any, degrees: float) -> Any:
+    """Return a geometry with degrees added to its longitudes."""
+    return shapely.transform(shape, lambda at: at + np.array([degrees, 0])) if degrees else shape
+
+
+def _near(outline: shapely.Polygon) -> shapely.Polygon:
+    """Return the bounds of an outline with a margin, as lines of the outline may be curved."""
+    west, south, east, north = outline.bounds
+    margin = 0.05 * max(east - west, north - south)
+    return shapely.box(west - margin, south - margin, east + margin, north + margin)
+
+
+def inside_any(labels: LabelRasterizer, grids: Sequence[Grid]) -> Mask:
     """Return which objects meet the ground of a grid, (N,)."""
+    objects = labels.objects
     found = np.zeros(len(objects), np.bool_)
     for grid in grids:
-        found[_inside(objects.geometry, objects.tree, _outline(grid, CRS.from_user_input(grid.crs)), 0)] = True
+        found[_inside(objects.geometry, objects.tree, grid, labels.options.buffer)] = True
     return found

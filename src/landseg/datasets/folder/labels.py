@@ -35,8 +35,12 @@ def read_labels(labels: LabelParams, folder: Path) -> LabelRasterizer:
         raise ParamsError(f"dataset.labels.order lacks the class id {missing[0]}; name the ids of all classes")
     area = None
     if labels.area is not None:
-        (path,) = find_vector_files(folder, labels.area, "dataset.labels.area")[:1]
-        area = read_area(path)
+        first, *others = find_vector_files(folder, labels.area, "dataset.labels.area")
+        if others:
+            raise ParamsError(
+                f"dataset.labels.area = {labels.area!r}: matches {first.name} and {others[0].name}; name one file"
+            )
+        area = read_area(first)
     distance = labels.radius or labels.buffer
     return LabelRasterizer(objects, area, BurnOptions(labels.all_touched, distance, labels.order, labels.elsewhere))
 
@@ -125,10 +129,9 @@ def labels_faults(labels: LabelParams, images: Mapping[str, str], folder: Path, 
     Raises:
         LandsegError: see `write_label_rasters`.
     """
-    objects = read_labels(labels, folder).objects
-    grids = (image_grid(folder, image, card) for image in images.values())
-    if placed := [grid for grid in grids if grid.crs]:
-        refuse_outside(objects, inside_any(objects, placed), labels)
+    rasterizer = read_labels(labels, folder)
+    grids = [image_grid(folder, image, card) for image in images.values()]
+    refuse_outside(rasterizer.objects, inside_any(rasterizer, grids), labels)
 
 
 def _print_labels(rasterizer: LabelRasterizer, burned: Mapping[str, BurnedLabels], kept: Mapping[str, str]) -> None:
