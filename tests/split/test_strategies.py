@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from helpers.grids import (
     blocks,
     brute_force,
     counts,
+    evidence_of,
     grid,
     leakage_of,
     lists,
@@ -27,16 +29,20 @@ from helpers.grids import (
 from helpers.root import ROOT
 from helpers.signatures import write_noise
 
+from landseg.core.arrays import Ints
 from landseg.core.data_card import DataCard, write_card
 from landseg.core.errors import ParamsError
 from landseg.core.tables import NOTICES, SPLITS, extend_parquet
+from landseg.split.label_units import LabelUnits
 from landseg.split.leakage import Leakage
 from landseg.split.strategies import (
     BUFFER,
+    UNLABELLED,
     UNLISTED,
     Ratios,
     Strategy,
     group_split,
+    label_split,
     official_location_split,
     official_tile_split,
     random_split,
@@ -54,6 +60,22 @@ def test_splits_do_not_depend_on_the_order_of_rows(strategy: Strategy) -> None:
         return dict(zip(tiles["tile"], assigned(tiles, strategy, RATIOS, 5, 2), strict=True))
 
     assert split(MANY) == split(MANY.sample(frac=1, random_state=1)) == split(MANY[::-1].reset_index(drop=True))
+
+
+def test_the_label_strategy_does_not_depend_on_the_order_of_rows() -> None:
+    random = np.random.default_rng(0)
+    row, unit, class_id = (random.integers(0, size, 60) for size in (len(MANY), 40, 4))
+
+    def split(order: Ints) -> dict[str, str]:
+        tiles, at = MANY.iloc[order].reset_index(drop=True), np.argsort(order)
+        labels = LabelUnits(at[row], unit, class_id, np.isin(order, row))
+        evidence = replace(evidence_of(tiles), labels=labels)
+        return dict(zip(tiles["tile"], label_split(evidence, RATIOS, 5, labels.ties), strict=True))
+
+    found = split(np.arange(len(MANY)))
+    assert set(found.values()) == {*SPLITS, UNLABELLED}
+    for _ in range(3):
+        assert split(random.permutation(len(MANY))) == found
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -261,7 +261,8 @@ def label_split(evidence: Evidence, ratios: Ratios, seed: int, ties: Ints = _NO_
         )
     rows = len(evidence.tiles)
     labelled = evidence.labels.labelled
-    names, group = np.unique(merge_units(np.arange(rows), ties)[labelled], return_inverse=True)
+    tile = np.asarray(pd.factorize(evidence.tiles["tile"], sort=True)[0], np.int64)
+    names, group = np.unique(merge_units(tile, ties)[labelled], return_inverse=True)
     _require_units(len(names), ratios, "label", "groups of labelled tiles", "lower tile.size, or dataset.labels.unit")
     by_row = np.full(rows, -1, np.int64)
     by_row[labelled] = group
