@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
 from helpers.rasters import TRANSFORM, Project, random_image, write_tif
 from helpers.vectors import labels, point, rectangle, write_vector
 from rasterio import Affine
@@ -214,6 +216,35 @@ def test_labels_outside_are_skipped_on_request(project: Project, capsys: pytest.
     text = capsys.readouterr().out
     assert "labels: 1 of 2 polygons in 1 scenes, 81 pixels" in text
     assert "warning: 1 polygons lie outside every image and are left out" in text
+
+
+def test_elsewhere_counts_scenes_with_labels(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scenes without an object are left out, and so are their pixels."""
+    project.params["dataset"]["labels"]["elsewhere"] = 0
+    project.change()
+    project.run("download")
+    assert f"labels: 5 of 5 polygons in 2 scenes, {2 * 64 * 96:,} pixels\n" in capsys.readouterr().out
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("crs", "warned"), [("EPSG:4267", True), ("EPSG:4269", False), ("EPSG:4326", False)])
+def test_datums_without_a_transformation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], crs: str, warned: bool
+) -> None:
+    """PROJ needs grids, which are not installed, from NAD27 to NAD83."""
+    project = Project(tmp_path)
+    write_tif(
+        project.local / "images/a.tif",
+        random_image(64, 64),
+        crs="EPSG:26918",
+        transform=Affine(1, 0, 5e5, 0, -1, 4.5e6),
+    )
+    field = gpd.GeoSeries([shapely.box(499_990, 4.4999e6, 500_040, 4.50001e6)], crs="EPSG:26918").to_crs(crs)
+    write_vector(project.local / "labels.gpkg", list(field), crs, crop=[1])
+    project.change(dataset={**labels(), "background": None})
+    project.run("download")
+    sentence = "warning: PROJ knows no transformation from NAD27, the CRS of the labels, to EPSG:26918 of"
+    assert (sentence in capsys.readouterr().out) == warned
 
 
 @pytest.mark.faults

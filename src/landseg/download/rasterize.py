@@ -1,5 +1,6 @@
 """Label rasters from polygons and points, on the grids of images."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import rasterio
 import shapely
 from pyproj import CRS
 from pyproj.exceptions import ProjError
+from pyproj.transformer import AreaOfInterest, TransformerGroup
 from rasterio import Affine
 from rasterio.features import rasterize
 from rasterio.windows import Window
@@ -47,6 +49,7 @@ class BurnOptions:
 class BurnedLabels:
     """What became of the labels on the grid of an image."""
 
+    grid: Grid
     #: Positions of the objects with pixels, and of those that lie in the image but have none.
     burned: Ints
     without_pixels: Ints
@@ -116,7 +119,7 @@ class _SceneBurner:
 
     def result(self) -> BurnedLabels:
         has = self._has_pixels
-        return BurnedLabels(self.positions[has], self.positions[~has], self._labelled, self._contested)
+        return BurnedLabels(self.grid, self.positions[has], self.positions[~has], self._labelled, self._contested)
 
     def burn(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return class ids and units of a window, (H, W) uint32 each."""
@@ -291,6 +294,18 @@ def _near(outline: shapely.Polygon) -> shapely.Polygon:
     west, south, east, north = outline.bounds
     margin = 0.05 * max(east - west, north - south)
     return shapely.box(west - margin, south - margin, east + margin, north + margin)
+
+
+def is_ballpark(crs: CRS, grid: Grid) -> bool:
+    """Return whether PROJ knows no transformation between the datums of labels and a scene, and takes them for equal.
+
+    It lacks one if its grids are not installed, as between NAD27 and NAD83, or if one of the datums is not named.
+    """
+    bounds = _outline(grid).to_crs("EPSG:4326").total_bounds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that better ones need grids
+        known = TransformerGroup(crs, CRS.from_user_input(grid.crs), area_of_interest=AreaOfInterest(*bounds))
+    return "Ballpark" in known.transformers[0].description
 
 
 def inside_any(labels: LabelRasterizer, grids: Sequence[Grid]) -> Mask:

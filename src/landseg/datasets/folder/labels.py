@@ -1,6 +1,6 @@
 """Label rasters of your own polygons and points."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from landseg.datasets.folder.files import label_path
 from landseg.datasets.folder.params import LabelParams
 from landseg.download.align import image_grid
 from landseg.download.label_objects import LabelObjects, find_vector_files, read_area, read_label_objects
-from landseg.download.rasterize import BurnedLabels, BurnOptions, LabelRasterizer, inside_any
+from landseg.download.rasterize import BurnedLabels, BurnOptions, LabelRasterizer, inside_any, is_ballpark
+from landseg.raster.grid import crs_name
 
 
 def read_labels(labels: LabelParams, folder: Path) -> LabelRasterizer:
@@ -81,7 +82,7 @@ def write_label_rasters(
             f"{folder}: none of {len(images)} images has a labelled pixel; correct dataset.labels.area, or use "
             "all_touched for polygons that are smaller than a pixel"
         )
-    _print_labels(rasterizer, burned, kept)
+    _print_labels(rasterizer.objects, list(burned.values()), [burned[scene] for scene in kept])
     return kept
 
 
@@ -134,10 +135,10 @@ def labels_faults(labels: LabelParams, images: Mapping[str, str], folder: Path, 
     refuse_outside(rasterizer.objects, inside_any(rasterizer, grids), labels)
 
 
-def _print_labels(rasterizer: LabelRasterizer, burned: Mapping[str, BurnedLabels], kept: Mapping[str, str]) -> None:
-    objects, pixels = rasterizer.objects, sum(each.labelled for each in burned.values())
-    drawn = np.unique(np.concatenate([each.burned for each in burned.values()]))
-    without = np.setdiff1d(np.concatenate([each.without_pixels for each in burned.values()]), drawn)
+def _print_labels(objects: LabelObjects, burned: Sequence[BurnedLabels], kept: Sequence[BurnedLabels]) -> None:
+    pixels = sum(each.labelled for each in kept)
+    drawn = np.unique(np.concatenate([each.burned for each in burned]))
+    without = np.setdiff1d(np.concatenate([each.without_pixels for each in burned]), drawn)
     print(f"labels: {len(drawn):,} of {len(objects):,} {objects.kind} in {len(kept):,} scenes, {pixels:,} pixels")
     if len(burned) > len(kept):
         print(f"warning: {len(burned) - len(kept):,} of {len(burned):,} scenes have no label and are left out")
@@ -146,7 +147,16 @@ def _print_labels(rasterizer: LabelRasterizer, burned: Mapping[str, BurnedLabels
             f"warning: {len(without):,} {objects.kind} have no pixel, first {objects.names[int(without[0])]}: no pixel "
             "centre lies in them, or others or the area of interest hide them"
         )
-    if contested := sum(each.contested for each in burned.values()):
+    if contested := sum(each.contested for each in burned):
         print(f"warning: {contested:,} pixels touch objects of several classes and are ignored (all_touched)")
     if (skipped := len(objects) - len(drawn) - len(without)) > 0:
         print(f"warning: {skipped:,} {objects.kind} lie outside every image and are left out")
+    crs = objects.geometry.crs
+    for grid in {each.grid.crs.to_wkt(): each.grid for each in kept}.values():
+        if is_ballpark(crs, grid):
+            print(
+                f"warning: PROJ knows no transformation from {crs.name}, the CRS of the labels, to "
+                f"{crs_name(grid.crs)} of {grid.name} and takes their datums for equal, so labels may be shifted by up "
+                "to some 100 m; compare them with the image, or reproject them with a program that has the grids of "
+                "the datums"
+            )
