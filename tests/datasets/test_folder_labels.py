@@ -114,6 +114,25 @@ def test_other_strategies_keep_polygons_together(project: Project) -> None:
         assert splits["a_0"] == splits["a_1"]
 
 
+@pytest.mark.parametrize("shift", [0, 10])
+def test_dates_stay_together(tmp_path: Path, shift: int) -> None:
+    """Tiles of the same ground share labels outside of polygons as well, also if the grids of the dates differ."""
+    project = Project(tmp_path)
+    for number in range(2):
+        transform = TRANSFORM @ Affine.translation(shift * number, 0)
+        write_tif(project.local / f"images/a_{number}.tif", random_image(64, 96, number), transform=transform)
+    write_vector(project.local / "labels.gpkg", [rectangle(2, 2, 9, 9), rectangle(40, 40, 50, 50)], crop=[7, 7])
+    project.change(
+        dataset={**labels(elsewhere=1), "background": None, "locations": {"pattern": "(a)_."}},
+        split={"strategy": "label", "ratios": [0.5, 0, 0.5]},
+    )
+    project.run("download", "filter", "tile", "convert", "split")
+    splits = table(project)["split"].to_dict()
+    for tile in (0, 1, 2, 3, 4, 5):
+        assert splits[f"a_0_{tile}"] == splits[f"a_1_{tile}"]
+    assert set(splits.values()) == {"train", "test"}
+
+
 def test_a_polygon_across_scenes(tmp_path: Path) -> None:
     project = Project(tmp_path)
     add_scenes(project, "a", "b", "c", "d")

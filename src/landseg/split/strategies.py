@@ -242,9 +242,9 @@ def block_split(evidence: Evidence, ratios: Ratios, seed: int, block: BlockOptio
 
 
 def label_split(evidence: Evidence, ratios: Ratios, seed: int, ties: Ints = _NO_TIES) -> Strings:
-    """Assign tiles with labels, those that share a polygon or point together; each split gets its share of the classes.
+    """Assign tiles with labels so that each split gets its share of the classes; tiles without a label are in no split.
 
-    Tiles without a label are in no split.
+    Tiles that share a polygon or point, or overlap on the ground, are in one split.
 
     Args:
         evidence: the tiles and the units of their labels.

@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from landseg.core.arrays import Ints, Strings
 from landseg.split.duplicates import Copies
 from landseg.split.evidence import Evidence, first_rows, scene_numbers
+from landseg.split.ground import overlapping_locations
 
 
 def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints:
@@ -15,7 +16,8 @@ def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints
 
     Overlapping locations, and scenes that continue one another, are tied where whole locations or groups are assigned.
     Under the block strategy a buffer separates the former instead, and under the random strategy tiles touch anyway.
-    Tiles that share a polygon or point are tied under every strategy but that of published lists.
+    Tiles that share a polygon or point are tied under every strategy but that of published lists. Under the label
+    strategy, so are tiles with labels that overlap, such as other dates: labels may lie outside polygons and points.
 
     Args:
         evidence: what is known of the ground that the tiles show.
@@ -27,6 +29,10 @@ def find_ties(evidence: Evidence, strategy: str, *, copies: bool = True) -> Ints
         ties.append(rows_of_copies(evidence.tiles, evidence.copies))
     if evidence.labels is not None:
         ties.append(evidence.labels.ties)
+        if strategy == "label":
+            labelled = np.flatnonzero(evidence.labels.labelled)
+            overlaps = overlapping_locations(np.arange(len(labelled)), evidence.ground.at(labelled))
+            ties.append(labelled[overlaps])
     if strategy in ("scene", "group"):
         ties.append(evidence.overlaps)
         if (seams := evidence.seams) is not None:
