@@ -139,6 +139,18 @@ def test_degrees_everywhere(
     np.testing.assert_array_equal((ids == 1)[~edge], inside[~edge])
 
 
+@pytest.mark.parametrize("west", [0, -180])
+@pytest.mark.parametrize("box", [(-5, 0, 5, 10), (-90, 0, -80, 10), (270, 0, 280, 10), (175, 0, 185, 10)])
+def test_scenes_as_large_as_the_world(tmp_path: Path, west: int, box: tuple[int, int, int, int]) -> None:
+    """With longitudes from 0 or from -180."""
+    grid = Grid("scene.tif", 360, 180, rasterio.crs.CRS.from_epsg(4326), Affine(1, 0, west, 0, -1, 90))
+    polygon = gpd.GeoSeries([shapely.box(*box)], crs="EPSG:4326")
+    labels = LabelObjects(polygon, np.array([1], np.uint8), np.array([1]), ["box"])
+    ids, _, _ = burned(tmp_path, labels, grid)
+    lon, lat = centres(grid)
+    np.testing.assert_array_equal(ids == 1, ((lon - box[0]) % 360 < 10) & (lat > 0) & (lat < 10))
+
+
 def test_buffers_across_the_antimeridian(tmp_path: Path) -> None:
     x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 10)
     grid = Grid("scene.tif", 60, 60, rasterio.crs.CRS.from_epsg(32601), Affine(100, 0, x - 3000, 0, -100, y + 3000))

@@ -131,7 +131,9 @@ class _SceneBurner:
         class_id, unit = ids[drawn], units[drawn]
         if self.options.elsewhere is not None:
             class_id[drawn < 0] = self.options.elsewhere
-        outside = contested if self.area is None else contested | ~self._in_area(window)
+        outside = contested
+        if self.area is not None:
+            outside = contested | (self._burned(self.area, np.zeros(len(self.area), np.int64), window, False) < 0)
         class_id[outside], unit[outside] = UNLABELLED, 0
         self._has_pixels[drawn[(drawn >= 0) & ~outside]] = True
         self._labelled += int(np.count_nonzero(class_id != UNLABELLED))
@@ -163,11 +165,6 @@ class _SceneBurner:
         pairs = zip(shapes[near], values[near].tolist(), strict=True)
         burned = rasterize(pairs, size, fill=-1, transform=transform, all_touched=all_touched, dtype="int32")
         return np.asarray(burned, np.int32)
-
-    def _in_area(self, window: Window) -> Mask:
-        if self.area is None:
-            return np.ones((window.height, window.width), np.bool_)
-        return self._burned(self.area, np.zeros(len(self.area), np.int64), window, False) >= 0
 
     def _refuse_overlap(self, window: Window, both: Mask, drawn: Ints32, layer: Ints32) -> None:
         row, col = (int(index) for index in np.argwhere(both)[0])
@@ -278,7 +275,8 @@ def _cut(geometry: gpd.GeoSeries, outlines: Mapping[int, shapely.Polygon]) -> gp
     """Return the parts of geometries near a scene, with its longitudes: others may have no place in its CRS."""
     windows = {turn: _near(outline) for turn, outline in outlines.items()}
     parts = geometry.to_numpy().copy()
-    for index in np.flatnonzero(~shapely.covered_by(parts, windows[0])) if windows else ():
+    whole = shapely.covered_by(parts, shapely.box(*outlines[0].bounds)) if outlines else np.ones(len(parts), np.bool_)
+    for index in np.flatnonzero(~whole):
         inside = {turn: shapely.intersection(parts[index], window) for turn, window in windows.items()}
         parts[index] = shapely.union_all([_turned(part, -turn) for turn, part in inside.items()])
     return gpd.GeoSeries(parts, index=geometry.index, crs=geometry.crs)
