@@ -44,7 +44,7 @@ def run_download(folder: Path, monkeypatch: pytest.MonkeyPatch, download: dict[s
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "presets/landcovernet.yaml")
     params["dataset"] |= {"chips": list(NAMES), "dates_per_chip": 2}
-    params["download"] |= {"attempts": 2, "timeout": 0.5} | download
+    params["download"] |= {"attempts": 2, "timeout": 1} | download
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
     monkeypatch.chdir(folder)

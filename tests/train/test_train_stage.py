@@ -289,6 +289,7 @@ class TestStageInProcess:
         change_pixel(stage.folder / PATHS.tiles / "b.zip", "images/b_2.png")
         assert re.search(r': tiles was "\w{16}", is "\w{16}"$', stage.run(interrupt_at="training on")[0])
 
+    @pytest.mark.slow
     def test_balanced_run_resumed_within_an_epoch_equals_uninterrupted_run(
         self, stage: Stage, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -445,6 +446,7 @@ def test_killed_run_with_schedule_clipping_and_average(
         assert (whole / file).read_text() == (killed / file).read_text()
 
 
+@pytest.mark.slow
 def test_interrupt_while_dvclive_wakes_its_thread(project: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(project, tmp_path / "project")
     write_params(folder, {"train": {"epochs": 3}})
