@@ -134,6 +134,7 @@ def extreme(name: str) -> Image:
     return pixels
 
 
+@pytest.mark.slow
 def test_pixels_of_the_test_tiles_change_no_model(project: Project) -> None:
     """Those of the validation tiles change neither normalisation nor pictures."""
     project.change(train={"epochs": 1})

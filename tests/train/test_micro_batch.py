@@ -110,6 +110,7 @@ def test_training_in_micro_batches_lowers_the_loss(project: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="requires Linux to limit memory")
+@pytest.mark.slow
 class TestOutOfMemory:
     @staticmethod
     def run(stage: str, size: int, mebibytes: int) -> "subprocess.CompletedProcess[str]":

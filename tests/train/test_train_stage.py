@@ -150,6 +150,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         return Runs(whole, Stage(whole).run(), resumed, lines)
 
 
+@pytest.mark.slow
 class TestStage:
     def test_resumed_run_equals_uninterrupted_run(self, runs: Runs) -> None:
         folders = runs.whole, runs.resumed
@@ -244,6 +245,7 @@ class TestStageInProcess:
         assert (stage.folder / "results/train/metrics.json").is_file()
         assert list((stage.folder / ".landseg").rglob("*")) in ([], [stage.folder / ".landseg/checkpoints"])
 
+    @pytest.mark.slow
     def test_other_runs_are_not_resumed_and_differences_are_named(self, stage: Stage) -> None:
         stage.run(interrupt_at="epoch 1/2")
         write_params(stage.folder, {"train": {"epochs": 2}, "model": {"encoder": "resnet18"}})
