@@ -215,9 +215,15 @@ def test_faults_of_parameters(project: Project, changes: dict[str, Any], sentenc
 @pytest.mark.parametrize(
     ("shapes", "sentence"),
     [
-        ([rectangle(900, 0, 950, 50)], "labels.gpkg, feature 1: all 1 polygons lie outside the images (longitude"),
-        ([rectangle(0, 0, 9, 9), rectangle(900, 0, 950, 50)], "feature 2: lies outside every image, as do 1 of 2"),
-        ([point(0.5, 9), point(900, 0)], "feature 2: lies outside every image, as do 1 of 2 points; set"),
+        ([rectangle(900, 0, 950, 50)], "labels.gpkg, feature 1: all 1 polygons (longitude"),
+        (
+            [rectangle(0, 0, 9, 9), rectangle(900, 0, 950, 50)],
+            "feature 2: lies outside every image; correct its position, or set",
+        ),
+        (
+            [point(0.5, 9), point(900, 0)],
+            "feature 2: lies outside every image; correct its position, or set dataset.labels.outside to skip",
+        ),
     ],
 )
 def test_labels_outside_the_images(project: Project, shapes: list[Any], sentence: str) -> None:
@@ -269,7 +275,7 @@ def test_datums_without_a_transformation(
 @pytest.mark.faults
 def test_masks_or_labels(project: Project) -> None:
     project.change(dataset={"masks": "masks/*"})
-    assert "dataset: give either dataset.masks or dataset.labels" in project.fails("card")
+    assert "dataset.masks: give either masks or dataset.labels, and set" in project.fails("card")
     project.change(dataset={"masks": None, "mask_values": "rgb"})
     assert "dataset.labels: polygons and points become ids; set mask_values to ids" in project.fails("card")
 
@@ -318,7 +324,9 @@ def test_an_area_without_labels(project: Project) -> None:
     write_vector(project.local / "area.gpkg", [rectangle(50, 0, 60, 10)], name=["x"])
     project.params["dataset"]["labels"]["area"] = "area.gpkg"
     project.change()
-    assert "none of 3 images has a labelled pixel; correct dataset.labels.area" in project.fails("download")
+    assert "no image has a labelled pixel, as the polygons cover no pixel centre or lie outside" in project.fails(
+        "download"
+    )
 
 
 @pytest.mark.faults

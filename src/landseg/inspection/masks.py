@@ -186,7 +186,7 @@ def _ignored(headers: Sequence[Header], ids: Sequence[int], counts: Counter[Valu
 
 
 def _remap(classes: Sequence[int], labels: Labels) -> dict[int, int]:
-    """Give values above 254 free ids."""
+    """Give 255, which often marks unlabelled pixels, and values above it free ids."""
     free = [number for number in range(255) if number not in classes]
     remap = dict(zip([value for value in classes if value > 254], free, strict=False))
     if remap:
@@ -194,7 +194,7 @@ def _remap(classes: Sequence[int], labels: Labels) -> dict[int, int]:
         listed = ", ".join(f"{value} becomes {class_id}" for value, class_id in remap.items())
         labels.ask(
             "remap",
-            f"{listed}, as ids end at 254: is it a class? If not, remove it here and in classes, and list it in ignore",
+            f"{listed}: is it a class? If not, remove it here and in classes, and list it in ignore",
         )
     return remap
 

@@ -171,7 +171,7 @@ def _ids(layer: LabelLayer, values: Sequence[Any]) -> dict[Any, int]:
     own = {value: value for value in values}
     for ids in (own, _companion(layer)):
         numbers = [ids.get(value) for value in values]
-        if all(isinstance(number, int | float) and number == int(number) and 0 <= number <= 254 for number in numbers):
+        if all(isinstance(number, int | float) and number == int(number) and 0 <= number <= 255 for number in numbers):
             return {value: int(number) for value, number in zip(values, numbers, strict=True) if number is not None}
     return {value: number for number, value in enumerate(values, 1)}
 

@@ -79,8 +79,8 @@ def write_label_rasters(
         (raw / paths[scene]).unlink()
     if not kept:
         raise LandsegError(
-            f"{folder}: none of {len(images)} images has a labelled pixel; correct dataset.labels.area, or use "
-            "all_touched for polygons that are smaller than a pixel"
+            f"{folder}: no image has a labelled pixel, as the {rasterizer.objects.kind} cover no pixel centre or lie "
+            "outside the area of interest; correct dataset.labels (area, buffer, all_touched)"
         )
     _print_labels(rasterizer.objects, list(burned.values()), [burned[scene] for scene in kept])
     return kept
@@ -113,14 +113,15 @@ def refuse_outside(objects: LabelObjects, inside: Mask, labels: LabelParams) -> 
     if not inside.any():
         west, south, east, north = objects.geometry.to_crs("EPSG:4326").total_bounds
         raise LandsegError(
-            f"{objects.names[0]}: all {len(objects):,} {objects.kind} lie outside the images (longitude {west:.4g} to "
-            f"{east:.4g}, latitude {south:.4g} to {north:.4g}); correct the CRS of the labels or of the images"
+            f"{objects.names[0]}: all {len(objects):,} {objects.kind} (longitude {west:,.2f} to {east:,.2f}, latitude "
+            f"{south:,.2f} to {north:,.2f}) lie outside the images; correct the CRS of the labels or of the images"
         )
     if labels.outside == "error" and not inside.all():
-        count = int(np.count_nonzero(~inside))
+        outside = np.flatnonzero(~inside)
+        more = f" ({len(outside):,} of {len(objects):,} {objects.kind} do)" if len(outside) > 1 else ""
         raise LandsegError(
-            f"{objects.names[int(np.flatnonzero(~inside)[0])]}: lies outside every image, as do {count} of "
-            f"{len(objects):,} {objects.kind}; set dataset.labels.outside to skip to leave them out"
+            f"{objects.names[int(outside[0])]}: lies outside every image{more}; correct its position, or set "
+            "dataset.labels.outside to skip"
         )
 
 

@@ -169,7 +169,7 @@ class FolderParams(DatasetParams):
     @model_validator(mode="after")
     def _labels_agree(self) -> "FolderParams":
         if (self.masks is None) == (self.labels is None):
-            raise ValueError("dataset: give either dataset.masks or dataset.labels, and set the other to null")
+            raise ValueError("dataset.masks: give either masks or dataset.labels, and set the other to null")
         if self.labels is None:
             return self
         if self.align:
