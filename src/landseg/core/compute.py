@@ -14,8 +14,20 @@ class ComputeParams(Section):
 
     workers: int | None = Field(ge=1, le=10_000)
     """Number of processes and threads; null: one per core."""
+    engine: Literal["local", "dask"] = "local"
+    """Where scenes are prepared and mapped: local (this machine) | dask (workers of a Dask scheduler)."""
+    address: str | None = None
+    """Address of a running Dask scheduler, such as tcp://host:8786 (dask only)."""
+    cluster: str | None = None
+    """Dask workers to start: local (processes of this machine), or a jobqueue section such as slurm (dask only)."""
     device: Literal["auto", "cpu", "cuda", "mps"]
     """Device for training and evaluation; auto: a GPU if available."""
+    devices: int = Field(default=1, ge=1, le=1024)
+    """Devices of each node that train together: GPUs, or processes on a CPU."""
+    nodes: int = Field(default=1, ge=1, le=1024)
+    """Nodes that train together."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """Training on several devices: ddp (each has the whole model) | fsdp (each has a part of it; GPUs only)."""
     micro_batch: int | None = Field(ge=1)
     """Tiles per forward pass (gradient accumulation); null: the batch, or as many as fit in memory."""
     checkpoint_minutes: float = Field(default=10, ge=0, le=100_000)
