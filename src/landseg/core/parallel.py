@@ -1,19 +1,26 @@
-"""Parallel execution: over items in processes or threads, and reading ahead in a thread."""
+"""Parallel execution: over items by an engine, and reading ahead in a thread.
+
+An engine runs a function over many items: on the cores of this machine, or on the workers of a Dask scheduler. Stages
+and commands receive one and do not know which.
+"""
 
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import repeat
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from landseg.core.compute import ComputeParams
 from landseg.core.errors import ParamsError
 
 T = TypeVar("T")
@@ -25,17 +32,104 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Engine(Protocol):
+    """Runs a function over many items, several at a time."""
+
+    #: Number of cores of this machine to use, for work that stays on it.
+    workers: int
+
+    def layout(self, most: int) -> tuple[int, int]:
+        """Return how many of at most `most` tasks run at a time, and the number of cores of each."""
+        ...
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        at_once: int | None = None,
+        prefer: Literal["processes", "threads"] = "processes",
+        name: Callable[[T], str] = str,
+    ) -> Iterator[R]:
+        """Apply a function to items; yield the results in the order of the items.
+
+        A bounded number of items is in flight, so items and results may be many.
+
+        Args:
+            function: a function of one item at the top level of a module, or a `functools.partial` of one. It, the
+                items and the results must be picklable. Relative paths are relative to the folder of this process.
+            items: the items, drawn as results arrive.
+            at_once: number of tasks on this machine; None: one per core. Engines of several machines use all workers.
+            prefer: whether tasks on this machine run in processes or in threads: a process takes seconds to start;
+                threads suit functions that spend their time in GDAL or OpenCV, which release the GIL.
+            name: returns the name of an item, for messages.
+
+        Raises:
+            LandsegError: a process or a worker was killed, or workers cannot be reached.
+            Exception: raised by the function; the first in the order of the items.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Engine on the cores of this machine."""
+
+    workers: int
+
+    def layout(self, most: int) -> tuple[int, int]:
+        """See `Engine`."""
+        at_once = max(1, min(self.workers, most))
+        return at_once, -(-self.workers // at_once)
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        at_once: int | None = None,
+        prefer: Literal["processes", "threads"] = "processes",
+        name: Callable[[T], str] = str,  # noqa: ARG002
+    ) -> Iterator[R]:
+        """See `Engine`."""
+        return parallel_map(function, items, at_once or self.workers, prefer)
+
+
+@contextmanager
+def open_engine(
+    compute: ComputeParams, folders: Sequence[Path] = (), log: Callable[[str], None] = print
+) -> Iterator[Engine]:
+    """Open the engine that section `compute` of params.yaml names.
+
+    Args:
+        compute: machine settings.
+        folders: existing folders that tasks read or write, which all workers must see at the same path; the current
+            folder is always one.
+        log: receives messages for the user.
+
+    Raises:
+        LandsegError: the scheduler does not answer, or a worker cannot run tasks of this project.
+    """
+    workers = compute.workers or cores()
+    if compute.engine == "local":
+        yield LocalEngine(workers)
+        return
+    from landseg.core.dask_engine import open_dask_engine  # distributed takes a second to import
+
+    with open_dask_engine(compute.address, compute.cluster, workers, folders, log) as engine:
+        yield engine
+
+
 def parallel_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, prefer: Literal["processes", "threads"] = "processes"
 ) -> Iterator[R]:
-    """Apply a function to items in parallel; yield the results in the order of the items.
+    """Apply a function to items in parallel on this machine; yield the results in the order of the items.
 
     Args:
         function: function of one item. With processes, the function, the items and the results must be picklable.
         items: the items.
         workers: number of processes or threads; 1 runs everything in this process.
-        prefer: a process takes seconds to start; threads suit functions that spend their time in GDAL or OpenCV,
-            which release the GIL.
+        prefer: see `Engine.map`.
 
     Raises:
         LandsegError: the system killed a process.

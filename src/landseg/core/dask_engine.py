@@ -1,0 +1,485 @@
+"""Engine on the workers of a Dask scheduler (https://distributed.dask.org), of the same version of landseg.
+
+Workers see the folder of the project at the same path, and start from its current folder. Tasks are submitted as
+results arrive. A worker that dies is Dask's to notice: its tasks run again on others. A task that was running when two
+workers died then runs alone; if a third one dies, the task is the reason, and its item is named.
+"""
+
+import logging
+import os
+import platform
+import queue
+import secrets
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.version import package_digest
+
+try:
+    import distributed
+    from distributed.scheduler import KilledWorker
+except ModuleNotFoundError:
+    raise ParamsError(
+        "compute.engine = dask: Dask is not installed; install landseg[dask], or set compute.engine to local"
+    ) from None
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Tasks in flight per thread of the workers: enough to hide the way to the scheduler, few enough for 10^6 items.
+_IN_FLIGHT = 16
+# Number of workers that a task may lose before it runs alone, and then.
+_SUSPECT, _GUILTY = 2, 3
+# Memory that a task needs, bytes: imports, and windows of a scene.
+_MEMORY = 1 << 30
+# Seconds to wait for an answer of the scheduler, for the first worker of an address, and between two lines of the log.
+_ANSWER, _WORKERS, _LOG_INTERVAL = 10.0, 30.0, 60.0
+# Seconds that a network file system may need to show a new file on another machine.
+_VISIBLE = 10.0
+
+
+class DaskEngine:
+    """Engine on the workers of a scheduler."""
+
+    def __init__(self, client: Any, workers: int, log: Callable[[str], None]) -> None:
+        """Set the client.
+
+        Args:
+            client: the connected client.
+            workers: number of cores of this machine to use, for work that stays on it.
+            log: receives messages for the user.
+        """
+        self.client, self.workers, self.log = client, workers, log
+
+    def layout(self, most: int) -> tuple[int, int]:
+        """See `landseg.core.parallel.Engine`; a thread of a worker runs one task, which has the thread's core."""
+        return max(1, min(most, self.threads)), 1
+
+    @property
+    def threads(self) -> int:
+        """Number of threads of all workers now."""
+        return max(1, sum(self.client.nthreads().values()))
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        at_once: int | None = None,  # noqa: ARG002
+        prefer: Literal["processes", "threads"] = "processes",  # noqa: ARG002
+        name: Callable[[T], str] = str,
+    ) -> Iterator[R]:
+        """See `landseg.core.parallel.Engine`.
+
+        If an item kills its workers, all others are finished before the error is raised.
+        """
+        task = partial(_run_task, str(Path.cwd()), package_digest(), function)
+        with closing(_Map[T, R](self, task, name).results(items)) as results:
+            yield from results
+
+
+class _Done(NamedTuple):
+    """A future that is finished, failed or cancelled."""
+
+    key: str
+
+
+class _Lost(NamedTuple):
+    """A worker that left, and the tasks that it had."""
+
+    worker: str
+    keys: frozenset[str]
+    expected: bool
+
+
+@dataclass
+class _Task(Generic[T]):
+    """An item in flight."""
+
+    number: int
+    item: T
+    future: Any
+    #: Number of workers that died while they had this task.
+    deaths: int = 0
+
+
+@dataclass
+class _Map(Generic[T, R]):
+    """One run over items."""
+
+    engine: DaskEngine
+    task: Callable[[T], R]
+    name: Callable[[T], str]
+    running: dict[str, _Task[T]] = field(default_factory=dict)
+    #: Tasks to run alone.
+    suspects: list[_Task[T]] = field(default_factory=list)
+    #: Names of items that killed their workers.
+    guilty: list[str] = field(default_factory=list)
+    #: Results and exceptions that wait for those of earlier items, by number.
+    waiting: dict[int, Any] = field(default_factory=dict)
+    failed: bool = False
+    events: "queue.SimpleQueue[_Done | _Lost]" = field(default_factory=queue.SimpleQueue)
+
+    def results(self, items: Iterable[T]) -> Iterator[R]:
+        """Yield the results in the order of the items."""
+        client, due = self.engine.client, 0
+        numbered = enumerate(items)
+        limit = _IN_FLIGHT * self.engine.threads
+        client.subscribe_topic("all", self._notice)
+        try:
+            more = True
+            while more or self.running or self.suspects:
+                while more and not self.suspects and not self.failed and len(self.running) + len(self.waiting) < limit:
+                    following = next(numbered, None)
+                    if following is None:
+                        more = False
+                    else:
+                        self._submit(_Task(*following, future=None))
+                if self.suspects and not self.running:
+                    self._submit(self.suspects.pop(0))
+                if self.running:
+                    self._handle(self._next_event())
+                while due in self.waiting and not self.guilty:
+                    result = self.waiting.pop(due)
+                    if isinstance(result, BaseException):
+                        raise result
+                    yield result
+                    due += 1
+                if self.guilty:  # later results cannot be yielded, because one is missing; their work is kept
+                    self.waiting.clear()
+        except _LOST_SCHEDULER as error:
+            raise _scheduler_lost(client) from error
+        finally:
+            self._stop()
+        if self.guilty:
+            raise LandsegError(
+                f"{', '.join(self.guilty)}: {_GUILTY} workers were killed while each of them was processed, probably "
+                "because memory ran out; give workers more memory, or remove it; all other items are finished"
+            )
+
+    def _submit(self, task: _Task[T]) -> None:
+        key = f"landseg-{secrets.token_hex(8)}"
+        task.future = self.engine.client.submit(self.task, task.item, key=key, pure=False)
+        self.running[key] = task
+        task.future.add_done_callback(lambda future: self.events.put(_Done(future.key)))
+
+    def _notice(self, event: Any) -> None:
+        """Note that a worker left; called by the client with each event of the scheduler."""
+        _, message = event
+        if isinstance(message, Mapping) and message.get("action") == "remove-worker":
+            keys = frozenset(map(str, message.get("processing-tasks", ())))
+            self.events.put(_Lost(str(message.get("worker")), keys, bool(message.get("expected"))))
+
+    def _next_event(self) -> "_Done | _Lost":
+        while True:
+            try:
+                return self.events.get(timeout=1)
+            except queue.Empty:
+                if self.engine.client.status in ("closing", "closed"):
+                    raise distributed.CancelledError from None
+
+    def _handle(self, event: "_Done | _Lost") -> None:
+        if isinstance(event, _Lost):
+            self._handle_loss(event)
+            return
+        task = self.running.get(event.key)
+        if task is None:  # withdrawn meanwhile
+            return
+        del self.running[event.key]
+        error = task.future.exception(timeout=_ANSWER)
+        if isinstance(error, KilledWorker):  # the scheduler allows fewer deaths than this engine
+            task.deaths = max(task.deaths, _SUSPECT)
+            self._suspect(task)
+            return
+        self.waiting[task.number] = error if error is not None else task.future.result(timeout=_ANSWER)
+        self.failed = self.failed or error is not None
+        task.future.release()
+
+    def _handle_loss(self, event: _Lost) -> None:
+        own = [key for key in event.keys if key in self.running]
+        if event.expected and not own:
+            return
+        names = sorted(self.name(self.running[key].item) for key in own)
+        doing = f" while it had {', '.join(names)}; other workers go on with it" if names else ""
+        self.engine.log(f"worker {event.worker} {'left' if event.expected else 'died'}{doing}")
+        if event.expected:
+            return
+        for key in own:
+            task = self.running[key]
+            task.deaths += 1
+            if task.deaths >= _SUSPECT:
+                del self.running[key]
+                self.engine.client.cancel([task.future], force=True)
+                self._suspect(task)
+
+    def _suspect(self, task: _Task[T]) -> None:
+        if task.deaths < _GUILTY:
+            self.suspects.append(task)
+            return
+        self.guilty.append(self.name(task.item))
+        self.engine.log(f"{self.guilty[-1]}: {_GUILTY} workers died while it was processed; it is left out")
+
+    def _stop(self) -> None:
+        """Withdraw the tasks in flight, so that the workers are free."""
+        client = self.engine.client
+        if client.status == "running":
+            client.unsubscribe_topic("all")
+            client.cancel([task.future for task in self.running.values()], force=True)
+        self.running.clear()
+
+
+# What the client raises after the connection to the scheduler is lost.
+_LOST_SCHEDULER = (distributed.CancelledError, distributed.comm.CommClosedError, TimeoutError)
+
+
+def _scheduler_lost(client: Any) -> LandsegError:
+    return LandsegError(
+        f"{client.scheduler.address if client.scheduler else 'compute.address'}: the scheduler does not answer any "
+        "more; start it and its workers, and run again, which goes on with what is not finished"
+    )
+
+
+@contextmanager
+def open_dask_engine(
+    address: str | None, cluster: str | None, workers: int, folders: Sequence[Path], log: Callable[[str], None]
+) -> Iterator[DaskEngine]:
+    """Connect to a scheduler, or start one with workers, and check that all workers can run tasks of this project.
+
+    Args:
+        address: address of a running scheduler; None: start workers.
+        cluster: the workers to start, see `landseg.core.compute.ComputeParams`.
+        workers: number of workers to start; number of cores of this machine to use.
+        folders: existing folders that all workers must see, beside the current one.
+        log: receives messages for the user.
+
+    Raises:
+        LandsegError: the scheduler does not answer, there are no workers, or a worker has another version of Python or
+            landseg, does not see a folder, or has too little memory.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # landseg prints what matters
+    with ExitStack() as stack:
+        started = None if cluster is None else stack.enter_context(_started_cluster(cluster, workers))
+        client = stack.enter_context(_connected(str(started.scheduler_address if started else address)))
+        _wait_for_workers(client, None if started else _WORKERS, log)
+        found = check_workers(client, [Path.cwd(), *folders])
+        log(f"{client.scheduler.address}: {len(found)} workers with {sum(client.nthreads().values())} threads")
+        yield DaskEngine(client, workers, log)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    try:
+        client = distributed.Client(address, timeout=_ANSWER, set_as_default=False)
+    except (OSError, TimeoutError):
+        raise ParamsError(
+            f"compute.address = {address}: no scheduler answers within {_ANSWER:g} s; start one with `dask scheduler`, "
+            "correct the address, or set compute.engine to local"
+        ) from None
+    except ValueError as error:
+        raise ParamsError(
+            f"compute.address = {address}: not an address ({error}); give one such as tcp://host:8786"
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close(timeout=2)
+
+
+@contextmanager
+def _started_cluster(name: str, workers: int) -> Iterator[Any]:
+    """Start a cluster: processes of this machine, or jobs of a batch system.
+
+    Args:
+        name: local, or a batch system, such as slurm, with its section of the jobqueue settings if that has another
+            name: slurm:large.
+        workers: number of workers.
+    """
+    if name == "local":
+        with distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster
+        return
+    system, _, section = name.partition(":")
+    try:
+        import dask_jobqueue
+    except ModuleNotFoundError:
+        raise ParamsError(f"compute.cluster = {name}: dask-jobqueue is not installed; install landseg[dask]") from None
+    kinds = {kind.removesuffix("Cluster").lower(): kind for kind in dir(dask_jobqueue) if kind.endswith("Cluster")}
+    if system not in kinds:
+        raise ParamsError(f"compute.cluster = {name}: unknown; choose local, {', '.join(sorted(kinds))}")
+    try:
+        cluster = getattr(dask_jobqueue, kinds[system])(**({"config_name": section} if section else {}))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ParamsError(
+            f"compute.cluster = {name}: the jobqueue settings are incomplete ({error}); complete the section "
+            f"jobqueue.{section or system} in ~/.config/dask/jobqueue.yaml"
+        ) from None
+    with cluster:
+        cluster.scale(n=workers)
+        yield cluster
+
+
+def _wait_for_workers(client: Any, seconds: float | None, log: Callable[[str], None]) -> None:
+    """Wait for the first worker: for some seconds, or as long as jobs may wait in the queue of a batch system."""
+    started = reported = time.monotonic()
+    while not client.nthreads():
+        now = time.monotonic()
+        if seconds is not None and now - started > seconds:
+            address = client.scheduler.address
+            raise ParamsError(
+                f"compute.address = {address}: the scheduler has no workers; start some with `dask worker {address}`"
+            )
+        if now - reported > _LOG_INTERVAL:
+            log(f"waiting for the first worker, for {(now - started) / 60:.0f} min")
+            reported = now
+        time.sleep(0.2)
+
+
+class WorkerReport(NamedTuple):
+    """What a worker says of itself."""
+
+    python: str
+    digest: str
+    #: Version of landseg.
+    version: str
+    #: Folders whose token it does not see.
+    unseen: list[str]
+    #: Memory for each of its threads, bytes; 0: not limited.
+    memory: int
+    threads: int
+
+
+def check_workers(client: Any, folders: Sequence[Path]) -> dict[str, WorkerReport]:
+    """Check that workers have this Python and landseg, see folders and have memory; return their reports by address.
+
+    Raises:
+        LandsegError: a worker cannot run tasks; one sentence says which and why.
+    """
+    _require_python(client)
+    with ExitStack() as stack:
+        tokens = {str(folder.absolute()): stack.enter_context(_token(folder.absolute())) for folder in folders}
+        reports = client.run(report_worker, tokens, on_error="return")
+    for address, report in reports.items():
+        _require_fit(address, report)
+    return dict(reports)
+
+
+def _require_python(client: Any) -> None:
+    """Compare versions of Python before anything is sent that depends on them."""
+    own = platform.python_version()
+    for address, found in client.get_versions()["workers"].items():
+        python = ".".join(map(str, tuple(found["host"]["python"].split("."))[:3]))
+        if python.split(".")[:2] != own.split(".")[:2]:
+            raise LandsegError(
+                f"worker {address}: has Python {python}, but this process has {own}; start workers in the same "
+                "environment"
+            )
+
+
+def _require_fit(address: str, report: Any) -> None:
+    if isinstance(report, BaseException) or not isinstance(report, WorkerReport):
+        raise LandsegError(
+            f"worker {address}: cannot import this version of landseg ({report}); install landseg {version('landseg')} "
+            "there, or start workers in the same environment"
+        )
+    if report.digest != package_digest():
+        raise LandsegError(
+            f"worker {address}: has other code of landseg (version {report.version}) than this process (version "
+            f"{version('landseg')}); install the same there, or start workers in the same environment"
+        )
+    if report.unseen:
+        raise LandsegError(
+            f"worker {address}: does not see {', '.join(report.unseen)}; put it on a file system that all machines "
+            "mount at the same path"
+        )
+    if 0 < report.memory < _MEMORY:
+        raise LandsegError(
+            f"worker {address}: has {report.memory / 1e9:.1f} GB of memory for each of its {report.threads} threads, "
+            f"but a task may need {_MEMORY / 1e9:.1f} GB; start it with fewer --nthreads or a higher --memory-limit"
+        )
+
+
+@contextmanager
+def _token(folder: Path) -> Iterator[tuple[str, str]]:
+    """Write a file that workers look for; yield its name and its content."""
+    content = secrets.token_hex(8)
+    path = folder / f".landseg-{content}.token"
+    try:
+        path.write_text(content)
+    except OSError as error:
+        raise LandsegError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from None
+    try:
+        yield path.name, content
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def report_worker(tokens: Mapping[str, tuple[str, str]], dask_worker: Any = None) -> WorkerReport:
+    """Describe the worker that runs this.
+
+    Args:
+        tokens: name and content of a file in each folder that the worker must see.
+        dask_worker: the worker; `Client.run` gives it.
+    """
+    deadline = time.monotonic() + _VISIBLE
+    unseen = [folder for folder, (name, content) in tokens.items() if not _sees(Path(folder, name), content, deadline)]
+    threads = dask_worker.state.nthreads
+    memory = (dask_worker.memory_manager.memory_limit or 0) // threads
+    return WorkerReport(platform.python_version(), package_digest(), version("landseg"), unseen, memory, threads)
+
+
+def _sees(path: Path, content: str, deadline: float) -> bool:
+    while True:
+        try:
+            return path.read_text() == content
+        except OSError:
+            if not path.parent.is_dir() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+_folder = threading.Condition()
+_tasks: Counter[str] = Counter()
+
+
+@contextmanager
+def _in_folder(folder: str) -> Iterator[None]:
+    """Run in a folder; a process has one current folder, so tasks of other projects wait."""
+    with _folder:
+        _folder.wait_for(lambda: not (_tasks - Counter({folder: _tasks[folder]})))
+        os.chdir(folder)
+        _tasks[folder] += 1
+    try:
+        yield
+    finally:
+        with _folder:
+            _tasks[folder] -= 1
+            _folder.notify_all()
+
+
+def _run_task(folder: str, digest: str, function: Callable[[T], R], item: T) -> R:
+    """Apply a function to an item on a worker, which may have joined after the others were checked."""
+    if _own_digest() != digest:
+        raise LandsegError(
+            f"worker {distributed.get_worker().address}: has other code of landseg than the process that sent the "
+            "task; start workers in the same environment"
+        )
+    try:
+        with _in_folder(folder):
+            return function(item)
+    finally:
+        sys.stdout.flush()
+
+
+@cache
+def _own_digest() -> str:
+    return package_digest()
