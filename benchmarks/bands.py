@@ -38,7 +38,7 @@ from landseg.convert.encode import TileOptions
 from landseg.core.arrays import Image, Pixels
 from landseg.core.classes import palette
 from landseg.core.data_card import DataCard
-from landseg.core.parallel import cores, thread_map
+from landseg.core.parallel import LocalEngine, cores, thread_map
 from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
 from landseg.raster.png import colour_mask, encode_mask, encode_rgb_mask
@@ -105,7 +105,7 @@ def conversion(folder: Path, data: Path, tiles: int, turns: int) -> list[Measure
         return len(image) + sum(map(len, mask))
 
     sides: dict[str, Callable[[], Any]] = {
-        "convert": lambda: convert_plan(table, folder, folder, OF, options, 1 if threads == 1 else threads),
+        "convert": lambda: convert_plan(table, folder, folder, OF, options, LocalEngine(threads)),
         "encoders": lambda: list(thread_map(encode, range(len(images)), threads, 2 * threads)),
     }
     rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}

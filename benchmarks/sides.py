@@ -64,7 +64,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     from landseg.convert.convert import PLAN_COLUMNS, convert_plan
     from landseg.convert.encode import TileOptions
     from landseg.core.data_card import read_card
-    from landseg.core.parallel import cores
+    from landseg.core.parallel import LocalEngine, cores
     from landseg.core.rendering import Rendering
     from landseg.core.tables import read_arrow
 
@@ -73,7 +73,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     plan = read_arrow(pair / "plan.parquet", ["archive", *PLAN_COLUMNS])
     out.mkdir()
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
-    convert_plan(plan, pair, out, card, TileOptions(rendering, 512, masks_rgb), cores())
+    convert_plan(plan, pair, out, card, TileOptions(rendering, 512, masks_rgb), LocalEngine(cores()))
     return since(start)
 
 

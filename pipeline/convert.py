@@ -19,16 +19,17 @@ from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.files import atomic
-from landseg.core.parallel import cores
+from landseg.core.parallel import open_engine
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import DATA, Paths
+from landseg.core.resumable import resumable
 from landseg.core.signatures import write_signatures
 from landseg.core.tables import NOTICES, extend_parquet, read_notices
 
 
 def main() -> None:
     paths, params = Paths(dataset_name()), read_section(ConvertParams, "convert")
-    workers = read_section(ComputeParams, "compute").workers or cores()
+    compute = read_section(ComputeParams, "compute")
     card = read_card(paths.imagery_card)
     plan, size = read_plan(paths.table("plan.parquet"))
     layered = params.of_layers(card.bands, card.layers)
@@ -36,16 +37,21 @@ def main() -> None:
     require_same_values(plan, card, rendering)
     options = TileOptions(rendering, size, params.masks_rgb, params.min_consensus, params.max_clipped / 100)
 
-    with atomic(paths.tiles) as folder:
+    with (
+        open_engine(compute) as local_or_dask,
+        resumable(local_or_dask, compute.state, "convert", [plan, card, options], [paths.raw, paths.imagery]) as engine,
+        atomic(paths.tiles) as folder,
+    ):
         folder.mkdir()
-        found = convert_plan(plan, DATA, folder, card, options, workers)
-        require_classes(found.totals, found.findings, plan, DATA, card, rendering, workers)
+        found = convert_plan(plan, DATA, engine.folder, card, options, engine)
+        require_classes(found.totals, found.findings, plan, DATA, card, rendering, engine)
         texts = [*notices(found.findings, found.totals, card), *picture_notices(found.statistics, rendering)]
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
         columns = {**found.pixels, **table_columns(found.statistics), **found.unit_columns}
         extend_parquet(path, paths.table("tiles.parquet"), columns, metadata)
         write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
+        engine.move_files(folder)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
     print_notices(texts, found.totals, card)
 

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 from landseg.core.compute import ComputeParams
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
 from landseg.core.files import atomic
-from landseg.core.parallel import cores
+from landseg.core.parallel import open_engine
 from landseg.core.params import dataset_name, read_section
 from landseg.core.paths import Paths
 from landseg.core.tables import write_csv
@@ -23,8 +23,8 @@ def main() -> None:
     download = read_section(DownloadParams, "download")
     compute = read_section(ComputeParams, "compute")
 
-    with atomic(paths.raw) as folder:
-        raw = module.fetch(dataset, download, folder, compute.state, compute.workers or cores())
+    with open_engine(compute) as engine, atomic(paths.raw) as folder:
+        raw = module.fetch(dataset, download, folder, compute.state, engine)
     write_csv(raw.scenes, paths.table("scenes.csv"))
     write_csv(raw.official, paths.table("official.csv"))
     write_csv(raw.files, paths.table("manifest.csv"))

@@ -17,6 +17,7 @@ from landseg.convert.convert import PLAN_COLUMNS, convert_plan
 from landseg.convert.encode import TileOptions
 from landseg.core.classes import IGNORE, palette
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 
 HEIGHT, WIDTH = 150, 200  # tiles at the bottom and right are padded
 
@@ -130,7 +131,7 @@ def test_several_archives(
 ) -> None:
     monkeypatch.setattr("landseg.convert.convert._PIXELS_PER_PROCESS", 1)
     plan = arrow(tiles, tiles[::-1])
-    found = convert_plan(plan, raw, tmp_path, card(), TileOptions(RGB, SIZE, masks_rgb=True), workers)
+    found = convert_plan(plan, raw, tmp_path, card(), TileOptions(RGB, SIZE, masks_rgb=True), LocalEngine(workers))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zip", "1.zip"]
     assert (tmp_path / "0.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
     assert list(members(tmp_path / "1.zip")) == list(members(raw / "out/s.zip"))

@@ -23,6 +23,7 @@ from landseg.core.arrays import Image
 from landseg.core.band_statistics import BandStatistics, tile_statistics
 from landseg.core.classes import IGNORE
 from landseg.core.data_card import DataCard
+from landseg.core.parallel import LocalEngine
 from landseg.core.rendering import Rendering
 from landseg.core.tile_archive import read_image, read_mask
 from landseg.tile.plan import plan_tiles
@@ -169,7 +170,7 @@ def statistics(raw: Path, tiles: pd.DataFrame, of: DataCard, how: Rendering) -> 
     """Convert, and return the statistics of each tile."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     (raw / "counted").mkdir()
-    return convert_plan(plan, raw, raw / "counted", of, TileOptions(how, SIZE, False), 1).statistics
+    return convert_plan(plan, raw, raw / "counted", of, TileOptions(how, SIZE, False), LocalEngine(1)).statistics
 
 
 def test_statistics_without_padding_and_without_data(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from landseg.convert.encode import TileOptions
 from landseg.convert.signatures import label_values, tile_thumbnail
 from landseg.core.arrays import Floats32
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.core.signatures import BORDER, COLUMNS, SIDE, Kind, Signatures, read_signatures, write_signatures
 from landseg.tile.plan import Edge
 
@@ -27,7 +28,7 @@ def converted(raw: Path, size: int, edge: Edge, workers: int = 1) -> Conversion:
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     out = raw / f"out{size}{edge}"
     out.mkdir(exist_ok=True)
-    return convert_plan(plan, raw, out, card(), TileOptions(RGB, size, masks_rgb=False), workers)
+    return convert_plan(plan, raw, out, card(), TileOptions(RGB, size, masks_rgb=False), LocalEngine(workers))
 
 
 @pytest.fixture(scope="module")

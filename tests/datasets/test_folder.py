@@ -23,6 +23,7 @@ from PIL import Image as PILImage
 
 from landseg.core.data_card import MaskEncoding
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.core.rendering import Rendering
 from landseg.datasets.folder import fetch as folder
 from landseg.datasets.folder.card import card as folder_card
@@ -54,7 +55,7 @@ def fetch(local: Path, raw: Path, **changes: Any) -> RawDataset:
     dataset = folder_params(**changes)
     for key in dataset.card_keys:
         del dataset.__dict__[key]
-    return folder.fetch(dataset, DownloadParams(folder=local), raw, raw.parent / "state", workers=1)
+    return folder.fetch(dataset, DownloadParams(folder=local), raw, raw.parent / "state", LocalEngine(1))
 
 
 def scenes(fetched: RawDataset) -> list[list[str]]:

@@ -10,6 +10,7 @@ from helpers.satellite import coop_ghana, ghana
 from helpers.servers import FileServer
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.core.tables import SPLITS
 from landseg.datasets.ghana import fetch as ghana_set
 from landseg.datasets.ghana.params import GhanaParams
@@ -40,7 +41,7 @@ def fetch(server: S3Server, folder: Path, **changes: Any) -> RawDataset:
         DownloadParams.model_validate(download),
         folder / "raw",
         folder / "state",
-        workers=2,
+        engine=LocalEngine(2),
     )
 
 

@@ -13,6 +13,7 @@ from rasterio import Affine
 
 from landseg.core.classes import class_names
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.core.tables import SCENE_COLUMNS
 from landseg.datasets.landcoverai import fetch as landcoverai
 from landseg.datasets.landcoverai.card import CARD
@@ -77,7 +78,7 @@ def fetch(folder: Path, archive: bytes, url: str | None = None, *, official: boo
         attempts=3,
     )
     return landcoverai.fetch(
-        LandCoverAiParams(name="landcoverai"), download, folder / "raw", folder / "state", workers=1
+        LandCoverAiParams(name="landcoverai"), download, folder / "raw", folder / "state", LocalEngine(1)
     )
 
 

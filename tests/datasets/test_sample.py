@@ -11,6 +11,7 @@ import rasterio
 from helpers.root import ROOT
 
 from landseg.core.classes import class_names
+from landseg.core.parallel import LocalEngine
 from landseg.core.tables import SCENE_COLUMNS
 from landseg.datasets.sample import fetch as sample
 from landseg.datasets.sample.card import CARD
@@ -47,7 +48,7 @@ def make(folder: Path, *, workers: int = 1, **changes: int) -> Sample:
     values = {"seed": 3, "scenes": SCENES, "size": SIZE, "cloudy": CLOUDY} | changes
     dataset = SampleParams.model_validate({"name": "sample"} | values)
     raw = folder / "raw"
-    fetched = sample.fetch(dataset, DownloadParams(folder=folder), raw, folder / "state", workers)
+    fetched = sample.fetch(dataset, DownloadParams(folder=folder), raw, folder / "state", LocalEngine(workers))
     return Sample(fetched, raw)
 
 

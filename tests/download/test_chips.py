@@ -16,6 +16,7 @@ from helpers.servers import Cut, Status
 from rasterio.warp import transform_bounds
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.core.tables import FILE_COLUMNS, SCENE_COLUMNS
 from landseg.datasets.landcovernet import fetch as landcovernet_set
 from landseg.datasets.landcovernet.params import LandCoverNetParams
@@ -79,7 +80,7 @@ def fetch(folder: Path, download: dict[str, Any], **changes: Any) -> RawDataset:
         DownloadParams.model_validate({"folder": folder / "none", "timeout": 5, "attempts": 2} | download),
         folder / "raw",
         folder / "state",
-        workers=2,
+        engine=LocalEngine(2),
     )
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import LocalEngine
 from landseg.datasets.sample import fetch as sample
 from landseg.datasets.sample.params import SampleParams
 from landseg.download.params import DownloadParams
@@ -111,7 +112,7 @@ class TestOnnx:
         self, exported: Exported, backend: OnnxBackend, tmp_path: Path
     ) -> None:
         wanted = SampleParams(name="sample", seed=7, scenes=4, size=256, cloudy=0)
-        sample.fetch(wanted, DownloadParams(folder="none"), tmp_path, tmp_path, 1)
+        sample.fetch(wanted, DownloadParams(folder="none"), tmp_path, tmp_path, LocalEngine(1))
         with rasterio.open(tmp_path / "images/scene_000.tif") as source:
             scene = np.ascontiguousarray(source.read().transpose(1, 2, 0))
         assert scene.std() > 10

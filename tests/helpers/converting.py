@@ -15,6 +15,7 @@ from PIL import Image
 from landseg.convert.convert import PLAN_COLUMNS, convert_plan
 from landseg.convert.encode import TileOptions
 from landseg.core.data_card import DataCard
+from landseg.core.parallel import LocalEngine
 from landseg.core.rendering import Rendering
 from landseg.tile.plan import Edge, plan_tiles
 
@@ -52,7 +53,7 @@ def convert_rows(
     """Convert rows of a tile plan with `convert_plan`; return their pixel counts with the same index."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     options = TileOptions(rendering, size, masks_rgb, min_consensus)
-    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, workers).pixels)
+    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, LocalEngine(workers)).pixels)
 
 
 def tile_rows(tiles: pd.DataFrame) -> Iterator[Any]:

@@ -198,7 +198,9 @@ class Project:
         assert message.count("\n") == 1, message
 
     def files(self) -> set[str]:
-        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        """Return the paths of all files, without what a failed stage keeps for its next run."""
+        paths = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        return {path for path in paths if not path.startswith((".landseg/filter/", ".landseg/convert/"))}
 
 
 @contextmanager

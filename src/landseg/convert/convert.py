@@ -17,7 +17,7 @@ from landseg.core.arrays import Counts, Indices
 from landseg.core.band_statistics import BandStatistics, combined
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.parallel import parallel_map
+from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
@@ -176,7 +176,7 @@ class Conversion:
 
 
 def convert_plan(
-    plan: pa.Table, root: Path, folder: Path, card: DataCard, options: TileOptions, workers: int
+    plan: pa.Table, root: Path, folder: Path, card: DataCard, options: TileOptions, engine: Engine
 ) -> Conversion:
     """Write all archives of a tile plan, several at a time, with a progress bar.
 
@@ -186,24 +186,24 @@ def convert_plan(
         folder: folder of the archives.
         card: data card.
         options: format of the tiles.
-        workers: number of cores to use.
+        engine: where archives are written.
 
     Raises:
         LandsegError: a raster is damaged, a label has no class, an archive cannot be written, or memory ran out.
     """
     rows_by_archive = _rows_by_archive(plan["archive"])
-    processes, threads = _processes_and_threads(workers, len(rows_by_archive), _pixels(plan))
+    tasks, threads = _tasks_and_threads(engine, len(rows_by_archive), _pixels(plan))
     write = partial(write_archive, root=root, card=card, options=options, threads=threads)
     archives = (
         ArchivePlan(folder / name, _planned_tiles(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
         for name, rows in rows_by_archive.items()
     )
-    results = parallel_map(write, archives, processes)
+    results = engine.map(write, archives, at_once=tasks, name=_archive_name)
     counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
     try:
         converted = list(track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts)))
     except UnlistedLabelError as error:
-        raise LandsegError(f"{error}; {unlisted_values(plan, root, card, workers)}") from None
+        raise LandsegError(f"{error}; {unlisted_values(plan, root, card, engine)}") from None
     for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
         counts[rows] = archive.counts
     statistics = _in_plan_order(rows_by_archive, [archive.statistics for archive in converted])
@@ -258,11 +258,15 @@ def _pixels(plan: pa.Table) -> int:
     return int(np.dot(plan["height"].to_numpy(), plan["width"].to_numpy()))
 
 
-def _processes_and_threads(workers: int, archives: int, pixels: int) -> tuple[int, int]:
-    """Return the number of processes, and of encoding threads in each.
+def _archive_name(archive: ArchivePlan) -> str:
+    return archive.path.name
+
+
+def _tasks_and_threads(engine: Engine, archives: int, pixels: int) -> tuple[int, int]:
+    """Return the number of archives to write at a time, and of encoding threads for each.
 
     With several processes, each has one thread more than its share of cores: the cores stay busy while an archive is
     written to disk, and near the end, when some processes have nothing left to do.
     """
-    processes = min(workers, archives, 1 + pixels // _PIXELS_PER_PROCESS)
-    return processes, -(-workers // processes) + (processes > 1)
+    tasks, threads = engine.layout(min(archives, 1 + pixels // _PIXELS_PER_PROCESS))
+    return tasks, threads + (tasks > 1)

@@ -13,7 +13,7 @@ from landseg.convert.labels import LabelDecoder, LabelValue
 from landseg.core.arrays import Counts
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError
-from landseg.core.parallel import parallel_map
+from landseg.core.parallel import Engine
 from landseg.core.rendering import Rendering
 from landseg.raster.image import open_inputs
 from landseg.raster.io import open_raster, row_windows
@@ -22,16 +22,16 @@ from landseg.raster.io import open_raster, row_windows
 _MAX_LISTED = 8
 
 
-def unlisted_values(plan: pa.Table, root: Path, card: DataCard, workers: int) -> str:
+def unlisted_values(plan: pa.Table, root: Path, card: DataCard, engine: Engine) -> str:
     """Return all values or colours without a class in the label rasters of a plan, as the end of a message.
 
     Args:
         plan: tile plan with the column mask.
         root: root folder of its paths.
         card: data card.
-        workers: number of threads.
+        engine: where label rasters are read.
     """
-    censuses = _censuses(plan, root, card, workers)
+    censuses = _censuses(plan, root, card, engine)
     found = sum((unlisted for unlisted, _, _ in censuses), Counter[LabelValue]())
     rasters = sum(1 for unlisted, _, _ in censuses if unlisted)
     total = sum(pixels for _, _, pixels in censuses)
@@ -46,7 +46,7 @@ def require_classes(
     root: Path,
     card: DataCard,
     rendering: Rendering,
-    workers: int,
+    engine: Engine,
 ) -> None:
     """Require pixels of at least two classes.
 
@@ -57,7 +57,7 @@ def require_classes(
         root: root folder of its paths.
         card: data card.
         rendering: bands of the tiles.
-        workers: number of threads that read label rasters for the message.
+        engine: where label rasters are read for the message.
 
     Raises:
         LandsegError: fewer than two classes have pixels.
@@ -65,7 +65,7 @@ def require_classes(
     present = [land_class.name for land_class, count in zip(card.classes, counts, strict=False) if count]
     if len(present) > 1:
         return
-    censuses = _censuses(plan, root, card, workers)
+    censuses = _censuses(plan, root, card, engine)
     ignored = sum((unlisted + values for unlisted, values, _ in censuses), Counter[LabelValue]())
     total = sum(pixels for *_, pixels in censuses)
     causes = [f"ignored labels: {_listed(ignored, total)}"]
@@ -102,10 +102,10 @@ def _is_empty(root: Path, image: str, card: DataCard, rendering: Rendering, band
 
 
 def _censuses(
-    plan: pa.Table, root: Path, card: DataCard, workers: int
+    plan: pa.Table, root: Path, card: DataCard, engine: Engine
 ) -> list[tuple[Counter[LabelValue], Counter[LabelValue], int]]:
     masks = plan["mask"].unique().to_pylist()
-    return list(parallel_map(partial(_census, card=card), [root / mask for mask in masks], workers, "threads"))
+    return list(engine.map(partial(_census, card=card), [root / mask for mask in masks], prefer="threads"))
 
 
 def _census(path: Path, card: DataCard) -> tuple[Counter[LabelValue], Counter[LabelValue], int]:

@@ -1,23 +1,24 @@
 """Engine on the workers of a Dask scheduler (https://distributed.dask.org), of the same version of landseg.
 
-Workers see the folder of the project at the same path, and start from its current folder. Tasks are submitted as
-results arrive. A worker that dies is Dask's to notice: its tasks run again on others. A task that was running when two
-workers died then runs alone; if a third one dies, the task is the reason, and its item is named.
+Workers see the folder of the project at the same path, and run tasks in it. Tasks are submitted as results arrive.
+Dask notices workers that die, and runs their tasks again on others. A task that was running when two workers died then
+runs alone; if a third one dies, the task is the reason, and its item is named.
 """
 
+import asyncio
 import logging
 import os
 import platform
 import queue
 import secrets
-import sys
+import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -26,6 +27,7 @@ from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.version import package_digest
 
 try:
+    import cloudpickle
     import distributed
     from distributed.scheduler import KilledWorker
 except ModuleNotFoundError:
@@ -38,12 +40,14 @@ R = TypeVar("R")
 
 # Tasks in flight per thread of the workers: enough to hide the way to the scheduler, few enough for 10^6 items.
 _IN_FLIGHT = 16
-# Number of workers that a task may lose before it runs alone, and then.
+# Number of workers that a task may kill before it runs alone, and then.
 _SUSPECT, _GUILTY = 2, 3
 # Memory that a task needs, bytes: imports, and windows of a scene.
 _MEMORY = 1 << 30
 # Seconds to wait for an answer of the scheduler, for the first worker of an address, and between two lines of the log.
 _ANSWER, _WORKERS, _LOG_INTERVAL = 10.0, 30.0, 60.0
+# Name of the file with the function.
+_FUNCTION = "function"
 # Seconds that a network file system may need to show a new file on another machine.
 _VISIBLE = 10.0
 
@@ -51,15 +55,16 @@ _VISIBLE = 10.0
 class DaskEngine:
     """Engine on the workers of a scheduler."""
 
-    def __init__(self, client: Any, workers: int, log: Callable[[str], None]) -> None:
+    def __init__(self, client: Any, workers: int, shared: Path, log: Callable[[str], None]) -> None:
         """Set the client.
 
         Args:
             client: the connected client.
             workers: number of cores of this machine to use, for work that stays on it.
+            shared: folder that all workers see, for functions on the way to them.
             log: receives messages for the user.
         """
-        self.client, self.workers, self.log = client, workers, log
+        self.client, self.workers, self.shared, self.log = client, workers, shared, log
 
     def layout(self, most: int) -> tuple[int, int]:
         """See `landseg.core.parallel.Engine`; a thread of a worker runs one task, which has the thread's core."""
@@ -68,7 +73,7 @@ class DaskEngine:
     @property
     def threads(self) -> int:
         """Number of threads of all workers now."""
-        return max(1, sum(self.client.nthreads().values()))
+        return max(1, int(sum(self.client.nthreads().values())))
 
     def map(
         self,
@@ -83,9 +88,22 @@ class DaskEngine:
 
         If an item kills its workers, all others are finished before the error is raised.
         """
-        task = partial(_run_task, str(Path.cwd()), package_digest(), function)
-        with closing(_Map[T, R](self, task, name).results(items)) as results:
-            yield from results
+        with _scratch_folder(self.shared) as scratch:
+            (scratch / _FUNCTION).write_bytes(cloudpickle.dumps(function))
+            task = partial(_run_task, str(Path.cwd()), package_digest(), str(scratch))
+            with closing(_Map[T, R](self, task, name).results(items)) as results:
+                yield from results
+
+
+@contextmanager
+def _scratch_folder(folder: Path) -> Iterator[Path]:
+    """Create a folder that workers see, for the function and a file for each task that runs."""
+    scratch = folder.absolute() / f".landseg-{secrets.token_hex(8)}"
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Done(NamedTuple):
@@ -108,9 +126,7 @@ class _Task(Generic[T]):
 
     number: int
     item: T
-    future: Any
-    #: Number of workers that died while they had this task.
-    deaths: int = 0
+    future: Any = None
 
 
 @dataclass
@@ -118,7 +134,7 @@ class _Map(Generic[T, R]):
     """One run over items."""
 
     engine: DaskEngine
-    task: Callable[[T], R]
+    task: Callable[[int, int, T], Any]
     name: Callable[[T], str]
     running: dict[str, _Task[T]] = field(default_factory=dict)
     #: Tasks to run alone.
@@ -127,38 +143,24 @@ class _Map(Generic[T, R]):
     guilty: list[str] = field(default_factory=list)
     #: Results and exceptions that wait for those of earlier items, by number.
     waiting: dict[int, Any] = field(default_factory=dict)
+    #: Number of the next result to yield.
+    due: int = 0
     failed: bool = False
     events: "queue.SimpleQueue[_Done | _Lost]" = field(default_factory=queue.SimpleQueue)
 
-    def results(self, items: Iterable[T]) -> Iterator[R]:
+    def results(self, items: Iterable[T]) -> Generator[R, None, None]:
         """Yield the results in the order of the items."""
-        client, due = self.engine.client, 0
-        numbered = enumerate(items)
-        limit = _IN_FLIGHT * self.engine.threads
-        client.subscribe_topic("all", self._notice)
+        client, numbered = self.engine.client, enumerate(items)
         try:
-            more = True
-            while more or self.running or self.suspects:
-                while more and not self.suspects and not self.failed and len(self.running) + len(self.waiting) < limit:
-                    following = next(numbered, None)
-                    if following is None:
-                        more = False
-                    else:
-                        self._submit(_Task(*following, future=None))
-                if self.suspects and not self.running:
-                    self._submit(self.suspects.pop(0))
-                if self.running:
+            with _scheduler_errors(client):
+                client.subscribe_topic("all", self._notice)
+                self._refill(numbered)
+            while self.running:
+                with _scheduler_errors(client):
                     self._handle(self._next_event())
-                while due in self.waiting and not self.guilty:
-                    result = self.waiting.pop(due)
-                    if isinstance(result, BaseException):
-                        raise result
-                    yield result
-                    due += 1
-                if self.guilty:  # later results cannot be yielded, because one is missing; their work is kept
-                    self.waiting.clear()
-        except _LOST_SCHEDULER as error:
-            raise _scheduler_lost(client) from error
+                yield from self._ready()
+                with _scheduler_errors(client):
+                    self._refill(numbered)
         finally:
             self._stop()
         if self.guilty:
@@ -167,9 +169,34 @@ class _Map(Generic[T, R]):
                 "because memory ran out; give workers more memory, or remove it; all other items are finished"
             )
 
-    def _submit(self, task: _Task[T]) -> None:
+    def _refill(self, numbered: Iterator[tuple[int, T]]) -> None:
+        """Submit further items; a suspect waits until all others in flight are finished, and then runs alone."""
+        limit = _IN_FLIGHT * self.engine.threads
+        while not self.suspects and not self.failed and len(self.running) + len(self.waiting) < limit:
+            following = next(numbered, None)
+            if following is None:
+                break
+            self._submit(_Task(*following), _SUSPECT)
+        if self.suspects and not self.running:
+            self._submit(self.suspects.pop(0), _GUILTY)
+
+    def _ready(self) -> Iterator[R]:
+        """Yield the results that are due.
+
+        Without the result of an item that killed its workers, no later one can be; what they wrote is kept.
+        """
+        if self.guilty:
+            self.waiting.clear()
+        while self.due in self.waiting:
+            result = self.waiting.pop(self.due)
+            if isinstance(result, BaseException):
+                raise result
+            self.due += 1
+            yield result
+
+    def _submit(self, task: _Task[T], tries: int) -> None:
         key = f"landseg-{secrets.token_hex(8)}"
-        task.future = self.engine.client.submit(self.task, task.item, key=key, pure=False)
+        task.future = self.engine.client.submit(self.task, task.number, tries, task.item, key=key, pure=False)
         self.running[key] = task
         task.future.add_done_callback(lambda future: self.events.put(_Done(future.key)))
 
@@ -190,44 +217,28 @@ class _Map(Generic[T, R]):
 
     def _handle(self, event: "_Done | _Lost") -> None:
         if isinstance(event, _Lost):
-            self._handle_loss(event)
+            self._log_loss(event)
             return
-        task = self.running.get(event.key)
-        if task is None:  # withdrawn meanwhile
-            return
-        del self.running[event.key]
+        task = self.running.pop(event.key)
         error = task.future.exception(timeout=_ANSWER)
-        if isinstance(error, KilledWorker):  # the scheduler allows fewer deaths than this engine
-            task.deaths = max(task.deaths, _SUSPECT)
-            self._suspect(task)
-            return
-        self.waiting[task.number] = error if error is not None else task.future.result(timeout=_ANSWER)
-        self.failed = self.failed or error is not None
+        result = None if error else task.future.result(timeout=_ANSWER)
         task.future.release()
-
-    def _handle_loss(self, event: _Lost) -> None:
-        own = [key for key in event.keys if key in self.running]
-        if event.expected and not own:
-            return
-        names = sorted(self.name(self.running[key].item) for key in own)
-        doing = f" while it had {', '.join(names)}; other workers go on with it" if names else ""
-        self.engine.log(f"worker {event.worker} {'left' if event.expected else 'died'}{doing}")
-        if event.expected:
-            return
-        for key in own:
-            task = self.running[key]
-            task.deaths += 1
-            if task.deaths >= _SUSPECT:
-                del self.running[key]
-                self.engine.client.cancel([task.future], force=True)
-                self._suspect(task)
-
-    def _suspect(self, task: _Task[T]) -> None:
-        if task.deaths < _GUILTY:
+        if isinstance(error, KilledWorker):  # the scheduler allows fewer deaths than this engine
+            result = _Killed(_SUSPECT)
+        if not isinstance(result, _Killed):
+            self.waiting[task.number] = result if error is None else error
+            self.failed = self.failed or error is not None
+        elif result.workers < _GUILTY:
             self.suspects.append(task)
-            return
-        self.guilty.append(self.name(task.item))
-        self.engine.log(f"{self.guilty[-1]}: {_GUILTY} workers died while it was processed; it is left out")
+        else:
+            self.guilty.append(self.name(task.item))
+            self.engine.log(f"{self.guilty[-1]}: {_GUILTY} workers died while it was processed; it is left out")
+
+    def _log_loss(self, event: _Lost) -> None:
+        names = sorted(self.name(self.running[key].item) for key in event.keys if key in self.running)
+        if names or not event.expected:
+            doing = f" while it had {', '.join(names)}; other workers go on with it" if names else ""
+            self.engine.log(f"worker {event.worker} {'left' if event.expected else 'died'}{doing}")
 
     def _stop(self) -> None:
         """Withdraw the tasks in flight, so that the workers are free."""
@@ -238,15 +249,17 @@ class _Map(Generic[T, R]):
         self.running.clear()
 
 
-# What the client raises after the connection to the scheduler is lost.
-_LOST_SCHEDULER = (distributed.CancelledError, distributed.comm.CommClosedError, TimeoutError)
-
-
-def _scheduler_lost(client: Any) -> LandsegError:
-    return LandsegError(
-        f"{client.scheduler.address if client.scheduler else 'compute.address'}: the scheduler does not answer any "
-        "more; start it and its workers, and run again, which goes on with what is not finished"
-    )
+@contextmanager
+def _scheduler_errors(client: Any) -> Iterator[None]:
+    """Turn what the client raises after the connection to the scheduler is lost into one sentence."""
+    address = client.scheduler.address
+    try:
+        yield
+    except (distributed.CancelledError, OSError, TimeoutError) as error:
+        raise LandsegError(
+            f"{address}: the scheduler does not answer any more; start it and its workers, and run again, which goes "
+            "on with what is not finished"
+        ) from error
 
 
 @contextmanager
@@ -259,7 +272,8 @@ def open_dask_engine(
         address: address of a running scheduler; None: start workers.
         cluster: the workers to start, see `landseg.core.compute.ComputeParams`.
         workers: number of workers to start; number of cores of this machine to use.
-        folders: existing folders that all workers must see, beside the current one.
+        folders: existing folders that all workers must see, beside the current one; functions on the way to workers
+            are written to the first.
         log: receives messages for the user.
 
     Raises:
@@ -273,26 +287,37 @@ def open_dask_engine(
         _wait_for_workers(client, None if started else _WORKERS, log)
         found = check_workers(client, [Path.cwd(), *folders])
         log(f"{client.scheduler.address}: {len(found)} workers with {sum(client.nthreads().values())} threads")
-        yield DaskEngine(client, workers, log)
+        yield DaskEngine(client, workers, Path(folders[0] if folders else "."), log)
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     try:
-        client = distributed.Client(address, timeout=_ANSWER, set_as_default=False)
-    except (OSError, TimeoutError):
-        raise ParamsError(
-            f"compute.address = {address}: no scheduler answers within {_ANSWER:g} s; start one with `dask scheduler`, "
-            "correct the address, or set compute.engine to local"
-        ) from None
+        kind = asyncio.run(asyncio.wait_for(_kind(address), _ANSWER))  # a client waits for ever for another program
+    except (OSError, TimeoutError, EOFError):
+        kind = ""
     except ValueError as error:
         raise ParamsError(
             f"compute.address = {address}: not an address ({error}); give one such as tcp://host:8786"
         ) from None
+    if kind != "Scheduler":
+        raise ParamsError(
+            f"compute.address = {address}: no Dask scheduler answers within {_ANSWER:g} s; start one with `dask "
+            "scheduler`, correct the address, or set compute.engine to local"
+        ) from None
+    client = distributed.Client(  # type: ignore[no-untyped-call]
+        address, timeout=_ANSWER, set_as_default=False
+    )
     try:
         yield client
     finally:
-        client.close(timeout=2)
+        client.close(timeout=2)  # type: ignore[no-untyped-call]
+
+
+async def _kind(address: str) -> str:
+    """Return what a server of Dask is: Scheduler, Worker or Nanny."""
+    async with distributed.rpc(address) as server:  # type: ignore[no-untyped-call]
+        return str((await server.identity())["type"])
 
 
 @contextmanager
@@ -305,7 +330,10 @@ def _started_cluster(name: str, workers: int) -> Iterator[Any]:
         workers: number of workers.
     """
     if name == "local":
-        with distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0"
+        )
+        with cluster:
             yield cluster
         return
     system, _, section = name.partition(":")
@@ -466,20 +494,57 @@ def _in_folder(folder: str) -> Iterator[None]:
             _folder.notify_all()
 
 
-def _run_task(folder: str, digest: str, function: Callable[[T], R], item: T) -> R:
-    """Apply a function to an item on a worker, which may have joined after the others were checked."""
-    if _own_digest() != digest:
+class _Killed(NamedTuple):
+    """Result of a task that was running when workers died, and that does not run again."""
+
+    workers: int
+
+
+def _run_task(folder: str, digest: str, scratch: str, number: int, tries: int, item: Any) -> Any:
+    """Apply the function in a scratch folder to an item on a worker, which may have joined after the first ones.
+
+    The file of the task has a byte for each worker that has started it, and is deleted when one has finished it.
+
+    Args:
+        folder: the current folder of the process that sent the task.
+        digest: digest of its code.
+        scratch: the scratch folder.
+        number: number of the item.
+        tries: number of workers that may start the task.
+        item: the item.
+    """
+    if package_digest() != digest:
         raise LandsegError(
             f"worker {distributed.get_worker().address}: has other code of landseg than the process that sent the "
             "task; start workers in the same environment"
         )
+    function, record = _read_function(scratch), Path(scratch, str(number))
+    started = record.stat().st_size if record.exists() else 0
+    if started >= tries:
+        return _Killed(started)
+    with record.open("ab") as file:
+        file.write(b"+")
     try:
         with _in_folder(folder):
             return function(item)
     finally:
-        sys.stdout.flush()
+        record.unlink(missing_ok=True)
 
 
-@cache
-def _own_digest() -> str:
-    return package_digest()
+@lru_cache(maxsize=8)
+def _read_function(scratch: str) -> Callable[[Any], Any]:
+    """Read the function in a scratch folder.
+
+    Raises:
+        LandsegError: it does not appear.
+    """
+    path, deadline = Path(scratch, _FUNCTION), time.monotonic() + _VISIBLE
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise LandsegError(
+                f"worker {distributed.get_worker().address}: does not see {path.parent}; put it on a file system that "
+                "all machines mount at the same path"
+            )
+        time.sleep(0.2)
+    function: Callable[[Any], Any] = cloudpickle.loads(path.read_bytes())
+    return function

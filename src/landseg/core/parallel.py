@@ -35,8 +35,10 @@ def cores() -> int:
 class Engine(Protocol):
     """Runs a function over many items, several at a time."""
 
-    #: Number of cores of this machine to use, for work that stays on it.
-    workers: int
+    @property
+    def workers(self) -> int:
+        """Number of cores of this machine to use, for work that stays on it."""
+        ...
 
     def layout(self, most: int) -> tuple[int, int]:
         """Return how many of at most `most` tasks run at a time, and the number of cores of each."""
@@ -104,7 +106,7 @@ def open_engine(
     Args:
         compute: machine settings.
         folders: existing folders that tasks read or write, which all workers must see at the same path; the current
-            folder is always one.
+            and the state folder always are.
         log: receives messages for the user.
 
     Raises:
@@ -116,6 +118,8 @@ def open_engine(
         return
     from landseg.core.dask_engine import open_dask_engine  # distributed takes a second to import
 
+    compute.state.mkdir(parents=True, exist_ok=True)
+    folders = [compute.state, *folders]
     with open_dask_engine(compute.address, compute.cluster, workers, folders, log) as engine:
         yield engine
 

@@ -12,6 +12,7 @@ and the medoid as a remedy.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from landseg.core.arrays import Image, Ints, Mask
 from landseg.core.data_card import DataCard, imagery_card, layer_names, write_card
 from landseg.core.errors import LandsegError
 from landseg.core.files import atomic
-from landseg.core.parallel import parallel_map
+from landseg.core.parallel import Engine
 from landseg.core.paths import DATA, Paths
 from landseg.core.progress import track
+from landseg.core.resumable import ResumableEngine
 from landseg.core.scaling import BASELINE_04, parse_scaling, scaling_words
 from landseg.core.tables import IMAGERY_COLUMNS, write_csv
 from landseg.filter.layers import Layers
@@ -280,7 +282,7 @@ def write_imagery(
     paths: Paths,
     rule: CloudRule,
     card: DataCard,
-    workers: int,
+    engine: ResumableEngine,
 ) -> dict[str, float]:
     """Write the imagery folder: the imagery table, its data card and, for composites, one GeoTIFF per location.
 
@@ -290,17 +292,18 @@ def write_imagery(
         paths: paths of the dataset.
         rule: which pixels are cloud.
         card: the data card of the dataset.
-        workers: number of threads.
+        engine: where composites are computed.
 
     Returns:
         Share of gaps in the composite of each location (see `write_composite`).
     """
     layers = next(iter(composites.values()), None)
+    shares = _write_composites(scenes, composites, paths.raw, engine.folder, rule, card, engine) if composites else {}
     with atomic(paths.imagery) as folder:
         folder.mkdir()
         write_card(imagery_card(card, tuple(layers)) if layers else card, folder / paths.imagery_card.name)
-        shares = _write_composites(scenes, composites, paths.raw, folder, rule, card, workers) if composites else {}
         write_csv(imagery_table(scenes, bool(composites), paths.dataset), folder / "imagery.csv")
+        engine.move_files(folder)
     return shares
 
 
@@ -311,17 +314,30 @@ def _write_composites(
     folder: Path,
     rule: CloudRule,
     card: DataCard,
-    workers: int,
+    engine: Engine,
 ) -> dict[str, float]:
     """Write the composites of all locations in parallel, with a progress bar; return the shares of gaps."""
     locations = [(str(location), dates) for location, dates in scenes.groupby("location", sort=False)]
+    write = partial(_write_one, composites=composites, raw=raw, folder=folder, rule=rule, card=card)
+    results = engine.map(write, locations, prefer="threads", name=_composite_name)
+    shares = list(track(results, len(locations), "compose", "locations"))
+    return {location: share for (location, _), share in zip(locations, shares, strict=True)}
 
-    def write(of: tuple[str, pd.DataFrame]) -> tuple[str, float]:
-        location, dates = of
-        path = folder / f"{location}.tif"
-        return location, write_composite(dates, raw, path, rule, card, composites[location])
 
-    return dict(track(parallel_map(write, locations, workers, "threads"), len(locations), "compose", "locations"))
+def _composite_name(of: tuple[str, pd.DataFrame]) -> str:
+    return f"composite of {of[0]}"
+
+
+def _write_one(
+    of: tuple[str, pd.DataFrame],
+    composites: Mapping[str, Layers],
+    raw: Path,
+    folder: Path,
+    rule: CloudRule,
+    card: DataCard,
+) -> float:
+    location, dates = of
+    return write_composite(dates, raw, folder / f"{location}.tif", rule, card, composites[location])
 
 
 def imagery_table(kept: pd.DataFrame, composited: bool, dataset: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
-from landseg.core.parallel import parallel_map
+from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.tables import quarter
 from landseg.raster.clouds import CloudCoverage, CloudRule, cloud_coverage
@@ -37,7 +37,7 @@ _MAX_PRINTED = 20
 
 
 def coverages(
-    scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: DataCard, workers: int
+    scenes: pd.DataFrame, raw: Path, rule: CloudRule, card: DataCard, engine: Engine
 ) -> dict[str, CloudCoverage]:
     """Measure the cloud cover of all scenes that have a cloud layer, in parallel, with a progress bar.
 
@@ -46,7 +46,7 @@ def coverages(
         raw: folder of the raw files, to which paths are relative.
         rule: which pixels are cloud.
         card: the data card.
-        workers: number of processes or threads.
+        engine: where they are measured.
 
     Returns:
         Coverage by scene.
@@ -55,13 +55,19 @@ def coverages(
         LandsegError: a cloud layer is missing, damaged or not on the grid of its image.
     """
     layered = scenes[scenes["cloud"] != ""]
-    files = layered[["image", "cloud"]].to_numpy().tolist()
-    size = max(1, min(_JOB_SIZE, len(files) // (8 * workers)))
+    files = list(zip(layered["image"], layered["cloud"], strict=True))
+    size = max(1, min(_JOB_SIZE, len(files) // (8 * engine.workers)))
     jobs = [files[start : start + size] for start in range(0, len(files), size)]
     kind: Literal["processes", "threads"] = "processes" if len(files) >= _PROCESSES_FROM else "threads"
     measure = partial(_measure, raw=raw, rule=rule, card=card)
-    measured = track(parallel_map(measure, jobs, workers, kind), len(files), "filter", "scenes", len)
+    results = engine.map(measure, jobs, prefer=kind, name=_job_name)
+    measured = track(results, len(files), "filter", "scenes", len)
     return dict(zip(layered["scene"], chain.from_iterable(measured), strict=True))
+
+
+def _job_name(files: list[tuple[str, str]]) -> str:
+    others = f" and {len(files) - 1} others" if len(files) > 1 else ""
+    return f"{files[0][1]}{others}"
 
 
 def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: DataCard) -> list[CloudCoverage]:

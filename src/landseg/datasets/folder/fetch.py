@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from landseg.core.errors import LandsegError, ParamsError
+from landseg.core.parallel import Engine
 from landseg.core.tables import scene_table
 from landseg.datasets.folder.card import card
 from landseg.datasets.folder.files import (
@@ -24,7 +25,7 @@ from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 
 
-def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
+def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, engine: Engine) -> RawDataset:
     """Pair images with masks, and copy both to `raw` at the same relative paths.
 
     Masks on another grid than their image, and polygons or points, become label rasters in a folder of their own.
@@ -34,7 +35,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         download: the local folder.
         raw: folder to create.
         state: not used; no file is downloaded.
-        workers: number of threads that rasterize polygons or points; copying is limited by the disk.
+        engine: where polygons or points are rasterized.
 
     Raises:
         LandsegError: the folder is missing or empty, an image has no mask or a mask no image, two files have the same
@@ -56,7 +57,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         require_pairs(images, files, "image", "further file")
         require_pairs(files, images, "further file", "image")
     paths = image_paths(images, extras, folder)
-    labels = _label_rasters(dataset, download, paths, masks, raw, workers)
+    labels = _label_rasters(dataset, download, paths, masks, raw, engine)
     matched = [path for files in (images, masks, clouds, *extras) for path in files.values()]
     images = {scene: path for scene, path in images.items() if scene in labels}
     locations = image_names(images, dataset.locations, folder, "dataset.locations", {name: name for name in images})
@@ -85,14 +86,14 @@ def _label_rasters(
     paths: Mapping[str, str],
     masks: Mapping[str, Path],
     raw: Path,
-    workers: int,
+    engine: Engine,
 ) -> dict[str, str]:
     """Return the path of the label raster of each image that has one, below `raw`; write those that are made."""
     if dataset.labels:
         from landseg.datasets.folder.labels import write_label_rasters  # imports geopandas
 
         described = card(dataset, download)
-        return write_label_rasters(dataset.labels, paths, download.folder, raw, described, workers)
+        return write_label_rasters(dataset.labels, paths, download.folder, raw, described, engine)
     if dataset.align:
         return align_masks(dataset, paths, masks, download.folder, raw)
     return {scene: relative_path(path, download.folder) for scene, path in masks.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from landseg.core.arrays import Mask
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.parallel import parallel_map
+from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.datasets.folder.files import label_path
 from landseg.datasets.folder.params import LabelParams
@@ -47,7 +47,7 @@ def read_labels(labels: LabelParams, folder: Path) -> LabelRasterizer:
 
 
 def write_label_rasters(
-    labels: LabelParams, images: Mapping[str, str], folder: Path, raw: Path, card: DataCard, workers: int
+    labels: LabelParams, images: Mapping[str, str], folder: Path, raw: Path, card: DataCard, engine: Engine
 ) -> dict[str, str]:
     """Write a label raster for each image with a label; print what became of the labels.
 
@@ -57,7 +57,7 @@ def write_label_rasters(
         folder: folder of the images and the labels.
         raw: folder to write to.
         card: the data card.
-        workers: number of threads.
+        engine: where rasters are written.
 
     Returns:
         Path of the label raster of each image that has one, below `raw`, by name.
@@ -71,7 +71,7 @@ def write_label_rasters(
     write = partial(_write, rasterizer, folder=folder, card=card)
     scenes = list(images)
     jobs = [(images[scene], raw / paths[scene]) for scene in scenes]
-    results = track(parallel_map(write, jobs, workers, "threads"), len(jobs), "rasterize", "scenes")
+    results = track(engine.map(write, jobs, prefer="threads", name=_job_name), len(jobs), "rasterize", "scenes")
     burned = dict(zip(scenes, results, strict=True))
     require_inside(rasterizer.objects, burned.values(), labels)
     kept = {scene: path for scene, path in paths.items() if has_label(burned[scene], rasterizer)}
@@ -89,6 +89,10 @@ def write_label_rasters(
 def _write(rasterizer: LabelRasterizer, job: tuple[str, Path], folder: Path, card: DataCard) -> BurnedLabels:
     image, path = job
     return rasterizer.write(image_grid(folder, image, card), path)
+
+
+def _job_name(job: tuple[str, Path]) -> str:
+    return job[0]
 
 
 def has_label(burned: BurnedLabels, rasterizer: LabelRasterizer) -> bool:

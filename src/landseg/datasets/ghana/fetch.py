@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import Engine
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.ghana.params import GhanaParams as Params
 from landseg.download.chip_fetcher import fetch_chips
@@ -40,7 +41,7 @@ _FILES = {
 }
 
 
-def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
+def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, engine: Engine) -> RawDataset:
     """Fetch the selected chips with their clearest dates, and the published split lists.
 
     Args:
@@ -48,13 +49,13 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         download: which source, and how much at most.
         raw: folder to create, in the layout of Source Cooperative: truth/ and s2/.
         state: folder in which fetched files stay, below downloads/.
-        workers: not used; fetching is limited by the network.
+        engine: not used; fetching is limited by the network.
 
     Raises:
         LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or a source
             fails.
     """
-    del workers
+    del engine
     official = _official(dataset.lists, download, state / "downloads" / "ghana" / "lists")
     selection = ChipSelection(
         dataset.chips,

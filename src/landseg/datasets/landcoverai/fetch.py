@@ -8,6 +8,7 @@ import pandas as pd
 from rich.filesize import decimal
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import Engine
 from landseg.core.tables import SPLITS, scene_table
 from landseg.datasets.landcoverai.params import LandCoverAiParams as Params
 from landseg.download.params import DownloadParams
@@ -22,7 +23,7 @@ SHA256 = "dd448287ff3a76291f2b159084b8a265f2ba4559bb80b0551fc8c6c0eb149a4b"
 _TILE = re.compile(r".+_\d+")
 
 
-def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
+def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, engine: Engine) -> RawDataset:
     """Fetch the archive, extract it to `raw`, and read the publisher's split.
 
     Args:
@@ -30,12 +31,12 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         download: the local folder with the archive, or its URL.
         raw: folder to create, in the publisher's layout: images/, masks/, *.txt.
         state: folder in which a fetched archive stays, below downloads/.
-        workers: not used; extracting is limited by the disk.
+        engine: not used; extracting is limited by the disk.
 
     Raises:
         LandsegError: the archive cannot be fetched, has another checksum, or another layout.
     """
-    del dataset, workers
+    del dataset, engine
     extract_archive(_archive(download, state), raw)
     root = _root(raw)
     return RawDataset(_scenes(root, raw), _official(root))

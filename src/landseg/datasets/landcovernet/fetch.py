@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from landseg.core.parallel import Engine
 from landseg.core.tables import scene_table
 from landseg.datasets.landcovernet.card import CODES
 from landseg.datasets.landcovernet.params import LandCoverNetParams as Params
@@ -30,7 +31,7 @@ _FILES = [
 ]
 
 
-def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
+def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, engine: Engine) -> RawDataset:
     """Fetch the selected chips with their clearest dates.
 
     Args:
@@ -38,13 +39,13 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         download: which source, and how much at most.
         raw: folder to create, in the layout of Source Cooperative below 2018/.
         state: folder in which fetched files stay, below downloads/.
-        workers: not used; fetching is limited by the network.
+        engine: not used; fetching is limited by the network.
 
     Raises:
         LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or the source
             fails.
     """
-    del workers
+    del engine
     selection = ChipSelection(
         dataset.chips,
         dataset.seed,

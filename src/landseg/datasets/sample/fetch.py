@@ -1,9 +1,9 @@
 """Generate the sample dataset."""
 
+from functools import partial
 from pathlib import Path
 
-import joblib
-
+from landseg.core.parallel import Engine
 from landseg.core.tables import scene_table
 from landseg.datasets.sample.params import SampleParams as Params
 from landseg.datasets.sample.scene import plan_scenes, write_scene
@@ -11,7 +11,7 @@ from landseg.download.params import DownloadParams
 from landseg.download.raw_dataset import RawDataset
 
 
-def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, workers: int) -> RawDataset:
+def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, engine: Engine) -> RawDataset:
     """Generate the scenes into `raw`: one GeoTIFF per scene in each of images/, masks/ and clouds/.
 
     Images are (3, size, size) uint8, masks and clouds (1, size, size) uint8. Masks contain class ids; cloud layers 0
@@ -22,13 +22,14 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, wor
         download: not used.
         raw: folder to create.
         state: not used.
-        workers: number of processes; does not change the pixels.
+        engine: where scenes are computed; it does not change the pixels.
     """
     del download, state  # no file is downloaded
     for folder in ("images", "masks", "clouds"):
         (raw / folder).mkdir(parents=True)
     plans = plan_scenes(dataset.seed, dataset.scenes, dataset.size, dataset.cloudy)
-    joblib.Parallel(n_jobs=workers)(joblib.delayed(write_scene)(plan, raw) for plan in plans)
+    for _ in engine.map(partial(write_scene, raw=raw), plans, name=lambda plan: plan.scene):
+        pass
     rows = [
         {
             "scene": plan.scene,
