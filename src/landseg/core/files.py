@@ -72,6 +72,11 @@ def _unused(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a path is the temporary one of a writing process, which may have been killed."""
+    return path.name.startswith(".") and _TEMPORARY.search(path.name) is not None
+
+
 @cache
 def _host() -> str:
     """Return a short name of this machine: process ids are unique on one machine only."""

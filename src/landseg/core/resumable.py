@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import joblib
 
 from landseg.core.errors import LandsegError
-from landseg.core.files import atomic, locked
+from landseg.core.files import atomic, is_temporary, locked
 from landseg.core.parallel import Engine
 from landseg.core.version import package_digest
 
@@ -78,7 +78,7 @@ class ResumableEngine:
     def move_files(self, target: Path) -> None:
         """Move the files that items wrote into another folder; their results stay here."""
         for path in sorted(self.folder.iterdir()):
-            if path.suffix != _SUFFIX:
+            if path.suffix != _SUFFIX and not is_temporary(path):
                 shutil.move(path, target / path.name)
 
 
@@ -132,6 +132,8 @@ def resumable(
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
+    with suppress(OSError):  # another run uses it
+        folder.parent.rmdir()
 
 
 def _lock(folder: Path) -> Path:
