@@ -65,6 +65,7 @@ class DaskEngine:
             log: receives messages for the user.
         """
         self.client, self.workers, self.shared, self.log = client, workers, shared, log
+        self.is_remote = True
 
     def layout(self, most: int) -> tuple[int, int]:
         """See `landseg.core.parallel.Engine`; a thread of a worker runs one task, which has the thread's core."""

@@ -40,6 +40,11 @@ class Engine(Protocol):
         """Number of cores of this machine to use, for work that stays on it."""
         ...
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether tasks run on workers, which do not share the memory and the network of this process."""
+        ...
+
     def layout(self, most: int) -> tuple[int, int]:
         """Return how many of at most `most` tasks run at a time, and the number of cores of each."""
         ...
@@ -78,6 +83,7 @@ class LocalEngine:
     """Engine on the cores of this machine."""
 
     workers: int
+    is_remote: bool = False
 
     def layout(self, most: int) -> tuple[int, int]:
         """See `Engine`."""

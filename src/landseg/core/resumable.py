@@ -43,6 +43,11 @@ class ResumableEngine:
         """See `Engine`."""
         return self.engine.workers
 
+    @property
+    def is_remote(self) -> bool:
+        """See `Engine`."""
+        return self.engine.is_remote
+
     def layout(self, most: int) -> tuple[int, int]:
         """See `Engine`."""
         return self.engine.layout(most)

@@ -7,6 +7,8 @@ clearest dates. Files of every source end at the same paths with the same scene 
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,26 @@ import pandas as pd
 from rich.filesize import decimal
 
 from landseg.core.errors import ParamsError
+from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.tables import FILE_COLUMNS, quarter
 from landseg.download.chips import Chip, ChipLayout, ChipSelection, select_chips
 from landseg.download.inventory import ChipSource, open_source
 from landseg.download.params import DownloadParams
 from landseg.download.remote_file import FileStore, RemoteFile
-from landseg.raster.clouds import cloud_coverage
+from landseg.raster.clouds import CloudRule, cloud_coverage
 
 _SIZE_SAMPLES = 20  # chips sampled for file sizes, if the source does not report them
 
 
 def fetch_chips(
-    source: ChipSource, layout: ChipLayout, selection: ChipSelection, download: DownloadParams, state: Path, raw: Path
+    source: ChipSource,
+    layout: ChipLayout,
+    selection: ChipSelection,
+    download: DownloadParams,
+    state: Path,
+    raw: Path,
+    engine: Engine,
 ) -> tuple[list[Chip], pd.DataFrame]:
     """Fetch labels, cloud layers, and the bands of the clearest dates, and copy them to `raw`.
 
@@ -37,6 +46,7 @@ def fetch_chips(
         download: which source, and how much at most.
         state: folder in which fetched files stay, below downloads/.
         raw: folder to create.
+        engine: where files are fetched and dates are ranked.
 
     Returns:
         The chips with the fetched dates, and the table of files (landseg.core.tables).
@@ -45,15 +55,15 @@ def fetch_chips(
         LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or the source
             fails.
     """
-    inventory, files = open_source(source, download, state / "downloads")
+    inventory, files = open_source(source, download, state / "downloads", engine)
     chips = select_chips(inventory, selection, layout)
     ranking = [of[layout.ranking_asset] for chip in chips for of in chip.dates.values()]
     first = [*_labels(chips), *ranking]
     if missing := files.sizes(files.missing(first)):
-        later = _upper_bound(chips, files, layout, selection, {remote.key for remote in missing})
+        later = _upper_bound(chips, files, layout, selection, {remote.key for remote in missing}, engine)
         _announce("labels and cloud layers of all dates", missing, download.max_gb, later)
     paths = files.fetch(_with_sizes(missing, first), "labels and clouds")
-    kept = _clearest(chips, paths, layout, selection)
+    kept = _clearest(chips, paths, layout, selection, engine)
     second = [of[asset] for chip in kept for of in chip.dates.values() for asset in layout.after_ranking]
     if missing := files.sizes(files.missing(second)):
         count = sum(len(chip.dates) for chip in kept)
@@ -73,7 +83,12 @@ def _labels(chips: Iterable[Chip]) -> list[RemoteFile]:
 
 
 def _upper_bound(
-    chips: Sequence[Chip], files: FileStore, layout: ChipLayout, selection: ChipSelection, to_fetch: set[str]
+    chips: Sequence[Chip],
+    files: FileStore,
+    layout: ChipLayout,
+    selection: ChipSelection,
+    to_fetch: set[str],
+    engine: Engine,
 ) -> tuple[int, int]:
     """Return an upper bound for the number of files and bytes of the bands that remain after ranking.
 
@@ -82,7 +97,7 @@ def _upper_bound(
     """
     ready = [chip for chip in chips if not any(of[layout.ranking_asset].key in to_fetch for of in chip.dates.values())]
     present = [of[layout.ranking_asset] for chip in ready for of in chip.dates.values()]
-    kept = {chip.id: chip for chip in _clearest(ready, files.fetch(present, "clouds"), layout, selection)}
+    kept = {chip.id: chip for chip in _clearest(ready, files.fetch(present, "clouds"), layout, selection, engine)}
     possible = [kept.get(chip.id, chip) for chip in chips]
     assets = layout.after_ranking
     bands = [of[asset] for chip in possible for of in chip.dates.values() for asset in assets]
@@ -128,22 +143,30 @@ def _announce(what: str, remotes: Sequence[RemoteFile], max_gb: float, later: tu
 
 
 def _clearest(
-    chips: Sequence[Chip], paths: Mapping[str, Path], layout: ChipLayout, selection: ChipSelection
+    chips: Sequence[Chip], paths: Mapping[str, Path], layout: ChipLayout, selection: ChipSelection, engine: Engine
 ) -> list[Chip]:
     """Return chips with only their clearest dates: those with the largest share of clear pixels."""
-
-    def clearest(chip: Chip) -> Chip:
-        def unclear(day: str) -> tuple[float, str]:
-            ranking = str(paths[chip.dates[day][layout.ranking_asset].key])
-            found = cloud_coverage(Path(), ranking, layout.cloud_rule)
-            return (found.cloudy + found.nodata) / found.pixels, day
-
-        days = sorted(_limit_dates(sorted(chip.dates, key=unclear), selection))
-        return Chip(chip.id, chip.label, {day: chip.dates[day] for day in days})
-
     if selection.dates_per_chip is None and selection.dates_per_quarter is None:
         return list(chips)
-    return list(track(map(clearest, chips), len(chips), "ranking dates", "chips"))
+    jobs = (
+        (chip.id, {day: paths[files[layout.ranking_asset].key] for day, files in chip.dates.items()}) for chip in chips
+    )
+    ranked = engine.map(partial(_rank_dates, rule=layout.cloud_rule), jobs, prefer="threads", name=itemgetter(0))
+    kept = []
+    for chip, days in zip(chips, track(ranked, len(chips), "ranking dates", "chips"), strict=True):
+        chosen = sorted(_limit_dates(days, selection))
+        kept.append(Chip(chip.id, chip.label, {day: chip.dates[day] for day in chosen}))
+    return kept
+
+
+def _rank_dates(job: tuple[str, Mapping[str, Path]], rule: CloudRule) -> list[str]:
+    """Return the dates of a chip, the clearest first."""
+
+    def unclear(day: str) -> tuple[float, str]:
+        found = cloud_coverage(Path(), str(job[1][day]), rule)
+        return (found.cloudy + found.nodata) / found.pixels, day
+
+    return sorted(job[1], key=unclear)
 
 
 def _limit_dates(days: Sequence[str], selection: ChipSelection) -> list[str]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import Engine
 from landseg.download.chips import Box, Chip, Inventory
 from landseg.download.local_files import LocalFiles
 from landseg.download.mirror import Mirror
@@ -205,13 +206,16 @@ class SourceCoopInventory:
         )
 
 
-def open_source(source: ChipSource, download: DownloadParams, downloads: Path) -> tuple[Inventory, FileStore]:
+def open_source(
+    source: ChipSource, download: DownloadParams, downloads: Path, engine: Engine | None = None
+) -> tuple[Inventory, FileStore]:
     """Return the inventory of download.source, and the store of its files on this machine.
 
     Args:
         source: where the sources store the chips.
         download: which source, its URL, timeout and attempts.
         downloads: parent of the folder of fetched files.
+        engine: where files are fetched; None: by this process.
 
     Raises:
         LandsegError: the source is unreachable, or has no files.
@@ -229,7 +233,7 @@ def open_source(source: ChipSource, download: DownloadParams, downloads: Path) -
             f"delete {catalog.folder} to fetch the catalog again, as its URLs may have expired,"
             " check MLHUB_ROOT_URL, or set download.source to local"
         )
-        files = Mirror(here / "assets", download.timeout, download.attempts, advice=advice)
+        files = Mirror(here / "assets", download.timeout, download.attempts, advice=advice, engine=engine)
         return MlhubInventory(catalog, source.mlhub_sensor), files
-    mirror = Mirror(folder / "source-coop", download.timeout, download.attempts)
+    mirror = Mirror(folder / "source-coop", download.timeout, download.attempts, engine=engine)
     return SourceCoopInventory(source, download), mirror

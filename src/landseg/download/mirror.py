@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import requests
 
 from landseg.core.errors import LandsegError
+from landseg.core.parallel import Engine
+from landseg.core.progress import track
 from landseg.download.checksums import digest_mismatch, hex_digests
 from landseg.download.http import RetryPolicy, fetch_file, new_session, remote_size, retry_pause, times_in_a_row
 from landseg.download.manifest import Manifest
@@ -22,6 +25,8 @@ from landseg.download.remote_file import SOURCE_ADVICE, ManifestEntry, RemoteFil
 _R = TypeVar("_R")
 
 _SMALL = 1 << 20  # bytes; smaller files are quicker to fetch again than to record for resuming
+
+_BATCH = 64  # files per task of a worker
 
 #: Name of the manifest in the folder of a mirror.
 MANIFEST = ".manifest.jsonl"
@@ -45,6 +50,7 @@ class Mirror:
         connections: int = 16,
         backoff: float = 0.5,
         advice: str = SOURCE_ADVICE,
+        engine: Engine | None = None,
     ) -> None:
         """Open the mirror; the folder is created with the first file.
 
@@ -55,8 +61,9 @@ class Mirror:
             connections: number of files fetched at a time.
             backoff: seconds before the first retry; doubles with every attempt without progress.
             advice: what to do if the source does not provide its files, for error messages.
+            engine: where files are fetched; None: by this process. Workers write into the folder, which they share.
         """
-        self.folder = folder
+        self.folder, self._engine = folder, engine
         self._policy, self._connections, self._advice = RetryPolicy(timeout, attempts, backoff), connections, advice
         self._manifest = Manifest(folder / MANIFEST)
         self._verified: dict[Path, tuple[int, int]] = {}  # size and mtime of files that this process has verified
@@ -100,8 +107,11 @@ class Mirror:
         wanted = self.missing(remotes)
         if wanted:
             known = [remote.size for remote in wanted if remote.size is not None]
-            with ByteBar(title, sum(known) if len(known) == len(wanted) else None) as bar:
-                _in_parallel(self._fetch_one, wanted, self._connections, bar)
+            if self._engine and self._engine.is_remote:
+                self._fetch_on_workers(wanted, title, self._engine)
+            else:
+                with ByteBar(title, sum(known) if len(known) == len(wanted) else None) as bar:
+                    _in_parallel(self._fetch_one, wanted, self._connections, bar)
         return {remote.key: self._path(remote) for remote in remotes}
 
     def entry(self, remote: RemoteFile) -> ManifestEntry:
@@ -139,26 +149,69 @@ class Mirror:
 
     def _fetch_one(self, remote: RemoteFile, work: "_Work") -> None:
         """Fetch and verify one file, and add it to the manifest."""
-        path, progress = self._path(remote), _FileProgress(work)
-        with readable_os_errors(path), PartialFile(path, remote.url, _SMALL) as part:
-            for failures in range(1, self._policy.attempts + 1):
-                fetch_file(part, work.session, progress, self._policy, self._advice)
-                sha256, fault = _check_content(part, remote)
-                if fault is None:
-                    entry = ManifestEntry(
-                        remote.key, public_url(remote.url), part.size, sha256, _etag(remote, part.version)
-                    )
-                    part.finish(path)
-                    self._manifest.add(entry)
-                    self._verified[path] = _size_and_mtime(path)
-                    return
-                part.restart(FileVersion())
-                if failures < self._policy.attempts:
-                    retry_pause(progress, f"{path.name}: {fault}", failures, self._policy)
-            part.discard()
-            path.unlink(missing_ok=True)  # an existing file differs from the source, too
-        fault = f"{fault}{times_in_a_row(failures)}; the file was deleted"
-        raise LandsegError(f"{public_url(remote.url)}: {fault}, run again later, or {self._advice}")
+        path = self._path(remote)
+        self._record(fetch_verified(remote, path, work, self._policy, self._advice), path)
+
+    def _fetch_on_workers(self, wanted: Sequence[RemoteFile], title: str, engine: Engine) -> None:
+        """Fetch files on the workers of an engine; this process alone writes the manifest."""
+        paths = {remote.key: self._path(remote) for remote in wanted}
+        batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
+        fetch = partial(
+            fetch_batch, folder=self.folder, connections=self._connections, policy=self._policy, advice=self._advice
+        )
+        for entries in track(engine.map(fetch, batches, name=_batch_name), len(wanted), title, "files", len):
+            for entry in entries:
+                self._record(entry, paths[entry.key])
+
+    def _record(self, entry: ManifestEntry, path: Path) -> None:
+        self._manifest.add(entry)
+        self._verified[path] = _size_and_mtime(path)
+
+
+def _batch_name(remotes: Sequence[RemoteFile]) -> str:
+    others = f" and {len(remotes) - 1} others" if len(remotes) > 1 else ""
+    return f"{remotes[0].key}{others}"
+
+
+def fetch_batch(
+    remotes: Sequence[RemoteFile], folder: Path, connections: int, policy: RetryPolicy, advice: str
+) -> list[ManifestEntry]:
+    """Fetch files into a folder, several at a time, without a manifest; return their entries.
+
+    Raises:
+        LandsegError: see `Mirror.fetch`.
+    """
+
+    def fetch(remote: RemoteFile, work: "_Work") -> ManifestEntry:
+        return fetch_verified(remote, path_below(folder, remote.key, advice), work, policy, advice)
+
+    return _in_parallel(fetch, remotes, connections)
+
+
+def fetch_verified(remote: RemoteFile, path: Path, work: "_Work", policy: RetryPolicy, advice: str) -> ManifestEntry:
+    """Fetch and verify one file; return its manifest entry.
+
+    Raises:
+        LandsegError: see `Mirror.fetch`.
+    """
+    progress = _FileProgress(work)
+    with readable_os_errors(path), PartialFile(path, remote.url, _SMALL) as part:
+        for failures in range(1, policy.attempts + 1):
+            fetch_file(part, work.session, progress, policy, advice)
+            sha256, fault = _check_content(part, remote)
+            if fault is None:
+                entry = ManifestEntry(
+                    remote.key, public_url(remote.url), part.size, sha256, _etag(remote, part.version)
+                )
+                part.finish(path)
+                return entry
+            part.restart(FileVersion())
+            if failures < policy.attempts:
+                retry_pause(progress, f"{path.name}: {fault}", failures, policy)
+        part.discard()
+        path.unlink(missing_ok=True)  # an existing file differs from the source, too
+    fault = f"{fault}{times_in_a_row(failures)}; the file was deleted"
+    raise LandsegError(f"{public_url(remote.url)}: {fault}, run again later, or {advice}")
 
 
 class _CancelledError(Exception):

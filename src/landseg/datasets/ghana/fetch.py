@@ -49,13 +49,12 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, eng
         download: which source, and how much at most.
         raw: folder to create, in the layout of Source Cooperative: truth/ and s2/.
         state: folder in which fetched files stay, below downloads/.
-        engine: not used; fetching is limited by the network.
+        engine: where files are fetched and dates are ranked.
 
     Raises:
         LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or a source
             fails.
     """
-    del engine
     official = _official(dataset.lists, download, state / "downloads" / "ghana" / "lists")
     selection = ChipSelection(
         dataset.chips,
@@ -65,7 +64,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, eng
         dataset.dates_per_quarter,
         listed=frozenset(official["location"]) if len(official) else None,
     )
-    chips, files = fetch_chips(_source(), _layout(), selection, download, state, raw)
+    chips, files = fetch_chips(_source(), _layout(), selection, download, state, raw, engine)
     return RawDataset(scene_table(_rows(chips)), official, files)
 
 

@@ -39,13 +39,12 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, eng
         download: which source, and how much at most.
         raw: folder to create, in the layout of Source Cooperative below 2018/.
         state: folder in which fetched files stay, below downloads/.
-        engine: not used; fetching is limited by the network.
+        engine: where files are fetched and dates are ranked.
 
     Raises:
         LandsegError: no chip is selected, the download is too large, a chip has no label or no image, or the source
             fails.
     """
-    del engine
     selection = ChipSelection(
         dataset.chips,
         dataset.seed,
@@ -55,7 +54,7 @@ def fetch(dataset: Params, download: DownloadParams, raw: Path, state: Path, eng
         bbox=dataset.bbox,
     )
     layout = _layout(tuple(CODES[band] for band in dataset.bands))
-    chips, files = fetch_chips(_source(dataset.region), layout, selection, download, state, raw)
+    chips, files = fetch_chips(_source(dataset.region), layout, selection, download, state, raw, engine)
     return RawDataset(scene_table(_rows(chips)), files=files)
 
 
