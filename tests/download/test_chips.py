@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from helpers.engines import compute_params, dask_cluster
 from helpers.mlhub_server import Flaws, MLHubServer
 from helpers.s3_server import S3Server
 from helpers.satellite import Chip, coop_landcovernet, hub_landcovernet, landcovernet
 from helpers.servers import Cut, Status
 from rasterio.warp import transform_bounds
 
+from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError
-from landseg.core.parallel import LocalEngine
+from landseg.core.parallel import Engine, LocalEngine, open_engine
 from landseg.core.tables import FILE_COLUMNS, SCENE_COLUMNS
 from landseg.datasets.landcovernet import fetch as landcovernet_set
 from landseg.datasets.landcovernet.params import LandCoverNetParams
@@ -70,7 +72,7 @@ def local(chips: list[Chip], tmp_path: Path) -> Path:
     return folder
 
 
-def fetch(folder: Path, download: dict[str, Any], **changes: Any) -> RawDataset:
+def fetch(folder: Path, download: dict[str, Any], engine: Engine | None = None, **changes: Any) -> RawDataset:
     dataset = {
         "name": "landcovernet", "region": "af", "chips": None, "seed": 0, "bbox": None, "dates_per_chip": 2,
         "dates": ["2018-01-01", "2018-12-31"], "bands": ["red", "green", "blue"],
@@ -80,7 +82,7 @@ def fetch(folder: Path, download: dict[str, Any], **changes: Any) -> RawDataset:
         DownloadParams.model_validate({"folder": folder / "none", "timeout": 5, "attempts": 2} | download),
         folder / "raw",
         folder / "state",
-        engine=LocalEngine(2),
+        engine=engine or LocalEngine(2),
     )
 
 
@@ -109,6 +111,23 @@ def test_clear_dates_first(coop: S3Server, tmp_path: Path, capsys: pytest.Captur
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"to fetch: 24 files, .* kB: labels and cloud layers of all dates; then at most 32 files, ", first)
     assert re.match(r"to fetch: 32 files, .* kB: bands of the 8 clearest dates of 4 chips$", second)
+
+
+@pytest.mark.slow
+def test_workers_fetch_the_same_files(coop: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    local, remote = tmp_path / "local", tmp_path / "remote"
+    expected = from_coop(coop, local)
+    asked = coop.fetched("radiantearth")
+    with dask_cluster(tmp_path) as started:
+        keys = compute_params(started.address, device="cpu", micro_batch=None, state="remote/state")
+        with open_engine(ComputeParams.model_validate(keys)) as engine:
+            fetched = from_coop(coop, remote, engine=engine)
+    pd.testing.assert_frame_equal(fetched.scenes, expected.scenes)
+    pd.testing.assert_frame_equal(fetched.files, expected.files)
+    for file in expected.files["file"]:
+        assert (remote / "raw" / file).read_bytes() == (local / "raw" / file).read_bytes()
+    assert sorted(coop.fetched("radiantearth")) == sorted([*asked, *asked])
 
 
 def test_all_sources_give_the_same_scenes_and_files(
