@@ -221,3 +221,24 @@ class TestUnfit:
 def test_cluster_names() -> None:
     assert error_of(None, cluster="sulrm").startswith("compute.cluster = sulrm: unknown; choose local, ")
     assert "the jobqueue settings are incomplete" in error_of(None, cluster="slurm:missing")
+
+
+@pytest.mark.faults
+def test_dask_is_not_installed(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+sys.modules["distributed"] = None
+from landseg.core.compute import ComputeParams
+from landseg.core.errors import reporting
+from landseg.core.parallel import open_engine
+keys = {"engine": "dask", "address": "tcp://127.0.0.1:1", "workers": 1, "device": "cpu", "micro_batch": None}
+with reporting("params.yaml"), open_engine(ComputeParams.model_validate({**keys, "state": Path("state")})):
+    pass
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr == (
+        "error: params.yaml: compute.engine = dask: Dask is not installed; install landseg[dask], or set "
+        "compute.engine to local\n"
+    )

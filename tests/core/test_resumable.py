@@ -94,6 +94,14 @@ def test_other_ingredients_start_anew_and_old_work_is_deleted(stage: Stage) -> N
     assert stage.kept == []
 
 
+@pytest.mark.parametrize("content", [b"", bytes(100)])
+def test_result_that_a_power_failure_left_empty(stage: Stage, content: bytes) -> None:
+    stage.fail(fails_at=2)
+    next(iter(stage.folder.glob("state/stage/*/*.result"))).write_bytes(content)
+    assert stage.run() == [0, 1, 4, 9, 16, 25]
+    assert len(stage.calls) == 3 + 5
+
+
 def test_two_runs_of_one_stage(stage: Stage) -> None:
     def again(item: int) -> int:
         with pytest.raises(LandsegError, match=r"another process runs this stage; wait for it, or stop it"):

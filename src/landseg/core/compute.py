@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from landseg.core.params import Section
 
@@ -34,6 +34,15 @@ class ComputeParams(Section):
     """Minutes after which training also writes a checkpoint within an epoch."""
     state: Path
     """Folder for partial downloads and checkpoints; the environment variable LANDSEG_STATE overrides it."""
+
+    @model_validator(mode="after")
+    def _one_scheduler(self) -> "ComputeParams":
+        if self.engine == "dask" and (self.address is None) == (self.cluster is None):
+            raise ValueError(
+                "compute.engine = dask needs compute.address, of a running scheduler, or compute.cluster, of workers to "
+                "start; set one of them"
+            )
+        return self
 
     @field_validator("state")
     @classmethod

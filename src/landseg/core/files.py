@@ -37,12 +37,16 @@ def require_new(paths: Iterable[Path], overwrite: bool) -> None:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
     """Write a file or a folder atomically.
 
     Yields a temporary path beside `path`. The block writes a file or a folder there. If it succeeds, the result is
     synced to disk and renamed to `path`; if it raises, the result is removed and `path` stays unchanged. Error
     messages name `path`, not the temporary path.
+
+    Args:
+        path: the file or folder to write.
+        sync: whether to wait until the disk has the file; if not, a power failure may leave it empty.
 
     Raises:
         LandsegError: the disk is full, the folder is not writable, or `path` exists and is of the other kind.
@@ -52,7 +56,8 @@ def atomic(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _unused(path)
         yield temporary
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         _remove_old_folder(path, temporary)
         temporary.replace(path)
     except LandsegError as error:

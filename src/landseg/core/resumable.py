@@ -62,7 +62,7 @@ class ResumableEngine:
         name: Callable[[T], str] = str,
     ) -> Iterator[R]:
         """See `Engine`; the names of all items of a stage differ."""
-        finished = {path.name for path in self.folder.glob(f"*{_SUFFIX}")}
+        finished = {path.name for path in self.folder.glob(f"*{_SUFFIX}") if _is_whole(path)}
         # Paths of the results of finished items, None for others; the engine draws items ahead.
         drawn: deque[Path | None] = deque()
 
@@ -94,9 +94,18 @@ def _file(name: str) -> str:
 
 def _run_and_keep(function: Callable[[T], R], folder: Path, name: Callable[[T], str], item: T) -> R:
     result = function(item)
-    with atomic(folder / _file(name(item))) as temporary:
+    with atomic(folder / _file(name(item)), sync=False) as temporary:
         temporary.write_bytes(pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL))
     return result
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a result is complete; it is not after a power failure, because waiting for the disk is slow."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() == pickle.STOP
 
 
 def _load(path: Path) -> Any:
