@@ -78,7 +78,7 @@ def test_unknown_key_without_a_similar_one(tmp_path: Path) -> None:
         ("max_cloud_share: 0.2", "max_cloud_share: 20", "filter.max_cloud_share = 20: must be at most 1"),
         ("workers: null", "workers: 0", "compute.workers = 0: must be at least 1"),
         ("engine: local", "engine: dask", "compute.engine = dask needs compute.address, of a running scheduler, or"),
-        ("engine: local", "engine: ray", "compute.engine = ray: must be 'local' or 'dask'"),
+        ("engine: local", "engine: ray", "compute.engine = 'ray': must be 'local' or 'dask'"),
         ("range: [0, 3000]", "range: [3000, 0]", "convert.range: the first value must be less than the second"),
         ("ratios: [0.8, 0.1, 0.1]", "ratios: [0.8, 0.1, 0.2]", "split.ratios sum to 1.1; write three shares"),
         ("ratios: [0.8, 0.1, 0.1]", "ratios: [1.2, -0.1, -0.1]", "split.ratios"),

@@ -269,4 +269,4 @@ def _tasks_and_threads(engine: Engine, archives: int, pixels: int) -> tuple[int,
     written to disk, and near the end, when some processes have nothing left to do.
     """
     tasks, threads = engine.layout(min(archives, 1 + pixels // _PIXELS_PER_PROCESS))
-    return tasks, threads + (tasks > 1)
+    return tasks, threads + (tasks > 1 and not engine.is_remote)

@@ -39,8 +39,8 @@ class ComputeParams(Section):
     def _one_scheduler(self) -> "ComputeParams":
         if self.engine == "dask" and (self.address is None) == (self.cluster is None):
             raise ValueError(
-                "compute.engine = dask needs compute.address, of a running scheduler, or compute.cluster, of workers to "
-                "start; set one of them"
+                "compute.engine = dask needs compute.address, of a running scheduler, or compute.cluster, of workers "
+                "to start; set one of them"
             )
         return self
 
