@@ -19,7 +19,17 @@ def main() -> None:
     card, imagery = read_card(paths.imagery_card), read_csv(paths.imagery / "imagery.csv")
 
     notices: list[str] = []
-    tiles = plan_tiles(imagery, DATA, card, params.size, params.edge, params.min_share, notices.append, pixel_size())
+    tiles = plan_tiles(
+        imagery,
+        DATA,
+        card,
+        params.size,
+        params.edge,
+        params.min_share,
+        notices.append,
+        pixel_size(),
+        params.scenes_per_archive,
+    )
     write_plan(tiles, params.size, card.bands, paths.table("plan.parquet"), notices)
     for text in notices:
         print(f"warning: {text}")

@@ -1,6 +1,7 @@
 """Tile plan: numbering, footprints, and errors of grids that differ."""
 
 from pathlib import Path
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +15,7 @@ from rasterio import Affine
 from landseg.core import tables
 from landseg.core.errors import LandsegError
 from landseg.core.tables import IMAGERY_COLUMNS
-from landseg.tile.plan import Edge, plan_tiles, tile_grid, waste_sentence, write_plan
+from landseg.tile.plan import Edge, plan_tiles, shared_archives, tile_grid, waste_sentence, write_plan
 
 
 def make(
@@ -314,3 +315,34 @@ def test_huge_raster(tmp_path: Path) -> None:
         LandsegError, match=r"^scene a: 1,000,000x1,000,000 px would give over 5,000,000 tiles of 128 px; split it"
     ):
         plan_tiles(scenes, tmp_path, card(), 128, "pad")
+
+
+class TestSharedArchives:
+    @pytest.mark.parametrize(
+        ("archives", "most", "expected"),
+        [
+            (["a", "b", "c"], 1, ["a", "b", "c"]),
+            (["a", "b", "c"], 2, ["a_and_1_more", "a_and_1_more", "c"]),
+            (["a", "b", "c"], 9, ["a_and_2_more"] * 3),
+            (["a", "a", "b", "c"], 3, ["a_and_1_more"] * 3 + ["c"]),  # archives of the dataset stay whole
+            (["a", "a", "a", "b"], 2, ["a", "a", "a", "b"]),  # also larger ones
+            (["a", "b", "a", "b"], 4, ["a_and_1_more"] * 4),
+            (["a", "b", "c"], "auto", ["a", "b", "c"]),
+        ],
+    )
+    def test_names(self, archives: list[str], most: int | Literal["auto"], expected: list[str]) -> None:
+        assert shared_archives(archives, most) == expected
+
+    @pytest.mark.parametrize(("scenes", "expected"), [(1000, 1000), (1001, 501), (10_000, 1000), (100_001, 991)])
+    def test_auto_gives_at_most_a_thousand(self, scenes: int, expected: int) -> None:
+        assert len(set(shared_archives([str(number) for number in range(scenes)], "auto"))) == expected
+
+    def test_auto_with_archives_of_several_scenes(self) -> None:
+        archives = [str(number // 7) for number in range(9000)]
+        joined = shared_archives(archives, "auto")
+        assert 500 < len(set(joined)) <= 1000
+        assert len(set(zip(archives, joined, strict=True))) == len(set(archives))
+
+    def test_scenes_that_are_added_at_the_end_change_the_last_archive_only(self) -> None:
+        before, after = (shared_archives([f"s{number:03}" for number in range(count)], 10) for count in (95, 120))
+        assert before[:90] == after[:90]

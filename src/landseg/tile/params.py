@@ -1,6 +1,6 @@
 """Section `tile` of params.yaml: size of tiles and treatment of partial ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,3 +16,5 @@ class TileParams(Section):
     """Windows that cross the right or bottom edge: drop them, or pad them with ignored pixels."""
     min_share: float = Field(default=0.25, ge=0, le=1)
     """Minimum share of a padded tile that is no padding; windows below it are left out (pad only)."""
+    scenes_per_archive: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Maximum number of scenes whose tiles share an archive; auto: as few as give at most 1,000 archives."""

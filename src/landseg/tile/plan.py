@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,8 @@ COMMON_CRS = "EPSG:4326"
 
 # Largest number of tiles of a scene: far more than a person would train on, and what fits in memory.
 _MAX_TILES = 5_000_000
+# Number of archives from which scenes share them: ten times as many take DVC ten times as long.
+_MAX_ARCHIVES = 1000
 # Ratio of pixel sizes above which it is printed.
 _MAX_GSD_RATIO = 2.1
 # Shares of padding in tiles, and of pixels outside of them, from which a better size is suggested; and those sizes.
@@ -178,6 +180,7 @@ def plan_tiles(
     min_share: float = 0,
     warn: Callable[[str], None] = lambda _: None,
     resolution: Resolution = None,
+    scenes_per_archive: int | Literal["auto"] = "auto",
 ) -> gpd.GeoDataFrame:
     """Plan the tiles of all scenes.
 
@@ -193,6 +196,7 @@ def plan_tiles(
         min_share: minimum share of a padded tile that is no padding.
         warn: called with a sentence if much of the tiles is padding, or many pixels are in no tile.
         resolution: pixel size of all bands, see `landseg.raster.image.open_image`.
+        scenes_per_archive: see `shared_archives`.
 
     Returns:
         Tile plan, see `landseg.core.tables`, with scenes in the order of the imagery table.
@@ -211,7 +215,8 @@ def plan_tiles(
     scene_index = np.repeat(np.arange(len(cells)), [len(scene) for scene in cells])
     number, row, col = np.concatenate(cells).T
     height, width = np.array([(header.height, header.width) for header in headers])[scene_index].T
-    tiles = imagery.iloc[scene_index].reset_index(drop=True)
+    archives = shared_archives(imagery["archive"].tolist(), scenes_per_archive)
+    tiles = imagery.assign(archive=archives).iloc[scene_index].reset_index(drop=True)
     tiles = tiles.assign(
         tile=[f"{scene}_{k}" for scene, k in zip(tiles["scene"], number, strict=True)],
         archive=tiles["archive"] + ".zip",
@@ -227,6 +232,49 @@ def plan_tiles(
     crs = common_crs([header.crs for header in headers if header.crs is not None])
     tiles["geometry"] = footprints(tiles, headers, scene_index, crs)
     return gpd.GeoDataFrame(tiles[_COLUMNS], geometry="geometry", crs=crs)
+
+
+def shared_archives(archives: Sequence[str], scenes_per_archive: int | Literal["auto"]) -> list[str]:
+    """Return the archive of each scene, with archives joined: DVC's cost grows with the number of files.
+
+    Archives are joined in their order as long as together they have at most the given number of scenes, and get the
+    name of the first. Those of the dataset stay whole, so that the dates of a location stay together.
+
+    Args:
+        archives: the archive of each scene by the imagery table.
+        scenes_per_archive: maximum number of scenes; auto: as few as give at most 1,000 archives.
+    """
+    sizes = Counter(archives)  # in order of first occurrence
+    most = _fewest_scenes(list(sizes.values())) if scenes_per_archive == "auto" else scenes_per_archive
+    groups = _joined(sizes, most)
+    names = {
+        name: group[0] if len(group) == 1 else f"{group[0]}_and_{len(group) - 1}_more"
+        for group in groups
+        for name in group
+    }
+    return [names[name] for name in archives]
+
+
+def _fewest_scenes(sizes: Sequence[int]) -> int:
+    """Return the smallest number of scenes per archive that gives at most _MAX_ARCHIVES archives."""
+    most = -(-sum(sizes) // _MAX_ARCHIVES)
+    while len(_joined({str(number): size for number, size in enumerate(sizes)}, most)) > _MAX_ARCHIVES:
+        most += 1
+    return most
+
+
+def _joined(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Join names in their order into groups whose sizes have a sum of at most `most`, or that have a single name."""
+    groups: list[list[str]] = []
+    total = most
+    for name, size in sizes.items():
+        if groups and total + size <= most:
+            groups[-1].append(name)
+            total += size
+        else:
+            groups.append([name])
+            total = size
+    return groups
 
 
 def _notes(scenes: Iterable[str], headers: Sequence[SceneHeader]) -> Iterator[str]:
