@@ -33,6 +33,7 @@ def run_measured(command: Sequence[str], folder: Path) -> dict[str, float]:
         "seconds": seconds,
         "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "peak_mib": sum(peaks.values()) / 1024,
+        "driver_mib": peaks.get(process.pid, 0) / 1024,
         "processes": len(peaks),
     }
 
