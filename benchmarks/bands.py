@@ -3,9 +3,9 @@
     uv run python -m benchmarks.bands                # needs the real test data
     uv run python -m benchmarks.bands --tiles 8      # a quick trial
 
-Conversion: `convert_plan` on a GeoTIFF (deflate strips) of real Sentinel-2 bands, put together as in tile_codecs.py, to
-an archive on disk, with statistics, checks and masks. Baseline: the encoders of images and masks alone, on tiles that
-were decoded beforehand, with as many threads. The sides alternate.
+Conversion: `converted_plan` on a GeoTIFF (deflate strips) of real Sentinel-2 bands, put together as in tile_codecs.py,
+to an archive on disk, with statistics, checks and masks. Baseline: the encoders of images and masks alone, on tiles
+that were decoded beforehand, with as many threads. The sides alternate.
 
 Training: U-Net ResNet18 on generated tiles with augmentation, in the tier that train.cache = auto picks, each epoch
 beside the same step on a resident batch (loops.py). RGB tiles of the same size are trained in turn.
@@ -33,7 +33,7 @@ from benchmarks.common import ROOT, Measurement, report
 from benchmarks.scene import mask_like, test_data
 from benchmarks.tile_codecs import sentinel_tiles
 from benchmarks.tile_set import write_band_tiles, write_tiles
-from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+from landseg.convert.convert import PLAN_COLUMNS, converted_plan
 from landseg.convert.encode import TileOptions
 from landseg.core.arrays import Image, Pixels
 from landseg.core.classes import palette
@@ -104,8 +104,12 @@ def conversion(folder: Path, data: Path, tiles: int, turns: int) -> list[Measure
         mask = encode_mask(masks[number], colours), encode_rgb_mask(colour_mask(masks[number], colours))
         return len(image) + sum(map(len, mask))
 
+    def convert() -> None:
+        with converted_plan(table, folder, folder, OF, options, LocalEngine(threads)):
+            pass
+
     sides: dict[str, Callable[[], Any]] = {
-        "convert": lambda: convert_plan(table, folder, folder, OF, options, LocalEngine(threads)),
+        "convert": convert,
         "encoders": lambda: list(thread_map(encode, range(len(images)), threads, 2 * threads)),
     }
     rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}

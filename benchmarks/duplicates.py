@@ -122,7 +122,7 @@ def seams_of_chips(data: Path, folder: Path) -> None:
             scenes.append(scene.finish([(0, 0, tile)]))
             tiles.append(tile)
             at[name] = (path.stem, row, col)
-    write_signatures(folder / "s.parquet", as_signatures(tiles), as_signatures(scenes))
+    write_signatures(folder / "s.parquet", [as_signatures(tiles)], [as_signatures(scenes)])
     table = pd.DataFrame({"tile": list(at), "scene": list(at), "location": list(at)})
     start = time.perf_counter()
     seams = find_seams(folder / "s.parquet", table)

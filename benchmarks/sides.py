@@ -61,7 +61,7 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     every class, checks that every id has a class, and waits until the archive is on disk; the official method does none
     of this. A single scene is converted in this process, without workers.
     """
-    from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+    from landseg.convert.convert import PLAN_COLUMNS, converted_plan
     from landseg.convert.encode import TileOptions
     from landseg.core.data_card import read_card
     from landseg.core.parallel import LocalEngine, cores
@@ -73,8 +73,8 @@ def landseg(pair: Path, out: Path, masks_rgb: bool) -> dict[str, float]:
     plan = read_arrow(pair / "plan.parquet", ["archive", *PLAN_COLUMNS])
     out.mkdir()
     rendering = Rendering(("red", "green", "blue"), "fixed", (0, 3000), 1.0)
-    convert_plan(plan, pair, out, card, TileOptions(rendering, 512, masks_rgb), LocalEngine(cores()))
-    return since(start)
+    with converted_plan(plan, pair, out, card, TileOptions(rendering, 512, masks_rgb), LocalEngine(cores())):
+        return since(start)
 
 
 def prepare(pair: Path, size: list[int] | None, seed: int) -> dict[str, Any]:

@@ -9,12 +9,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout's co
 # Tiles are encoded in parallel; threads of small matrix products would wait for their cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from landseg.convert.convert import convert_plan, input_rendering, read_plan, require_same_values
+from landseg.convert.convert import converted_plan, input_rendering, read_plan, require_same_values
 from landseg.convert.encode import TileOptions
 from landseg.convert.findings import require_classes
 from landseg.convert.notices import notices, picture_notices, print_notices
 from landseg.convert.params import ConvertParams
-from landseg.core.band_statistics import table_columns
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import read_card
 from landseg.core.errors import STAGE_INTERRUPTED, reporting
@@ -41,16 +40,15 @@ def main() -> None:
         open_engine(compute) as local_or_dask,
         resumable(local_or_dask, compute.state, "convert", [plan, card, options], [paths.raw, paths.imagery]) as engine,
         atomic(paths.tiles) as folder,
+        converted_plan(plan, DATA, engine.folder, card, options, engine) as found,
     ):
         folder.mkdir()
-        found = convert_plan(plan, DATA, engine.folder, card, options, engine)
         require_classes(found.totals, found.findings, plan, DATA, card, rendering, engine)
         texts = [*notices(found.findings, found.totals, card), *picture_notices(found.statistics, rendering)]
         path = paths.table("plan.parquet")
         metadata = {"rendering": rendering.to_json(), NOTICES: json.dumps(read_notices(path) + texts)}
-        columns = {**found.pixels, **table_columns(found.statistics), **found.unit_columns}
-        extend_parquet(path, paths.table("tiles.parquet"), columns, metadata)
-        write_signatures(paths.table("signatures.parquet"), found.tiles, found.scenes)
+        extend_parquet(path, paths.table("tiles.parquet"), found.pixels, metadata, found.pieces())
+        write_signatures(paths.table("signatures.parquet"), found.tiles(), found.scenes())
         engine.move_files(folder)
     print(f"converted {len(plan):,} tiles into {len(plan['archive'].unique())} archives")
     print_notices(texts, found.totals, card)

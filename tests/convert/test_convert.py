@@ -13,7 +13,7 @@ from helpers.converting import RGB, SIZE, convert, converted, converted_mask, me
 from helpers.rasters import CLASSES, card, class_colours, random_image, random_labels, truncate, write_image, write_tif
 
 from landseg.convert import encode
-from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+from landseg.convert.convert import PLAN_COLUMNS, converted_plan
 from landseg.convert.encode import TileOptions
 from landseg.core.classes import IGNORE, palette
 from landseg.core.errors import LandsegError
@@ -130,14 +130,23 @@ def test_several_archives(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("landseg.convert.convert._PIXELS_PER_PROCESS", 1)
-    plan = arrow(tiles, tiles[::-1])
-    found = convert_plan(plan, raw, tmp_path, card(), TileOptions(RGB, SIZE, masks_rgb=True), LocalEngine(workers))
+    plan, options = arrow(tiles, tiles[::-1]), TileOptions(RGB, SIZE, masks_rgb=True)
+    with converted_plan(plan, raw, tmp_path, card(), options, LocalEngine(workers)) as found:
+        [statistics] = found.pieces()
+        names = [name for archive in found.tiles() for name in archive.names]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zip", "1.zip"]
     assert (tmp_path / "0.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
     assert list(members(tmp_path / "1.zip")) == list(members(raw / "out/s.zip"))
     by_tile = counts.set_axis(tiles["tile"])
     expected = by_tile.loc[plan["tile"].to_pylist()].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.DataFrame(found.pixels), expected)
+    # Statistics are in the order of the plan, signatures in that of the archives.
+    (tmp_path / "one").mkdir()
+    with converted_plan(arrow(tiles), raw, tmp_path / "one", card(), options, LocalEngine(1)) as found:
+        [in_order] = found.pieces()
+    sums = dict(zip(tiles["tile"], in_order["band_sum"].to_pylist(), strict=True))
+    assert statistics["band_sum"].to_pylist() == [sums[name] for name in plan["tile"].to_pylist()]
+    assert names == [*tiles["tile"]] * 2
 
 
 def test_plan_has_the_needed_columns(tiles: pd.DataFrame) -> None:

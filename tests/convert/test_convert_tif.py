@@ -17,10 +17,10 @@ from PIL import Image as PILImage
 from rasterio import CRS, Affine
 from rasterio.enums import ColorInterp
 
-from landseg.convert.convert import PLAN_COLUMNS, convert_plan, input_rendering
+from landseg.convert.convert import PLAN_COLUMNS, converted_plan, input_rendering
 from landseg.convert.encode import TileOptions
 from landseg.core.arrays import Image
-from landseg.core.band_statistics import BandStatistics, tile_statistics
+from landseg.core.band_statistics import BandStatistics, from_columns, tile_statistics
 from landseg.core.classes import IGNORE
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import LocalEngine
@@ -170,7 +170,9 @@ def statistics(raw: Path, tiles: pd.DataFrame, of: DataCard, how: Rendering) -> 
     """Convert, and return the statistics of each tile."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     (raw / "counted").mkdir()
-    return convert_plan(plan, raw, raw / "counted", of, TileOptions(how, SIZE, False), LocalEngine(1)).statistics
+    options = TileOptions(how, SIZE, False)
+    with converted_plan(plan, raw, raw / "counted", of, options, LocalEngine(1)) as found:
+        return [tile for piece in found.pieces() for tile in from_columns(piece.to_pydict())]
 
 
 def test_statistics_without_padding_and_without_data(tmp_path: Path) -> None:

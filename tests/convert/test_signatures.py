@@ -1,7 +1,7 @@
 """Signatures of the convert stage equal area averages of whole scenes, whatever the tiles."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,24 +11,40 @@ import pytest
 from helpers.converting import RGB, planned
 from helpers.rasters import card, random_image, random_labels, write_tif
 
-from landseg.convert.convert import PLAN_COLUMNS, Conversion, convert_plan
+from landseg.convert.convert import PLAN_COLUMNS, converted_plan
 from landseg.convert.encode import TileOptions
 from landseg.convert.signatures import label_values, tile_thumbnail
 from landseg.core.arrays import Floats32
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import LocalEngine
-from landseg.core.signatures import BORDER, COLUMNS, SIDE, Kind, Signatures, read_signatures, write_signatures
+from landseg.core.signatures import (
+    BORDER,
+    COLUMNS,
+    SIDE,
+    Kind,
+    Signatures,
+    concatenated,
+    read_signatures,
+    write_signatures,
+)
 from landseg.tile.plan import Edge
 
 HEIGHT, WIDTH = 150, 200
 
 
-def converted(raw: Path, size: int, edge: Edge, workers: int = 1) -> Conversion:
+class Found(NamedTuple):
+    tiles: Signatures
+    scenes: Signatures
+
+
+def converted(raw: Path, size: int, edge: Edge, workers: int = 1) -> Found:
     tiles = planned(raw, raw / "i.tif", raw / "m.tif", edge, size)
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     out = raw / f"out{size}{edge}"
     out.mkdir(exist_ok=True)
-    return convert_plan(plan, raw, out, card(), TileOptions(RGB, size, masks_rgb=False), LocalEngine(workers))
+    options = TileOptions(RGB, size, masks_rgb=False)
+    with converted_plan(plan, raw, out, card(), options, LocalEngine(workers)) as found:
+        return Found(*map(concatenated, (list(found.tiles()), list(found.scenes()))))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +115,7 @@ def test_label_values_are_apart() -> None:
 
 def test_the_table_reads_back(raw: Path, tmp_path: Path) -> None:
     found = converted(raw, 64, "pad")
-    write_signatures(tmp_path / "s.parquet", found.tiles, found.scenes)
+    write_signatures(tmp_path / "s.parquet", [found.tiles], [found.scenes])
     both: list[tuple[Kind, Signatures]] = [("tile", found.tiles), ("scene", found.scenes)]
     for kind, written in both:
         columns = read_signatures(tmp_path / "s.parquet", kind, COLUMNS[:-1] if kind == "tile" else COLUMNS)

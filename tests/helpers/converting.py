@@ -12,7 +12,7 @@ import pyarrow as pa
 from helpers.rasters import card, random_labels, scene_table, write_tif
 from PIL import Image
 
-from landseg.convert.convert import PLAN_COLUMNS, convert_plan
+from landseg.convert.convert import PLAN_COLUMNS, converted_plan
 from landseg.convert.encode import TileOptions
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import LocalEngine
@@ -50,10 +50,11 @@ def convert_rows(
     workers: int,
     min_consensus: int = 0,
 ) -> pd.DataFrame:
-    """Convert rows of a tile plan with `convert_plan`; return their pixel counts with the same index."""
+    """Convert rows of a tile plan with `converted_plan`; return their pixel counts with the same index."""
     plan = pa.Table.from_pandas(tiles[["archive", *PLAN_COLUMNS]], preserve_index=False)
     options = TileOptions(rendering, size, masks_rgb, min_consensus)
-    return tiles[[]].assign(**convert_plan(plan, raw, out, data_card, options, LocalEngine(workers)).pixels)
+    with converted_plan(plan, raw, out, data_card, options, LocalEngine(workers)) as found:
+        return tiles[[]].assign(**found.pixels)
 
 
 def tile_rows(tiles: pd.DataFrame) -> Iterator[Any]:

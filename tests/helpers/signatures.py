@@ -35,4 +35,4 @@ def write_noise(path: Path, tiles: pd.DataFrame, copies: Mapping[str, str] = {})
     for copy, original in copies.items():
         images[scenes.index(copy)] = np.rot90(images[scenes.index(original)])
     of_tiles = signatures(list(tiles["tile"]), noise(len(tiles), 2))
-    write_signatures(path, of_tiles, signatures(scenes, images, borders=True))
+    write_signatures(path, [of_tiles], [signatures(scenes, images, borders=True)])

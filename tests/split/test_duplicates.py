@@ -118,7 +118,7 @@ def test_copies_of_a_tile_table(tmp_path: Path) -> None:
     images[6] = images[1, ::-1]  # in the order of the signatures, which differs from that of the tile table
     names = list(tiles["tile"])[::-1]
     scenes = signatures(list("abcd"), noise(4, 9), borders=True)
-    write_signatures(tmp_path / "t.parquet", signatures(names, images), scenes)
+    write_signatures(tmp_path / "t.parquet", [signatures(names, images)], [scenes])
     assert find_copies(tmp_path / "t.parquet", tiles).tiles.tolist() == [[1, 6]]
 
 
@@ -128,7 +128,7 @@ def test_copies_with_other_labels_are_counted(tmp_path: Path) -> None:
     images[1], images[2] = np.rot90(images[0]), images[0, ::-1]
     labels[1] = np.rot90(labels[0])
     scenes = replace(signatures(list("abc"), images, borders=True), labels=labels)
-    write_signatures(tmp_path / "s.parquet", signatures(list(tiles["tile"]), noise(3, 2)), scenes)
+    write_signatures(tmp_path / "s.parquet", [signatures(list(tiles["tile"]), noise(3, 2))], [scenes])
     found = find_copies(tmp_path / "s.parquet", tiles)
     assert found.scenes.tolist() == [[0, 1], [0, 2], [1, 2]]
     assert found.relabelled == 2  # of c, with a and with b

@@ -48,7 +48,7 @@ def seams_of(folder: Path, images: dict[str, Pixels], locations: Sequence[str] =
         scene.add(Window(0, 0, width, height), image.transpose(2, 0, 1), None)
         tiles.append(tile_thumbnail(name, image, None, np.zeros((height, width), np.uint8), np.zeros(256, np.uint8)))
         scenes.append(scene.finish([(0, 0, tiles[-1])]))
-    write_signatures(folder / "s.parquet", as_signatures(tiles), as_signatures(scenes))
+    write_signatures(folder / "s.parquet", [as_signatures(tiles)], [as_signatures(scenes)])
     names = list(images)
     table = pd.DataFrame({"scene": names, "location": locations or names})
     found = find_seams(folder / "s.parquet", table.sample(frac=1, random_state=0))

@@ -1,11 +1,11 @@
 """Conversion of a tile plan on all cores, several archives at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +14,18 @@ from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, Tile
 from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
-from landseg.core.band_statistics import BandStatistics, combined
+from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTotal, table_columns
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
-from landseg.core.signatures import Signatures, concatenated
+from landseg.core.signatures import Signatures
+from landseg.core.spool import Spool
 from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, pixel_column, read_arrow, read_metadata
 from landseg.raster.derived import DerivedBands
 from landseg.raster.image import open_image, open_inputs
-
-_T = TypeVar("_T")
 
 #: Columns of the tile plan that conversion needs, in the order of the fields of `PlannedTile`.
 PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width", "resolution"]
@@ -36,7 +35,7 @@ _PIXELS_PER_PROCESS = 1 << 27
 
 
 def read_plan(path: Path) -> tuple[pa.Table, int]:
-    """Read a tile plan: the columns that `convert_plan` needs, and the tile size in px.
+    """Read a tile plan: the columns that `converted_plan` needs, and the tile size in px.
 
     Raises:
         LandsegError: the file is missing.
@@ -144,41 +143,72 @@ def _require_same_dtype(plan: pa.Table) -> None:
         )
 
 
+class _Columns(NamedTuple):
+    """What conversion learns about the tiles of an archive and their scenes, beside counts and findings."""
+
+    statistics: list[BandStatistics]
+    units: list[Units]
+    tiles: Signatures
+    scenes: Signatures
+
+
 @dataclass(frozen=True)
 class Conversion:
-    """What conversion learns about all tiles and scenes."""
+    """What conversion learns about all tiles and scenes. What is large waits on disk, by archive."""
 
     #: Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
     pixels: dict[str, Counts]
-    #: Statistics of the bands of the tiles.
-    statistics: list[BandStatistics]
-    #: Units of the tiles.
-    units: list[Units]
-    #: Signatures of the tiles and of their scenes.
-    tiles: Signatures
-    scenes: Signatures
+    #: Statistics of the bands of all tiles.
+    statistics: BandStatistics
     findings: list[SceneFindings]
+    #: Row of the plan of each tile, in the order of the archives, (tiles,).
+    rows: Indices
+    #: Difference of values that is one level of a picture.
+    level: float
+    has_units: bool
+    columns: Spool[_Columns]
 
     @property
     def totals(self) -> Counts:
         """Pixels of each class in the order of the data card, then ignored pixels, (K + 1,)."""
         return np.array([counts.sum() for counts in self.pixels.values()], np.int64)
 
-    @property
-    def unit_columns(self) -> dict[str, list[list[int]]]:
-        """Units and their class ids by column name, a list for each tile; empty if labels have no units."""
-        if not any(self.units):
-            return {}
-        return {
-            name: [[pair[position] for pair in tile] for tile in self.units]
-            for position, name in enumerate((LABEL_UNITS, LABEL_CLASSES))
-        }
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield the columns of statistics and, if labels have units, of units, for consecutive rows of the plan."""
+        found = (self._table(archive) for archive in self.columns)
+        if (np.diff(self.rows) > 0).all():
+            yield from found
+        else:
+            yield pa.concat_tables(found).take(np.argsort(self.rows))
+
+    def _table(self, archive: _Columns) -> pa.Table:
+        columns = table_columns(archive.statistics)
+        schema = _STATISTICS
+        if self.has_units:
+            schema = pa.unify_schemas([schema, _UNITS])
+            pairs = [list(zip(*tile, strict=True)) or [(), ()] for tile in archive.units]
+            columns |= {name: [pair[at] for pair in pairs] for at, name in enumerate(_UNITS.names)}
+        return pa.table(columns, schema=schema)
+
+    def tiles(self) -> Iterator[Signatures]:
+        """Yield the signatures of the tiles, by archive."""
+        return (archive.tiles.in_levels(self.level) for archive in self.columns)
+
+    def scenes(self) -> Iterator[Signatures]:
+        """Yield the signatures of the scenes, by archive."""
+        return (archive.scenes.in_levels(self.level) for archive in self.columns)
 
 
-def convert_plan(
+_INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
+_STATISTICS = pa.schema(zip(COLUMNS, [pa.int64(), *[_FLOATS] * 4, pa.list_(_INTS), pa.list_(_INTS)], strict=True))
+_UNITS = pa.schema([(LABEL_UNITS, _INTS), (LABEL_CLASSES, _INTS)])
+
+
+@contextmanager
+def converted_plan(
     plan: pa.Table, root: Path, folder: Path, card: DataCard, options: TileOptions, engine: Engine
-) -> Conversion:
-    """Write all archives of a tile plan, several at a time, with a progress bar.
+) -> Iterator[Conversion]:
+    """Write all archives of a tile plan, several at a time, with a progress bar; yield what this tells about tiles.
 
     Args:
         plan: tile plan with PLAN_COLUMNS and archive.
@@ -200,38 +230,36 @@ def convert_plan(
     )
     results = engine.map(write, archives, at_once=tasks, name=_archive_name)
     counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
-    try:
-        converted = list(track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts)))
-    except UnlistedLabelError as error:
-        raise LandsegError(f"{error}; {unlisted_values(plan, root, card, engine)}") from None
-    for rows, archive in zip(rows_by_archive.values(), converted, strict=True):
-        counts[rows] = archive.counts
-    statistics = _in_plan_order(rows_by_archive, [archive.statistics for archive in converted])
-    level = _level(statistics, options.rendering)
-    return Conversion(
-        _columns(counts, card),
-        statistics,
-        _in_plan_order(rows_by_archive, [archive.units for archive in converted]),
-        tiles=concatenated([archive.tiles for archive in converted]).in_levels(level),
-        scenes=concatenated([archive.scenes for archive in converted]).in_levels(level),
-        findings=[finding for archive in converted for finding in archive.findings],
-    )
+    folder.mkdir(parents=True, exist_ok=True)
+    total, findings, has_units = StatisticsTotal(), list[SceneFindings](), False
+    with Spool[_Columns](folder) as columns:
+        try:
+            tracked = track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts))
+            for rows, archive in zip(rows_by_archive.values(), tracked, strict=True):
+                counts[rows] = archive.counts
+                total.add(archive.statistics)
+                findings += archive.findings
+                has_units = has_units or any(archive.units)
+                columns.append(_Columns(archive.statistics, archive.units, archive.tiles, archive.scenes))
+        except UnlistedLabelError as error:
+            raise LandsegError(f"{error}; {unlisted_values(plan, root, card, engine)}") from None
+        statistics = total.result()
+        yield Conversion(
+            _columns(counts, card),
+            statistics,
+            findings,
+            np.concatenate(list(rows_by_archive.values())),
+            _level(statistics, options.rendering),
+            has_units,
+            columns,
+        )
 
 
-def _in_plan_order(rows_by_archive: Mapping[str, Indices], archives: Iterable[list[_T]]) -> list[_T]:
-    by_row = {
-        int(row): tile
-        for rows, tiles in zip(rows_by_archive.values(), archives, strict=True)
-        for row, tile in zip(rows, tiles, strict=True)
-    }
-    return [by_row[row] for row in range(len(by_row))]
-
-
-def _level(statistics: Sequence[BandStatistics], rendering: Rendering) -> float:
+def _level(statistics: BandStatistics, rendering: Rendering) -> float:
     """Return the difference of values that is one level of a picture of all tiles; 1 for tiles as PNG."""
     if rendering.format == "png":
         return 1.0
-    ranges = combined(statistics).percentiles(PERCENTILES)
+    ranges = statistics.percentiles(PERCENTILES)
     spans = [high - low for low, high in (ranges[rendering.stored.index(band)] for band in rendering.shown)]
     return max(float(np.mean(spans)) / 255, 1e-6)
 

@@ -10,7 +10,7 @@ import numpy as np
 from landseg.convert.encode import SceneFindings
 from landseg.convert.findings import absent_classes
 from landseg.core.arrays import Counts
-from landseg.core.band_statistics import BandStatistics, combined
+from landseg.core.band_statistics import BandStatistics
 from landseg.core.data_card import DataCard
 from landseg.core.rendering import Rendering
 from landseg.core.wording import scenes_in_words
@@ -50,16 +50,16 @@ def print_notices(texts: Iterable[str], counts: Counts, card: DataCard) -> None:
         print(f"warning: {text}")
 
 
-def picture_notices(statistics: Sequence[BandStatistics], rendering: Rendering) -> Iterator[str]:
+def picture_notices(whole: BandStatistics, rendering: Rendering) -> Iterator[str]:
     """Yield a warning of bands of which pictures show little, where tiles keep their values.
 
     Args:
-        statistics: statistics of the tiles.
+        whole: statistics of all tiles.
         rendering: bands and stretch of pictures.
     """
     if rendering.format == "png" or rendering.stretch != "fixed" or rendering.dtype == "uint8":
         return
-    whole, (low, high) = combined(statistics), rendering.range
+    low, high = rendering.range
     shares = {band: whole.outside(rendering.stored.index(band), low, high) for band in rendering.shown}
     listed = ", ".join(f"{share:.0%} of {band}" for band, share in shares.items() if share > _MUCH_OUTSIDE)
     if listed:

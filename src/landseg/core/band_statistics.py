@@ -178,22 +178,62 @@ def _percentiles(bins: Ints, counts: Counts, low: float, high: float, shares: Se
 
 def combined(parts: Sequence[BandStatistics]) -> BandStatistics:
     """Return the statistics of all parts, of which there is at least one; sums are rounded once."""
-    filled = [part for part in parts if part.valid] or list(parts[:1])
-    bands = range(len(parts[0].sums))
-    histograms = [_merged([(part.bins[band], part.counts[band]) for part in filled]) for band in bands]
-    valid = sum(part.valid for part in filled)
-    sums = np.array([fsum(part.sums[band] for part in filled) for band in bands])
-    means = sums / max(valid, 1)
-    within = [part.deviations + part.valid * (part.sums / max(part.valid, 1) - means) ** 2 for part in filled]
-    return BandStatistics(
-        valid,
-        sums,
-        np.array([fsum(part[band] for part in within) for band in bands]),
-        cast(Floats, np.min([part.minima for part in filled], axis=0)),
-        cast(Floats, np.max([part.maxima for part in filled], axis=0)),
-        tuple(bins for bins, _ in histograms),
-        tuple(counts for _, counts in histograms),
-    )
+    total = StatisticsTotal()
+    total.add(parts)
+    return total.result()
+
+
+class StatisticsTotal:
+    """Statistics of many parts, added piece by piece; does not keep their histograms."""
+
+    def __init__(self) -> None:
+        self._empty: BandStatistics | None = None
+        self._histograms: list[tuple[Ints, Counts]] = []
+        #: By piece: numbers of pixels, (n,), and sums, deviations, minima and maxima, (n, bands).
+        self._pieces: list[tuple[Counts, Floats, Floats, Floats, Floats]] = []
+
+    def add(self, parts: Sequence[BandStatistics]) -> None:
+        """Add some parts."""
+        filled = [part for part in parts if part.valid]
+        if not filled:
+            self._empty = self._empty or next(iter(parts), None)
+            return
+        self._pieces.append(
+            (
+                np.array([part.valid for part in filled], np.int64),
+                np.stack([part.sums for part in filled]),
+                np.stack([part.deviations for part in filled]),
+                np.stack([part.minima for part in filled]),
+                np.stack([part.maxima for part in filled]),
+            )
+        )
+        new = [[(part.bins[band], part.counts[band]) for part in filled] for band in range(len(filled[0].sums))]
+        known = self._histograms or [(np.zeros(0, np.int64),) * 2] * len(new)
+        self._histograms = [_merged([one, *others]) for one, others in zip(known, new, strict=True)]
+
+    def result(self) -> BandStatistics:
+        """Return the statistics of all parts; of parts without data, those of one of them.
+
+        Raises:
+            ValueError: there are no parts.
+        """
+        if not self._pieces:
+            if self._empty is None:
+                raise ValueError("no parts")
+            return self._empty
+        number, sums, deviations, minima, maxima = (np.concatenate(each) for each in zip(*self._pieces, strict=True))
+        valid = int(number.sum())
+        total = np.array([fsum(band) for band in sums.T.tolist()])
+        within = deviations + number[:, None] * (sums / number[:, None] - total / valid) ** 2
+        return BandStatistics(
+            valid,
+            total,
+            np.array([fsum(band) for band in within.T.tolist()]),
+            minima.min(axis=0),
+            maxima.max(axis=0),
+            tuple(bins for bins, _ in self._histograms),
+            tuple(counts for _, counts in self._histograms),
+        )
 
 
 def _merged(parts: Sequence[tuple[Ints, Counts]]) -> tuple[Ints, Counts]:
@@ -204,7 +244,7 @@ def _merged(parts: Sequence[tuple[Ints, Counts]]) -> tuple[Ints, Counts]:
 
 
 def table_columns(tiles: Sequence[BandStatistics]) -> dict[str, list[object]]:
-    """Return the columns of tile tables, by name."""
+    """Return the columns of tile tables, by name, for at least one tile."""
     rows = [
         (
             tile.valid,

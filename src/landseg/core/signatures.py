@@ -6,10 +6,10 @@ size at which the image is stored or on its compression. This follows the averag
 levels, because land-cover tiles differ less from each other than photographs do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ BORDER = 256
 BORDERS = ("top", "bottom", "left", "right")
 
 Kind = Literal["tile", "scene"]
+# Rows that are written at a time.
+_ROWS = 20_000
 #: Columns of signatures.parquet, besides the kind; `borders` for scenes only.
 COLUMNS = ("name", "image", "spread", "labels", "height", "width", "borders")
 
@@ -65,6 +67,16 @@ class Signatures:
         return replace(self, spread=self.spread / np.float32(level), borders=self.borders / np.float32(level))
 
 
+_NONE = Signatures(
+    [],
+    np.zeros((0, SIDE, SIDE), np.uint8),
+    np.zeros(0, np.float32),
+    np.zeros((0, SIDE, SIDE), np.uint8),
+    np.zeros((0, 2), np.int32),
+    np.zeros((0, 0, 0), np.float32),
+)
+
+
 def concatenated(parts: Sequence[Signatures]) -> Signatures:
     """Return the signatures of all parts, in order; there is at least one part."""
     return Signatures(
@@ -76,14 +88,26 @@ def concatenated(parts: Sequence[Signatures]) -> Signatures:
     )
 
 
-def write_signatures(path: Path, tiles: Signatures, scenes: Signatures) -> None:
-    """Write the signatures of tiles and scenes to one Parquet table, atomically."""
-    import pyarrow as pa
+def write_signatures(path: Path, tiles: Iterable[Signatures], scenes: Iterable[Signatures]) -> None:
+    """Write the signatures of tiles and scenes, in pieces, to one Parquet table, atomically."""
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([_table("tile", tiles), _table("scene", scenes)])
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, _table("tile", _NONE).schema, compression="zstd") as to:
+        for kind, pieces in (("tile", tiles), ("scene", scenes)):
+            for piece in _of_size(pieces, _ROWS):
+                to.write_table(_table(cast(Kind, kind), piece))
+
+
+def _of_size(pieces: Iterable[Signatures], rows: int) -> Iterator[Signatures]:
+    """Join pieces until they have a number of rows."""
+    waiting: list[Signatures] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= rows:
+            yield concatenated(waiting)
+            waiting = []
+    if waiting:
+        yield concatenated(waiting)
 
 
 def read_signatures(path: Path, kind: Kind, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:

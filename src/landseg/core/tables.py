@@ -152,19 +152,33 @@ def read_arrow(path: Path, columns: list[str] | None = None, filters: Sequence[t
 
 
 def extend_parquet(
-    source: Path | BinaryIO, path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    source: Path | BinaryIO,
+    path: Path,
+    columns: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    pieces: Iterable[pa.Table] = (),
 ) -> None:
     """Copy a tile table from `source` to `path` and add columns and metadata; footprints and CRS are kept.
 
     Columns and metadata that the table already has are replaced. Rows are copied in batches, so memory does not grow
     with the table.
+
+    Args:
+        source: the table to copy.
+        path: the table to write.
+        columns: values of added columns by name.
+        metadata: added metadata.
+        pieces: further columns that the table does not have, as tables of consecutive rows with one schema.
     """
+    further = _Rows(pieces)
     arrays = {name: pa.array(values) for name, values in columns.items()}
     with pq.ParquetFile(source) as file, atomic(path) as temporary:
         schema = file.schema_arrow
         for name, array in arrays.items():
             field, position = pa.field(name, array.type), schema.get_field_index(name)
             schema = schema.append(field) if position < 0 else schema.set(position, field)
+        for field in further.schema:
+            schema = schema.append(field)
         # Keys of bytes, as those that the table has: pyarrow would keep both, and read the old one.
         added_metadata = {f"{_METADATA}{key}".encode(): value for key, value in (metadata or {}).items()}
         schema = schema.with_metadata({**(schema.metadata or {}), **added_metadata})
@@ -173,8 +187,30 @@ def extend_parquet(
             for batch in file.iter_batches():
                 kept = dict(zip(batch.schema.names, batch.columns, strict=True))
                 kept |= {name: array.slice(start, len(batch)) for name, array in arrays.items()}
+                kept |= further.take(len(batch))
                 writer.write_batch(pa.record_batch([kept[name] for name in schema.names], schema=schema))
                 start += len(batch)
+
+
+class _Rows:
+    """Rows of consecutive tables, of which a number at a time is taken."""
+
+    def __init__(self, pieces: Iterable[pa.Table]) -> None:
+        self._pieces = iter(pieces)
+        self._waiting = next(self._pieces, pa.table({}))
+        self.schema: pa.Schema = self._waiting.schema
+
+    def take(self, count: int) -> dict[str, pa.Array]:
+        """Return the columns of the next rows by name."""
+        if not self.schema.names:
+            return {}
+        parts = [self._waiting]
+        while sum(map(len, parts)) < count:
+            parts.append(next(self._pieces))
+        table = pa.concat_tables(parts)
+        self._waiting = table.slice(count)
+        taken = table.slice(0, count).combine_chunks()
+        return {name: taken[name].combine_chunks() for name in self.schema.names}
 
 
 def read_metadata(path: Path, key: str) -> str:
