@@ -1,6 +1,7 @@
 """A local S3 server (moto) with injected faults."""
 
 import itertools
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -8,7 +9,9 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from helpers.servers import Changed, Cut, Fault, OtherRange, Request, Stall, Status
+from moto import settings
 from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import get_canned_acl, s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -23,7 +26,13 @@ class S3Server:
     ...     Bucket(server.endpoint, "radiantearth", timeout=5, attempts=3).files("landcovernet/")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, authenticates: bool = False) -> None:
+        """Set up the server.
+
+        Args:
+            authenticates: whether requests need the signature of one of `users`, by default anything is let in.
+        """
+        self._authenticates = authenticates
         #: Every request so far, in order.
         self.requests: list[Request] = []
         self._faults: dict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
@@ -35,6 +44,7 @@ class S3Server:
 
     def __enter__(self) -> Self:
         _backend().reset()
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0 if self._authenticates else float("inf")
         self._thread.start()
         return self
 
@@ -43,7 +53,9 @@ class S3Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
         _backend().reset()
+        _users().reset()
 
     @property
     def endpoint(self) -> str:
@@ -56,6 +68,19 @@ class S3Server:
         if bucket not in backend.buckets:
             backend.create_bucket(bucket, "us-east-1")
         backend.put_object(bucket, key, body).set_acl(get_canned_acl("public-read"))
+
+    def user(self, name: str, *actions: str) -> dict[str, str]:
+        """Add a user who may do these actions, such as s3:GetObject; return their credentials as environment variables.
+
+        The server must authenticate.
+        """
+        users = _users()
+        users.create_user("us-east-1", name)
+        key = users.create_access_key(name)
+        policy = {"Statement": [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}], "Version": "2012-10-17"}
+        if actions:
+            users.put_user_policy(name, "policy", json.dumps(policy))
+        return {"AWS_ACCESS_KEY_ID": key.access_key_id, "AWS_SECRET_ACCESS_KEY": key.secret_access_key}
 
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object."""
@@ -104,3 +129,7 @@ class _Quiet(WSGIRequestHandler):
 
 def _backend() -> Any:
     return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+def _users() -> Any:
+    return iam_backends[DEFAULT_ACCOUNT_ID]["aws"]

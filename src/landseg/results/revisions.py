@@ -3,13 +3,10 @@
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from landseg.core.errors import LandsegError
+from landseg.results.dvc_files import read_dvc_file
 from landseg.results.run import WORKSPACE, Run, workspace_run
-
-if TYPE_CHECKING:
-    from dvc.api import DVCFileSystem  # takes a second to import
 
 
 def run_git(*arguments: str) -> str:
@@ -107,34 +104,12 @@ def load_run(name: str, title: str | None = None) -> Run:
 
 
 def _read(commit: str, path: str) -> bytes:
-    """Return a file of a commit, from git or from DVC's cache.
+    """Return a file of a commit, from git, or from DVC's cache or remote.
 
     Raises:
         FileNotFoundError: the commit has no such file.
-        LandsegError: the commit has it, but neither the cache nor a remote does.
+        LandsegError: the commit has it, but neither the cache nor the remote does, or the remote cannot be read.
     """
     # Git holds nearly all files and answers within milliseconds; importing DVC alone takes a second.
     done = subprocess.run(["git", "cat-file", "blob", f"{commit}:./{path}"], capture_output=True)  # noqa: S603, S607
-    return _read_from_dvc(commit, path) if done.returncode else done.stdout
-
-
-def _read_from_dvc(commit: str, path: str) -> bytes:
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-
-    try:
-        files = DVCFileSystem(rev=commit)
-        if files.isfile(path):
-            return _read_cached(files, commit, path)
-    except (DvcException, OSError):
-        pass  # for example an invalid dvc.yaml: the file cannot be read, whatever the reason
-    raise FileNotFoundError(path)
-
-
-def _read_cached(files: "DVCFileSystem", commit: str, path: str) -> bytes:
-    try:
-        return bytes(files.read_bytes(path))
-    except OSError:
-        raise LandsegError(
-            f"{path} of {commit[:7]}: not in DVC's cache; run `dvc pull`, or `dvc repro` on that revision"
-        ) from None
+    return read_dvc_file(commit, path) if done.returncode else done.stdout
