@@ -46,18 +46,23 @@ def commit(project: Path) -> None:
 
 def dvc(project: Path, *arguments: str, variables: Mapping[str, str] | None = None, fails: bool = False) -> str:
     """Run DVC with this environment's Python; return what it printed (of a run that fails, its errors)."""
-    environment = {
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = dvc_environment(project, variables or {})
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert (done.returncode != 0) == fails, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stderr if fails else done.stdout
+
+
+def dvc_environment(project: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a DVC that runs this project's code with this environment's Python."""
+    return {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(project / "src"),
         "OMP_NUM_THREADS": "2",
         "DVC_NO_ANALYTICS": "1",
-        **(variables or {}),
+        **variables,
     }
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert (done.returncode != 0) == fails, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stderr if fails else done.stdout
 
 
 def stages_run(output: str) -> list[str]:
