@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from helpers.clones import commit, dvc
@@ -36,6 +36,21 @@ def variables(credentials: Mapping[str, str] = ANYONE) -> dict[str, str]:
     return {"NO_PROXY": "127.0.0.1", **NOBODY, **credentials}
 
 
+def landseg_environment(credentials: Mapping[str, str] = ANYONE, packages: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the environment of a landseg with this working tree's code, these credentials and further packages."""
+    return {
+        **os.environ,
+        **variables(credentials),
+        "PYTHONPATH": os.pathsep.join(map(str, [ROOT / "src", *packages])),
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def landseg_command(*arguments: str, site: bool = True) -> list[str]:
+    """Return the command line of landseg, with or without the packages of this environment."""
+    return [sys.executable, *([] if site else ["-S"]), "-c", "from landseg.cli import app; app()", *arguments]
+
+
 def landseg(
     project: Path, *arguments: str, credentials: Mapping[str, str] = ANYONE, without: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -47,15 +62,13 @@ def landseg(
         credentials: variables of the environment.
         without: a folder that `site_without` made, in place of this environment's packages.
     """
-    path = [str(ROOT / "src"), *([] if without is None else [str(without)])]
-    environment = {
-        **os.environ,
-        **variables(credentials),
-        "PYTHONPATH": os.pathsep.join(path),
-        "DVC_NO_ANALYTICS": "1",
-    }
-    command = [sys.executable, *([] if without is None else ["-S"]), "-c", "from landseg.cli import app; app()"]
-    return subprocess.run([*command, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        landseg_command(*arguments, site=without is None),
+        cwd=project,
+        env=landseg_environment(credentials, [without] if without else []),
+        capture_output=True,
+        text=True,
+    )
 
 
 def site_without(package: str, folder: Path) -> Path:

@@ -2,9 +2,10 @@
 
 import os
 import webbrowser
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -81,6 +82,7 @@ app.command("card", rich_help_panel=_MAPS, epilog="Example: landseg card workspa
 _UNPACK_ADVICE = "choose a folder such as data/tiles/sample"
 
 StudyName = Annotated[str, typer.Argument(help="Study in studies/, or path of a study file.")]
+_WORKERS = "Workers"
 SetParams = Annotated[
     list[str], typer.Option("-S", "--set-param", help="Set a parameter in all cells: section.key=value.")
 ]
@@ -187,16 +189,40 @@ def study_run_command(
     name: StudyName,
     set_param: SetParams = [],  # noqa: B006  # typer does not change the default
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Number of cells to run in parallel.")] = 1,
+    engine: Annotated[
+        Literal["local", "dask"],
+        typer.Option(
+            help="Run cells on this machine, or on the workers of a Dask scheduler.", rich_help_panel=_WORKERS
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of the scheduler (default: compute.address).", rich_help_panel=_WORKERS),
+    ] = None,
+    resources: Annotated[
+        list[str],
+        typer.Option(help="What a cell takes of a worker's resources: NAME=AMOUNT.", rich_help_panel=_WORKERS),
+    ] = [],  # noqa: B006
 ) -> None:
-    """Run the unfinished cells of a study, each as a DVC experiment."""
+    """Run the unfinished cells of a study, each as a DVC experiment.
+
+    --address and --resources require --engine dask, and -j is for this machine.
+    """
     from landseg.studies.plan import plan_study
     from landseg.studies.runner import input_digest, run_cells
 
     again = "interrupted; finished cells and epochs are kept, and the same command goes on from there"
     with reporting(str(PARAMS), again):
+        if engine == "local" and (address or resources):
+            raise LandsegError("--address and --resources: for workers; add --engine dask, or leave them out")
+        elsewhere = None
+        if engine == "dask":
+            from landseg.studies.on_workers import run_on_workers
+
+            elsewhere = partial(run_on_workers, address, resources)
         plan = plan_study(name, set_param, input_digest())
         failed = 0
-        for outcome in run_cells(plan, jobs, typer.echo):
+        for outcome in run_cells(plan, jobs, typer.echo, elsewhere):
             if outcome.failure:
                 failed += 1
                 typer.echo(f"failed: {outcome.cell.title}: {outcome.failure}", err=True)

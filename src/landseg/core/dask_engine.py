@@ -66,6 +66,8 @@ class DaskEngine:
         """
         self.client, self.workers, self.shared, self.log = client, workers, shared, log
         self.is_remote = True
+        #: What a task takes of the resources of a worker, by name, beside a thread.
+        self.resources: Mapping[str, float] = {}
 
     def layout(self, most: int) -> tuple[int, int]:
         """See `landseg.core.parallel.Engine`; a thread of a worker runs one task, which has the thread's core."""
@@ -197,7 +199,9 @@ class _Map(Generic[T, R]):
 
     def _submit(self, task: _Task[T], tries: int) -> None:
         key = f"landseg-{secrets.token_hex(8)}"
-        task.future = self.engine.client.submit(self.task, task.number, tries, task.item, key=key, pure=False)
+        task.future = self.engine.client.submit(
+            self.task, task.number, tries, task.item, key=key, pure=False, resources=self.engine.resources or None
+        )
         self.running[key] = task
         task.future.add_done_callback(lambda future: self.events.put(_Done(future.key)))
 

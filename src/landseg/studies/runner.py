@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import psutil
 from ruamel.yaml import YAML
@@ -36,6 +36,9 @@ from landseg.studies.plan import Cell, StudyPlan
 _LAST_STAGE = "evaluate"
 
 _DVC = (sys.executable, "-m", "dvc")
+# Runs a command that ends with this process, and those that run.
+_ATTACHED = (sys.executable, "-m", "landseg.studies.attached")
+_attached: "set[subprocess.Popen[str]]" = set()
 
 # DVC 3.67 does not lock its run cache: if two cells save the result of the same stage at once, one may lose its file.
 _RUN_CACHE_RACE = re.compile(r"No such file or directory: '.*[/\\]cache[/\\]runs[/\\]")
@@ -48,6 +51,20 @@ class Outcome:
     cell: Cell
     #: Error message; None if the cell succeeded.
     failure: str | None
+
+
+class NumberedCell(NamedTuple):
+    """A cell to run, the name of its experiment, and the prefix of its lines of output."""
+
+    cell: Cell
+    name: str
+    prefix: str
+
+
+#: Digest of code and data, and parameters, when a study started.
+Inputs = tuple[str, dict[str, Any]]
+#: Runs cells, and yields their outcomes in order; the last argument is called with each line of output.
+RunCells = Callable[[Sequence[NumberedCell], Inputs, Callable[[str], None]], Iterator[Outcome]]
 
 
 def input_digest() -> str:
@@ -118,16 +135,19 @@ def finished_experiments(cells: Sequence[Cell]) -> dict[str, str]:
     return {cell.fingerprint: by_fingerprint[cell.fingerprint] for cell in cells if cell.fingerprint in by_fingerprint}
 
 
-def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterator[Outcome]:
+def run_cells(
+    plan: StudyPlan, jobs: int, log: Callable[[str], None], elsewhere: RunCells | None = None
+) -> Iterator[Outcome]:
     """Run the unfinished cells of a study and yield their outcomes. A failed cell does not stop the others.
 
     Args:
         plan: the study.
-        jobs: number of cells to run in parallel.
+        jobs: number of cells to run in parallel on this machine.
         log: called with each line of output.
+        elsewhere: runs cells on other machines; None: they run on this one.
 
     Raises:
-        LandsegError: experiments cannot run in this repository.
+        LandsegError: experiments cannot run in this repository, or elsewhere.
         KeyboardInterrupt, SystemExit: the user, or a signal, stopped the study. Finished cells are kept; a cell in
             training resumes from its last checkpoint.
     """
@@ -140,11 +160,19 @@ def run_cells(plan: StudyPlan, jobs: int, log: Callable[[str], None]) -> Iterato
     inputs = input_digest(), read_params()
     lock = read_section(ComputeParams, "compute").state / "studies" / f"{plan.name}.lock"
     busy = f"study {plan.name}: another process is running it; wait for it, or stop it and run again"
-    with locked(lock, busy), ThreadPoolExecutor(jobs) as pool:
-        running = []
-        for number, cell in enumerate(left, 1):
-            log_cell = _prefixed(log, f"[{number}/{len(left)}]")
-            running.append(pool.submit(_run_cell, cell, cell.experiment(plan.name), inputs, jobs, log_cell))
+    cells = [
+        NumberedCell(cell, cell.experiment(plan.name), f"[{number}/{len(left)}]") for number, cell in enumerate(left, 1)
+    ]
+    with locked(lock, busy):
+        yield from elsewhere(cells, inputs, log) if elsewhere and cells else _run_here(cells, inputs, jobs, log)
+
+
+def _run_here(
+    cells: Sequence[NumberedCell], inputs: Inputs, jobs: int, log: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """Run cells on this machine."""
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(run_cell, cell, inputs, jobs, log) for cell in cells]
         try:
             for future in running:
                 yield future.result()
@@ -210,23 +238,43 @@ def _check_weights(cells: Sequence[Cell]) -> None:
             )
 
 
-def _run_cell(
-    cell: Cell, name: str, inputs: tuple[str, dict[str, Any]], jobs: int, log: Callable[[str], None]
+def stop_cells() -> None:
+    """End the attached cells of this process, as by Ctrl-C."""
+    for process in list(_attached):
+        with suppress(OSError):
+            cast(IO[str], process.stdin).close()
+
+
+def run_cell(
+    numbered: NumberedCell, inputs: Inputs, jobs: int, log: Callable[[str], None], attached: bool = False
 ) -> Outcome:
+    """Run a cell as a DVC experiment of the project in the working directory, if that still has the inputs.
+
+    Args:
+        numbered: the cell.
+        inputs: what it must run with.
+        jobs: number of cells that share the cores of this machine.
+        log: called with each line of output.
+        attached: whether the experiment keeps to this machine, and ends with this process or by `stop_cells`.
+    """
+    cell, log = numbered.cell, _prefixed(log, numbered.prefix)
     if (input_digest(), read_params()) != inputs:  # an experiment starts from the current workspace
         return Outcome(cell, f"code, data or {PARAMS} changed since the study started; run it again")
-    log(f"{cell.title}: {name}")
+    log(f"{cell.title}: {numbered.name}")
     settings = [f"--set-param={key}={_override(value)}" for key, value in cell.changes.items()]
     # DVC locks the repository when an experiment starts and ends; cells wait for each other.
-    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--name", name, *settings]
+    command = [*_DVC, "--wait-for-lock", "exp", "run", "--temp", "--name", numbered.name, *settings]
     if _input_folder() is not None:  # the checkout lacks the folder, so its stages come from DVC's cache
         command.append("--allow-missing")
+    compute = read_section(ComputeParams, "compute")
+    if attached and compute.engine != "local":  # stages would wait for the workers that run cells
+        command.append("--set-param=compute.engine=local")
     # The state folder lies outside the checkout, so that training can resume, and cells do not share it.
-    state = read_section(ComputeParams, "compute").state.absolute() / "cells" / cell.fingerprint
-    code, lines = _run_command(command, _environment(state, jobs), log)
+    state = compute.state.absolute() / "cells" / cell.fingerprint
+    code, lines = _run_command(command, _environment(state, jobs), log, attached)
     if code and any(_RUN_CACHE_RACE.search(line) for line in lines):
         log("another cell saved the same stage at the same time; retrying")
-        code, lines = _run_command(command, _environment(state, jobs), log)
+        code, lines = _run_command(command, _environment(state, jobs), log, attached)
     if code:
         return Outcome(cell, _failure(lines))
     shutil.rmtree(state, ignore_errors=True)
@@ -234,23 +282,33 @@ def _run_cell(
 
 
 def _run_command(
-    command: Sequence[str], environment: Mapping[str, str], log: Callable[[str], None]
+    command: Sequence[str], environment: Mapping[str, str], log: Callable[[str], None], attached: bool
 ) -> tuple[int, list[str]]:
     """Run a command and log its output as it arrives; return the exit code and the lines."""
     lines = []
     with subprocess.Popen(  # noqa: S603  # values are checked against the schema of params.yaml
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        [*_ATTACHED, *command] if attached else command,
+        env=environment,
+        stdin=subprocess.PIPE if attached else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
     ) as process:
+        if attached:
+            _attached.add(process)
         for line in cast(IO[str], process.stdout):
             lines.append(line.rstrip())
             log(lines[-1])
+    _attached.discard(process)
     return process.returncode, lines
 
 
 def _environment(state: Path, jobs: int) -> dict[str, str]:
     """Return the environment variables of a cell."""
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
-    return {**threads, **os.environ, "LANDSEG_STATE": str(state)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # stages call `python`
+    return {**threads, **os.environ, "PATH": path, "LANDSEG_STATE": str(state)}
 
 
 def _failure(lines: Sequence[str]) -> str:
