@@ -35,7 +35,7 @@ class S3Server:
         self._authenticates = authenticates
         #: Every request so far, in order.
         self.requests: list[Request] = []
-        self._faults: dict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
+        self._faults: dict[str, Iterator[Fault | None]] = defaultdict(lambda: iter(()))
         self._closing = threading.Event()
         self._app = create_backend_app("s3")
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
@@ -86,8 +86,8 @@ class S3Server:
         """Remove an object."""
         _backend().delete_object(bucket, key)
 
-    def faults(self, bucket: str, key: str, faults: Iterable[Fault]) -> None:
-        """Inject faults for an object, or for listings with the key ""; one fault per request."""
+    def faults(self, bucket: str, key: str, faults: Iterable[Fault | None]) -> None:
+        """Inject faults for an object, or for listings with the key ""; one fault per request, None: answer it."""
         self._faults[f"/{bucket}/{quote(key)}".rstrip("/")] = iter(faults)
 
     def fetched(self, bucket: str) -> list[str]:

@@ -44,7 +44,10 @@ def _fault(error: Exception, url: str | None) -> str:
     """
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    if isinstance(error, IndexError) and isinstance(error.__context__, Exception):
+        error = error.__context__  # s3fs 2026.9 looks at the first argument of errors, which a timeout lacks
+    text = "timeout" if isinstance(error, TimeoutError) else str(error).strip()
+    reason = next(iter(text.splitlines()), type(error).__name__).rstrip(".")
     if url is None:
         return "there is no default remote; add one (`dvc remote add -d`), or run `dvc repro` on that revision"
     if isinstance(error, ImportError):
