@@ -38,7 +38,7 @@ _COPIED = ("src", "pipeline", "dvc.yaml", "results/dvc.yaml", ".dvc/config", ".d
 
 
 def write_project(folder: Path, count: int) -> None:
-    """Write a git and DVC project with scenes that differ in one corner pixel, and commit it."""
+    """Write a git and DVC project with scenes of noise, no two of which are copies, and commit it."""
     for name in _COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,17 +47,15 @@ def write_project(folder: Path, count: int) -> None:
         else:
             shutil.copy(source, target)
     rng = np.random.default_rng(0)
-    images = rng.integers(1, 3000, (50, 3, SIZE, SIZE)).astype(np.uint16)
-    masks = rng.integers(0, 3, (50, 1, SIZE, SIZE)).astype(np.uint8)
     across = math.isqrt(count - 1) + 1
     for kind in ("images", "masks"):
         (folder / "data/local" / kind).mkdir(parents=True)
     for number in range(count):
-        image = images[number % 50].copy()
-        image[:, 0, 0] = number % 3000, number // 3000, 1
+        image = rng.integers(1, 3000, (3, SIZE, SIZE), np.uint16)
+        mask = rng.integers(0, 3, (1, SIZE, SIZE), np.uint8)
         row, col = divmod(number, across)
         transform = rasterio.Affine(10, 0, 3e5 + 20 * SIZE * col, 0, -10, 9e6 - 20 * SIZE * row)
-        for kind, pixels in (("images", image), ("masks", masks[number % 50])):
+        for kind, pixels in (("images", image), ("masks", mask)):
             profile = {"count": len(pixels), "dtype": pixels.dtype, "height": SIZE, "width": SIZE}
             path = folder / f"data/local/{kind}/s{number:06}.tif"
             with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=transform, **profile) as target:

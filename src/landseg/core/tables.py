@@ -63,6 +63,8 @@ LABEL_UNITS, LABEL_CLASSES = "label_units", "label_classes"
 BANDS = "bands"
 #: Metadata key of what stages printed of images and labels.
 NOTICES = "notices"
+# Rows that are copied at a time: a row of a tile may have some kB of histograms.
+_BATCH = 1 << 14
 _METADATA = "landseg:"  # prefix of landseg's keys in Parquet metadata
 SPLITS = ("train", "val", "test")
 _TEXT_COLUMNS = (*SCENE_COLUMNS, *FILE_COLUMNS, "tile", "split", "reason")
@@ -184,7 +186,7 @@ def extend_parquet(
         schema = schema.with_metadata({**(schema.metadata or {}), **added_metadata})
         start = 0
         with pq.ParquetWriter(temporary, schema) as writer:
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(_BATCH):
                 kept = dict(zip(batch.schema.names, batch.columns, strict=True))
                 kept |= {name: array.slice(start, len(batch)) for name, array in arrays.items()}
                 kept |= further.take(len(batch))
