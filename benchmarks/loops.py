@@ -1,6 +1,6 @@
 """The sides of the training benchmark, each run in a separate process: python -m benchmarks.loops '<job as JSON>'.
 
-- landseg: Lightning's loop as pipeline/train.py sets it up, with one of the tiers. Between its epochs, the same step
+- landseg: the loop of pipeline/train.py, with one of the tiers. Between its epochs, the same step
   runs on one resident batch. This baseline shows the cost of the rest of the loop, whatever else the machine does.
 - plain: the loop of the student paper's code, without its faults: loose PNG files, RGB masks that the loader converts
   to one-hot planes, six worker processes, 32 bit, NCHW, loss and IoU of every batch fetched from the device.
@@ -10,7 +10,6 @@ that is compared with the plain one does not augment, because the paper's code a
 """
 
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import lightning
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from lightning_fabric import seed_everything
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.tile_set import RGB, many_bands, tile_set
@@ -58,7 +57,7 @@ _OPERATIONS = {
 
 def network(encoder: str, rendering: Rendering = RGB) -> Segmenter:
     """Build a U-Net with fixed initial weights."""
-    lightning.seed_everything(0, verbose=False)
+    seed_everything(0, verbose=False)
     count = len(rendering.bands)
     statistics: dict[str, Any] = {} if rendering is RGB else {"mean": (1500.0,) * count, "std": (500.0,) * count}
     info = ModelInfo(
@@ -117,7 +116,7 @@ def train_epochs(
             if name.startswith("speed/"):
                 speeds[name.removeprefix("speed/")].append(value)
         speeds["resident"].append(resident)
-        if callback.next_epoch == epochs + 1:  # not later: Lightning then moves the network off the device
+        if callback.next_epoch == epochs + 1:
             shares.update(profile(run, train, batch, device))
 
     callback = BestCheckpoint(Checkpoints(state, {}), "val/loss", None, report)
@@ -137,7 +136,7 @@ def rate_on_one_batch(run: SegmentationModule, tiles: Any, batch: int, steps: in
     """Train on a batch that is already on the device; return images/s."""
     one = next(iter(batch_loader(tiles, TileBatchSampler(batch, batch), "stream", "cpu", 1)))
     resident = one[0].to(device), one[1].to(device)
-    optimizer: Any = run.trainer.optimizers[0]
+    optimizer: Any = run.optimizer
     run.train()
     with torch.enable_grad():
         for step in range(-1, steps):  # the first warms up
@@ -230,7 +229,6 @@ def fetch_scores(logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor
 def main() -> None:
     """Run the job in the first argument; print its result as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     sides: dict[str, Callable[..., dict[str, Any]]] = {"landseg": landseg, "plain": plain}
     result = sides[job.pop("side")](folder=Path(job.pop("folder")), **job)

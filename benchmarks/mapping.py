@@ -23,11 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import lightning
 import numpy as np
 import rasterio
 import torch
 import typer
+from lightning_fabric import seed_everything
 from rasterio.windows import Window
 
 from benchmarks.common import ROOT, Measurement, console, report
@@ -146,7 +146,7 @@ def main(
 ) -> None:
     """Measure, print, and, with --whole, write benchmarks/results/mapping.json."""
     used = accelerator(device, "--device")
-    lightning.seed_everything(0, verbose=False)
+    seed_everything(0, verbose=False)
     segmenter = network(encoder)
     backend = TorchBackend(segmenter, used, use_bf16("auto", used))
     ratio: Literal["ours / other"] = "ours / other"

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from benchmarks.common import ROOT, Measurement, console, report
 
 #: Packages that a stage without torch must not import.
-HEAVY = frozenset({"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations"})
+HEAVY = frozenset({"torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "albumentations"})
 #: Maximum start-up time of the stages without torch, s.
 TARGETS = dict.fromkeys(("download", "filter", "tile", "convert", "split"), 1.5)
 STAGES = (*TARGETS, "train", "evaluate")

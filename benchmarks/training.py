@@ -152,7 +152,7 @@ def main(
         return
     auto = auto_tier(used)
     print_profile(results[auto][-1]["profile"])
-    packages = ("torch", "lightning", "segmentation-models-pytorch", "albumentations")
+    packages = ("torch", "lightning-fabric", "segmentation-models-pytorch", "albumentations")
     keep = tiles is None and turns > 1
     name = "training" if used == "cpu" else f"training_{used}"
     rows = measurements(results, used, auto, count)

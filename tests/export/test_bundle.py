@@ -30,7 +30,7 @@ MODEL, LAST = (Paths("sample").model(which) for which in ("best", "last"))
 # The command line, where torch and the packages that use it cannot be imported.
 WITHOUT_TORCH = """
 import sys
-for name in ("torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations", "onnx"):
+for name in ("torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "albumentations", "onnx"):
     sys.modules[name] = None
 from landseg.cli import app
 app()

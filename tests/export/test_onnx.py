@@ -226,7 +226,7 @@ def test_leaves_no_temporary_files(exported: Exported) -> None:
 # Predicts an array, where torch cannot be imported.
 WITHOUT_TORCH = """
 import sys
-for name in ("torch", "lightning", "segmentation_models_pytorch", "torchvision"):
+for name in ("torch", "lightning_fabric", "segmentation_models_pytorch", "torchvision"):
     sys.modules[name] = None
 from pathlib import Path
 import numpy as np

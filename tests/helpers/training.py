@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
 from helpers.root import ROOT
 from helpers.tiles import model_info, tile_set
+from lightning_fabric import seed_everything
 
 from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
@@ -42,7 +42,7 @@ def new_module(
     ema: float | None = None,
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
-    lightning.seed_everything(0, verbose=False)
+    seed_everything(0, verbose=False)
     model = build_model(INFO, None)
     return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs, ema=ema)
 
@@ -55,7 +55,7 @@ def new_runner(
     device: str = "cpu",
 ) -> MicroBatchRunner:
     """Return a runner with the same initial weights every time."""
-    lightning.seed_everything(0, verbose=False)
+    seed_everything(0, verbose=False)
     model = build_model(info, None).to(device)
     return MicroBatchRunner(model, loss or FocalLoss(2.0, None), options or ComputeOptions(), log)
 

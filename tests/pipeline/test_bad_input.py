@@ -266,5 +266,5 @@ finally:
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: line 1: expected ',' or '}'")
     assert done.stderr.count("\n") == 1
-    assert not {"torch", "lightning", "torchmetrics", "matplotlib"} & set(done.stdout.split())
+    assert not {"torch", "lightning_fabric", "torchmetrics", "matplotlib"} & set(done.stdout.split())
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

@@ -11,7 +11,7 @@ import pytest
 from helpers.clones import set_params
 from helpers.root import ROOT
 
-HEAVY = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations"}
+HEAVY = {"torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "albumentations"}
 
 
 @pytest.fixture

@@ -281,7 +281,7 @@ def test_the_stage_writes_page_and_figures(tmp_path: Path) -> None:
     assert "<h1>Patches: Unet resnet18</h1>" in (tmp_path / "results/report.html").read_text()
     assert (tmp_path / "results/figures/confusion.png").is_file()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert not imported & {"torch", "lightning", "dvc", "geopandas"}
+    assert not imported & {"torch", "lightning_fabric", "dvc", "geopandas"}
 
 
 def test_a_sum_of_losses_reads_well(run: Run) -> None:

@@ -37,7 +37,7 @@ class RecordingModule(SegmentationModule):
             self.steps, self.rates = [self._weights()], []
         super().training_step(batch)
         self.steps.append(self._weights())
-        self.rates += {group["lr"] for group in self.trainer.optimizers[0].param_groups}
+        self.rates += {group["lr"] for group in self.optimizer.param_groups}
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}

@@ -1,7 +1,6 @@
 """Training in this process: scores, tiers, resuming."""
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ class NoisyLoss(FocalLoss):
 class TestTraining:
     def test_step_lowers_the_loss(self, project: Path) -> None:
         module, batch = new_module(), one_batch(project)
-        optimizer = cast(torch.optim.Optimizer, module.configure_optimizers())
+        optimizer = module.configure_optimizers()
         before = module.runner.backward(batch)
         optimizer.step()
         assert module.runner.backward(batch) < before

@@ -7,7 +7,8 @@
 | stream | files in their archives | by worker processes that decode ahead of a GPU |
 
 The tiles of a batch, their order and their augmentation depend on the seed and the epoch alone. Every tier yields the
-same batches.
+same batches. In a group of processes, each yields its share of every batch; the processes of a node share one copy of
+the tiles in RAM, and every GPU has a copy of its own.
 """
 
 from collections import deque
@@ -24,8 +25,10 @@ from landseg.core.arrays import Image, Ints, Pixels
 from landseg.core.parallel import parallel_map
 from landseg.core.progress import track
 from landseg.loader.sampler import TileBatchSampler, TileKey
+from landseg.loader.shared_memory import shared_tensor
 from landseg.loader.tile_set import TileSet
 from landseg.model.device import as_indexable, to_device
+from landseg.model.group import ALONE, Group
 
 Tier = Literal["device", "memory", "stream"]
 #: Images (N, bands, H, W), of the data type of the tiles and channels last in memory, and targets (N, H, W) uint8:
@@ -40,6 +43,10 @@ _PREFETCH = 2
 
 class BatchLoader(Sized, Protocol):
     """Batches of a split; each iteration is one epoch."""
+
+    @property
+    def batch_sampler(self) -> TileBatchSampler:
+        """The order of the tiles."""
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the batches of an epoch."""
@@ -79,7 +86,9 @@ class DecodedTiles:
     targets: torch.Tensor
 
 
-def decode_tiles(tiles: TileSet, device: str, threads: int, title: str) -> DecodedTiles:
+def decode_tiles(
+    tiles: TileSet, device: str, threads: int, title: str, group: Group = ALONE, shared: bool = False
+) -> DecodedTiles:
     """Decode all tiles in parallel into the memory of a device.
 
     Args:
@@ -87,25 +96,44 @@ def decode_tiles(tiles: TileSet, device: str, threads: int, title: str) -> Decod
         device: target device of torch; "cpu" is RAM.
         threads: number of decoding threads.
         title: label of the progress bar.
+        group: the processes that decode together; each decodes a part.
+        shared: whether the processes of a node share one copy, in RAM; otherwise each has a copy.
 
     Raises:
         TileError: a tile cannot be read.
     """
     size, total = tiles.size, len(tiles)
-    images = torch.empty((total, size, size, tiles.bands), dtype=torch_dtype(tiles.dtype), device=device)
-    targets = torch.empty((total, size, size), dtype=torch.uint8, device=device)
+    shared = shared and group.local_size > 1
 
-    def chunk_sizes() -> Iterator[int]:
-        tiles_per_chunk = max(1, _CHUNK_BYTES // (size**2 * tiles.bands * tiles.dtype.itemsize))
-        for start in range(0, total, tiles_per_chunk):
-            rows = slice(start, min(start + tiles_per_chunk, total))
-            decoded = list(parallel_map(tiles.read, range(rows.start, rows.stop), threads, "threads"))
-            for tensor, arrays in zip((images, targets), zip(*decoded, strict=True), strict=True):
-                tensor[rows] = torch.from_numpy(np.stack(arrays))
-            yield rows.stop - rows.start
+    def allocate(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return shared_tensor(shape, dtype, group) if shared else torch.empty(shape, dtype=dtype, device=device)
 
-    for _ in track(chunk_sizes(), total, title, "tiles", int):
+    images = allocate((total, size, size, tiles.bands), torch_dtype(tiles.dtype))
+    targets = allocate((total, size, size), torch.uint8)
+
+    def decode(rows: slice) -> None:
+        decoded = list(parallel_map(tiles.read, range(rows.start, rows.stop), threads, "threads"))
+        for tensor, arrays in zip((images, targets), zip(*decoded, strict=True), strict=True):
+            tensor[rows] = torch.from_numpy(np.stack(arrays))
+
+    def decoded_sizes() -> Iterator[int]:
+        step = max(1, _CHUNK_BYTES // (size**2 * tiles.bands * tiles.dtype.itemsize))
+        step = min(step, -(-total // group.size))  # a chunk for every process
+        chunks = [slice(start, min(start + step, total)) for start in range(0, total, step)]
+        rank, processes = (group.local_rank, group.local_size) if shared else (group.rank, group.size)
+        for first in range(0, len(chunks), processes):
+            turn = chunks[first : first + processes]
+            if rank < len(turn):
+                decode(turn[rank])
+            if processes > 1 and not shared:
+                for source, rows in enumerate(turn):
+                    group.broadcast(images[rows], source)
+                    group.broadcast(targets[rows], source)
+            yield turn[-1].stop - turn[0].start
+
+    for _ in track(decoded_sizes(), total, title, "tiles", int):
         pass
+    group.gather(None)  # wait for the parts of the others
     return DecodedTiles(images, targets)
 
 
@@ -280,6 +308,11 @@ class CudaPrefetcher:
         """Set the batches to copy and the device to copy them to."""
         self.batches, self.device = batches, device
 
+    @property
+    def batch_sampler(self) -> TileBatchSampler:
+        """The order of the tiles."""
+        return self.batches.batch_sampler
+
     def __len__(self) -> int:
         return len(self.batches)
 
@@ -313,10 +346,10 @@ def batch_loader(
 
     Args:
         tiles: the tiles of a split.
-        sampler: order of the tiles.
+        sampler: order of the tiles, and the processes that share its batches.
         tier: where to keep the tiles.
         device: device of the batches, as torch names it.
-        workers: number of threads or processes.
+        workers: number of threads or processes of this process.
         augmentation: augmentation of the tiles, or None.
         title: label of the progress bar.
 
@@ -326,12 +359,13 @@ def batch_loader(
     if augmentation is not None and augmentation.is_identity:
         augmentation = None
     if tier == "device":
-        return DeviceLoader(decode_tiles(tiles, device, workers, title), sampler, augmentation)
+        return DeviceLoader(decode_tiles(tiles, device, workers, title, sampler.group), sampler, augmentation)
     # On a CPU the network uses all cores; workers would only take them from it.
     ahead, gpu = 0 if device == "cpu" else workers, device == "cuda"
     loader: BatchLoader
     if tier == "memory":
-        loader = MemoryLoader(decode_tiles(tiles, "cpu", workers, title), sampler, augmentation, ahead, gpu)
+        decoded = decode_tiles(tiles, "cpu", workers, title, sampler.group, shared=True)
+        loader = MemoryLoader(decoded, sampler, augmentation, ahead, gpu)
     else:
         loader = DiskLoader(tiles, sampler, augmentation, ahead, gpu)
     return CudaPrefetcher(loader, device) if gpu else loader

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from landseg.core.arrays import Counts, Floats, Ints
+from landseg.model.group import ALONE, Group
 
 
 class TileKey(NamedTuple):
@@ -24,8 +25,10 @@ class TileKey(NamedTuple):
 class TileBatchSampler(Sampler[list[TileKey]]):
     """Batches of tile keys, in order or shuffled; the shuffle depends on seed and epoch alone.
 
-    The epoch and the first batch are read from callables when iteration starts. A setter such as Lightning's
-    `set_epoch` is called too late in a resumed run: worker processes request their first tiles before it.
+    The epoch and the first batch are read from callables when iteration starts. A setter would be
+    called too late in a resumed run: worker processes request their first tiles before it.
+
+    In a group of processes, each yields its share of every batch; together they are the batches of one process.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TileBatchSampler(Sampler[list[TileKey]]):
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
         first_batch: Callable[[], int] = lambda: 0,
+        group: Group = ALONE,
     ) -> None:
         """Set the number of tiles, the batch size and the shuffle.
 
@@ -47,9 +51,10 @@ class TileBatchSampler(Sampler[list[TileKey]]):
             seed: seed of the shuffle; None keeps the order.
             epoch: returns the epoch that an iteration is for, counted from 0.
             first_batch: returns how many batches an iteration skips, because an interrupted run has done them.
+            group: the processes that share every batch.
         """
         self.tiles, self.batch_size, self.seed = tiles, batch_size, seed
-        self.epoch, self.first_batch = epoch, first_batch
+        self.epoch, self.first_batch, self.group = epoch, first_batch, group
         drops_last = seed is not None and tiles > 1 and tiles % batch_size == 1
         self._tiles_per_epoch = tiles - 1 if drops_last else tiles
 
@@ -57,8 +62,14 @@ class TileBatchSampler(Sampler[list[TileKey]]):
         epoch = self.epoch()
         positions, draws = self._order(epoch)
         for start in range(self.first_batch() * self.batch_size, self._tiles_per_epoch, self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            yield [TileKey(epoch, *row) for row in zip(positions[rows].tolist(), draws[rows].tolist(), strict=True)]
+            rows = slice(start, min(start + self.batch_size, self._tiles_per_epoch))
+            share = self.group.share(rows.stop - rows.start)
+            own = zip(positions[rows][share].tolist(), draws[rows][share].tolist(), strict=True)
+            yield [TileKey(epoch, *row) for row in own]
+
+    def tiles_of(self, batch: int) -> int:
+        """Return the number of tiles of a batch of an epoch, from 0, on all processes."""
+        return min(self.batch_size, self._tiles_per_epoch - batch * self.batch_size)
 
     def __len__(self) -> int:
         return math.ceil(self._tiles_per_epoch / self.batch_size)
@@ -93,6 +104,7 @@ class BalancedBatchSampler(TileBatchSampler):
         seed: int,
         epoch: Callable[[], int] = lambda: 0,
         first_batch: Callable[[], int] = lambda: 0,
+        group: Group = ALONE,
     ) -> None:
         """Set the pixels of each class; the other arguments are those of `TileBatchSampler`.
 
@@ -102,8 +114,9 @@ class BalancedBatchSampler(TileBatchSampler):
             seed: seed of the draws.
             epoch: returns the epoch that an iteration is for, counted from 0.
             first_batch: returns how many batches an iteration skips, because an interrupted run has done them.
+            group: the processes that share every batch.
         """
-        super().__init__(len(class_pixels), batch_size, seed, epoch, first_batch)
+        super().__init__(len(class_pixels), batch_size, seed, epoch, first_batch, group)
         self._draw_seed = seed
         self._cumulative = class_pixels.cumsum(axis=0, dtype=np.int64)
 

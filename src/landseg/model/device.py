@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from landseg.core.errors import ParamsError
+from landseg.core.parallel import cores
 
 Accelerator = Literal["cpu", "cuda", "mps"]
 
@@ -31,6 +32,28 @@ def accelerator(device: Literal["auto", "cpu", "cuda", "mps"], key: str = "compu
     if not available[device]:
         raise ParamsError(f"{key}: {device} is not available on this machine; use auto or cpu")
     return device
+
+
+def check_devices(device: Accelerator, devices: int, strategy: Literal["ddp", "fsdp"] = "ddp") -> None:
+    """Check that this machine has a number of devices, and that they can train together.
+
+    Args:
+        device: the kind of device.
+        devices: compute.devices.
+        strategy: compute.strategy.
+
+    Raises:
+        ParamsError: there are fewer, or the strategy is not for them.
+    """
+    if strategy == "fsdp" and device != "cuda":
+        raise ParamsError(f"compute.strategy: fsdp needs CUDA GPUs, but the device is {device}; set it to ddp")
+    there = {"cpu": cores(), "cuda": torch.cuda.device_count(), "mps": 1}[device]
+    if devices > there:
+        what = {"cpu": "core", "cuda": "GPU", "mps": "device of this kind"}[device]
+        raise ParamsError(
+            f"compute.devices = {devices}: this machine has {there} {what}{'s' if there > 1 else ''}; set it to "
+            f"{there}{' or less' if there > 1 else ''}"
+        )
 
 
 def use_bf16(precision: Literal["auto", "32", "bf16"], device: Accelerator) -> bool:

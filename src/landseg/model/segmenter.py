@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -196,9 +196,16 @@ def _check_name(key: str, name: str, names: list[str]) -> None:
     raise ParamsError(f"{key} = {name}: unknown; {hint}")
 
 
-def save_model(model: Segmenter, path: Path) -> None:
-    """Write weights and metadata as one safetensors file, atomically."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+def save_model(model: Segmenter, path: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write weights and metadata as one safetensors file, atomically.
+
+    Args:
+        model: the model.
+        path: the file.
+        weights: weights of its network, if it holds only a part of them; None: those it holds.
+    """
+    weights = model.network.state_dict() if weights is None else weights
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic(path) as temporary, _system_errors(path):
         save_file(weights, temporary, {KEY: model.info.model_dump_json()})
 

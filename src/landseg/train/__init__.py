@@ -1,1 +1,1 @@
-"""Training: losses, augmentation, the Lightning module, checkpoints."""
+"""Training: losses, augmentation, the loop over epochs and batches, checkpoints."""

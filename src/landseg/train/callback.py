@@ -1,20 +1,21 @@
-"""Lightning callback that keeps the history, the best weights and the last state of a training run."""
+"""The history, the best weights and the last state of a training run."""
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
-import lightning
-from lightning.pytorch.callbacks import RichProgressBar
+import torch
 
-from landseg.core.progress import ProgressLog
+from landseg.model.group import ALONE, Group
 from landseg.model.segmenter import Segmenter, save_model
 from landseg.train.checkpoints import Checkpoints
+from landseg.train.devices import whole
 
 
 class ScoredModule(Protocol):
-    """The attributes of a Lightning module that the callback uses."""
+    """The attributes of a run that are kept."""
 
     #: Scores of the last epoch.
     scores: dict[str, float]
@@ -26,46 +27,15 @@ class ScoredModule(Protocol):
     def can_resume(self) -> bool:
         """Return whether the state in the middle of an epoch is worth a checkpoint."""
 
-
-class EpochBar(RichProgressBar):
-    """Progress bar that counts epochs from 1, as the log does."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the bar also if the run resumes within an epoch."""
-        super().on_train_start(trainer, pl_module)
-        if trainer.fit_loop.restarted_mid_epoch:
-            self.on_train_epoch_start(trainer, pl_module)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what the rest of the run depends on, besides the history; all processes of a group must call this."""
 
 
-class EpochLog(lightning.Callback):
-    """Progress within epochs without a terminal: a line a minute."""
+class BestCheckpoint:
+    """Keeps the history, the weights of the best epoch and the last state; stops early if configured.
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock also if the run resumes within an epoch."""
-        self.on_train_epoch_start(trainer, pl_module)
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Start the clock."""
-        title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self._log = ProgressLog(title, int(trainer.num_training_batches), "batches")
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,  # noqa: ARG002
-        pl_module: lightning.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,
-    ) -> None:
-        """Print a line if a minute has passed."""
-        self._log.update(batch_idx + 1)
-
-
-class BestCheckpoint(lightning.Callback):
-    """Keeps the history, the weights of the best epoch and the last state; stops early if configured."""
+    In a group of processes, each keeps the history, and the first one writes.
+    """
 
     def __init__(
         self,
@@ -75,6 +45,7 @@ class BestCheckpoint(lightning.Callback):
         report: Callable[[dict[str, float], bool], None],
         interval: float = math.inf,
         notify: Callable[[str], None] = lambda _: None,
+        group: Group = ALONE,
     ) -> None:
         """Set the checkpoints and how to compare epochs.
 
@@ -86,9 +57,10 @@ class BestCheckpoint(lightning.Callback):
                 the epochs before and False.
             interval: seconds after which a checkpoint is also written within an epoch.
             notify: receives messages for the user.
+            group: the processes of the run.
         """
         self.checkpoints, self.monitor, self.patience, self.report = checkpoints, monitor, patience, report
-        self.interval, self.notify = interval, notify
+        self.interval, self.notify, self.group = interval, notify, group
         #: Scores of every finished epoch.
         self.history: list[dict[str, float]] = []
         #: Number of batches of the unfinished epoch that a checkpoint contains.
@@ -119,52 +91,50 @@ class BestCheckpoint(lightning.Callback):
             return False
         return len(self.history) - 1 - self.best_epoch >= self.patience
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is so old that the next one is written within the epoch."""
+        return time.monotonic() - self._written >= self.interval
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
         return {"history": self.history, "next_batch": self.next_batch}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the history of an interrupted run, and report it again, because DVC has deleted its curves."""
         self.history, self.next_batch = state_dict["history"], state_dict["next_batch"]
         for scores in self.history:
             self.report(scores, False)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Stop if the interrupted run had already stopped early."""
-        trainer.should_stop = self.stops_early
+    def start(self) -> None:
+        """Start the clock of checkpoints within epochs."""
         self._written = time.monotonic()
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,
-    ) -> None:
-        """Save the state within an epoch, if the last checkpoint is old."""
-        done, total = batch_idx + 1, int(trainer.num_training_batches)
-        if done == total or time.monotonic() - self._written < self.interval:
-            return
-        if cast(ScoredModule, pl_module).can_resume():
+    def keep_within_epoch(self, module: ScoredModule, done: int, total: int, title: str) -> None:
+        """Save the state after some of the batches of an epoch, if it is worth it."""
+        if module.can_resume():
             self.next_batch = done
-            self._keep(trainer)
-            self.notify(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: checkpoint after {done} of {total} batches"
-            )
+            self._keep(module)
+            self.notify(f"{title}: checkpoint after {done} of {total} batches")
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def end_epoch(self, module: ScoredModule) -> None:
         """Save the best weights, then the state that refers to them."""
-        module = cast(ScoredModule, pl_module)
         self.history.append(module.scores)
         self.next_batch = 0
         latest = len(self.history) - 1
         if self.best_epoch == latest:
-            save_model(module.scored_model, self.checkpoints.best(latest))
-        self._keep(trainer)
-        trainer.should_stop = self.stops_early
+            weights = whole(module.scored_model.network.state_dict())
+            if self.group.is_first:
+                save_model(module.scored_model, self.checkpoints.best(latest), weights)
+        self._keep(module)
         self.report(module.scores, True)
 
-    def _keep(self, trainer: lightning.Trainer) -> None:
-        self.checkpoints.keep(trainer.save_checkpoint, self.best_epoch if self.history else None)
+    def _keep(self, module: ScoredModule) -> None:
+        state = module.checkpoint() | self.state_dict()
+
+        def save(path: Path) -> None:
+            torch.save(state, path)
+
+        if self.group.is_first:
+            self.checkpoints.keep(save, self.best_epoch if self.history else None)
         self._written = time.monotonic()

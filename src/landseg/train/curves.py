@@ -1,14 +1,17 @@
 """Learning curves: scores and speed of every epoch, written with DVCLive and printed."""
 
-from functools import partial
+import os
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dvclive.live import Live
 
-#: Prints a line at once, also if standard output is not a terminal.
-log = partial(print, flush=True)
+
+def log(text: str) -> None:
+    """Print a line at once, also if standard output is not a terminal; of several processes, the first one prints."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
 
 
 class LearningCurves:

@@ -16,23 +16,38 @@ from torch import nn
 
 from landseg.core.classes import IGNORE
 from landseg.core.errors import ParamsError
+from landseg.model.group import ALONE, Group
 
 
 class Loss(nn.Module):
     """Base class: computes in 32 bit; 0, not NaN, for a batch without labelled pixels.
 
     No loss synchronises with the device.
+
+    A batch may be shared by the processes of a group. Each then computes its part of the loss, by its own tiles; the
+    sum of the parts, weighted by `weight`, is the loss of the batch.
     """
+
+    #: Whether the loss is a mean over pixels, so that its mean over parts of a batch is that of the batch.
+    is_mean = True
 
     def __init__(self, weights: Sequence[float] | None) -> None:
         super().__init__()
+        self.group = ALONE
         self.weights: torch.Tensor | None
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits (N, K, H, W), of any float dtype, and targets (N, H, W) int64."""
         loss = self.compute(logits.float(), targets)
-        return torch.where((targets != IGNORE).any(), loss, 0.0)
+        labelled = (targets != IGNORE).any()
+        if not self.is_mean and self.group.size > 1:
+            labelled = self.group.sum(labelled.float()) > 0
+        return torch.where(labelled, loss, 0.0)
+
+    def share(self, group: Group) -> None:
+        """Compute batches together with the processes of a group."""
+        self.group = group
 
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss; any finite value or NaN without labelled pixels."""
@@ -43,9 +58,11 @@ class Loss(nn.Module):
 
         The mean of the losses of micro-batches, weighted by it, is the loss of the batch. This is exact for focal loss
         and cross entropy; Dice, Jaccard, Tversky and Lovász-Softmax are not means over pixels, so their means over
-        micro-batches differ.
+        micro-batches differ. In a group, Dice, Jaccard and Tversky are those of the tiles of all processes, each of
+        which has the same part; Lovász-Softmax is the mean over processes.
         """
-        return (targets != IGNORE).sum()
+        pixels = (targets != IGNORE).sum()
+        return pixels if self.is_mean or self.group.size == 1 else self.group.sum(pixels.float()) / self.group.size
 
     def class_mean(self, losses: torch.Tensor) -> torch.Tensor:
         """Return the mean of the losses L of classes, (K,): Σ w L / Σ w."""
@@ -81,28 +98,6 @@ class FocalLoss(Loss):
         return self.class_mean((loss * labelled).sum((0, 2, 3)) / labelled.sum().clamp_min(1))
 
 
-class DiceLoss(Loss):
-    """Soft Dice loss over the batch (Milletari et al., 2016, https://arxiv.org/abs/1606.04797).
-
-    With p = softmax(z), the loss of a class is
-
-        D = 1 - 2 Σ p y / (Σ p + Σ y),  and 0 for a class without target pixels in the batch,
-
-    and the loss is the mean over classes, Σ w D / Σ w. This is smp.losses.DiceLoss; the paper squares the terms of the
-    denominator. See TverskyLoss, which has the same value for α = β = 0.5, for its rounding error.
-    """
-
-    def __init__(self, weights: Sequence[float] | None) -> None:
-        super().__init__(weights)
-        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
-
-    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss."""
-        self.loss.class_weights = self.weights  # on the device: smp would copy its own at every call and synchronise
-        loss: torch.Tensor = self.loss(logits, targets)
-        return loss
-
-
 class TverskyLoss(Loss):
     """Tversky loss over the batch (Salehi et al., 2017, https://arxiv.org/abs/1706.05721).
 
@@ -118,6 +113,8 @@ class TverskyLoss(Loss):
     pixels was 0.0026 instead of 0.0008.
     """
 
+    is_mean = False
+
     def __init__(self, alpha: float, beta: float, weights: Sequence[float] | None) -> None:
         super().__init__(weights)
         self.alpha, self.beta = alpha, beta
@@ -128,10 +125,38 @@ class TverskyLoss(Loss):
         p = logits.softmax(1) * (targets != IGNORE).unsqueeze(1)
         true_positives, false_positives = (p * is_class).sum(pixels), (p * ~is_class).sum(pixels)
         targeted = is_class.sum(pixels)
+        if self.group.size > 1:
+            sums = torch.stack([true_positives, false_positives, targeted])
+            true_positives, false_positives, targeted = self.group.sum(sums).unbind()
         wrong = self.alpha * false_positives + self.beta * (targeted - true_positives)
         present = targeted > 0
         # Without target pixels, the divisor can be so small that its derivative is not finite.
         return self.class_mean(wrong / torch.where(present, true_positives + wrong, 1.0) * present)
+
+
+class DiceLoss(TverskyLoss):
+    """Soft Dice loss over the batch (Milletari et al., 2016, https://arxiv.org/abs/1606.04797).
+
+    With p = softmax(z), the loss of a class is
+
+        D = 1 - 2 Σ p y / (Σ p + Σ y),  and 0 for a class without target pixels in the batch,
+
+    and the loss is the mean over classes, Σ w D / Σ w. This is smp.losses.DiceLoss; the paper squares the terms of the
+    denominator. See TverskyLoss, which has the same value for α = β = 0.5, for its rounding error; it computes the loss
+    of a group.
+    """
+
+    def __init__(self, weights: Sequence[float] | None) -> None:
+        super().__init__(0.5, 0.5, weights)
+        self.loss = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
+
+    def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss."""
+        if self.group.size > 1:
+            return super().compute(logits, targets)
+        self.loss.class_weights = self.weights  # on the device: smp would copy its own at every call and synchronise
+        loss: torch.Tensor = self.loss(logits, targets)
+        return loss
 
 
 class LovaszLoss(Loss):
@@ -226,6 +251,12 @@ class LossSum(Loss):
     def __init__(self, terms: Iterable[Loss]) -> None:
         super().__init__(None)
         self.terms = nn.ModuleList(terms)
+
+    def share(self, group: Group) -> None:
+        """Compute batches together with the processes of a group."""
+        super().share(group)
+        for term in self.terms:
+            cast(Loss, term).share(group)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the losses of logits (N, K, H, W), of any float dtype, and targets (N, H, W) int64."""

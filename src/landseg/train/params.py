@@ -188,6 +188,9 @@ class TrainParams(Section):
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the exponential moving average of weights and normalisation statistics, which is then the model that is
     scored and written; after n steps at most (1 + n) / (10 + n). null: no average."""
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
+    """Batch normalisation over several devices: synchronised (by the whole batch; the numbers are those of one device)
+    or local (each device by its share of the batch)."""
     cache: Literal["auto", "device", "memory", "stream"]
     """Where tiles are cached: device (GPU), memory (RAM), stream (read from disk), or auto (the first that fits)."""
     compile: Literal["auto", True, False]

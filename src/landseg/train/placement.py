@@ -8,23 +8,29 @@ import torch
 
 from landseg.core.errors import ParamsError
 from landseg.loader.batches import Tier
+from landseg.model.group import ALONE, Group
 
 # Shares of free memory that tiles may use. Activations of the network and other processes need the rest.
 _DEVICE_SHARE, _MEMORY_SHARE = 0.4, 0.5
 
 
-def choose_tier(cache: Literal["auto", "device", "memory", "stream"], needed: int, device: str) -> tuple[Tier, str]:
+def choose_tier(
+    cache: Literal["auto", "device", "memory", "stream"], needed: int, device: str, group: Group = ALONE
+) -> tuple[Tier, str]:
     """Choose where to cache tiles during training; return the tier and the reason, for a log line.
 
     Args:
         cache: a tier, or auto: the GPU if the tiles fit, else RAM if they fit, else none.
         needed: bytes of all tiles, decoded.
         device: where the network computes.
+        group: the processes of the run. Each GPU needs all tiles, as any may be in its share of a batch; the processes
+            of a node share one copy in RAM. The device with the least free memory decides for all.
 
     Raises:
         ParamsError: the tiles do not fit into the requested tier.
     """
-    free = {"device": free_memory(device), "memory": free_memory("cpu")}
+    found = group.gather((free_memory(device), free_memory("cpu")))
+    free = dict(zip(("device", "memory"), map(min, zip(*found, strict=True)), strict=True))
     if cache != "auto":
         if cache != "stream" and needed > free[cache]:
             raise ParamsError(

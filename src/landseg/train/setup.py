@@ -1,15 +1,14 @@
 """The train stage: set up a run from params.yaml and the split table, train, and write the models."""
 
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pandas as pd
+from lightning_fabric import seed_everything
 
 from landseg.core.arrays import Counts
 from landseg.core.band_statistics import COLUMNS, BandStatistics, combined, from_columns
@@ -26,7 +25,7 @@ from landseg.core.tables import pixel_column, read_arrow, read_bands, read_metad
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler, draw_probabilities
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
-from landseg.model.device import Accelerator, accelerator, use_bf16
+from landseg.model.device import Accelerator, accelerator, check_devices, use_bf16
 from landseg.model.encoder_weights import input_statistics, weights_fingerprint
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model, check_size, save_model
@@ -35,6 +34,7 @@ from landseg.train.augmentation import Augmentation, BandScale
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints, code_fingerprint
 from landseg.train.curves import LearningCurves, log, summarise_speed
+from landseg.train.devices import Devices, open_devices, whole
 from landseg.train.losses import Loss, class_weights, loss_function
 from landseg.train.micro_batch import ComputeOptions
 from landseg.train.module import OptimizerConfig, SegmentationModule, fit
@@ -102,7 +102,12 @@ class TrainingRun:
     model: Segmenter
     module: SegmentationModule
     checkpoints: Checkpoints
-    device: Accelerator
+    devices: Devices
+
+    @property
+    def device(self) -> Accelerator:
+        """The kind of device."""
+        return self.devices.kind
 
 
 def read_training_params() -> TrainingParams:
@@ -191,29 +196,49 @@ def _scaling(texts: list[str], rendering: Rendering, image_bands: tuple[str, ...
 
 
 def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> TrainingRun:
-    """Build the model and its loss; look for a checkpoint of the same run.
+    """Open the devices; build the model and its loss; look for a checkpoint of the same run.
 
     Raises:
-        LandsegError: the model cannot be built, or does not accept the tiles.
+        LandsegError: there are fewer devices, the model cannot be built, or it does not accept the tiles.
     """
-    device = accelerator(params.compute.device)
+    devices = _open_devices(params)
+    device = devices.kind
     bf16 = use_bf16(params.train.precision, device)
-    lightning.seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed only
+    seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed only
     weights, bands = params.model.encoder_weights, params.model.weights_bands or ()
     model = build_model(_model_info(params, tiles, card), weights, bands, log)
     check_size(model, tiles.sets["train"].size)
-    checkpoints = _find_checkpoints(params, tiles, card, device, bf16)
+    checkpoints = _find_checkpoints(params, tiles, card, devices, bf16)
     module = SegmentationModule(
         model,
         _loss(params.loss, tiles, card),
         _optimizer_config(params.optimizer, params.scheduler),
         params.train.seed,
-        _compute_options(model, device, bf16, params, tiles.sets["train"]),
+        _compute_options(model, devices, bf16, params, tiles.sets["train"]),
         params.model.freeze_encoder,
         log,
         ema=params.train.ema,
     )
-    return TrainingRun(params, tiles, model, module, checkpoints, device)
+    return TrainingRun(params, tiles, model, module, checkpoints, devices)
+
+
+def _open_devices(params: TrainingParams) -> Devices:
+    """Open the devices of section `compute`.
+
+    Raises:
+        ParamsError: there are fewer, they cannot train in this way, or a batch has fewer tiles.
+    """
+    compute, batch = params.compute, params.train.batch_size
+    device, size = accelerator(compute.device), compute.devices * compute.nodes
+    check_devices(device, compute.devices, compute.strategy)
+    if batch < size:
+        raise ParamsError(
+            f"train.batch_size = {batch}: fewer tiles than the {size} devices that share a batch; raise it, or lower "
+            "compute.devices or compute.nodes"
+        )
+    if size > 1 and compute.strategy == "fsdp" and params.train.compile is True:
+        raise ParamsError("train.compile: true cannot be used with compute.strategy fsdp; set it to auto or false")
+    return open_devices(device, compute.devices, compute.nodes, compute.strategy, params.train.batch_norm)
 
 
 def train(run: TrainingRun, results: Path) -> BestCheckpoint:
@@ -222,13 +247,15 @@ def train(run: TrainingRun, results: Path) -> BestCheckpoint:
     Raises:
         LandsegError: a tile cannot be read, a checkpoint cannot be written, or memory is too small.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    params = run.params.train
-    curves = LearningCurves(results, params.epochs)
+    params, group = run.params.train, run.devices.group
+    curves = LearningCurves(results, params.epochs) if group.is_first else None
+    report = curves.add_epoch if curves else _no_report
     interval = 60 * run.params.compute.checkpoint_minutes
-    best = BestCheckpoint(run.checkpoints, params.monitor, params.early_stopping, curves.add_epoch, interval, log)
+    best = BestCheckpoint(run.checkpoints, params.monitor, params.early_stopping, report, interval, log, group)
     train_loader, val_loader = _batch_loaders(run, _cache_tier(run), best)
-    fit(run.module, train_loader, val_loader, best, params.epochs, run.device)
+    fit(run.module, train_loader, val_loader, best, params.epochs, run.device, run.devices)
+    if curves is None:
+        return best
     if text := _learned_nothing(best.history, run.params.optimizer.lr):
         log(f"warning: {text}")
     curves.close(
@@ -240,6 +267,10 @@ def train(run: TrainingRun, results: Path) -> BestCheckpoint:
         }
     )
     return best
+
+
+def _no_report(scores: Mapping[str, float], fresh: bool) -> None:
+    """Write no curves: the first of several processes does."""
 
 
 def _learned_nothing(history: Sequence[Mapping[str, float]], rate: float) -> str:
@@ -254,11 +285,14 @@ def _learned_nothing(history: Sequence[Mapping[str, float]], rate: float) -> str
 
 
 def write_models(best: BestCheckpoint, run: TrainingRun, paths: Paths) -> None:
-    """Write the best and the last weights, and delete the checkpoints."""
+    """Write the best and the last weights, and delete the checkpoints; the first of several processes does."""
+    weights = whole(run.module.scored_model.network.state_dict())
+    if not run.devices.group.is_first:
+        return
     epoch, monitor = best.best_epoch, run.params.train.monitor
     with atomic(paths.model("best")) as temporary:
         shutil.copyfile(run.checkpoints.best(epoch), temporary)
-    save_model(run.module.scored_model, paths.model("last"))
+    save_model(run.module.scored_model, paths.model("last"), weights)
     run.checkpoints.close()
     log(f"best {monitor}: {best.history[epoch][monitor]:.4f}, epoch {epoch + 1}")
 
@@ -316,12 +350,13 @@ def _optimizer_config(optimizer: OptimizerParams, scheduler: SchedulerParams) ->
 
 
 def _find_checkpoints(
-    params: TrainingParams, tiles: TrainingTiles, card: DataCard, device: Accelerator, bf16: bool
+    params: TrainingParams, tiles: TrainingTiles, card: DataCard, devices: Devices, bf16: bool
 ) -> Checkpoints:
     """Return the checkpoints of this run, keyed by everything its numbers depend on; print whether it resumes."""
     values = {f"{name}.{key}": value for name, keys in params.as_json().items() for key, value in keys.items()}
     # Caching does not change the numbers, and torch.compile only by rounding.
     del values["train.cache"], values["train.compile"]
+    size = devices.group.size
     checkpoints = Checkpoints(
         params.compute.state,
         {
@@ -331,13 +366,14 @@ def _find_checkpoints(
             ),
             "bands": tiles.rendering.bands,
             "encoder weights": weights_fingerprint(params.model.encoder_weights),
-            "device": device,
+            "device": devices.kind,
             "bf16": bf16,
+            **({"devices": size} if size > 1 and devices.batch_norm == "local" else {}),
             **{f"class {k}": f"{each.id} {each.name} {each.color}" for k, each in enumerate(card.classes)},
             **values,
         },
     )
-    for message in checkpoints.prune():
+    for message in checkpoints.prune() if devices.group.is_first else ():
         log(message)
     if checkpoints.last.is_file():
         log(f"resuming from {checkpoints.last}")
@@ -345,19 +381,24 @@ def _find_checkpoints(
 
 
 def _compute_options(
-    model: Segmenter, device: Accelerator, bf16: bool, params: TrainingParams, tiles: TileSet
+    model: Segmenter, devices: Devices, bf16: bool, params: TrainingParams, tiles: TileSet
 ) -> ComputeOptions:
     """Return how to compute training steps, and print it."""
+    device, size = devices.kind, devices.group.size
     flops, rate = throughput.flops(model, tiles.size), throughput.convolution_rate(device, bf16)
     if params.train.compile != "auto":
         compiled, reason = params.train.compile, "set by train.compile"
     elif params.train.deterministic:
         compiled, reason = False, "train.deterministic = true"
+    elif devices.shards:
+        compiled, reason = False, "compute.strategy is fsdp"
     else:
-        compiled, reason = throughput.worth_compiling(device, flops * len(tiles) * params.train.epochs, rate)
+        compiled, reason = throughput.worth_compiling(device, flops * len(tiles) * params.train.epochs / size, rate)
+    compiled = devices.group.gather(compiled)[0]  # rates differ between devices
+    together = f" by {size} devices ({devices.strategy})" if size > 1 else ""
     log(
-        f"training on {device} in {'bf16' if bf16 else '32 bit'}, {'with' if compiled else 'without'} torch.compile "
-        f"({reason}): {flops / 1e9:.1f} GFLOP per tile, measured peak {rate / 1e12:.2f} TFLOP/s"
+        f"training on {device} in {'bf16' if bf16 else '32 bit'}{together}, {'with' if compiled else 'without'} "
+        f"torch.compile ({reason}): {flops / 1e9:.1f} GFLOP per tile, measured peak {rate / 1e12:.2f} TFLOP/s"
     )
     return ComputeOptions(bf16, compiled, params.compute.micro_batch, flops, rate)
 
@@ -366,7 +407,7 @@ def _cache_tier(run: TrainingRun) -> Tier:
     """Return where to cache the tiles, and print it."""
     training, validation = run.tiles.sets["train"], run.tiles.sets["val"]
     needed = training.decoded_bytes + validation.decoded_bytes
-    tier, reason = choose_tier(run.params.train.cache, needed, run.device)
+    tier, reason = choose_tier(run.params.train.cache, needed, run.device, run.devices.group)
     log(
         f"{len(training):,} training and {len(validation):,} validation tiles of {training.size} px, "
         f"{needed / 1e9:.2f} GB decoded, cache: {tier} ({reason})"
@@ -377,13 +418,14 @@ def _cache_tier(run: TrainingRun) -> Tier:
 def _batch_loaders(run: TrainingRun, tier: Tier, best: BestCheckpoint) -> tuple[BatchLoader, BatchLoader]:
     """Return the training batches, sampled by epoch and augmented, and the validation batches."""
     params, augment, sets = run.params.train, run.params.augment, run.tiles.sets
-    workers = run.params.compute.workers or cores()
+    group = run.devices.group
+    workers = max(1, (run.params.compute.workers or cores()) // group.local_size)
     info = run.model.info
     bands = None if info.rendering.format == "png" else BandScale(info.mean, info.std)
     augmentation = Augmentation(
         augment.d4, augment.brightness, augment.contrast, params.seed, bands, augment.scale, augment.noise
     )
-    sampler, in_order = _training_sampler(run, best), TileBatchSampler(len(sets["val"]), params.batch_size)
+    sampler, in_order = _training_sampler(run, best), TileBatchSampler(len(sets["val"]), params.batch_size, group=group)
     return (
         batch_loader(sets["train"], sampler, tier, run.device, workers, augmentation, title="decode train"),
         batch_loader(sets["val"], in_order, tier, run.device, workers, title="decode val"),
@@ -397,7 +439,7 @@ def _training_sampler(run: TrainingRun, best: BestCheckpoint) -> TileBatchSample
         ParamsError: a class cannot be drawn, because no training tile has it.
     """
     params, classes, tiles = run.params.train, run.model.info.classes, run.tiles.tables["train"]
-    order = params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch
+    order = params.batch_size, params.seed, lambda: best.next_epoch, lambda: best.next_batch, run.devices.group
     if params.sampler == "shuffle":
         return TileBatchSampler(len(tiles), *order)
     pixels = tiles[[pixel_column(each.id) for each in classes]].to_numpy(np.int64)

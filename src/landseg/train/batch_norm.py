@@ -1,0 +1,147 @@
+"""Batch normalisation over the devices of a run.
+
+`synchronised` normalises by the statistics of a batch on all devices, so that the numbers of a run do not depend on the
+number of devices. `local` normalises each device's share by its own statistics; running statistics are the means over
+devices.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from landseg.core.errors import ParamsError
+from landseg.model.group import Group
+
+
+class SynchronisedNorm(nn.SyncBatchNorm):
+    """Batch normalisation of one batch on all processes of a group; torch's own on a GPU, which has none for a CPU."""
+
+    group: Group
+    #: How many processes normalise the same tiles (see `Group.share`).
+    copies: int
+    #: Whether to synchronise; False normalises by the statistics of this process.
+    synchronises: bool
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's name
+        """Normalise (N, C, ...)."""
+        if not (self.training and self.synchronises):
+            return nn.BatchNorm2d.forward(self, input)
+        before = None if self.running_var is None or self.copies == 1 else self.running_var.clone()
+        output = super().forward(input) if input.is_cuda else self._normalise(input)
+        if before is not None:
+            self._correct_copies(before, input.numel() // input.shape[1] * self.group.size)
+        return output
+
+    def _normalise(self, values: torch.Tensor) -> torch.Tensor:
+        shape = (1, -1, *[1] * (values.dim() - 2))
+        mean, variance, count = self._statistics(values)
+        if count <= self.copies:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {values.shape}")
+        self._update_running(mean.detach(), variance.detach(), count)
+        scale = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        return (values * scale.view(shape) + shift.view(shape)).to(values.dtype)
+
+    def _statistics(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Return mean and variance of each channel, (C,), and the number of pixels, on all processes.
+
+        Means and sums of squares are combined as by Chan et al., 1979; a sum of squares less a square would cancel.
+        """
+        dims = [0, *range(2, values.dim())]
+        count = values.numel() // values.shape[1]
+        variance, mean = torch.var_mean(values.float(), dims, correction=0)
+        own = torch.cat([mean, variance, mean.new_tensor([count])])
+        rows = torch.zeros((self.group.size, len(own)), device=own.device)
+        rows = self.group.sum(torch.cat([rows[: self.group.rank], own[None], rows[self.group.rank + 1 :]]))
+        counts = rows[:, -1:].detach()
+        means, variances = rows[:, :-1].chunk(2, dim=1)
+        total = counts.sum()
+        mean = (means * counts).sum(0) / total
+        variance = ((variances + (means - mean) ** 2) * counts).sum(0) / total
+        return mean, variance, int(total)
+
+    def _update_running(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            momentum = 1 / float(self.num_batches_tracked) if momentum is None else momentum
+        self.running_mean.lerp_(mean, momentum or 0.0)
+        self.running_var.lerp_(variance * (count / (count - 1)), momentum or 0.0)
+
+    def _correct_copies(self, before: torch.Tensor, count: int) -> None:
+        """Correct the running variance, whose divisor, the number of pixels less one, counted copies of tiles."""
+        assert self.running_var is not None  # noqa: S101
+        momentum = 1 / float(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        once = count / self.copies
+        ratio = (once / (once - 1)) / (count / (count - 1))
+        kept = before * (1 - momentum)
+        self.running_var.copy_(kept + (self.running_var - kept) * ratio)
+
+
+class SynchronisedNormAct(SynchronisedNorm):
+    """The same, for timm's layers that also drop and activate."""
+
+    act: nn.Module
+    drop: nn.Module
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        """Normalise, drop and activate (N, C, H, W)."""
+        output: torch.Tensor = self.act(self.drop(super().forward(input)))
+        return output
+
+
+_KINDS: Mapping[type, type[SynchronisedNorm]] = {
+    nn.BatchNorm1d: SynchronisedNorm,
+    nn.BatchNorm2d: SynchronisedNorm,
+    nn.BatchNorm3d: SynchronisedNorm,
+    BatchNormAct2d: SynchronisedNormAct,
+}
+
+
+def synchronise(network: nn.Module, group: Group) -> list[SynchronisedNorm]:
+    """Let the batch normalisation of a network use the statistics of all processes; weights keep their names.
+
+    Returns:
+        The layers that are now synchronised.
+
+    Raises:
+        ParamsError: the network has a kind of batch normalisation that cannot be synchronised.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    if unknown := {type(layer).__name__ for layer in layers if type(layer) not in _KINDS}:
+        raise ParamsError(
+            f"train.batch_norm: {', '.join(sorted(unknown))} of this network cannot be synchronised over devices; set "
+            "it to local, choose another model.encoder, or set compute.devices and compute.nodes to 1"
+        )
+    found: list[SynchronisedNorm] = []
+    for layer in layers:
+        attributes: dict[str, Any] = {"group": group, "copies": 1, "synchronises": True, "process_group": None}
+        layer.__class__ = _KINDS[type(layer)]  # keeps weights, hooks and settings
+        layer.__dict__.update(attributes)
+        assert isinstance(layer, SynchronisedNorm)  # noqa: S101
+        found.append(layer)
+    return found
+
+
+def average_statistics(network: nn.Module, group: Group) -> None:
+    """Replace the running statistics of batch normalisation by their means over processes."""
+    tensors = list(_running(network.modules()))
+    if group.size == 1 or not tensors:
+        return
+    means = group.sum(torch.cat([values.flatten() for values in tensors])) / group.size
+    for values, mean in zip(tensors, torch.split(means, [values.numel() for values in tensors]), strict=True):
+        values.copy_(mean.view_as(values))
+
+
+def _running(layers: Iterable[nn.Module]) -> Iterable[torch.Tensor]:
+    for layer in layers:
+        if isinstance(layer, _BatchNorm):
+            yield from (values for values in (layer.running_mean, layer.running_var) if values is not None)

@@ -1,0 +1,221 @@
+"""The devices of a run: Lightning Fabric opens them and reduces gradients; networks are prepared for them here."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from landseg.core.errors import ParamsError
+from landseg.model.device import Accelerator
+from landseg.model.encoder_weights import first_line
+from landseg.model.group import ALONE, Group
+from landseg.model.segmenter import Segmenter
+
+Strategy = Literal["ddp", "fsdp"]
+BatchNorm = Literal["synchronised", "local"]
+
+# How long a process waits for the others, such as one that decodes its tiles from a slower disk.
+_TIMEOUT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run, as seen by the process of one of them."""
+
+    #: The kind of device.
+    kind: Accelerator
+    fabric: Fabric
+    group: Group = ALONE
+    strategy: Strategy = "ddp"
+    #: Batch normalisation of a batch that several devices share.
+    batch_norm: BatchNorm = "synchronised"
+    #: Whether there is a process group; it may have a single process.
+    joined: bool = False
+
+    @property
+    def shards(self) -> bool:
+        """Whether each device has a part of the network only."""
+        return self.joined and self.strategy == "fsdp"
+
+
+def open_devices(
+    kind: Accelerator,
+    devices: int = 1,
+    nodes: int = 1,
+    strategy: Strategy = "ddp",
+    batch_norm: BatchNorm = "synchronised",
+) -> Devices:
+    """Open the devices of a run, and join its other processes if this one was started as one of several.
+
+    A process of several has the environment of torchrun: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+
+    Args:
+        kind: where to compute.
+        devices: devices per node.
+        nodes: number of nodes.
+        strategy: how several devices share a network.
+        batch_norm: how several devices normalise a batch.
+
+    Raises:
+        ParamsError: this is one of several processes, and their number is another one.
+    """
+    if not is_process_of_several():
+        if devices * nodes > 1:
+            raise ParamsError(
+                f"compute.devices = {devices}, compute.nodes = {nodes}: this process was started alone; run "
+                "`python pipeline/train.py`, which starts the others"
+            )
+        fabric = Fabric(accelerator=kind, devices=1, plugins=[LightningEnvironment()])  # else it looks for SLURM's
+        fabric.launch()
+        return Devices(kind, fabric)
+    size = int(os.environ["WORLD_SIZE"])
+    if size != devices * nodes:
+        raise ParamsError(
+            f"compute.devices = {devices}, compute.nodes = {nodes}: {size} processes were started, which WORLD_SIZE "
+            f"tells; start {devices * nodes}, or change the keys"
+        )
+    fabric = Fabric(
+        accelerator=kind,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=_fabric_strategy(kind, size, strategy),
+        plugins=[TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    group = Group(fabric.global_rank, size, fabric.local_rank, devices)
+    return Devices(kind, fabric, group, strategy, batch_norm, joined=True)
+
+
+def is_process_of_several() -> bool:
+    """Return whether this process was started as one of a group, by `landseg.train.launch` or torchrun."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStrategy | ModelParallelStrategy:
+    backend = "nccl" if kind == "cuda" else "gloo"
+    if strategy == "fsdp":
+        return ModelParallelStrategy(
+            _shard_forward, size, 1, save_distributed_checkpoint=False, process_group_backend=backend, timeout=_TIMEOUT
+        )
+    # Encoders have layers that a shallower network does not use, and frozen ones. Running statistics are those of the
+    # batch (see landseg.train.batch_norm), so they are not copied from the first process.
+    return DDPStrategy(
+        process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, broadcast_buffers=False
+    )
+
+
+def _shard_forward(forward: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    shard_network(cast(Segmenter, forward.model), mesh)  # itself: it is also called directly, to validate
+    return forward
+
+
+def shard_network(network: Segmenter, mesh: DeviceMesh) -> None:
+    """Divide the weights of a segmenter among devices, block by block, by FSDP2; a block is gathered while it computes.
+
+    Blocks are the children of the encoder and of the decoder, and those of the lists among them.
+
+    Raises:
+        ParamsError: the network has weights that cannot be divided.
+    """
+    if scalars := [name for name, weight in network.named_parameters() if weight.dim() == 0]:
+        raise ParamsError(
+            f"compute.strategy: fsdp cannot divide the weight {scalars[0]} of this network, a single number; set it to "
+            "ddp, or choose another model.encoder"
+        )
+    mesh = mesh["data_parallel"] if "data_parallel" in (mesh.mesh_dim_names or ()) else mesh
+    try:
+        for block in _blocks(network):
+            fully_shard(block, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+    except (NotImplementedError, ValueError, RuntimeError) as error:
+        raise ParamsError(_not_divided(error)) from None
+
+
+def _blocks(network: Segmenter) -> Iterator[nn.Module]:
+    """Yield the blocks of a segmenter that have weights."""
+    for part in (getattr(network.network, name, None) for name in ("encoder", "decoder")):
+        if part is None:
+            continue
+        for child in part.children():
+            inner = list(child.children()) if isinstance(child, nn.ModuleList | nn.Sequential | nn.ModuleDict) else []
+            yield from (each for each in inner or [child] if next(each.parameters(), None) is not None)
+
+
+def check_shards(model: Segmenter) -> None:
+    """Check that a divided model computes: that all its weights are gathered before they are used.
+
+    Raises:
+        ParamsError: it does not.
+    """
+    size, bands = model.info.tile, len(model.info.rendering.bands)
+    try:
+        with torch.no_grad():
+            model.eval().logits(torch.zeros((1, bands, size, size), dtype=torch.uint8), bf16=False)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ParamsError(_not_divided(error)) from None
+    finally:
+        model.train()
+
+
+def _not_divided(error: Exception) -> str:
+    return (
+        f"compute.strategy: fsdp cannot divide this network ({first_line(error)}); set it to ddp, or choose another "
+        "model.encoder"
+    )
+
+
+def own_part(value: torch.Tensor) -> torch.Tensor:
+    """Return the part of a tensor that this process holds, which shares its memory: all of it unless it is divided."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def whole(value: Any) -> Any:
+    """Return the tensors of a state with all their parts; all processes must call this.
+
+    Args:
+        value: a tensor, or a dict or list that may have tensors, such as the state of an optimizer.
+    """
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {key: whole(each) for key, each in value.items()}
+    return [whole(each) for each in value] if isinstance(value, list) else value
+
+
+def like(value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return a whole tensor divided as another one is."""
+    if not isinstance(other, DTensor):
+        return value
+    return cast(torch.Tensor, distribute_tensor(value.to(other.device), other.device_mesh, other.placements))
+
+
+def load_network(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load whole weights into a network, which may be divided."""
+    current = network.state_dict()
+    network.load_state_dict({name: like(value, current[name]) for name, value in weights.items()})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the whole state of an optimizer, whose weights may be divided."""
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+
+    def divide(value: Any, weight: torch.Tensor) -> Any:
+        return like(value, weight) if isinstance(value, torch.Tensor) and value.shape == weight.shape else value
+
+    divided = {
+        number: {name: divide(value, parameters[number]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    optimizer.load_state_dict(state | {"state": divided})
