@@ -159,12 +159,14 @@ def parallel_map(
 
 def _with_parent(function: Callable[[T], R], parent: int, item: T) -> R:
     """Apply a function to an item in a process that ends when its parent is killed."""
-    _follow(parent)
+    follow_parent(parent)
     return function(item)
 
 
 @cache
-def _follow(parent: int) -> None:
+def follow_parent(parent: int) -> None:
+    """End this process within a second after its parent has ended, also if it was killed."""
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)

@@ -9,16 +9,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
+from torch.nn.modules._functions import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landseg.core.errors import ParamsError
 from landseg.model.group import Group
 
 
-class SynchronisedNorm(nn.SyncBatchNorm):
-    """Batch normalisation of one batch on all processes of a group; torch's own on a GPU, which has none for a CPU."""
+class SynchronisedNorm(_BatchNorm):
+    """Batch normalisation of one batch on all processes of a group; torch's function on a GPU, which it is only for."""
 
     group: Group
     #: How many processes normalise the same tiles (see `Group.share`).
@@ -29,11 +31,34 @@ class SynchronisedNorm(nn.SyncBatchNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's name
         """Normalise (N, C, ...)."""
         if not (self.training and self.synchronises):
-            return nn.BatchNorm2d.forward(self, input)
+            return super().forward(input)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return self._normalise_on_gpu(input) if input.is_cuda else self._normalise(input)
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:  # noqa: A002
+        """Accept any number of dimensions."""
+
+    @property
+    def _share(self) -> float:
+        """The share of a new value in the running statistics."""
+        return 1 / float(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+
+    def _normalise_on_gpu(self, values: torch.Tensor) -> torch.Tensor:
         before = None if self.running_var is None or self.copies == 1 else self.running_var.clone()
-        output = super().forward(input) if input.is_cuda else self._normalise(input)
+        output: torch.Tensor = SyncBatchNorm.apply(
+            values,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.eps,
+            self._share,
+            dist.group.WORLD,
+            self.group.size,
+        )
         if before is not None:
-            self._correct_copies(before, input.numel() // input.shape[1] * self.group.size)
+            self._correct_copies(before, values.numel() // values.shape[1] * self.group.size)
         return output
 
     def _normalise(self, values: torch.Tensor) -> torch.Tensor:
@@ -69,20 +94,16 @@ class SynchronisedNorm(nn.SyncBatchNorm):
     def _update_running(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None:
             return
-        momentum = self.momentum
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            momentum = 1 / float(self.num_batches_tracked) if momentum is None else momentum
-        self.running_mean.lerp_(mean, momentum or 0.0)
-        self.running_var.lerp_(variance * (count / (count - 1)), momentum or 0.0)
+        once = count / self.copies
+        self.running_mean.lerp_(mean, self._share)
+        self.running_var.lerp_(variance * (once / (once - 1)), self._share)
 
     def _correct_copies(self, before: torch.Tensor, count: int) -> None:
         """Correct the running variance, whose divisor, the number of pixels less one, counted copies of tiles."""
         assert self.running_var is not None  # noqa: S101
-        momentum = 1 / float(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
         once = count / self.copies
         ratio = (once / (once - 1)) / (count / (count - 1))
-        kept = before * (1 - momentum)
+        kept = before * (1 - self._share)
         self.running_var.copy_(kept + (self.running_var - kept) * ratio)
 
 
@@ -123,7 +144,7 @@ def synchronise(network: nn.Module, group: Group) -> list[SynchronisedNorm]:
         )
     found: list[SynchronisedNorm] = []
     for layer in layers:
-        attributes: dict[str, Any] = {"group": group, "copies": 1, "synchronises": True, "process_group": None}
+        attributes: dict[str, Any] = {"group": group, "copies": 1, "synchronises": True}
         layer.__class__ = _KINDS[type(layer)]  # keeps weights, hooks and settings
         layer.__dict__.update(attributes)
         assert isinstance(layer, SynchronisedNorm)  # noqa: S101

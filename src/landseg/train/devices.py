@@ -1,9 +1,11 @@
 """The devices of a run: Lightning Fabric opens them and reduces gradients; networks are prepared for them here."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Literal, cast
 
 import torch
@@ -71,6 +73,7 @@ def open_devices(
     Raises:
         ParamsError: this is one of several processes, and their number is another one.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if not is_process_of_several():
         if devices * nodes > 1:
             raise ParamsError(
@@ -111,9 +114,9 @@ def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStr
         )
     # Encoders have layers that a shallower network does not use, and frozen ones. Running statistics are those of the
     # batch (see landseg.train.batch_norm), so they are not copied from the first process.
-    return DDPStrategy(
-        process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, broadcast_buffers=False
-    )
+    known = signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DDPStrategy(process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, **{buffers: False})
 
 
 def _shard_forward(forward: nn.Module, mesh: DeviceMesh) -> nn.Module:

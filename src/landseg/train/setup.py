@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -108,6 +109,14 @@ class TrainingRun:
     def device(self) -> Accelerator:
         """The kind of device."""
         return self.devices.kind
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return a context in which no others may train the same run; the first of several processes holds the lock.
+
+        Raises:
+            LandsegError: others train it.
+        """
+        return self.checkpoints.locked() if self.devices.group.is_first else nullcontext()
 
 
 def read_training_params() -> TrainingParams:
