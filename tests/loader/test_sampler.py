@@ -8,6 +8,7 @@ import pytest
 
 from landseg.core.arrays import Counts
 from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler, TileKey, draw_probabilities
+from landseg.model.group import ALONE, Group
 
 # Draws of a test of frequencies, and standard errors by which a frequency may differ: 1 in 1.7 million exceeds them.
 DRAWS, ERRORS = 40_000, 5
@@ -123,3 +124,20 @@ class TestBalanced:
         """More pixels than 32 bits count, and the last tile can be drawn."""
         pixels = np.full((3, 2), 1 << 40, np.int64)
         assert set(drawn_positions(pixels)[:100].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_shares_of_processes_are_the_batches_of_one(size: int, balanced: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 5, (13, 3)) + 1
+
+    def sampler(group: Group) -> TileBatchSampler:
+        if balanced:
+            return BalancedBatchSampler(pixels, 5, 7, lambda: 2, lambda: 1, group)
+        return TileBatchSampler(13, 5, 7, lambda: 2, lambda: 1, group)
+
+    whole = sampler(ALONE)
+    shares = zip(*(sampler(Group(rank, size)) for rank in range(size)), strict=True)
+    joined = [[key for share in batch for key in share] for batch in shares]
+    assert joined == list(whole)
+    assert [whole.tiles_of(batch) for batch in range(len(whole))] == [5, 5, 3]

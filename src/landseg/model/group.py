@@ -48,6 +48,20 @@ class Group:
         total: torch.Tensor = _Sum.apply(values)
         return total
 
+    def concatenate(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the rows of the tensors of all processes, by rank, which can be differentiated as `sum` can.
+
+        It synchronises with the device, as the numbers of rows may differ.
+        """
+        if self.size == 1:
+            return values
+        counts = torch.zeros(self.size, dtype=torch.int64, device=values.device)
+        counts[self.rank] = len(values)
+        rows: list[int] = _summed(counts).tolist()
+        start = sum(rows[: self.rank])
+        padding = [0, 0] * (values.dim() - 1) + [start, sum(rows) - start - len(values)]
+        return self.sum(torch.nn.functional.pad(values, padding))
+
     def gather(self, value: Any) -> list[Any]:
         """Return a picklable value of every process, by rank; waits for all of them."""
         values: list[Any] = [value] * self.size

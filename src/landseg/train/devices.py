@@ -116,7 +116,8 @@ def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStr
     # batch (see landseg.train.batch_norm), so they are not copied from the first process.
     known = signature(nn.parallel.DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DDPStrategy(process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, **{buffers: False})
+    options: dict[str, Any] = {buffers: False}
+    return DDPStrategy(process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, **options)
 
 
 def _shard_forward(forward: nn.Module, mesh: DeviceMesh) -> nn.Module:

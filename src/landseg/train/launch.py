@@ -30,7 +30,7 @@ _REPORT, _PARENT = "LANDSEG_REPORT", "LANDSEG_PARENT"
 #: Present in the environment of a process of several (see landseg.train.devices).
 _PROCESS_OF_SEVERAL = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Seconds between looks at the processes, in which they may end by themselves after one has, and before they are killed.
-_LOOK, _GRACE, _END = 0.1, 2.0, 5.0
+_LOOK, _GRACE, _END = 0.1, 1.0, 3.0
 # Bytes of a report: it is written to a pipe at once, not mixed with others.
 _REPORT_BYTES = 3500
 
@@ -249,6 +249,8 @@ def reporting_to_parent() -> Iterator[None]:
         else:
             _report("params" if isinstance(error, ParamsError) else "error", message)
         _quit(1)
+    except SystemExit as error:
+        _quit(error.code if isinstance(error.code, int) else 1)
     except Exception:
         _report("fault", traceback.format_exc())
         _quit(1)

@@ -58,8 +58,7 @@ class Loss(nn.Module):
 
         The mean of the losses of micro-batches, weighted by it, is the loss of the batch. This is exact for focal loss
         and cross entropy; Dice, Jaccard, Tversky and Lovász-Softmax are not means over pixels, so their means over
-        micro-batches differ. In a group, Dice, Jaccard and Tversky are those of the tiles of all processes, each of
-        which has the same part; Lovász-Softmax is the mean over processes.
+        micro-batches differ. In a group, they are those of the tiles of all processes, each of which has the same part.
         """
         pixels = (targets != IGNORE).sum()
         return pixels if self.is_mean or self.group.size == 1 else self.group.sum(pixels.float()) / self.group.size
@@ -170,13 +169,17 @@ class LovaszLoss(Loss):
     all others right. The loss is the mean over classes with target pixels in the batch, Σ w L / Σ w.
 
     smp.losses.LovaszLoss has no class weights, and synchronises with the device to remove ignored pixels and absent
-    classes.
+    classes. In a group, each process gathers the probabilities of all, as errors are sorted together.
     """
+
+    is_mean = False
 
     def compute(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
-        is_class = _is_class(logits, targets).movedim(1, 0).flatten(1)
-        errors = (is_class.float() - logits.softmax(1).movedim(1, 0).flatten(1)).abs()
+        probabilities = self.group.concatenate(logits.softmax(1))
+        targets = self.group.concatenate(targets)
+        is_class = _is_class(probabilities, targets).movedim(1, 0).flatten(1)
+        errors = (is_class.float() - probabilities.movedim(1, 0).flatten(1)).abs()
         # Ignored pixels have an error below all others. They come last, where the intersection is empty, so their steps
         # are 0, and they are in no union before.
         errors, order = torch.where((targets != IGNORE).flatten(), errors, -1.0).sort(1, descending=True)
