@@ -16,11 +16,13 @@ from lightning_fabric import seed_everything
 from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.model.device import Accelerator
+from landseg.model.group import ALONE
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import build_model
 from landseg.train.augmentation import Augmentation
 from landseg.train.callback import BestCheckpoint
 from landseg.train.checkpoints import Checkpoints
+from landseg.train.devices import Devices
 from landseg.train.losses import FocalLoss, Loss
 from landseg.train.micro_batch import ComputeOptions, MicroBatchRunner
 from landseg.train.module import OptimizerConfig, SegmentationModule, fit
@@ -40,10 +42,11 @@ def new_module(
     options: ComputeOptions | None = None,
     frozen_epochs: int = 0,
     ema: float | None = None,
+    encoder: str = INFO.encoder,
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
     seed_everything(0, verbose=False)
-    model = build_model(INFO, None)
+    model = build_model(INFO.model_copy(update={"encoder": encoder}), None)
     return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs, ema=ema)
 
 
@@ -72,12 +75,14 @@ def train_module(
     module: SegmentationModule | None = None,
     batch_size: int = 4,
     device: Accelerator = "cpu",
+    devices: Devices | None = None,
 ) -> tuple[SegmentationModule, BestCheckpoint]:
     """Train or resume a tiny project.
 
     It is interrupted after an epoch, or after the checkpoint of a batch of an epoch, both from 1, if requested.
     """
     module = module or new_module()
+    device, group = (devices.kind, devices.group) if devices else (device, ALONE)
 
     def report(_: dict[str, float], fresh: bool) -> None:
         if fresh and best.next_epoch == interrupt_after:
@@ -88,13 +93,13 @@ def train_module(
             raise InterruptedRunError
 
     interval = 0 if interrupt_at else math.inf
-    best = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report, interval, interrupt)
+    best = BestCheckpoint(Checkpoints(state, {}), "val/loss", patience, report, interval, interrupt, group)
     tiles, val, augmentation = tile_set(project, "train"), tile_set(project, "val"), Augmentation(True, 0.1, 0.1, 0)
-    shuffled = TileBatchSampler(len(tiles), batch_size, 0, lambda: best.next_epoch, lambda: best.next_batch)
+    shuffled = TileBatchSampler(len(tiles), batch_size, 0, lambda: best.next_epoch, lambda: best.next_batch, group)
     batches = batch_loader(tiles, shuffled, tier, device, 1, augmentation)
-    val_batches = batch_loader(val, TileBatchSampler(len(val), 4), tier, device, 1)
+    val_batches = batch_loader(val, TileBatchSampler(len(val), 4, group=group), tier, device, 1)
     with suppress(InterruptedRunError):
-        fit(module, batches, val_batches, best, epochs, device)
+        fit(module, batches, val_batches, best, epochs, device, devices)
     return module, best
 
 
