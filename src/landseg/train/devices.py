@@ -139,6 +139,7 @@ def shard_network(network: Segmenter, mesh: DeviceMesh) -> None:
             "ddp, or choose another model.encoder"
         )
     mesh = mesh["data_parallel"] if "data_parallel" in (mesh.mesh_dim_names or ()) else mesh
+    network.to(memory_format=torch.contiguous_format)  # FSDP divides rows of memory
     try:
         for block in _blocks(network):
             fully_shard(block, mesh=mesh)

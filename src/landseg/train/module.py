@@ -170,7 +170,7 @@ class SegmentationModule(torch.nn.Module):
             if self.average is not None:
                 shard_network(self.average, cast(Any, devices.fabric.strategy).device_mesh)
             check_shards(self.model)
-        self.optimizer = self.configure_optimizers()
+        self.optimizer = self.configure_optimizers(fused=not devices.shards)
 
     @property
     def current_epoch(self) -> int:
@@ -186,10 +186,14 @@ class SegmentationModule(torch.nn.Module):
     def _kind(self) -> Accelerator:
         return self.devices.kind
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimizer; `training_step` sets its learning rate."""
+    def configure_optimizers(self, fused: bool = True) -> torch.optim.Optimizer:
+        """Return the optimizer; `training_step` sets its learning rate.
+
+        Args:
+            fused: whether a step updates all weights in one kernel, which does not take divided weights.
+        """
         return OPTIMIZERS[self.config.optimizer](
-            self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
+            self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused
         )
 
     @property
