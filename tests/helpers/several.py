@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from helpers.root import ROOT
+from helpers.tiles import tile_set
 from helpers.training import new_module, state, train_module
 from safetensors.torch import save_file
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from landseg.core.classes import IGNORE
+from landseg.loader.batches import decode_tiles
 from landseg.model.group import ALONE, Group
 from landseg.train.batch_norm import SynchronisedNorm, synchronise
 from landseg.train.devices import Devices, open_devices, whole
@@ -60,7 +62,7 @@ def run_several(size: int, work: str, **arguments: Any) -> None:
 
 def check_norms(group: Group) -> None:
     """Synchronised normalisation of shares, also uneven and empty ones, is that of the whole batch by torch."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     for tiles in (2 * group.size - 1, 2 * group.size, 2):
         for kind in (nn.BatchNorm2d, BatchNormAct2d):
             for momentum in (0.1, None):
@@ -91,7 +93,7 @@ def check_norms(group: Group) -> None:
 
 def check_losses(group: Group) -> None:
     """Parts of losses, weighted, add up to the loss of the batch, and so do their gradients."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     names = ["focal", "dice", "jaccard", "tversky", "lovasz", "cross_entropy", "dice+cross_entropy", "lovasz+focal"]
     for tiles in (2 * group.size - 1, 2):
         logits = torch.randn((tiles, 3, 8, 8), generator=generator)
@@ -140,6 +142,18 @@ def train(devices: Devices, project: str, folder: str, epochs: int = 1, **option
         (Path(folder) / "history.json").write_text(json.dumps(best.history))
 
 
+def write_memory_files(devices: Devices, project: str, folder: str) -> None:
+    """Decode tiles into RAM; write which memory files this process has mapped."""
+    tiles = tile_set(Path(project), "train")
+    decoded = decode_tiles(tiles, "cpu", 1, "decode", devices.group, shared=True)
+    image, target = tiles.read(len(tiles) - 1)
+    assert torch.equal(decoded.images[-1], torch.from_numpy(image.copy()))
+    assert torch.equal(decoded.targets[-1], torch.from_numpy(target.copy()))
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    inodes = sorted(line.split()[4] for line in lines if "landseg-tiles" in line)
+    (Path(folder) / f"{devices.group.rank}.json").write_text(json.dumps(inodes))
+
+
 def main() -> None:
     work, arguments = sys.argv[1], json.loads(sys.argv[2])
     kind, strategy = arguments.pop("device", "cpu"), arguments.pop("strategy", "ddp")
@@ -147,9 +161,10 @@ def main() -> None:
     devices = open_devices(kind, size, 1, strategy, arguments.pop("batch_norm", "synchronised"))
     checks: dict[str, Callable[[Group], None]] = {"norms": check_norms, "losses": check_losses}
     if work in checks:
+        torch.set_default_device(devices.fabric.device)
         checks[work](devices.group)
     else:
-        train(devices, **arguments)
+        {"train": train, "memory": write_memory_files}[work](devices, **arguments)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,9 @@ def shard_network(network: Segmenter, mesh: DeviceMesh) -> None:
     try:
         for block in _blocks(network):
             fully_shard(block, mesh=mesh)
-        fully_shard(network, mesh=mesh)
+        fully_shard(
+            network, mesh=mesh, reshard_after_forward=True
+        )  # not only after a backward pass, which may not follow
     except (NotImplementedError, ValueError, RuntimeError) as error:
         raise ParamsError(_not_divided(error)) from None
 
