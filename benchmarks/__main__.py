@@ -22,6 +22,7 @@ SUITE = (
     "bands",
     "orchestration",
     "training",
+    "devices",
     "mapping",
     "coverage",
     "area_coverage",

@@ -81,12 +81,12 @@ def check_norms(group: Group) -> None:
                     values = images[part].clone().requires_grad_()
                     output = of(values)
                     (output * weights[part]).sum().div(1 if of is plain else layer.copies).backward()
-                    gradients = [of.weight.grad, of.bias.grad]
+                    gradients = [each.grad for each in (values, of.weight, of.bias) if each.grad is not None]
                     if of is shared:
-                        gradients = [group.sum(gradient) for gradient in gradients]
-                    kept = slice(None) if of is shared else share
-                    grad = values.grad * (layer.copies if of is shared else 1)
-                    results.append([output[kept], grad[kept], *gradients, *of.state_dict().values()])
+                        gradients = [gradients[0] * layer.copies, *map(group.sum, gradients[1:])]
+                    else:
+                        output, gradients[0] = output[share], gradients[0][share]
+                    results.append([output, *gradients, *of.state_dict().values()])
                 for one, other in zip(*results, strict=True):
                     torch.testing.assert_close(one.float(), other.float(), rtol=1e-4, atol=1e-4)
 
