@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -260,9 +261,10 @@ def test_losses_do_not_synchronise_and_are_deterministic(name: str, weights: lis
     loss = new_loss(name, weights).cuda()
     found = []
     for _ in range(2):
-        with deterministic(True):
-            torch.cuda.set_sync_debug_mode("error")
+        with deterministic(True), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype", UserWarning)
             try:
+                torch.cuda.set_sync_debug_mode("error")
                 found.append(value_and_gradient(loss, logits, targets))
             finally:
                 torch.cuda.set_sync_debug_mode("default")

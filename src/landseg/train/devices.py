@@ -114,10 +114,18 @@ def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStr
         )
     # Encoders have layers that a shallower network does not use, and frozen ones. Running statistics are those of the
     # batch (see landseg.train.batch_norm), so they are not copied from the first process.
+    _ignore_streams()
     known = signature(nn.parallel.DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False}
     return DDPStrategy(process_group_backend=backend, timeout=_TIMEOUT, find_unused_parameters=True, **options)
+
+
+def _ignore_streams() -> None:
+    """Silence a warning of torch on a GPU: DDP keeps gradients on another stream than the one of the computation."""
+    warn = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)  # since torch 2.11
+    if warn is not None:
+        warn(False)
 
 
 def _shard_forward(forward: nn.Module, mesh: DeviceMesh) -> nn.Module:
