@@ -79,7 +79,7 @@ def _only_raster(name: str, paths: Sequence[Path], drivers: Sequence[str]) -> Pa
     files: dict[Path, list[Path]] = {}
     for path in paths:
         with suppress(NotRasterError):
-            files[path] = _files_of(path, drivers)
+            files[path] = _files_of(path, drivers, _Sidecars())
     parts = {part for path, members in files.items() for part in members if part != path}
     rasters = [path for path in files if path not in parts]
     if len(rasters) == 1:
@@ -87,7 +87,30 @@ def _only_raster(name: str, paths: Sequence[Path], drivers: Sequence[str]) -> Pa
     raise LandsegError(f"{paths[1]}: the same name {name!r} as {paths[0].name}; rename or remove one of them")
 
 
-def _files_of(path: Path, drivers: Sequence[str]) -> list[Path]:
+class _Sidecars:
+    """Files beside rasters, listed once for each folder: listing it for each of its files would be quadratic."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def of(self, file: Path) -> list[Path]:
+        """Return the files whose names are the stem of a file, a dot, and more that ends as files beside rasters do."""
+        if file.parent not in self._folders:
+            self._folders[file.parent] = self._list(file.parent)
+        return self._folders[file.parent].get(file.stem, [])
+
+    @staticmethod
+    def _list(folder: Path) -> dict[str, list[Path]]:
+        """Return the files beside rasters, by each beginning of their names before a dot."""
+        found: dict[str, list[Path]] = {}
+        for path in folder.iterdir():
+            if path.name.lower().endswith(_SIDECARS):
+                for dot in (at for at, letter in enumerate(path.name) if letter == "."):
+                    found.setdefault(path.name[:dot], []).append(path)
+        return found
+
+
+def _files_of(path: Path, drivers: Sequence[str], sidecars: _Sidecars) -> list[Path]:
     """Return all files of a raster: itself, those that GDAL reads with it, and other files beside it.
 
     Raises:
@@ -97,8 +120,9 @@ def _files_of(path: Path, drivers: Sequence[str]) -> list[Path]:
     with open_raster(path, drivers=drivers) as source:
         parts = [Path(name) for name in source.files]
     if "VRT" in drivers and is_vrt(path):
-        parts += [file for part in vrt_sources(path) for file in _files_of(part, [d for d in drivers if d != "VRT"])]
-    return list(dict.fromkeys([path, *(part for part in parts if part.is_file()), *_sidecars(path)]))
+        without = [driver for driver in drivers if driver != "VRT"]
+        parts += [file for part in vrt_sources(path) for file in _files_of(part, without, sidecars)]
+    return list(dict.fromkeys([path, *(part for part in parts if part.is_file()), *sidecars.of(path)]))
 
 
 def image_names(
@@ -168,11 +192,12 @@ def copy_files(files: Iterable[Path], folder: Path, raw: Path, drivers: Sequence
     Raises:
         LandsegError: a file reads another one outside of the folder.
     """
+    sidecars = _Sidecars()
     for file in files:
         try:
-            files_of = _files_of(file, drivers)
+            files_of = _files_of(file, drivers, sidecars)
         except NotRasterError:  # the tile stage says so; VRTs that are not allowed are refused there as well
-            files_of = [file, *_sidecars(file)]
+            files_of = [file, *sidecars.of(file)]
         for path in files_of:
             try:
                 relative = path.resolve().relative_to(folder.resolve())
@@ -183,11 +208,6 @@ def copy_files(files: Iterable[Path], folder: Path, raw: Path, drivers: Sequence
             target = raw / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-
-
-def _sidecars(file: Path) -> list[Path]:
-    candidates = file.parent.glob(f"{glob.escape(file.stem)}.*")
-    return [path for path in candidates if path.name.lower().endswith(_SIDECARS)]
 
 
 def print_unmatched(folder: Path, raw: Path, matched: Iterable[Path]) -> None:
