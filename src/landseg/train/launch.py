@@ -109,7 +109,7 @@ def _run_srun(compute: ComputeParams, command: Sequence[str]) -> None:
     Raises:
         SystemExit: a node has failed; it has said why.
     """
-    environment = os.environ | {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(_free_port()), _PARENT: ""}
+    environment = os.environ | {"MASTER_ADDR": _first_host(), "MASTER_PORT": str(_free_port()), _PARENT: ""}
     srun = ["srun", "--quiet", f"--nodes={compute.nodes}", f"--ntasks={compute.nodes}", "--ntasks-per-node=1"]
     srun += ["--kill-on-bad-exit=1", "--export=ALL"]
     if "SLURM_CPUS_ON_NODE" in environment:
@@ -121,6 +121,14 @@ def _run_srun(compute: ComputeParams, command: Sequence[str]) -> None:
         _end([process])
     if code:
         raise SystemExit(1)
+
+
+def _first_host() -> str:
+    """Return the first node of a SLURM job: this one in a batch script, which runs there, else that of its list."""
+    if "SLURMD_NODENAME" in os.environ:
+        return socket.gethostname()
+    command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]  # noqa: S603
 
 
 def _run_node(compute: ComputeParams, command: Sequence[str], node: _Node) -> None:
