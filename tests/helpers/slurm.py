@@ -73,14 +73,12 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     environment |= {"SLURM_CONF": str(config), "PATH": _path()}
     munge = ["munged", "--force", "--foreground", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munge += [f"--{name}-file={folder}/munge/{name}" for name in ("pid", "log", "seed")]
-    started = []
+    started: list["subprocess.Popen[bytes]"] = []
     try:
         for command in (munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]):
-            started.append(
-                subprocess.Popen(
-                    command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-            )
+            with (folder / f"{len(started)}.out").open("w") as output:
+                process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
+            started.append(process)  # each, so that all are ended if one does not start
         deadline = time.monotonic() + 60
         count = ["sinfo", "--noheader", "--states=idle", "--format=%D"]
         while subprocess.run(count, env=environment, capture_output=True, text=True).stdout.strip() != "2":

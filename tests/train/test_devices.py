@@ -177,8 +177,8 @@ class TestStage:
         expected, lines = run_stage(one), run_stage(two)
         run_stage(torchrun, "torchrun", "--standalone", "--nproc-per-node=2")
         assert "by 2 devices (ddp)" in lines[0]
-        assert [line.partition("  lr ")[0] for line in lines[1:]] == [
-            line.partition("  lr ")[0] for line in expected[1:]
+        assert [line.partition("  lr ")[0] for line in lines[2:]] == [
+            line.partition("  lr ")[0] for line in expected[2:]
         ]
         for name in ("best", "last"):
             models = [load_file(folder / PATHS.model(name)) for folder in (one, two)]

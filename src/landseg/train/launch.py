@@ -219,9 +219,12 @@ def _read(reports: int) -> list[dict[str, str]]:
 def _fail(
     codes: Sequence[int | None], reports: Sequence[Mapping[str, str]], node: _Node, compute: ComputeParams
 ) -> NoReturn:
-    """Report why a run has failed: an error for the user, else a killed process, else a fault of the program."""
+    """Report why a run has failed: an error for the user, else a killed process, else a fault of the program.
+
+    Last comes the loss of another process, because whatever has ended that one says why.
+    """
     for report in reports:
-        if report["kind"] != "fault":
+        if report["kind"] in ("params", "error"):
             raise (ParamsError if report["kind"] == "params" else LandsegError)(report["message"])
     for local, code in enumerate(codes):
         if code is not None and code < 0:
@@ -231,8 +234,12 @@ def _fail(
                 f"training process {number} of {compute.nodes * compute.devices} was killed (signal {-code}{memory}); "
                 "`dvc repro` resumes from the last checkpoint, if there is one"
             )
-    if reports:
-        print(reports[0]["message"], file=sys.stderr)
+    if faults := [report["message"] for report in reports if report["kind"] == "fault"]:
+        print(faults[0], file=sys.stderr)
+    elif reports:
+        raise LandsegError(
+            f"training ended on node {node.number + 1}, because a process on another node did, which says why"
+        )
     else:
         local, code = next((local, code) for local, code in enumerate(codes) if code)
         print(f"error: training process {local + 1} ended with exit code {code}", file=sys.stderr)
@@ -259,9 +266,14 @@ def reporting_to_parent() -> Iterator[None]:
         _quit(1)
     except SystemExit as error:
         _quit(error.code if isinstance(error.code, int) else 1)
-    except Exception:
-        _report("fault", traceback.format_exc())
+    except Exception as error:
+        _report("peer" if _lost_peer(error) else "fault", traceback.format_exc())
         _quit(1)
+
+
+def _lost_peer(error: Exception) -> bool:
+    """Return whether an error is that of gloo or NCCL when another process has ended."""
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "Gloo", "NCCL", "TCPStore"))
 
 
 def _leave(number: int, _: object) -> NoReturn:
