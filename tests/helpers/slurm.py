@@ -73,7 +73,7 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     environment |= {"SLURM_CONF": str(config), "PATH": _path()}
     munge = ["munged", "--force", "--foreground", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munge += [f"--{name}-file={folder}/munge/{name}" for name in ("pid", "log", "seed")]
-    started: list["subprocess.Popen[bytes]"] = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         for command in (munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]):
             with (folder / f"{len(started)}.out").open("w") as output:
