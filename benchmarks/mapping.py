@@ -46,7 +46,8 @@ _WINDOW = 512
 # Maps one scene; prints seconds and peak memory in bytes.
 _CHILD = """
 import json, sys, time
-from landseg.predict.command import PredictOptions, predict_scenes
+from landseg.predict.command import predict_scenes
+from landseg.predict.options import PredictOptions
 from landseg.predict.outputs import OutputOptions
 from pathlib import Path
 job = json.loads(sys.argv[1])

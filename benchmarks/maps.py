@@ -46,7 +46,8 @@ from landseg.plotting import (
     legend_height,
     page_axes,
 )
-from landseg.predict.command import PredictOptions, predict_scenes
+from landseg.predict.command import predict_scenes
+from landseg.predict.options import PredictOptions
 from landseg.predict.outputs import OutputOptions
 from landseg.predict.windows import place_windows
 

@@ -167,7 +167,9 @@ class TestExistingFiles:
         write_image(Path("other.tif"), synthetic_image(64, 64))
         again = predict("other.tif", "scene.tif", "--d4")
         assert again.exit_code == 1
-        assert again.stderr == ("error: maps/scene.tif: file exists; choose another --out, or add --overwrite\n")
+        assert again.stderr == (
+            "error: maps/scene.tif: file exists, made with d4 false, not true; choose another --out, or add --overwrite\n"
+        )
         assert not Path("maps/other.tif").exists()  # checked before the first scene is mapped
         assert Path("maps/scene.tif").read_bytes() == before
         assert predict("scene.tif", "--overwrite", "--window", 32).exit_code == 0

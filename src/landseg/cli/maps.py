@@ -11,11 +11,13 @@ import typer
 
 from landseg.cli.options import (
     D4,
+    INPUT,
     MODEL,
     OUTPUT,
     REFERENCE,
     Bands,
     BatchSize,
+    ClusterName,
     ComputeDevice,
     Dataset,
     MatrixSource,
@@ -24,17 +26,32 @@ from landseg.cli.options import (
     OutputFolder,
     Overwrite,
     Resample,
+    SchedulerAddress,
     WindowOverlap,
     WindowSize,
+    WorkerCount,
 )
 from landseg.core.errors import LandsegError, reporting
 from landseg.core.files import atomic, require_new
 
 
 def predict_command(
-    scenes: Annotated[list[str], typer.Argument(help="Raster files or URLs; with --dataset, names of scenes.")],
+    scenes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Raster files, quoted patterns such as 'scenes/**/*.tif', or URLs; with --dataset, names of scenes."
+        ),
+    ] = None,
     *,
     model: ModelName,
+    scene_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--scenes",
+            help="File that lists scenes: text with one per line, or CSV with the column scene and, optionally, date.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Require a model with these classes, such as water,road.", rich_help_panel=MODEL),
@@ -85,18 +102,27 @@ def predict_command(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    workers: WorkerCount = None,
+    address: SchedulerAddress = None,
+    cluster: ClusterName = None,
 ) -> None:
     """Map scenes with a trained model.
 
-    --min-area and --tolerance require --vector.
+    Maps that the same model made from the same scenes with the same options are kept, so an interrupted command goes on
+    where it stopped. --min-area and --tolerance require --vector.
     """
-    from landseg.predict.command import PredictOptions, predict_scenes
+    from landseg.maps.task_runner import EngineChoice
+    from landseg.predict.command import predict_scenes
+    from landseg.predict.options import PredictOptions
     from landseg.predict.outputs import OutputOptions
+    from landseg.predict.scene_list import list_scenes
 
     with _interruptible():
+        locations, dates = list_scenes(scenes or [], scene_list, dataset)
+        choice = EngineChoice(workers, address, cluster)
         options = PredictOptions(model, _split(bands), _split(classes), resample, window, overlap, batch, d4, device)
         outputs = OutputOptions(out, overwrite, confidence, probability, quicklook, vector, min_area, tolerance)
-        for sentence in predict_scenes(scenes, dataset, options, outputs, _notify):
+        for sentence in predict_scenes(locations, dataset, options, outputs, _notify, choice, dates):
             typer.echo(sentence)
 
 
@@ -199,7 +225,8 @@ def change_command(
             maps = [resolve_raster(location) for location in (before, after)]
         require_change_inputs(maps, out, points, matrix, overwrite)
         if model:
-            from landseg.predict.command import PredictOptions, map_pair
+            from landseg.predict.command import map_pair
+            from landseg.predict.options import PredictOptions
 
             options = PredictOptions(model, _split(bands), (), resample, window, overlap, batch, d4, device)
             check = partial(require_change_maps, points=points, matrix=matrix, min_area=min_area)
@@ -277,8 +304,8 @@ def _require_model(**options: object) -> None:
             raise LandsegError(f"--{name} requires --model: without a model, both inputs are maps")
 
 
-def _split(names: str | None) -> list[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
+def _split(names: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (names or "").split(",") if name.strip())
 
 
 def _notify(sentence: str) -> None:

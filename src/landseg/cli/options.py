@@ -7,6 +7,7 @@ import typer
 
 # Panels of the help pages.
 MODEL, INPUT, INFERENCE, REFERENCE, OUTPUT = "Model", "Input", "Inference", "Reference data", "Output"
+WORKERS = "Workers"
 
 ModelName = Annotated[
     str,
@@ -80,3 +81,30 @@ MinArea = Annotated[
     typer.Option(min=0, help="Minimum polygon area in m² (default: 10 pixels).", rich_help_panel=OUTPUT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.", rich_help_panel=OUTPUT)]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Files processed at a time on this machine, each with its share of the cores, or workers that --cluster "
+        "starts (default: 1, with all cores, unless compute.engine is dask in params.yaml of the current folder).",
+        rich_help_panel=WORKERS,
+    ),
+]
+SchedulerAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Address of a running Dask scheduler, such as tcp://host:8786; its workers see the current folder and "
+        "the output folder at the same path.",
+        rich_help_panel=WORKERS,
+    ),
+]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Dask workers to start: a section of the jobqueue settings such as slurm, or local.",
+        rich_help_panel=WORKERS,
+    ),
+]

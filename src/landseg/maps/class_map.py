@@ -38,7 +38,9 @@ _TABLE: TypeAdapter[ClassTable] = TypeAdapter(ClassTable)
 
 
 @contextmanager
-def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str]) -> Iterator[CogWriter]:
+def create_class_map(
+    path: Path, grid: Grid, classes: ClassTable, tags: Mapping[str, str], threads: int | None = None
+) -> Iterator[CogWriter]:
     """Create a class map and yield its writer, which takes rows of uint8 ids, (h, W), from top to bottom.
 
     See `create_category_raster` for the files written. Pixels without a class are nodata, `ignored_id`.
@@ -48,19 +50,27 @@ def create_class_map(path: Path, grid: Grid, classes: ClassTable, tags: Mapping[
         grid: size, CRS and transform.
         classes: the class table.
         tags: further metadata tags.
+        threads: number of threads that compress blocks; None: one per core.
 
     Raises:
         LandsegError: the disk is full, or the folder is not writable.
     """
     tags = {CLASSES_TAG: _TABLE.dump_json(classes).decode(), **tags}
     legend, nodata = class_legend(classes), ignored_id(classes)
-    with create_category_raster(path, grid, "uint8", legend, tags, nodata, "class") as target:
+    with create_category_raster(path, grid, "uint8", legend, tags, nodata, "class", threads) as target:
         yield target
 
 
 @contextmanager
 def create_category_raster(
-    path: Path, grid: Grid, dtype: str, entries: Legend, tags: Mapping[str, str], nodata: int, description: str
+    path: Path,
+    grid: Grid,
+    dtype: str,
+    entries: Legend,
+    tags: Mapping[str, str],
+    nodata: int,
+    description: str,
+    threads: int | None = None,
 ) -> Iterator[CogWriter]:
     """Create a categorical raster and yield its writer, which takes rows, (h, W), from top to bottom.
 
@@ -75,6 +85,7 @@ def create_category_raster(
         tags: metadata tags.
         nodata: the value of pixels without a category.
         description: name of the band.
+        threads: number of threads that compress blocks; None: one per core.
 
     Raises:
         LandsegError: the disk is full, the folder is not writable, or a folder has the name of an output file.
@@ -87,9 +98,8 @@ def create_category_raster(
     with atomic(path) as raster_part, atomic(style) as style_part, atomic(names) as names_part:
         style_part.write_text(raster_qml(entries), encoding="utf-8")
         names_part.write_text(aux_xml(entries), encoding="utf-8")
-        with create_cog(
-            raster_part, grid, dtype, nodata=nodata, tags=tags, colours=colours, descriptions=[description]
-        ) as target:
+        options: dict[str, Any] = {"nodata": nodata, "tags": tags, "colours": colours, "threads": threads}
+        with create_cog(raster_part, grid, dtype, descriptions=[description], **options) as target:
             yield target
 
 

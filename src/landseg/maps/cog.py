@@ -108,6 +108,7 @@ def create_cog(
     colours: Mapping[int, Colour] | None = None,
     descriptions: Sequence[str] = (),
     overviews: Literal["mode", "average", "nearest"] = "mode",
+    threads: int | None = None,
 ) -> Iterator[CogWriter]:
     """Create a Cloud Optimized GeoTIFF and yield the writer of its rows.
 
@@ -124,6 +125,7 @@ def create_cog(
         colours: colour table; for one band of uint8 or uint16.
         descriptions: names of the bands.
         overviews: resampling of the overviews; mode or nearest for categories.
+        threads: number of threads that compress blocks; None: one per core.
 
     Raises:
         LandsegError: the disk is full, or the folder is not writable.
@@ -141,7 +143,7 @@ def create_cog(
                 _describe(target, tags or {}, colours or {}, descriptions)
                 target.close()
         with _write_errors(path):
-            copy(raw, final, driver="COG", **_cog_options(overviews))
+            copy(raw, final, driver="COG", **_cog_options(overviews, threads))
             _verify(final, writer, path)
         final.replace(temporary)
 
@@ -162,10 +164,10 @@ def _describe(target: Any, tags: Mapping[str, str], colours: Mapping[int, Colour
         target.write_colormap(1, colours)
 
 
-def _cog_options(overviews: str) -> dict[str, Any]:
+def _cog_options(overviews: str, workers: int | None) -> dict[str, Any]:
     """Return the options of GDAL's COG driver. The predictor helps with quantities, not with categories."""
     predictor = "YES" if overviews == "average" else "NO"
-    threads = {"num_threads": "all_cpus"}
+    threads = {"num_threads": workers or "all_cpus"}
     return {"blocksize": _BLOCK, "overview_resampling": overviews, "predictor": predictor, **_CREATION, **threads}
 
 

@@ -1,49 +1,35 @@
 """Scene mapping: the work behind `landseg predict`, and behind `landseg change` with a model."""
 
-import time
+import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-import numpy as np
-
-from landseg.core.classes import ClassTable, class_names
+from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import locked
-from landseg.model.info import ModelInfo, is_timm
-from landseg.predict.backend import Backend, DeviceName
-from landseg.predict.blending import Blender
-from landseg.predict.load import load_backend
+from landseg.core.progress import track
+from landseg.maps.sources import require_inputs_kept
+from landseg.maps.task_runner import EngineChoice, TaskRunner, chosen_engine, require_one_choice
+from landseg.model.info import ModelInfo
+from landseg.predict.finished import listed
 from landseg.predict.model_file import ModelFile, find_model
-from landseg.predict.outputs import MapTask, OutputOptions, check_outputs, check_scene, map_scene
+from landseg.predict.options import PredictOptions
+from landseg.predict.outputs import MapTask, OutputOptions, check_names
 from landseg.predict.scenes import InputScene, find_scenes
-from landseg.predict.windows import MIN_SIZE
+from landseg.predict.tasks import PredictJob, SceneCheck, check_task, map_task, prepare
 from landseg.raster.grid import Grid
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """The model and how to run it."""
+_ONE_AFTER_ANOTHER = EngineChoice(workers=1)
 
-    #: A path, a git revision, a DVC experiment or 'workspace'.
-    model: str
-    #: The bands of a scene for those that the model reads, in its order; empty: found automatically.
-    bands: Sequence[str] = ()
-    #: The classes that the model must have, and no others; empty: any.
-    classes: Sequence[str] = ()
-    #: Resample scenes to the model's ground sampling distance.
-    resample: bool = False
-    #: Height and width of a window, px; None: the tile size that the model was trained on.
-    window: int | None = None
-    #: Minimum fraction of a window that the next one overlaps; None: 0.25.
-    overlap: float | None = None
-    #: Windows per batch; None: the default of the device.
-    batch: int | None = None
-    #: Test-time augmentation: average over the eight rotations and flips of each window.
-    d4: bool = False
-    #: Where to compute; None: auto.
-    device: DeviceName | None = None
+# Hidden leftovers of killed processes in a folder of maps: scratch folders, and the files of atomic writes.
+_LEFTOVER = re.compile(r"^\.landseg\.(?!lock$)|^\..*\.[0-9a-f]{8}\.\d+\.[0-9a-f]{8}(\.|$)")
 
 
 def predict_scenes(
@@ -52,8 +38,12 @@ def predict_scenes(
     options: PredictOptions,
     outputs: OutputOptions,
     notify: Callable[[str], None],
+    choice: EngineChoice = _ONE_AFTER_ANOTHER,
+    dates: dict[str, str] | None = None,
 ) -> Iterator[str]:
     """Map scenes, and yield a sentence for each.
+
+    Finished maps are kept (see `landseg.predict.finished`). If a scene fails, the others are still mapped.
 
     Args:
         locations: paths or addresses, or names in the scene table of a dataset.
@@ -61,15 +51,17 @@ def predict_scenes(
         options: the model and how to run it.
         outputs: what to write.
         notify: called with each notice to the user, one sentence.
+        choice: where to map; one after another in this process by default.
+        dates: dates of acquisition, by location.
 
     Raises:
         LandsegError: see landseg.predict.outputs.map_scene; or the model does not exist, or has other classes.
     """
-    tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options)]
-    with _locked(outputs.folder), _loaded(options) as (model, blender):
-        check_outputs(tasks)
-        _check_scenes(tasks, options, blender)
-        yield from _map_scenes(tasks, options, model, blender, notify)
+    require_one_choice(choice)
+    tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options, dates)]
+    with _opened(outputs.folder, [outputs.folder], options, choice, len(tasks), notify) as (run, job):
+        _, checks = _checked(tasks, run, job, notify)
+        yield from _mapped(_unfinished(tasks, checks, notify), run, job, notify)
 
 
 def map_pair(
@@ -106,87 +98,159 @@ def map_pair(
         for location, into in zip(locations, folders, strict=True)
         for scene in _find_scenes([location], dataset, options)
     ]
-    with _locked(folder), _loaded(options) as (model, blender):
-        check_outputs(tasks, other_outputs)
-        check(blender.backend.info.classes, _check_scenes(tasks, options, blender))
-        for sentence in _map_scenes(tasks, options, model, blender, notify):
+    with _opened(folder, folders, options, _ONE_AFTER_ANOTHER, len(tasks), notify) as (run, job):
+        info, checks = _checked(tasks, run, job, notify, other_outputs)
+        check(info.classes, [found.grid for found in checks if found.grid])
+        for sentence in _mapped(_unfinished(tasks, checks, notify), run, job, notify):
             notify(sentence)
     return [outputs.path(scene) for scene, outputs in tasks]
 
 
-def _find_scenes(locations: Sequence[str], dataset: str | None, options: PredictOptions) -> list[InputScene]:
+def _find_scenes(
+    locations: Sequence[str], dataset: str | None, options: PredictOptions, dates: dict[str, str] | None = None
+) -> list[InputScene]:
     if dataset and options.bands:
         raise LandsegError("--bands: cannot be combined with --dataset, which defines the bands; leave it out")
-    return find_scenes(locations, dataset)
-
-
-def _locked(folder: Path) -> AbstractContextManager[None]:
-    """Return a context in which no other process may write maps into a folder."""
-    return locked(
-        folder / ".landseg.lock",
-        f"{folder}: another process is writing maps there; wait for it, or choose another --out",
-    )
+    return find_scenes(locations, dataset, dates)
 
 
 @contextmanager
-def _loaded(options: PredictOptions) -> Iterator[tuple[ModelFile, Blender]]:
-    with find_model(options.model) as model:
-        backend = load_backend(model, options.device or "auto")
-        _check_classes(backend.info, model.name, options.classes)
-        yield model, _blender(backend, options)
-
-
-def _check_scenes(tasks: Sequence[MapTask], options: PredictOptions, blender: Blender) -> list[Grid]:
-    """Return the grids of all maps; a scene that cannot be mapped fails here, not after hours of mapping others."""
-    info = blender.backend.info
-    return [check_scene(scene, outputs, info, options.bands, options.resample) for scene, outputs in tasks]
-
-
-def _map_scenes(
-    tasks: Sequence[MapTask],
+def _opened(
+    folder: Path,
+    outputs: Sequence[Path],
     options: PredictOptions,
-    model: ModelFile,
-    blender: Blender,
+    choice: EngineChoice,
+    tasks: int,
     notify: Callable[[str], None],
-) -> Iterator[str]:
-    for scene, outputs in tasks:
-        start = time.perf_counter()
-        path = map_scene(scene, blender, model, outputs, options.bands, options.resample, notify)
-        yield f"{path}: mapped in {time.perf_counter() - start:.1f} s on {blender.backend.description}"
+) -> Iterator[tuple[TaskRunner, PredictJob]]:
+    """Lock a folder of maps, open the engine, and find the model.
+
+    Args:
+        folder: the folder to lock; all outputs lie in it or below it.
+        outputs: the folders of the maps.
+        options: the model and how to run it.
+        choice: where to map.
+        tasks: number of scenes.
+        notify: called with each notice to the user.
+    """
+    busy = f"{folder}: another process is writing maps there; wait for it, or choose another --out"
+    with locked(folder / ".landseg.lock", busy), ExitStack() as stack:
+        _sweep(outputs)
+        run = stack.enter_context(chosen_engine(choice, [folder], notify)).limited(tasks)
+        stack.callback(_sweep, outputs if run.is_local else ())
+        model = stack.enter_context(find_model(options.model, None if run.is_local else folder))
+        if not run.is_local:
+            model = stack.enter_context(_shared(model, folder))
+        yield run, PredictJob(model, options, run.threads)
+        _sweep(outputs)
 
 
-def _blender(backend: Backend, options: PredictOptions) -> Blender:
-    stride, size = backend.info.stride, options.window or backend.info.tile
-    if size % stride:
-        raise LandsegError(f"--window: {size} px is not a multiple of {stride}, as this model requires; change it")
-    overlap = 0.25 if options.overlap is None else options.overlap
-    one_size = _takes_one_size(backend)
-    if one_size and size != backend.info.tile:
-        raise LandsegError(
-            f"--window: the encoder {backend.info.encoder} accepts windows of {backend.info.tile} px only, those of "
-            "its training tiles; leave it out"
-        )
-    return Blender(backend, size, overlap, options.batch or backend.batch_size, options.d4, one_size)
+@contextmanager
+def _shared(model: ModelFile, folder: Path) -> Iterator[ModelFile]:
+    """Put a model where all workers see it: into the folder of the maps, for the duration of the run."""
+    with TemporaryDirectory(prefix=".landseg.model.", dir=folder) as temporary:
+        path = Path(temporary, model.path.name)
+        shutil.copyfile(model.path, path)
+        yield ModelFile(path, model.name, model.revision, model.run, model.digest, model.source)
 
 
-def _takes_one_size(backend: Backend) -> bool:
-    """Return whether a network accepts windows of the size of its training tiles only, as some transformers do."""
-    info = backend.info
-    if not is_timm(info.encoder):  # all others accept any multiple of the stride
-        return False
-    size = max(MIN_SIZE, info.tile // 2 // info.stride * info.stride)
-    try:
-        found = backend.probabilities(np.zeros((1, size, size, len(info.rendering.bands)), info.rendering.dtype))
-    except Exception as error:  # each library raises its own kind
-        if backend.is_out_of_memory(error):
-            raise
-        return True
-    return tuple(found.shape[2:]) != (size, size)
+def _sweep(folders: Sequence[Path]) -> None:
+    """Remove what killed processes left half-written in folders of maps, which are locked."""
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _LEFTOVER.match(path.name):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
-def _check_classes(info: ModelInfo, model: str, required: Sequence[str]) -> None:
-    if required and set(required) != set(class_names(info.classes)):
-        raise LandsegError(
-            f"{model}: has the classes {', '.join(class_names(info.classes))}, not {', '.join(required)}; "
-            "choose another model"
-        )
+def _checked(
+    tasks: Sequence[MapTask],
+    run: TaskRunner,
+    job: PredictJob,
+    notify: Callable[[str], None],
+    other_outputs: Sequence[Path] = (),
+) -> tuple[ModelInfo, list[SceneCheck]]:
+    """Check the model, all scenes and all outputs; what cannot be mapped fails here, not after hours of mapping others.
+
+    Raises:
+        LandsegError: the model, a scene or an option is unsuitable, or an output is a scene, belongs to two scenes or
+            must not be replaced.
+    """
+    written = check_names(tasks)
+    info = _prepared(run, job)
+    checks = list(_progress(run.map(partial(check_task, job), tasks, _location), len(tasks), "check", run))
+    faults = [found.fault for found in checks if found.fault is not None]
+    if len(faults) > 1:
+        for fault in faults:
+            notify(fault)
+        raise LandsegError(f"{len(faults):,} of {len(tasks):,} scenes cannot be mapped; correct or leave them out")
+    if faults:
+        raise LandsegError(faults[0])
+    require_inputs_kept((file for found in checks for file in found.files), [*written, *other_outputs])
+    for (scene, outputs), found in zip(tasks, checks, strict=True):
+        _require_replaceable(scene, outputs, found)
+    return info, checks
+
+
+def _prepared(run: TaskRunner, job: PredictJob) -> ModelInfo:
+    """Load the model where scenes are mapped, before there are many faults of one reason."""
+    [info] = run.map(prepare, [job], lambda _: job.model.name)
+    return info
+
+
+def _require_replaceable(scene: InputScene, outputs: OutputOptions, found: SceneCheck) -> None:
+    for path in outputs.paths(scene):
+        if path.is_dir():
+            raise LandsegError(f"{path}: expected a file, found a folder; remove or rename it")
+    if found.unfinished not in (None, "missing") and not outputs.overwrite:
+        raise LandsegError(f"{found.unfinished}; choose another --out, or add --overwrite")
+
+
+def _unfinished(tasks: Sequence[MapTask], checks: Sequence[SceneCheck], notify: Callable[[str], None]) -> list[MapTask]:
+    """Return the tasks that are left to do."""
+    left = [task for task, found in zip(tasks, checks, strict=True) if found.unfinished is not None]
+    if kept := len(tasks) - len(left):
+        maps = "map is" if len(tasks) == 1 else "maps are"
+        notify(f"{kept:,} of {len(tasks):,} {maps} finished and kept; remove a map to make it again")
+    return left
+
+
+def _mapped(tasks: Sequence[MapTask], run: TaskRunner, job: PredictJob, notify: Callable[[str], None]) -> Iterator[str]:
+    """Map scenes, and yield a sentence for each.
+
+    Raises:
+        LandsegError: scenes failed, after all others are mapped.
+    """
+    failed: list[tuple[MapTask, str]] = []
+    results = run.map(partial(map_task, job, notify=notify if run.in_process else None), tasks, _location)
+    for task, result in zip(tasks, _progress(results, len(tasks), "map", run), strict=True):
+        for notice in result.notices:
+            notify(notice)
+        if result.fault is None:
+            yield f"{result.path}: mapped in {result.seconds:.1f} s on {result.description}"
+            continue
+        failed.append((task, result.fault))
+        if len(tasks) > 1:
+            notify(result.fault)
+    if not failed:
+        return
+    if len(tasks) == 1:
+        raise LandsegError(failed[0][1])
+    names = listed([scene.location for (scene, _), _ in failed])
+    raise LandsegError(
+        f"{len(failed):,} of {len(tasks):,} scenes have no map: {names}, for the reasons above; correct or leave them "
+        "out and run again, which keeps the finished maps"
+    )
+
+
+def _location(task: MapTask) -> str:
+    return str(task[0].location)
+
+
+def _progress(results: Iterator[T], total: int, title: str, run: TaskRunner) -> Iterator[T]:
+    """Show progress by scenes, if many are processed or several at a time."""
+    if total == 1 or (run.in_process and title == "map"):
+        return results
+    return track(results, total, title, "scenes")

@@ -12,19 +12,24 @@ if TYPE_CHECKING:
     from landseg.model.segmenter import Segmenter
 
 
-def load_backend(model: ModelFile, device: DeviceName) -> Backend:
+def load_backend(model: ModelFile, device: DeviceName, threads: int | None = None) -> Backend:
     """Load a model for prediction: by ONNX Runtime, which needs no torch, or by PyTorch.
 
     Args:
         model: the model file.
         device: where to compute.
+        threads: number of threads on a CPU, set for the whole process; None: as the library chooses.
 
     Raises:
         LandsegError: the file is not a landseg model, the device is not available, or torch is not installed.
     """
     if model.path.suffix == ".onnx":
-        return OnnxBackend(model.path, device)
+        return OnnxBackend(model.path, device, threads)
     segmenter = load_torch_model(model)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     from landseg.model.device import accelerator, use_bf16
     from landseg.predict.torch_backend import TorchBackend
 

@@ -16,18 +16,19 @@ from landseg.predict.backend import DeviceName, out_of_memory_message
 class OnnxBackend:
     """A model exported by `landseg export`, run by ONNX Runtime (see landseg.predict.backend.Backend)."""
 
-    def __init__(self, path: Path, device: DeviceName = "auto") -> None:
+    def __init__(self, path: Path, device: DeviceName = "auto", threads: int | None = None) -> None:
         """Open a model file.
 
         Args:
             path: the file.
             device: where to compute; auto: on a GPU if this build of ONNX Runtime supports it.
+            threads: number of threads on a CPU; None: one per core.
 
         Raises:
             LandsegError: the file is not an ONNX model exported by landseg, or the device is not available.
         """
         self.batch_size = 2
-        self.session = _open_session(path, _providers(device))
+        self.session = _open_session(path, _providers(device), threads)
         try:
             self.info = parse_info(self.session.get_modelmeta().custom_metadata_map[KEY])
         except ValidationError as error:
@@ -95,8 +96,9 @@ def _providers(device: DeviceName) -> list[str]:
     return [*(gpu if device != "cpu" else []), "CPUExecutionProvider"]
 
 
-def _open_session(path: Path, providers: list[str]) -> Any:
+def _open_session(path: Path, providers: list[str], threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4  # errors are raised as well; logging them would repeat them
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)

@@ -9,22 +9,22 @@ from importlib.metadata import version
 from math import ceil, isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
 from landseg.core.classes import ClassTable, class_ids, class_names, ignored_id
 from landseg.core.errors import LandsegError
-from landseg.core.files import require_new
 from landseg.core.progress import track
 from landseg.maps.class_map import MAX_CONFIDENCE, NODATA, create_class_map, map_files, open_class_map
 from landseg.maps.cog import CogWriter, create_cog
-from landseg.maps.sources import require_inputs_kept
 from landseg.maps.style import class_legend
 from landseg.model.info import ModelInfo
 from landseg.predict.blending import Blender, MapStrip
 from landseg.predict.model_file import ModelFile
 from landseg.predict.quicklook import require_pictures, write_quicklook
 from landseg.predict.scenes import InputScene, open_scene, selected_bands
+from landseg.predict.signature import CONTENT_TAG, QUICK_TAG, SceneSignature, scene_signature
 from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage
 from landseg.raster.pixel_area import ground_sampling_distance, oblong
@@ -74,21 +74,39 @@ class OutputOptions:
             *([self.path(scene, suffix=self.vector)] if self.vector else []),
         ]
 
+    def made_from_map(self, scene: InputScene) -> list[Path]:
+        """Return the paths of the outputs that are made from the finished map."""
+        files = {
+            self.path(scene, "_quicklook", "png"): self.quicklook,
+            self.path(scene, suffix="gpkg"): self.vector == "gpkg",
+            self.path(scene, suffix="parquet"): self.vector == "parquet",
+        }
+        return [path for path, wanted in files.items() if wanted]
+
 
 #: A scene and what to write for it.
 MapTask = tuple[InputScene, OutputOptions]
+#: Tags of maps: the settings of the prediction as JSON, and the SHA-256 of the model file.
+SETTINGS_TAG, MODEL_TAG = "LANDSEG_PREDICT", "LANDSEG_MODEL"
 
 
-def check_outputs(tasks: Sequence[MapTask], others: Sequence[Path] = ()) -> None:
-    """Check, before the first scene is mapped, that no output overwrites a scene, another output or an existing file.
+class SceneHeader(NamedTuple):
+    """What the header of a scene tells of its map."""
 
-    Args:
-        tasks: what to map.
-        others: further files that the caller will write.
+    grid: Grid
+    #: Whether the scene is resampled to the model's ground sampling distance.
+    resampled: bool
+    #: Bands that the model reads (see `landseg.predict.scenes.selected_bands`).
+    bands: Sequence[int | str]
+    #: Date of acquisition as GDAL's metadata state it; '' if they do not.
+    date: str
+
+
+def check_names(tasks: Sequence[MapTask]) -> list[Path]:
+    """Check, before any file is opened, that no two scenes have the same output; return all outputs.
 
     Raises:
-        LandsegError: an output exists and must not be replaced, is also an input, or belongs to two scenes; or an
-            option has no effect.
+        LandsegError: an output belongs to two scenes, or an option has no effect.
     """
     writers: dict[Path, InputScene] = {}
     for scene, options in tasks:
@@ -100,15 +118,13 @@ def check_outputs(tasks: Sequence[MapTask], others: Sequence[Path] = ()) -> None
                     f"{path}: both {other.location} and {scene.location} would be written to this file; map one of "
                     "them into another folder"
                 )
-    require_inputs_kept((file for scene, _ in tasks for file in scene.files), [*writers, *others])
-    for scene, options in tasks:
-        require_new(options.paths(scene), options.overwrite)
+    return list(writers)
 
 
 def check_scene(
     scene: InputScene, options: OutputOptions, info: ModelInfo, bands: Sequence[str], resample: bool
-) -> Grid:
-    """Check that a scene can be mapped, by its header and a sample of its values, and return the grid of its map.
+) -> SceneHeader:
+    """Check that a scene can be mapped, by its header and a sample of its values.
 
     See `map_scene` for the arguments.
 
@@ -128,7 +144,8 @@ def check_scene(
                 f"{original.name}: {values.clipping()}, to which the model scales values; bring them to the values of "
                 "the training scenes"
             )
-        return image.grid
+        date = original.files[0].source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")
+        return SceneHeader(image.grid, image is not original, selected_bands(scene, info, bands), date)
 
 
 def map_scene(
@@ -139,6 +156,8 @@ def map_scene(
     bands: Sequence[str],
     resample: bool,
     notify: Callable[[str], None],
+    threads: int | None = None,
+    progress: bool = True,
 ) -> Path:
     """Map a scene. Writes are atomic.
 
@@ -150,40 +169,47 @@ def map_scene(
         bands: the bands of the file to use (see landseg.predict.scenes.open_scene).
         resample: whether to resample the scene to the model's ground sampling distance.
         notify: called with each notice to the user, one sentence.
+        threads: number of threads that decode and encode blocks; None: one per core.
+        progress: whether to show the progress within the scene.
 
     Returns:
         The path of the map.
 
     Raises:
-        LandsegError: the scene does not suit the model, is damaged, or the disk is full.
+        LandsegError: the scene does not suit the model, is damaged or changes meanwhile, or the disk is full.
     """
     info, path = blender.backend.info, options.path(scene)
+    signature = scene_signature(scene)
     options.folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".landseg.", dir=options.folder) as scratch:
         # Polygons need the confidence raster, even if it is not an output.
         temporary = replace(options, folder=Path(scratch))
         confidence = (options if options.confidence else temporary).path(scene, "_confidence")
         with (
-            open_scene(scene, info, bands) as original,
+            open_scene(scene, info, bands, threads or "ALL_CPUS") as original,
             _at_model_gsd(original, info.gsd, resample, notify) as image,
         ):
             for note in original.notes:
                 notify(f"{original.name}: {note}")
             if not image.grid.crs:
                 notify(f"{image.name}: no CRS, so the map has none either and areas cannot be measured")
-            tags = provenance_tags(
-                scene, model, blender, selected_bands(scene, info, bands), resampled=image is not original
-            )
+            read, resampled = selected_bands(scene, info, bands), image is not original
+            tags = provenance_tags(scene, model, blender, read, resampled, options, signature)
+            tags |= {CONTENT_TAG: content} if (content := signature.content()) else {}
             min_pixels = _min_pixels(options.min_area, image)
             rasters = {
                 "confidence": confidence if options.confidence or options.vector else None,
                 "probability": options.path(scene, "_probability") if options.probability else None,
             }
-            with _map_writer(path, image.grid, info, tags, rasters) as write:
+            with _map_writer(path, image.grid, info, tags, rasters, threads) as write:
                 values = ValueCheck.of(image, info.rendering)
-                for strip in _strips_with_progress(blender, image, scene.name, options.probability, values):
+                for strip in _strips(blender, image, scene.name, options.probability, values, progress):
                     write(strip)
                 values.finish(image)
+                if scene_signature(scene) != signature:
+                    raise LandsegError(f"{original.name}: changed while it was mapped; map it again")
+                for old in options.made_from_map(scene):  # beside a new map, they would count as made from it
+                    old.unlink(missing_ok=True)
             for notice in (*_value_notices(values), *_unlike_training(values, info)):
                 notify(notice)
             if options.quicklook:
@@ -252,7 +278,13 @@ def _write_polygons(
 
 
 def provenance_tags(
-    scene: InputScene, model: ModelFile, blender: Blender, bands: Sequence[int | str], resampled: bool
+    scene: InputScene,
+    model: ModelFile,
+    blender: Blender,
+    bands: Sequence[int | str],
+    resampled: bool,
+    options: OutputOptions,
+    signature: SceneSignature,
 ) -> dict[str, str]:
     """Return the tags of a map that record its model, its scene and how it was computed."""
     info = blender.backend.info
@@ -263,12 +295,14 @@ def provenance_tags(
         "d4": blender.d4,
         "bands": bands,
         "resampled": resampled,
+        "polygons": [options.min_area, options.tolerance] if options.vector else None,
         "computed": blender.backend.description,
     }
     return {
-        "LANDSEG_PREDICT": json.dumps(settings),
+        SETTINGS_TAG: json.dumps(settings),
         "LANDSEG_SCENE": scene.name,
-        "LANDSEG_MODEL": model.digest,
+        QUICK_TAG: signature.quick,
+        MODEL_TAG: model.digest,
         "LANDSEG_TEMPERATURE": f"{info.temperature:g}",
         **({"LANDSEG_SOURCE": model.source} if model.source else {}),
         **({"LANDSEG_REVISION": model.revision} if model.revision else {}),
@@ -322,17 +356,24 @@ def _whole_ratio(ratio: float) -> float:
 
 @contextmanager
 def _map_writer(
-    path: Path, grid: Grid, info: ModelInfo, tags: Mapping[str, str], rasters: Mapping[str, Path | None]
+    path: Path,
+    grid: Grid,
+    info: ModelInfo,
+    tags: Mapping[str, str],
+    rasters: Mapping[str, Path | None],
+    threads: int | None,
 ) -> Iterator[Callable[[MapStrip], None]]:
     """Yield a function that writes strips. When the block ends without error, all files are renamed, the map last."""
     classes = info.classes
     id_of_channel = np.full(256, ignored_id(classes), np.uint8)
     id_of_channel[: len(classes)] = class_ids(classes)
     scaled = {**tags, "LANDSEG_SCALE": f"{MAX_CONFIDENCE} means 1; {describe_confidence(info.temperature)}"}
-    create = partial(create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average")
+    create = partial(
+        create_cog, grid=grid, dtype="uint8", nodata=NODATA, tags=scaled, overviews="average", threads=threads
+    )
     writers: dict[str, CogWriter] = {}
     with ExitStack() as stack:
-        class_map = stack.enter_context(create_class_map(path, grid, classes, tags))
+        class_map = stack.enter_context(create_class_map(path, grid, classes, tags, threads))
         for kind, bands in (("confidence", ["confidence"]), ("probability", class_names(classes))):
             if file := rasters[kind]:
                 writers[kind] = stack.enter_context(create(file, bands=len(bands), descriptions=bands))
@@ -347,11 +388,14 @@ def _map_writer(
         yield write
 
 
-def _strips_with_progress(
-    blender: Blender, image: MultibandImage, title: str, probabilities: bool, check: ValueCheck
+def _strips(
+    blender: Blender, image: MultibandImage, title: str, probabilities: bool, check: ValueCheck, progress: bool
 ) -> Iterator[MapStrip]:
     down, across = blender.axes(image)
     with closing(blender.strips(image, probabilities, check)) as strips:
+        if not progress:
+            yield from strips
+            return
         total = len(down.starts) * len(across.starts)
         yield from track(strips, total, title, "windows", lambda strip: strip.windows)
 

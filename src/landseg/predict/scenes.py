@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from rasterio.enums import ColorInterp
 
@@ -38,6 +38,8 @@ class InputScene:
     location: Path | str
     #: The data card; None if the scene is not from a dataset.
     card: DataCard | None = None
+    #: Date of acquisition, ISO 8601, as a list or the scene table gives it; '' if unknown.
+    date: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -50,16 +52,28 @@ class InputScene:
         return paths if len(paths) > 1 else raster_files(self.location)
 
 
-def find_scenes(locations: Sequence[str], dataset: str | None) -> list[InputScene]:
+def find_scenes(
+    locations: Sequence[str], dataset: str | None, dates: Mapping[str, str] | None = None
+) -> list[InputScene]:
     """Find scenes by path or address or, for a dataset, by their names in its scene table.
+
+    Args:
+        locations: paths, addresses or names.
+        dataset: the dataset, or None.
+        dates: dates of acquisition, by location.
 
     Raises:
         LandsegError: a scene does not exist, or is given twice.
     """
     scenes = _dataset_scenes(locations, dataset) if dataset else [_scene_at(location) for location in locations]
-    for index, scene in enumerate(scenes):
-        if scene in scenes[:index]:
+    if dates:
+        own = (dates.get(location, "") for location in locations)
+        scenes = [replace(scene, date=date or scene.date) for scene, date in zip(scenes, own, strict=True)]
+    seen: set[tuple[str, Path | str]] = set()
+    for scene in scenes:
+        if (scene.name, scene.location) in seen:
             raise LandsegError(f"{scene.location}: given twice; give it once")
+        seen.add((scene.name, scene.location))
     return scenes
 
 
@@ -87,11 +101,14 @@ def _dataset_scenes(scenes: Sequence[str], dataset: str) -> list[InputScene]:
     for name in scenes:
         if name not in images:
             raise LandsegError(f"{paths.table('scenes.csv')}: no scene {name!r}; choose a name from the column 'scene'")
-    return [InputScene(name, below(paths.raw, images[name]), card) for name in scenes]
+    dates = dict(zip(table["scene"], table["date"].astype(str), strict=True)) if "date" in table else {}
+    return [InputScene(name, below(paths.raw, images[name]), card, dates.get(name, "")) for name in scenes]
 
 
 @contextmanager
-def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) -> Iterator[MultibandImage]:
+def open_scene(
+    scene: InputScene, info: ModelInfo, bands: Sequence[str] = (), threads: int | Literal["ALL_CPUS"] = "ALL_CPUS"
+) -> Iterator[MultibandImage]:
     """Open a scene with the bands of a model.
 
     Args:
@@ -100,6 +117,7 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
         bands: the bands of the file for those that the model reads, by number from 1 or by name. If empty, they
             are found by name or by colour interpretation, or by number if the file has exactly the bands of the
             dataset that the model was trained on.
+        threads: number of threads that decode blocks of a file.
 
     Raises:
         LandsegError: the scene cannot be read, lacks bands, or has another data type, other classes, or another scale
@@ -116,7 +134,7 @@ def open_scene(scene: InputScene, info: ModelInfo, bands: Sequence[str] = ()) ->
                 open_image(Path(), str(scene.location), read_bands(info), scene.card, scaled=scaled, derived=derived)
             )
         else:
-            source = stack.enter_context(open_raster(scene.location, threads="ALL_CPUS"))
+            source = stack.enter_context(open_raster(scene.location, threads=threads))
             if not source.crs and source.gcps[0]:
                 raise LandsegError(
                     f"{source.name}: georeferenced only by ground control points; warp it with gdalwarp first"
