@@ -168,7 +168,8 @@ class TestExistingFiles:
         again = predict("other.tif", "scene.tif", "--d4")
         assert again.exit_code == 1
         assert again.stderr == (
-            "error: maps/scene.tif: file exists, made with d4 false, not true; choose another --out, or add --overwrite\n"
+            "error: maps/scene.tif: file exists, made with d4 false, not true; choose another --out, or add "
+            "--overwrite\n"
         )
         assert not Path("maps/other.tif").exists()  # checked before the first scene is mapped
         assert Path("maps/scene.tif").read_bytes() == before

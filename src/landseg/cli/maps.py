@@ -101,6 +101,29 @@ def predict_command(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    mosaic: Annotated[
+        Literal["vrt", "cog"] | None,
+        typer.Option(
+            help="Also write a mosaic of all maps: a virtual raster that refers to them, or a COG. Where maps overlap, "
+            "later scenes lie on top.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    stac: Annotated[
+        bool,
+        typer.Option(
+            "--stac",
+            help="Also write a STAC collection of the maps, and their footprints as GeoPackage, to OUT/stac.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="Date of scenes without one, for --stac: 2024-06-01, 2024-06, or 2024-06-01/2024-08-31.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     workers: WorkerCount = None,
     address: SchedulerAddress = None,
@@ -112,6 +135,7 @@ def predict_command(
     where it stopped. --min-area and --tolerance require --vector.
     """
     from landseg.maps.task_runner import EngineChoice
+    from landseg.predict.collection import CollectionOptions
     from landseg.predict.command import predict_scenes
     from landseg.predict.options import PredictOptions
     from landseg.predict.outputs import OutputOptions
@@ -122,7 +146,8 @@ def predict_command(
         choice = EngineChoice(workers, address, cluster)
         options = PredictOptions(model, _split(bands), _split(classes), resample, window, overlap, batch, d4, device)
         outputs = OutputOptions(out, overwrite, confidence, probability, quicklook, vector, min_area, tolerance)
-        for sentence in predict_scenes(locations, dataset, options, outputs, _notify, choice, dates):
+        together = CollectionOptions(mosaic, stac, date)
+        for sentence in predict_scenes(locations, dataset, options, outputs, _notify, choice, dates, together):
             typer.echo(sentence)
 
 

@@ -55,7 +55,7 @@ def create_class_map(
     Raises:
         LandsegError: the disk is full, or the folder is not writable.
     """
-    tags = {CLASSES_TAG: _TABLE.dump_json(classes).decode(), **tags}
+    tags = {CLASSES_TAG: class_json(classes), **tags}
     legend, nodata = class_legend(classes), ignored_id(classes)
     with create_category_raster(path, grid, "uint8", legend, tags, nodata, "class", threads) as target:
         yield target
@@ -101,6 +101,11 @@ def create_category_raster(
         options: dict[str, Any] = {"nodata": nodata, "tags": tags, "colours": colours, "threads": threads}
         with create_cog(raster_part, grid, dtype, descriptions=[description], **options) as target:
             yield target
+
+
+def class_json(classes: ClassTable) -> str:
+    """Return a class table as JSON, the value of the tag CLASSES_TAG."""
+    return _TABLE.dump_json(classes).decode()
 
 
 def map_files(path: Path) -> list[Path]:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.parallel import Engine, LocalEngine, cores, open_engine
+from landseg.core.parallel import Engine, LocalEngine, cores
 from landseg.core.params import PARAMS, read_params, read_section
+from landseg.core.progress import track
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,6 +75,11 @@ class TaskRunner:
             raise _by_options(error) from error
 
 
+def tracked(results: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
+    """Yield results as they arrive, and show the progress if there are several."""
+    return track(results, total, title, unit) if total > 1 else iter(results)
+
+
 def require_one_choice(choice: EngineChoice) -> None:
     """Require that options do not contradict one another.
 
@@ -97,7 +103,8 @@ def chosen_engine(
 
     Args:
         choice: the options.
-        folders: existing folders that all workers must see (see `landseg.core.parallel.open_engine`).
+        folders: existing folders that all workers must see, beside the current one; functions on the way to workers
+            are written to the first, or to the current one.
         log: receives messages for the user.
 
     Raises:
@@ -107,34 +114,29 @@ def chosen_engine(
     if choice == EngineChoice() and _project_uses_dask():
         compute = read_section(ComputeParams, "compute")
         try:
-            with open_engine(compute, folders, log) as engine:
+            with _open_dask(compute.address, compute.cluster, compute.workers, folders, log) as engine:
                 yield TaskRunner(engine, None)
         except ParamsError as error:
             raise LandsegError(f"{PARAMS}: {error}") from error
         return
     if choice.address or choice.cluster:
-        with _open_dask(choice, folders, log) as engine:
-            yield TaskRunner(engine, None)
+        try:
+            with _open_dask(choice.address, choice.cluster, choice.workers, folders, log) as engine:
+                yield TaskRunner(engine, None)
+        except ParamsError as error:
+            raise _by_options(error) from error
         return
     yield TaskRunner(LocalEngine(cores()), choice.workers or 1)
 
 
 @contextmanager
-def _open_dask(choice: EngineChoice, folders: Sequence[Path], log: Callable[[str], None]) -> Iterator[Engine]:
-    compute = ComputeParams(
-        engine="dask",
-        address=choice.address,
-        cluster=choice.cluster,
-        workers=choice.workers,
-        device="auto",
-        micro_batch=None,
-        state=Path(),
-    )
-    try:
-        with open_engine(compute, folders, log) as engine:
-            yield engine
-    except ParamsError as error:
-        raise _by_options(error) from error
+def _open_dask(
+    address: str | None, cluster: str | None, workers: int | None, folders: Sequence[Path], log: Callable[[str], None]
+) -> Iterator[Engine]:
+    from landseg.core.dask_engine import open_dask_engine  # distributed takes a second to import
+
+    with open_dask_engine(address, cluster, workers or cores(), folders, log) as engine:
+        yield engine
 
 
 def _project_uses_dask() -> bool:

@@ -7,15 +7,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
 from landseg.core.files import locked
-from landseg.core.progress import track
 from landseg.maps.sources import require_inputs_kept
-from landseg.maps.task_runner import EngineChoice, TaskRunner, chosen_engine, require_one_choice
+from landseg.maps.task_runner import EngineChoice, TaskRunner, chosen_engine, require_one_choice, tracked
 from landseg.model.info import ModelInfo
+from landseg.predict.collection import CollectionOptions, plan_collection, write_collection
 from landseg.predict.finished import listed
 from landseg.predict.model_file import ModelFile, find_model
 from landseg.predict.options import PredictOptions
@@ -24,12 +23,11 @@ from landseg.predict.scenes import InputScene, find_scenes
 from landseg.predict.tasks import PredictJob, SceneCheck, check_task, map_task, prepare
 from landseg.raster.grid import Grid
 
-T = TypeVar("T")
-
 _ONE_AFTER_ANOTHER = EngineChoice(workers=1)
+_NOTHING_TOGETHER = CollectionOptions()
 
 # Hidden leftovers of killed processes in a folder of maps: scratch folders, and the files of atomic writes.
-_LEFTOVER = re.compile(r"^\.landseg\.(?!lock$)|^\..*\.[0-9a-f]{8}\.\d+\.[0-9a-f]{8}(\.|$)")
+_LEFTOVER = re.compile(r"^\.landseg[.-](?!lock$)|^\..*\.[0-9a-f]{8}\.\d+\.[0-9a-f]{8}(\.|$)")
 
 
 def predict_scenes(
@@ -40,6 +38,7 @@ def predict_scenes(
     notify: Callable[[str], None],
     choice: EngineChoice = _ONE_AFTER_ANOTHER,
     dates: dict[str, str] | None = None,
+    together: CollectionOptions = _NOTHING_TOGETHER,
 ) -> Iterator[str]:
     """Map scenes, and yield a sentence for each.
 
@@ -53,6 +52,7 @@ def predict_scenes(
         notify: called with each notice to the user, one sentence.
         choice: where to map; one after another in this process by default.
         dates: dates of acquisition, by location.
+        together: what to write for all scenes together, after all are mapped.
 
     Raises:
         LandsegError: see landseg.predict.outputs.map_scene; or the model does not exist, or has other classes.
@@ -60,8 +60,10 @@ def predict_scenes(
     require_one_choice(choice)
     tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options, dates)]
     with _opened(outputs.folder, [outputs.folder], options, choice, len(tasks), notify) as (run, job):
-        _, checks = _checked(tasks, run, job, notify)
+        info, checks = _checked(tasks, run, job, notify)
+        plan = plan_collection(outputs.folder, tasks, checks, together, check_names(tasks))
         yield from _mapped(_unfinished(tasks, checks, notify), run, job, notify)
+        yield from write_collection(outputs.folder, plan, info, run)
 
 
 def map_pair(
@@ -180,7 +182,7 @@ def _checked(
     """
     written = check_names(tasks)
     info = _prepared(run, job)
-    checks = list(_progress(run.map(partial(check_task, job), tasks, _location), len(tasks), "check", run))
+    checks = list(tracked(run.map(partial(check_task, job), tasks, _location), len(tasks), "check", "scenes"))
     faults = [found.fault for found in checks if found.fault is not None]
     if len(faults) > 1:
         for fault in faults:
@@ -225,7 +227,9 @@ def _mapped(tasks: Sequence[MapTask], run: TaskRunner, job: PredictJob, notify: 
     """
     failed: list[tuple[MapTask, str]] = []
     results = run.map(partial(map_task, job, notify=notify if run.in_process else None), tasks, _location)
-    for task, result in zip(tasks, _progress(results, len(tasks), "map", run), strict=True):
+    if not run.in_process:  # which shows the progress within each scene
+        results = tracked(results, len(tasks), "map", "scenes")
+    for task, result in zip(tasks, results, strict=True):
         for notice in result.notices:
             notify(notice)
         if result.fault is None:
@@ -247,10 +251,3 @@ def _mapped(tasks: Sequence[MapTask], run: TaskRunner, job: PredictJob, notify: 
 
 def _location(task: MapTask) -> str:
     return str(task[0].location)
-
-
-def _progress(results: Iterator[T], total: int, title: str, run: TaskRunner) -> Iterator[T]:
-    """Show progress by scenes, if many are processed or several at a time."""
-    if total == 1 or (run.in_process and title == "map"):
-        return results
-    return track(results, total, title, "scenes")

@@ -2,8 +2,8 @@
 
 A local scene has two: a quick one from the sizes and modification times of its files, and the SHA-256 of their content.
 A map carries both. If the quick ones are equal, the scene is the same; only if they differ, as after copying, its
-content is read. A scene on a server has the quick one only: entity tag, size and modification time, as the server states
-them.
+content is read. A scene on a server has the quick one only: entity tag, size and modification time, as the server
+states them.
 """
 
 import hashlib

@@ -4,6 +4,7 @@ The functions are at the top level of this module, and all that they receive and
 the model once.
 """
 
+import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +91,11 @@ def check_task(job: PredictJob, task: MapTask) -> SceneCheck:
     """Check that a scene can be mapped, and whether its map exists."""
     scene, outputs = task
     blender = _blender(job)
+    if isinstance(scene.location, Path) and not scene.card and not scene.location.is_file():
+        return SceneCheck(
+            f"{scene.location}: {platform.node()} does not see it; put it on a file system that all machines mount at "
+            "the same path"
+        )
     try:
         header = check_scene(scene, outputs, blender.backend.info, job.options.bands, job.options.resample)
         files = scene.files
