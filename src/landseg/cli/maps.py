@@ -152,7 +152,9 @@ def predict_command(
 
 
 def area_command(
-    maps: Annotated[list[str], typer.Argument(help="Class maps, as files or URLs.")],
+    maps: Annotated[
+        list[str], typer.Argument(help="Class maps, as files, quoted patterns such as 'maps/**/*.tif', or URLs.")
+    ],
     points: Annotated[
         Path | None,
         typer.Option(
@@ -172,6 +174,9 @@ def area_command(
     matrix: MatrixSource = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the table as CSV.", rich_help_panel=OUTPUT)] = None,
     overwrite: Overwrite = False,
+    workers: WorkerCount = None,
+    address: SchedulerAddress = None,
+    cluster: ClusterName = None,
 ) -> None:
     """Compute the area of each class in maps.
 
@@ -180,14 +185,18 @@ def area_command(
     """
     from landseg.maps.area.measure import measure_areas, write_areas
     from landseg.maps.area.report import area_report
-    from landseg.maps.sources import require_inputs_kept
+    from landseg.maps.sources import expand, require_inputs_kept
+    from landseg.maps.task_runner import EngineChoice, chosen_engine
     from landseg.raster.io import resolve_raster
 
     with _interruptible():
         written = [csv] if csv else []
-        require_inputs_kept([Path(name) for name in (*maps, points, strata, matrix) if name], written)
+        locations = [location for pattern in maps for location in expand(pattern)]
+        require_inputs_kept([Path(name) for name in (*locations, points, strata, matrix) if name], written)
         require_new(written, overwrite)
-        areas = measure_areas([resolve_raster(location) for location in maps], points, matrix, strata)
+        rasters = [resolve_raster(location) for location in locations]
+        with chosen_engine(EngineChoice(workers, address, cluster), log=_notify) as run:
+            areas = measure_areas(rasters, points, matrix, strata, run.limited(len(rasters)))
         typer.echo(area_report(areas))
         if csv:
             write_areas(areas, csv)

@@ -111,6 +111,28 @@ class PointSample:
             found = class_map.read(window)[row[here] - top, col[here] - left]
             self._mapped[wanted[here]] = self._channels[found]
 
+    def without_maps(self, first_crs: Any) -> "PointSample":
+        """Return a sample of the same points without a map, for one of many maps.
+
+        Args:
+            first_crs: the CRS of the first map, with which that of the others is compared.
+        """
+        sample = PointSample(self.points, ())
+        sample._channels, sample._classes = self._channels, self._classes
+        sample._crs, sample._maps = first_crs, 1
+        return sample
+
+    @property
+    def found(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
+        """Whether each point lies inside a map, (N,), and its mapped channel, (N,) (see `mapped`)."""
+        return self._inside, self._mapped
+
+    def add_found(self, inside: npt.NDArray[np.bool_], mapped: npt.NDArray[np.uint8]) -> None:
+        """Add what another sample found on the next map (see `found`)."""
+        self._inside |= inside
+        new = self._mapped == IGNORE
+        self._mapped[new] = mapped[new]
+
     @property
     def mapped(self) -> npt.NDArray[np.uint8]:
         """(N,) mapped channel of every point, from the first map with a class there; IGNORE if there is none."""

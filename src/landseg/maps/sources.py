@@ -1,5 +1,6 @@
-"""Input files of rasters, protected from being overwritten."""
+"""Input files of rasters: given by patterns, and protected from being overwritten."""
 
+import glob
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,3 +28,18 @@ def require_inputs_kept(inputs: Iterable[Path], outputs: Iterable[Path]) -> None
     for path in outputs:
         if path.resolve() in sources:
             raise LandsegError(f"{path}: is an input and would be overwritten; choose another --out")
+
+
+def expand(pattern: str) -> list[str]:
+    """Return the files that match a pattern, sorted; a location without wildcards as it is.
+
+    Raises:
+        LandsegError: no file matches.
+    """
+    if not glob.has_magic(pattern) or "://" in pattern or Path(pattern).exists():
+        return [pattern]
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute patterns
+    found = sorted(path for path in matches if Path(path).is_file())
+    if not found:
+        raise LandsegError(f"{pattern}: no file matches; correct the pattern")
+    return found

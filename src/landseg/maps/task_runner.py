@@ -75,6 +75,10 @@ class TaskRunner:
             raise _by_options(error) from error
 
 
+#: Runs tasks one after another in this process.
+ONE_AFTER_ANOTHER = TaskRunner(LocalEngine(1), 1)
+
+
 def tracked(results: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
     """Yield results as they arrive, and show the progress if there are several."""
     return track(results, total, title, unit) if total > 1 else iter(results)

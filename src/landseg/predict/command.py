@@ -23,7 +23,7 @@ from landseg.predict.scenes import InputScene, find_scenes
 from landseg.predict.tasks import PredictJob, SceneCheck, check_task, map_task, prepare
 from landseg.raster.grid import Grid
 
-_ONE_AFTER_ANOTHER = EngineChoice(workers=1)
+_IN_PROCESS = EngineChoice(workers=1)
 _NOTHING_TOGETHER = CollectionOptions()
 
 # Hidden leftovers of killed processes in a folder of maps: scratch folders, and the files of atomic writes.
@@ -36,7 +36,7 @@ def predict_scenes(
     options: PredictOptions,
     outputs: OutputOptions,
     notify: Callable[[str], None],
-    choice: EngineChoice = _ONE_AFTER_ANOTHER,
+    choice: EngineChoice = _IN_PROCESS,
     dates: dict[str, str] | None = None,
     together: CollectionOptions = _NOTHING_TOGETHER,
 ) -> Iterator[str]:
@@ -100,7 +100,7 @@ def map_pair(
         for location, into in zip(locations, folders, strict=True)
         for scene in _find_scenes([location], dataset, options)
     ]
-    with _opened(folder, folders, options, _ONE_AFTER_ANOTHER, len(tasks), notify) as (run, job):
+    with _opened(folder, folders, options, _IN_PROCESS, len(tasks), notify) as (run, job):
         info, checks = _checked(tasks, run, job, notify, other_outputs)
         check(info.classes, [found.grid for found in checks if found.grid])
         for sentence in _mapped(_unfinished(tasks, checks, notify), run, job, notify):

@@ -1,11 +1,11 @@
 """Lists of many scenes: patterns and files that list them."""
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from landseg.core.errors import LandsegError
 from landseg.core.tables import read_text_csv
+from landseg.maps.sources import expand
 
 # Columns of a CSV file that lists scenes.
 _SCENE, _DATE = "scene", "date"
@@ -34,21 +34,6 @@ def list_scenes(given: Sequence[str], listed: Path | None, dataset: str | None) 
         source = f"{listed}: lists no scene" if listed else "no scene given"
         raise LandsegError(f"{source}; give paths, addresses, a quoted pattern, or --scenes FILE")
     return locations, dates
-
-
-def expand(pattern: str) -> list[str]:
-    """Return the files that match a pattern, sorted; a location without wildcards as it is.
-
-    Raises:
-        LandsegError: no file matches.
-    """
-    if not glob.has_magic(pattern) or "://" in pattern or Path(pattern).exists():
-        return [pattern]
-    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute patterns
-    found = sorted(path for path in matches if Path(path).is_file())
-    if not found:
-        raise LandsegError(f"{pattern}: no file matches; correct the pattern")
-    return found
 
 
 def _read(path: Path) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,9 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from landseg.maps.estimator import AreaEstimate, strata_estimate, stratified_est
 from landseg.maps.overlap import MapOverlap, find_overlap
 from landseg.maps.reference import PointSample, ReferenceMatrices, read_matrices, read_points
 from landseg.maps.strata import Strata, read_strata
+from landseg.maps.task_runner import ONE_AFTER_ANOTHER, TaskRunner, tracked
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import HECTARE, column_strips, row_areas
 
@@ -62,7 +65,11 @@ class AreaMeasurement:
 
 
 def measure_areas(
-    locations: Sequence[Path | str], points: Path | None = None, matrix: str | None = None, strata: Path | None = None
+    locations: Sequence[Path | str],
+    points: Path | None = None,
+    matrix: str | None = None,
+    strata: Path | None = None,
+    run: TaskRunner = ONE_AFTER_ANOTHER,
 ) -> AreaMeasurement:
     """Measure the class areas of one or several maps, and adjust them by a reference.
 
@@ -72,6 +79,8 @@ def measure_areas(
         matrix: source of a model's confusion matrices (see `read_matrices`). Areas are adjusted only if this helped at
             the locations of the matrices.
         strata: sizes of the strata of the points (see `read_strata`).
+        run: where maps are read; one after another in this process by default. Areas are summed in the order of the
+            maps, so they do not depend on it.
 
     Raises:
         LandsegError: a map is unreadable, the maps have different classes, the reference does not suit them, or two
@@ -84,11 +93,11 @@ def measure_areas(
     if strata is not None and points is None:
         raise LandsegError(f"{strata}: strata without points; give --points, or leave out --strata")
     with open_class_map(locations[0]) as first:
-        classes = first.classes
+        classes, crs = first.classes, first.grid.crs
     matrices = None if matrix is None else read_matrices(matrix, classes)
     sampling = None if points is None else PointSample(read_points(points, classes), classes)
     sampled = None if sampling is None else read_strata(sampling.points, strata)
-    found = _measured(locations, classes, sampling)
+    found = _measured(locations, classes, sampling, crs, run)
     if matrices is not None:
         return _adjusted_by_matrices(found, matrices)
     return found if sampling is None else _adjusted_by_points(found, sampling, sampled)
@@ -130,22 +139,58 @@ def _require_mapped_classes(classes: ClassTable, sampling: PointSample, strata: 
             )
 
 
-def _measured(locations: Sequence[Path | str], classes: ClassTable, sampling: PointSample | None) -> AreaMeasurement:
+class _MapCounts(NamedTuple):
+    """What is measured on one map."""
+
+    grid: Grid
+    #: See `_counted`.
+    pixels: Counts
+    square_metres: Floats | None
+    blank: int
+    #: See `landseg.maps.reference.PointSample.found`; None without points.
+    points: tuple[Any, Any] | None
+
+
+def _count_map(
+    classes: ClassTable, first: str, sampling: PointSample | None, crs: Any, location: Path | str
+) -> _MapCounts:
+    """Measure one map.
+
+    Args:
+        classes: class table of the first map.
+        first: location of the first map, for messages.
+        sampling: the reference points, or None.
+        crs: the CRS of the first map.
+        location: path or address of the map.
+    """
+    with open_class_map(location) as class_map:
+        class_map.require_classes(classes, first, "measure the maps separately")
+        counts, square_metres, blank = _counted(class_map, classes)
+        if sampling is None:
+            return _MapCounts(class_map.grid, counts, square_metres, blank, None)
+        sample = sampling.without_maps(crs)
+        sample.add(class_map)
+        return _MapCounts(class_map.grid, counts, square_metres, blank, sample.found)
+
+
+def _measured(
+    locations: Sequence[Path | str], classes: ClassTable, sampling: PointSample | None, crs: Any, run: TaskRunner
+) -> AreaMeasurement:
     pixels, hectares, blank = np.zeros(len(classes), np.int64), np.zeros(len(classes)), 0
     grids: list[Grid] = []
     unplaced: list[str] = []
-    for location in locations:
-        with open_class_map(location) as class_map:
-            class_map.require_classes(classes, str(locations[0]), "measure the maps separately")
-            counts, square_metres, without = _counted(class_map, classes)
-            if sampling is not None:
-                sampling.add(class_map)
-        grids.append(class_map.grid)
-        pixels, blank = pixels + counts, blank + without
-        if square_metres is None:
-            unplaced.append(class_map.name)
+    task = partial(_count_map, classes, str(locations[0]), sampling, crs)
+    for location, found in zip(
+        locations, tracked(run.map(task, locations), len(locations), "area", "maps"), strict=True
+    ):
+        if sampling is not None and found.points is not None:
+            sampling.add_found(*found.points)
+        grids.append(found.grid)
+        pixels, blank = pixels + found.pixels, blank + found.blank
+        if found.square_metres is None:
+            unplaced.append(str(location))
         else:
-            hectares += square_metres / HECTARE
+            hectares += found.square_metres / HECTARE
     maps, ground = tuple(grid.name for grid in grids), None if unplaced else hectares
     return AreaMeasurement(maps, tuple(classes), pixels, blank, ground, tuple(unplaced), find_overlap(grids))
 
