@@ -90,7 +90,7 @@ def test_killed_process_of_the_second_node(project: Path, tmp_path: Path, cluste
             time.sleep(0.1)
         _of_rank("1", folder).kill()
         assert job.wait(timeout=60) != 0
-    expected = ("epoch", "training on", "8 training")
+    expected = ("epoch", "training on", "8 training", "srun: ", "slurmstepd")  # SLURM has its own lines
     errors = [line for line in log.read_text().splitlines() if not line.startswith(expected)]
     errors.sort(key=lambda line: "killed" not in line)
     assert errors[0] == (
@@ -98,7 +98,7 @@ def test_killed_process_of_the_second_node(project: Path, tmp_path: Path, cluste
         "from the last checkpoint, if there is one"
     )
     # The other node, which loses its connections, or is ended by srun before it does.
-    ended = "error: training ended on node 1, as a process on another node did, which says why"
+    ended = "error: training ended on node 1, because a process on another node did, which says why"
     assert set(errors) <= {errors[0], ended, "ended by SIGTERM"}
     with submit(folder, cluster, "--output=again.log") as job:
         deadline = time.monotonic() + 120
