@@ -24,6 +24,7 @@ SUITE = (
     "training",
     "devices",
     "mapping",
+    "workers",
     "coverage",
     "area_coverage",
     "area_matrix",
