@@ -12,7 +12,7 @@ import pandas as pd
 from lightning_fabric import seed_everything
 
 from landseg.core.arrays import Counts
-from landseg.core.band_statistics import COLUMNS, BandStatistics, combined, from_columns
+from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTotal, from_columns
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
@@ -53,6 +53,8 @@ from landseg.train.placement import choose_tier
 # Number of epochs from which it is printed that a run learns nothing, and share of the first loss that it must fall
 # below.
 _MIN_EPOCHS, _FALLEN = 3, 0.98
+# Tiles whose statistics are in memory at a time.
+_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,10 @@ def _statistics(split: Path, rendering: Rendering) -> BandStatistics:
     Raises:
         ParamsError: a band has a single value, so a network learns nothing from it.
     """
-    table = read_arrow(split, list(COLUMNS), [("split", "=", "train")])
-    statistics = combined(from_columns(table.to_pydict()))
+    total = StatisticsTotal()
+    for batch in read_arrow(split, list(COLUMNS), [("split", "=", "train")]).to_batches(_BATCH):
+        total.add(from_columns(batch.to_pydict()))
+    statistics = total.result()
     if constant := statistics.constant(rendering.bands):
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
         raise ParamsError(f"convert.bands: {listed} in all training tiles; leave out such bands")
