@@ -125,14 +125,14 @@ class TestNumbers:
     @pytest.mark.faults
     def test_of_a_run_that_resumes_on_other_devices(self, project: Path, tmp_path: Path) -> None:
         """One, then two with divided weights, then three: the checkpoint is whole."""
-        options: dict[str, Any] = {"batch_size": 2, "epochs": 3, "ema": 0.9}
+        options: dict[str, Any] = {"batch_size": 4, "epochs": 2, "ema": 0.9}
         run_one(project, tmp_path / "whole", **options)
         parts = tmp_path / "parts"
-        run_one(project, parts, **options, interrupt_at=(1, 2))
+        run_one(project, parts, **options, interrupt_at=(1, 1))
         several = options | {"project": str(project), "folder": str(parts)}
         run_several(2, "train", **several, strategy="fsdp", interrupt_at=(2, 1))
         run_several(3, "train", **several)
-        compare(tmp_path / "whole", parts, 2e-3)
+        compare(tmp_path / "whole", parts, 1e-3)
 
 
 @contextmanager

@@ -210,9 +210,10 @@ def whole(value: Any) -> Any:
 
 
 def like(value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return a whole tensor divided as another one is."""
+    """Return a whole tensor on the device of another one, divided as that is, and in its layout in memory."""
     if not isinstance(other, DTensor):
-        return value
+        # In its layout, too: fused optimizers go through the memory of weights and their state side by side.
+        return torch.empty_like(other).copy_(value)
     return cast(torch.Tensor, distribute_tensor(value.to(other.device), other.device_mesh, other.placements))
 
 
