@@ -25,6 +25,7 @@ SUITE = (
     "devices",
     "mapping",
     "workers",
+    "predict_workers",
     "coverage",
     "area_coverage",
     "area_matrix",
