@@ -84,7 +84,7 @@ def test_killed_process_of_the_second_node(project: Path, tmp_path: Path, cluste
     folder = nodes(project, tmp_path / "killed", {"nodes": 2, "checkpoint_minutes": 0}, epochs=30)
     log = folder / "out.log"
     with submit(folder, cluster) as job:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (log.exists() and "checkpoint after 1 of 3 batches" in log.read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -101,7 +101,7 @@ def test_killed_process_of_the_second_node(project: Path, tmp_path: Path, cluste
     ended = "error: training ended on node 1, because a process on another node did, which says why"
     assert set(errors) <= {errors[0], ended, "ended by SIGTERM"}
     with submit(folder, cluster, "--output=again.log") as job:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not ((folder / "again.log").exists() and "resuming from" in (folder / "again.log").read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.1)
