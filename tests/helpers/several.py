@@ -38,7 +38,8 @@ def run_several(size: int, work: str, **arguments: Any) -> None:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     group = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "helpers.several", work, json.dumps(arguments)]
+    strict = ["-W", "error::UserWarning"] if arguments.get("device", "cpu") == "cpu" else []
+    command = [sys.executable, *strict, "-m", "helpers.several", work, json.dumps(arguments)]
     processes = []
     for rank in range(size):
         environment = group | {"RANK": rank, "LOCAL_RANK": rank, "GLOO_SOCKET_IFNAME": "lo"}

@@ -234,7 +234,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         number: {name: divide(value, parameters[number]) for name, value in values.items()}
         for number, values in state["state"].items()
     }
+    # The kernels of this run, because divided weights need others.
     kernels = [{name: group.get(name) for name in ("fused", "foreach")} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state | {"state": divided})
-    for group, own in zip(optimizer.param_groups, kernels, strict=True):
-        group.update(own)  # of this run: divided weights need others
+    groups = [group | own for group, own in zip(state["param_groups"], kernels, strict=True)]
+    optimizer.load_state_dict({"state": divided, "param_groups": groups})
