@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm
@@ -62,34 +63,12 @@ class SynchronisedNorm(_BatchNorm):
         return output
 
     def _normalise(self, values: torch.Tensor) -> torch.Tensor:
-        shape = (1, -1, *[1] * (values.dim() - 2))
-        mean, variance, count = self._statistics(values)
+        output, mean, variance, count = _Normalise.apply(values, self.weight, self.bias, self.eps, self.group)
         if count <= self.copies:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {values.shape}")
-        self._update_running(mean.detach(), variance.detach(), count)
-        scale = (variance + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
-        shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        return (values * scale.view(shape) + shift.view(shape)).to(values.dtype)
-
-    def _statistics(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Return mean and variance of each channel, (C,), and the number of pixels, on all processes.
-
-        Means and sums of squares are combined as by Chan et al., 1979; a sum of squares less a square would cancel.
-        """
-        dims = [0, *range(2, values.dim())]
-        count = values.numel() // values.shape[1]
-        variance, mean = torch.var_mean(values.float(), dims, correction=0)
-        own = torch.cat([mean, variance, mean.new_tensor([count])])
-        rows = torch.zeros((self.group.size, len(own)), device=own.device)
-        rows = self.group.sum(torch.cat([rows[: self.group.rank], own[None], rows[self.group.rank + 1 :]]))
-        counts = rows[:, -1:].detach()
-        means, variances = rows[:, :-1].chunk(2, dim=1)
-        total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        variance = ((variances + (means - mean) ** 2) * counts).sum(0) / total
-        return mean, variance, int(total)
+        self._update_running(mean, variance, int(count))
+        normal: torch.Tensor = output
+        return normal
 
     def _update_running(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None:
@@ -105,6 +84,71 @@ class SynchronisedNorm(_BatchNorm):
         ratio = (once / (once - 1)) / (count / (count - 1))
         kept = before * (1 - self._share)
         self.running_var.copy_(kept + (self.running_var - kept) * ratio)
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation over the processes of a group, by torch's functions for a CPU.
+
+    With x' = (x - mean) / std, dy the gradient of the output and N the pixels of all processes, the gradient of x is
+
+        w / std (dy - Σ dy / N - x' Σ dy x' / N).
+
+    torch's function for running statistics, which are constants, computes w / std dy, and the sums of this process.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        eps: float,
+        group: Group,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean, variance, count = _statistics(values, group)
+        ctx.save_for_backward(values, weight, mean, variance)
+        ctx.eps, ctx.group, ctx.count = eps, group, float(count)
+        ctx.asked = weight is not None, bias is not None
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(values, mean, variance, weight, bias, eps=eps), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        values, weight, mean, variance = ctx.saved_tensors
+        scaled, products, sums = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], values, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        product_mean, gradient_mean = (ctx.group.sum(torch.stack([products, sums])) / ctx.count).unbind()
+        std = (variance + ctx.eps).rsqrt()
+        if weight is not None:
+            gradient_mean, product_mean = weight * gradient_mean, weight * product_mean
+        # w / std (Σ dy / N + x' Σ dy x' / N), as a normalisation.
+        scaled -= F.batch_norm(values, mean, variance, product_mean * std, gradient_mean * std, eps=ctx.eps)
+        return (
+            scaled,
+            *(each if asked else None for each, asked in zip((products, sums), ctx.asked, strict=True)),
+            None,
+            None,
+        )
+
+
+def _statistics(values: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean and variance of each channel, (C,) in 32 bit, and the number of pixels, of all processes.
+
+    Means and sums of squares are combined as by Chan et al., 1979; a sum of squares less a square would cancel.
+    """
+    channels = values.shape[1]
+    zeros = torch.zeros(channels)  # in 32 bit: the results are, too
+    mean, variance = torch.batch_norm_update_stats(values, zeros, zeros.clone(), 0.0)
+    own = torch.cat([mean, variance, mean.new_tensor([values.numel() // channels])])
+    rows = torch.zeros((group.size, len(own)))
+    rows[group.rank] = own
+    rows = group.sum(rows)
+    counts = rows[:, -1:]
+    means, variances = rows[:, :-1].chunk(2, dim=1)
+    total = counts.sum()
+    mean = (means * counts).sum(0) / total
+    return mean, ((variances + (means - mean) ** 2) * counts).sum(0) / total, total
 
 
 class SynchronisedNormAct(SynchronisedNorm):
