@@ -85,8 +85,22 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
             assert time.monotonic() < deadline, (folder / "control.log").read_text()
             time.sleep(0.3)
         yield environment
+        _end_jobs(environment)
     finally:
         for process in reversed(started):
             process.terminate()
         for process in started:
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:  # slurmd, while a job that was cancelled ends
+                process.kill()
+                process.wait()
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """Wait until all jobs have ended: without the controller, their processes would stay."""
+    deadline = time.monotonic() + 30
+    while subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True).stdout.strip():
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.3)

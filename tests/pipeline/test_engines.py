@@ -1,14 +1,18 @@
 """Stages on workers of a Dask scheduler: the same files as on this machine, also when workers or the scheduler die."""
 
 import hashlib
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from helpers.engines import DaskCluster, cluster, compute_params, dask_cluster, kill_tree, wait_until
 from helpers.rasters import Project
+from helpers.slurm import missing, slurm
 
 __all__ = ["cluster"]
 
@@ -109,6 +113,22 @@ def test_files_are_those_of_this_machine(cluster: DaskCluster, tmp_path: Path) -
     remote.run(*STAGES)
     assert digests(remote) == digests(local)
     assert not list(remote.folder.glob(".landseg/*"))
+
+
+@pytest.mark.skipif(missing() != "", reason=missing())
+def test_files_of_workers_that_a_batch_system_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """compute.cluster = slurm, on a SLURM of this machine."""
+    local, remote = two_dates(tmp_path / "local"), two_dates(tmp_path / "remote")
+    local.run(*STAGES)
+    remote.change(compute={"workers": 2, "engine": "dask", "cluster": "slurm"})
+    settings = {"cores": 1, "processes": 1, "memory": "3GB", "walltime": "00:10:00", "job-directives-skip": ["--mem"]}
+    folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # the path of a socket is short
+    with slurm(folder) as environment, dask.config.set({f"jobqueue.slurm.{key}": to for key, to in settings.items()}):
+        for name in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(name, environment[name])
+        remote.run(*STAGES)
+    shutil.rmtree(folder)
+    assert digests(remote) == digests(local)
 
 
 @pytest.mark.faults
