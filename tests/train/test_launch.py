@@ -59,7 +59,7 @@ def test_only_a_run_on_several_devices_starts_processes(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("killed", ["0", "1"])
 def test_killed_process_ends_the_others(killed: str) -> None:
     """Also those that do not react to SIGTERM, as a process that waits for another in a library."""
-    started = time.monotonic()
+    started, others = time.monotonic(), children()  # such as the browser of other tests
     kill = f"os.environ['RANK'] == '{killed}' and os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(LandsegError) as raised:
         start(f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{kill}\ntime.sleep(60)")
@@ -68,7 +68,7 @@ def test_killed_process_ends_the_others(killed: str) -> None:
         "resumes from the last checkpoint, if there is one"
     )
     assert time.monotonic() - started < 15
-    assert not children()
+    assert set(children()) <= set(others)
 
 
 @pytest.mark.faults

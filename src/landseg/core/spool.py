@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from landseg.core.errors import LandsegError, os_error_remedy
+
 T = TypeVar("T")
 
 
@@ -22,12 +24,23 @@ class Spool(AbstractContextManager["Spool[T]"], Generic[T]):
         Args:
             folder: an existing folder.
         """
+        self._folder = folder
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by __exit__
         self._end = 0
 
     def append(self, item: T) -> None:
-        """Write an object."""
-        pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        """Write an object.
+
+        Raises:
+            LandsegError: the disk is full.
+        """
+        try:
+            pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+            self._file.flush()
+        except OSError as error:
+            if (advice := os_error_remedy(error)) is None:
+                raise
+            raise LandsegError(f"{self._folder}: {advice}") from None
         self._end = self._file.tell()
 
     def __iter__(self) -> Iterator[T]:
