@@ -45,7 +45,7 @@ _SUSPECT, _GUILTY = 2, 3
 # Memory that a task needs, bytes: imports, and windows of a scene.
 _MEMORY = 1 << 30
 # Seconds to wait for an answer of the scheduler, for the first worker of an address, and between two lines of the log.
-_ANSWER, _WORKERS, _LOG_INTERVAL = 10.0, 30.0, 60.0
+_ANSWER, _WORKERS, _LOG_INTERVAL = 10.0, 15.0, 60.0
 # Name of the file with the function.
 _FUNCTION = "function"
 # Seconds that a network file system may need to show a new file on another machine.
@@ -350,7 +350,8 @@ def _started_cluster(name: str, workers: int) -> Iterator[Any]:
     if system not in kinds:
         raise ParamsError(f"compute.cluster = {name}: unknown; choose local, {', '.join(sorted(kinds))}")
     try:
-        cluster = getattr(dask_jobqueue, kinds[system])(**({"config_name": section} if section else {}))
+        options: dict[str, Any] = {"scheduler_options": {"dashboard_address": ":0"}}  # a free port
+        cluster = getattr(dask_jobqueue, kinds[system])(**options, **({"config_name": section} if section else {}))
     except (ValueError, TypeError, KeyError) as error:
         raise ParamsError(
             f"compute.cluster = {name}: the jobqueue settings are incomplete ({error}); complete the section "
