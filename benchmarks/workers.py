@@ -4,7 +4,7 @@
 
 *Convert* runs unchanged, by its script in pipeline/, on generated scenes of 3,072 px. Locally, `compute.workers` is 1
 or 2. On Dask, a scheduler and one or two `dask worker --nthreads 1` processes run on loopback; they are started before
-the clock. Four scenes are converted as well, and their time is subtracted: the start of the stage and of its processes
+the clock. A worker has one core (taskset), as it also reads while it encodes. Four scenes are converted as well, and their time is subtracted: the start of the stage and of its processes
 does not depend on the number of scenes. The archives of all sides are compared byte by byte.
 
 *Overhead* is what the engine adds to each task: tasks of 1 s that sleep, 40 on two workers, against 20 s; and tasks
@@ -74,10 +74,10 @@ def set_params(folder: Path, params: dict[str, Any], **compute: Any) -> None:
     YAML(typ="safe").dump(params, folder / "params.yaml")
 
 
-def run_stage(folder: Path, stage: str) -> float:
-    """Run a stage; return its seconds."""
+def run_stage(folder: Path, stage: str, *pinned: str) -> float:
+    """Run a stage, by a command that limits its cores if one is given; return its seconds."""
     start = time.perf_counter()
-    command = [sys.executable, str(ROOT / f"pipeline/{stage}.py")]
+    command = [*pinned, sys.executable, str(ROOT / f"pipeline/{stage}.py")]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{stage} failed:\n{done.stderr}")
@@ -99,8 +99,9 @@ def dask(folder: Path, workers: int) -> Iterator[str]:
     file.unlink(missing_ok=True)
     with ExitStack() as stack:
 
-        def start(kind: str, *options: str) -> None:
-            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, "--no-dashboard"]
+        def start(kind: str, *options: str, core: int | None = None) -> None:
+            pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+            command = [*pinned, sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, "--no-dashboard"]
             process = subprocess.Popen(
                 command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, cwd=folder, stderr=subprocess.DEVNULL
             )
@@ -111,8 +112,8 @@ def dask(folder: Path, workers: int) -> Iterator[str]:
         while not (file.is_file() and file.read_text().endswith("}")):
             time.sleep(0.1)
         address = str(json.loads(file.read_text())["address"])
-        for _ in range(workers):
-            start("worker", address, "--nthreads=1", "--no-nanny")
+        for core in range(workers):
+            start("worker", address, "--nthreads=1", "--no-nanny", core=core)
         with distributed.Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             client.wait_for_workers(workers)
         yield address
@@ -130,7 +131,8 @@ def convert_seconds(folders: Sequence[Path], turns: int) -> dict[str, list[list[
                     address = stack.enter_context(dask(folder, workers)) if engine == "dask" else None
                     params = YAML(typ="safe").load(folder / "params.yaml")
                     set_params(folder, params, engine=engine, address=address, workers=workers)
-                    spent.append(run_stage(folder, "convert"))
+                    pinned = ["taskset", "--cpu-list", "0"] if (engine, workers) == ("local", 1) else []
+                    spent.append(run_stage(folder, "convert", *pinned))
                 if archives(folder) != expected.setdefault(folder, archives(folder)):
                     raise SystemExit(f"{engine}, {workers} workers: other archives than by local, 1 worker")
             seconds.setdefault(f"{engine} {workers}", []).append(spent)
