@@ -4,8 +4,9 @@
 
 *Convert* runs unchanged, by its script in pipeline/, on generated scenes of 3,072 px. Locally, `compute.workers` is 1
 or 2. On Dask, a scheduler and one or two `dask worker --nthreads 1` processes run on loopback; they are started before
-the clock. A worker has one core (taskset), as it also reads while it encodes. Four scenes are converted as well, and their time is subtracted: the start of the stage and of its processes
-does not depend on the number of scenes. The archives of all sides are compared byte by byte.
+the clock. A worker has one core (taskset), as it also reads while it encodes. Four scenes are converted as well, and
+their time is subtracted: the start of the stage and of its processes does not depend on the number of scenes. The
+archives of all sides are compared byte by byte.
 
 *Overhead* is what the engine adds to each task: tasks of 1 s that sleep, 40 on two workers, against 20 s; and tasks
 that do nothing, by their wall time divided by their number, which includes submitting, the file of each task and
