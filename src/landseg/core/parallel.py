@@ -118,15 +118,33 @@ def open_engine(
     Raises:
         LandsegError: the scheduler does not answer, or a worker cannot run tasks of this project.
     """
-    workers = compute.workers or cores()
     if compute.engine == "local":
-        yield LocalEngine(workers)
+        yield LocalEngine(compute.workers or cores())
         return
+    compute.state.mkdir(parents=True, exist_ok=True)
+    with open_dask(compute.address, compute.cluster, compute.workers, [compute.state, *folders], log) as engine:
+        yield engine
+
+
+@contextmanager
+def open_dask(
+    address: str | None, cluster: str | None, workers: int | None, folders: Sequence[Path], log: Callable[[str], None]
+) -> Iterator[Engine]:
+    """Open an engine on the workers of a Dask scheduler; see `landseg.core.dask_engine.open_dask_engine`.
+
+    Args:
+        address: address of a running scheduler; None: start workers.
+        cluster: the workers to start.
+        workers: number of workers to start; None: one per core of this machine.
+        folders: existing folders that all workers must see, beside the current one.
+        log: receives messages for the user.
+
+    Raises:
+        LandsegError: Dask is not installed, the scheduler does not answer, or a worker cannot run tasks.
+    """
     from landseg.core.dask_engine import open_dask_engine  # distributed takes a second to import
 
-    compute.state.mkdir(parents=True, exist_ok=True)
-    folders = [compute.state, *folders]
-    with open_dask_engine(compute.address, compute.cluster, workers, folders, log) as engine:
+    with open_dask_engine(address, cluster, workers or cores(), folders, log) as engine:
         yield engine
 
 

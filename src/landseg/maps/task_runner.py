@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from landseg.core.compute import ComputeParams
 from landseg.core.errors import LandsegError, ParamsError
-from landseg.core.parallel import Engine, LocalEngine, cores
+from landseg.core.parallel import Engine, LocalEngine, cores, open_dask
 from landseg.core.params import PARAMS, read_params, read_section
 from landseg.core.progress import track
 
@@ -49,7 +49,7 @@ class TaskRunner:
     @property
     def is_local(self) -> bool:
         """Whether all tasks run on this machine."""
-        return isinstance(self.engine, LocalEngine)
+        return not self.engine.is_remote
 
     @property
     def in_process(self) -> bool:
@@ -115,32 +115,18 @@ def chosen_engine(
         LandsegError: the options contradict one another, or the engine cannot be used.
     """
     require_one_choice(choice)
+    translate = _by_options
     if choice == EngineChoice() and _project_uses_dask():
-        compute = read_section(ComputeParams, "compute")
-        try:
-            with _open_dask(compute.address, compute.cluster, compute.workers, folders, log) as engine:
-                yield TaskRunner(engine, None)
-        except ParamsError as error:
-            raise LandsegError(f"{PARAMS}: {error}") from error
+        compute, translate = read_section(ComputeParams, "compute"), _by_params
+        choice = EngineChoice(compute.workers, compute.address, compute.cluster)
+    if not (choice.address or choice.cluster):
+        yield TaskRunner(LocalEngine(cores()), choice.workers or 1)
         return
-    if choice.address or choice.cluster:
-        try:
-            with _open_dask(choice.address, choice.cluster, choice.workers, folders, log) as engine:
-                yield TaskRunner(engine, None)
-        except ParamsError as error:
-            raise _by_options(error) from error
-        return
-    yield TaskRunner(LocalEngine(cores()), choice.workers or 1)
-
-
-@contextmanager
-def _open_dask(
-    address: str | None, cluster: str | None, workers: int | None, folders: Sequence[Path], log: Callable[[str], None]
-) -> Iterator[Engine]:
-    from landseg.core.dask_engine import open_dask_engine  # distributed takes a second to import
-
-    with open_dask_engine(address, cluster, workers or cores(), folders, log) as engine:
-        yield engine
+    try:
+        with open_dask(choice.address, choice.cluster, choice.workers, folders, log) as engine:
+            yield TaskRunner(engine, None)
+    except ParamsError as error:
+        raise translate(error) from error
 
 
 def _project_uses_dask() -> bool:
@@ -150,6 +136,11 @@ def _project_uses_dask() -> bool:
     except LandsegError:
         return False
     return isinstance(section, dict) and section.get("engine") == "dask"
+
+
+def _by_params(error: ParamsError) -> LandsegError:
+    """Return an error about section compute with the name of its file."""
+    return LandsegError(f"{PARAMS}: {error}")
 
 
 def _by_options(error: ParamsError) -> LandsegError:
