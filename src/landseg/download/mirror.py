@@ -14,6 +14,7 @@ import requests
 from landseg.core.errors import LandsegError
 from landseg.core.parallel import Engine
 from landseg.core.progress import track
+from landseg.core.wording import first_and_others
 from landseg.download.checksums import digest_mismatch, hex_digests
 from landseg.download.http import RetryPolicy, fetch_file, new_session, remote_size, retry_pause, times_in_a_row
 from landseg.download.manifest import Manifest
@@ -169,8 +170,7 @@ class Mirror:
 
 
 def _batch_name(remotes: Sequence[RemoteFile]) -> str:
-    others = f" and {len(remotes) - 1} others" if len(remotes) > 1 else ""
-    return f"{remotes[0].key}{others}"
+    return first_and_others([remote.key for remote in remotes])
 
 
 def fetch_batch(

@@ -15,6 +15,7 @@ from landseg.core.errors import ParamsError
 from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.tables import quarter
+from landseg.core.wording import first_and_others
 from landseg.raster.clouds import CloudCoverage, CloudRule, cloud_coverage
 from landseg.raster.image import open_image
 
@@ -66,8 +67,7 @@ def coverages(
 
 
 def _job_name(files: list[tuple[str, str]]) -> str:
-    others = f" and {len(files) - 1} others" if len(files) > 1 else ""
-    return f"{files[0][1]}{others}"
+    return first_and_others([cloud for _, cloud in files])
 
 
 def _measure(files: list[tuple[str, str]], raw: Path, rule: CloudRule, card: DataCard) -> list[CloudCoverage]:
