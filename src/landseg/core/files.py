@@ -15,8 +15,11 @@ import psutil
 
 from landseg.core.errors import LandsegError, os_error_remedy
 
-# The end of the name of a temporary path: machine, process, a random number, and the suffix of the final path.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(\d+)\.[0-9a-f]{8}(\.[^.]*)?$")
+# The name of a temporary path holds machine, process and a random number, and ends with the suffix of the final path.
+_MARK = r"\.[0-9a-f]{8}\.(\d+)\.[0-9a-f]{8}"
+_TEMPORARY = re.compile(rf"{_MARK}(\.[^.]*)?$")
+# Libraries write further files beside it, such as overviews.
+_TEMPORARY_OR_BESIDE = re.compile(rf"^\..*{_MARK}(\.|$)")
 
 
 def require_new(paths: Iterable[Path], overwrite: bool) -> None:
@@ -78,8 +81,8 @@ def _unused(path: Path) -> Path:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a path is the temporary one of a writing process, which may have been killed."""
-    return path.name.startswith(".") and _TEMPORARY.search(path.name) is not None
+    """Return whether a path is the temporary one of a process, which may have been killed, or lies beside it."""
+    return _TEMPORARY_OR_BESIDE.match(path.name) is not None
 
 
 @cache

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from landseg.core.classes import ClassTable
 from landseg.core.errors import LandsegError
-from landseg.core.files import locked
+from landseg.core.files import is_temporary, locked
 from landseg.maps.sources import require_inputs_kept
 from landseg.maps.task_runner import EngineChoice, TaskRunner, chosen_engine, require_one_choice, tracked
 from landseg.model.info import ModelInfo
@@ -26,8 +26,8 @@ from landseg.raster.grid import Grid
 _IN_PROCESS = EngineChoice(workers=1)
 _NOTHING_TOGETHER = CollectionOptions()
 
-# Hidden leftovers of killed processes in a folder of maps: scratch folders, and the files of atomic writes.
-_LEFTOVER = re.compile(r"^\.landseg[.-](?!lock$)|^\..*\.[0-9a-f]{8}\.\d+\.[0-9a-f]{8}(\.|$)")
+# Scratch folders in a folder of maps.
+_SCRATCH = re.compile(r"^\.landseg[.-](?!lock$)")
 
 
 def predict_scenes(
@@ -60,8 +60,8 @@ def predict_scenes(
     require_one_choice(choice)
     tasks = [(scene, outputs) for scene in _find_scenes(locations, dataset, options, dates)]
     with _opened(outputs.folder, [outputs.folder], options, choice, len(tasks), notify) as (run, job):
-        info, checks = _checked(tasks, run, job, notify)
-        plan = plan_collection(outputs.folder, tasks, checks, together, check_names(tasks))
+        info, checks, written = _checked(tasks, run, job, notify)
+        plan = plan_collection(outputs.folder, tasks, checks, together, written)
         yield from _mapped(_unfinished(tasks, checks, notify), run, job, notify)
         yield from write_collection(outputs.folder, plan, info, run)
 
@@ -101,7 +101,7 @@ def map_pair(
         for scene in _find_scenes([location], dataset, options)
     ]
     with _opened(folder, folders, options, _IN_PROCESS, len(tasks), notify) as (run, job):
-        info, checks = _checked(tasks, run, job, notify, other_outputs)
+        info, checks, _ = _checked(tasks, run, job, notify, other_outputs)
         check(info.classes, [found.grid for found in checks if found.grid])
         for sentence in _mapped(_unfinished(tasks, checks, notify), run, job, notify):
             notify(sentence)
@@ -140,7 +140,7 @@ def _opened(
         _sweep(outputs)
         run = stack.enter_context(chosen_engine(choice, [folder], notify)).limited(tasks)
         stack.callback(_sweep, outputs if run.is_local else ())
-        model = stack.enter_context(find_model(options.model, None if run.is_local else folder))
+        model = stack.enter_context(find_model(options.model))
         if not run.is_local:
             model = stack.enter_context(_shared(model, folder))
         yield run, PredictJob(model, options, run.threads)
@@ -160,7 +160,7 @@ def _sweep(folders: Sequence[Path]) -> None:
     """Remove what killed processes left half-written in folders of maps, which are locked."""
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
-            if _LEFTOVER.match(path.name):
+            if _SCRATCH.match(path.name) or is_temporary(path):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -173,8 +173,11 @@ def _checked(
     job: PredictJob,
     notify: Callable[[str], None],
     other_outputs: Sequence[Path] = (),
-) -> tuple[ModelInfo, list[SceneCheck]]:
+) -> tuple[ModelInfo, list[SceneCheck], list[Path]]:
     """Check the model, all scenes and all outputs; what cannot be mapped fails here, not after hours of mapping others.
+
+    Returns:
+        Metadata of the model, what is known of each scene, and the outputs of all scenes.
 
     Raises:
         LandsegError: the model, a scene or an option is unsuitable, or an output is a scene, belongs to two scenes or
@@ -193,7 +196,7 @@ def _checked(
     require_inputs_kept((file for found in checks for file in found.files), [*written, *other_outputs])
     for (scene, outputs), found in zip(tasks, checks, strict=True):
         _require_replaceable(scene, outputs, found)
-    return info, checks
+    return info, checks, written
 
 
 def _prepared(run: TaskRunner, job: PredictJob) -> ModelInfo:

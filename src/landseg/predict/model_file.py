@@ -39,12 +39,8 @@ class ModelFile:
 
 
 @contextmanager
-def find_model(name: str, folder: Path | None = None) -> Iterator[ModelFile]:
+def find_model(name: str) -> Iterator[ModelFile]:
     """Find a model by its path, or by a git revision, a DVC experiment or 'workspace'.
-
-    Args:
-        name: the path, revision or experiment, or 'workspace'.
-        folder: where to put a temporary copy of a model that is not on disk; None: the system's folder for that.
 
     Raises:
         LandsegError: the model does not exist, or the file is in a format that can run code when opened.
@@ -59,8 +55,8 @@ def find_model(name: str, folder: Path | None = None) -> Iterator[ModelFile]:
         yield replace(_local_file((existing or _scored_models(run))[0]), run=WORKSPACE)
         return
     model_path, content = _read_scored(run)
-    with tempfile.TemporaryDirectory(prefix=".landseg.model.", dir=folder) as temporary:
-        copy = Path(temporary, model_path.name)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, model_path.name)
         copy.write_bytes(content)
         yield ModelFile(copy, name, resolve_revision(name), name, hash_file(copy))
 
