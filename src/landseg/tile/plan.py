@@ -245,7 +245,7 @@ def shared_archives(archives: Sequence[str], scenes_per_archive: int | Literal["
         scenes_per_archive: maximum number of scenes; auto: as few as give at most 1,000 archives.
     """
     sizes = Counter(archives)  # in order of first occurrence
-    most = _fewest_scenes(list(sizes.values())) if scenes_per_archive == "auto" else scenes_per_archive
+    most = _fewest_scenes(sizes) if scenes_per_archive == "auto" else scenes_per_archive
     groups = _joined(sizes, most)
     names = {
         name: group[0] if len(group) == 1 else f"{group[0]}_and_{len(group) - 1}_more"
@@ -255,10 +255,10 @@ def shared_archives(archives: Sequence[str], scenes_per_archive: int | Literal["
     return [names[name] for name in archives]
 
 
-def _fewest_scenes(sizes: Sequence[int]) -> int:
+def _fewest_scenes(sizes: Mapping[str, int]) -> int:
     """Return the smallest number of scenes per archive that gives at most _MAX_ARCHIVES archives."""
-    most = -(-sum(sizes) // _MAX_ARCHIVES)
-    while len(_joined({str(number): size for number, size in enumerate(sizes)}, most)) > _MAX_ARCHIVES:
+    most = -(-sum(sizes.values()) // _MAX_ARCHIVES)
+    while len(_joined(sizes, most)) > _MAX_ARCHIVES:
         most += 1
     return most
 

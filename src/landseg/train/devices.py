@@ -24,6 +24,7 @@ from landseg.model.device import Accelerator
 from landseg.model.encoder_weights import first_line
 from landseg.model.group import ALONE, Group
 from landseg.model.segmenter import Segmenter
+from landseg.train.launch import is_process_of_several
 
 Strategy = Literal["ddp", "fsdp"]
 BatchNorm = Literal["synchronised", "local"]
@@ -99,11 +100,6 @@ def open_devices(
     fabric.launch()
     group = Group(fabric.global_rank, size, fabric.local_rank, devices)
     return Devices(kind, fabric, group, strategy, batch_norm, joined=True)
-
-
-def is_process_of_several() -> bool:
-    """Return whether this process was started as one of a group, by `landseg.train.launch` or torchrun."""
-    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
 def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStrategy | ModelParallelStrategy:

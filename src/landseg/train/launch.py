@@ -27,7 +27,7 @@ from landseg.core.parallel import cores, follow_parent
 
 # Environment variables of a process of several: the descriptor to report errors to, and the process that watches it.
 _REPORT, _PARENT = "LANDSEG_REPORT", "LANDSEG_PARENT"
-#: Present in the environment of a process of several (see landseg.train.devices).
+# Present in the environment of a process of several.
 _PROCESS_OF_SEVERAL = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Seconds between looks at the processes, in which they may end by themselves after one has, and before they are killed.
 _LOOK, _GRACE, _END = 0.1, 1.0, 3.0
@@ -37,7 +37,12 @@ _REPORT_BYTES = 3500
 
 def starts_others(compute: ComputeParams) -> bool:
     """Return whether this process has to start those that train: a run on several devices, and it is none of them."""
-    return compute.devices * compute.nodes > 1 and not set(_PROCESS_OF_SEVERAL) <= os.environ.keys()
+    return compute.devices * compute.nodes > 1 and not is_process_of_several()
+
+
+def is_process_of_several() -> bool:
+    """Return whether this process was started as one of a group, by `start_processes` or torchrun."""
+    return set(_PROCESS_OF_SEVERAL) <= os.environ.keys()
 
 
 def start_processes(compute: ComputeParams, command: Sequence[str]) -> None:
