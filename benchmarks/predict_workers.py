@@ -17,17 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import distributed
 import typer
 
 from benchmarks.common import ROOT, Measurement, console, report
 from benchmarks.loops import network
 from benchmarks.scene import write_pair
+from benchmarks.scheduler import scheduler
 from landseg.maps.task_runner import EngineChoice
 from landseg.model.segmenter import save_model
 from landseg.predict.command import predict_scenes
@@ -50,34 +50,6 @@ options = PredictOptions(job["model"], device="cpu")
 list(predict_scenes(job["scenes"], None, options, OutputOptions(Path(job["out"])), lambda _: None))
 print(json.dumps(time.perf_counter() - start))
 """
-
-
-@contextmanager
-def scheduler(workers: int, folder: Path) -> Iterator[str]:
-    """Start a scheduler with workers of one thread each, as processes; yield its address."""
-    file = folder / f"scheduler-{workers}.json"
-    options = ["--host", "127.0.0.1", "--no-dashboard"]
-    processes = [_start(["scheduler", "--port", "0", "--scheduler-file", str(file), *options], folder)]
-    try:
-        while not (file.is_file() and file.read_text().endswith("}")):
-            time.sleep(0.1)
-        address = str(json.loads(file.read_text())["address"])
-        worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--memory-limit", "3GiB", *options]
-        processes += [_start(worker, folder) for _ in range(workers)]
-        with distributed.Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            client.wait_for_workers(workers, timeout=60)
-        yield address
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def _start(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", f"distributed.cli.dask_{arguments[0]}", *arguments[1:]]
-    with (folder / "dask.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
 def map_by(address: str, scenes: Sequence[str], model: Path, out: Path) -> float:

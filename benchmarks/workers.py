@@ -14,14 +14,12 @@ collecting the result.
 """
 
 import hashlib
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +30,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.scheduler import scheduler
 from landseg.core.compute import ComputeParams
 from landseg.core.parallel import open_engine
 
@@ -91,35 +90,6 @@ def archives(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@contextmanager
-def dask(folder: Path, workers: int) -> Iterator[str]:
-    """Start a scheduler and workers of one thread each; yield the address of the scheduler."""
-    import distributed
-
-    file = folder / f"scheduler-{workers}.json"
-    file.unlink(missing_ok=True)
-    with ExitStack() as stack:
-
-        def start(kind: str, *options: str, core: int | None = None) -> None:
-            pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
-            command = [*pinned, sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, "--no-dashboard"]
-            process = subprocess.Popen(
-                command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, cwd=folder, stderr=subprocess.DEVNULL
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
-        start("scheduler", "--host=127.0.0.1", "--port=0", f"--scheduler-file={file}")
-        while not (file.is_file() and file.read_text().endswith("}")):
-            time.sleep(0.1)
-        address = str(json.loads(file.read_text())["address"])
-        for core in range(workers):
-            start("worker", address, "--nthreads=1", "--no-nanny", core=core)
-        with distributed.Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            client.wait_for_workers(workers)
-        yield address
-
-
 def convert_seconds(folders: Sequence[Path], turns: int) -> dict[str, list[list[float]]]:
     """Return the seconds of convert in each turn by side, for few and for many scenes; the sides alternate."""
     seconds: dict[str, list[list[float]]] = {}
@@ -129,7 +99,7 @@ def convert_seconds(folders: Sequence[Path], turns: int) -> dict[str, list[list[
             spent = []
             for folder in folders:
                 with ExitStack() as stack:
-                    address = stack.enter_context(dask(folder, workers)) if engine == "dask" else None
+                    address = stack.enter_context(scheduler(workers, folder, pinned=True)) if engine == "dask" else None
                     params = YAML(typ="safe").load(folder / "params.yaml")
                     set_params(folder, params, engine=engine, address=address, workers=workers)
                     pinned = ["taskset", "--cpu-list", "0"] if (engine, workers) == ("local", 1) else []
@@ -145,7 +115,7 @@ def overheads(folder: Path, turns: int) -> tuple[list[float], list[float]]:
     """Return the overhead of a task in each turn: share of 1 s for tasks of 1 s, and ms for tasks that do nothing."""
     slow, empty = [], []
     keys = {"workers": 2, "engine": "dask", "device": "cpu", "micro_batch": None, "state": folder / "state"}
-    with dask(folder, 2) as address:
+    with scheduler(2, folder, pinned=True) as address:
         compute = ComputeParams.model_validate({**keys, "address": address})
         with open_engine(compute, log=lambda _: None) as engine:
             list(engine.map(abs, range(10)))  # imports

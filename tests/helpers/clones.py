@@ -13,6 +13,16 @@ from helpers.root import ROOT
 from helpers.schedules import fit_schedule
 from ruamel.yaml import YAML
 
+#: Changes of params.yaml to a sample that runs in seconds.
+TINY = {
+    "dataset.scenes": 8,
+    "dataset.size": 256,
+    "dataset.cloudy": 1,
+    "tile.size": 64,
+    "split.ratios": [0.5, 0.25, 0.25],
+    "train.epochs": 1,
+    "evaluate.n_examples": 2,
+}
 STAGES = ["card", "download", "filter", "tile", "convert", "split", "train", "evaluate", "report"]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from helpers.clones import STAGES, clone, commit, dvc, dvc_environment, set_params, stages_run
+from helpers.clones import STAGES, TINY, clone, commit, dvc, dvc_environment, set_params, stages_run
 from helpers.remotes import BUCKET, NOBODY, add_remote, landseg, site_without, variables
 from helpers.repository import git
 from helpers.s3_server import S3Server
@@ -19,16 +19,6 @@ from landseg.maps.class_map import open_class_map
 from landseg.predict.model_file import hash_file
 
 pytestmark = pytest.mark.slow
-
-TINY = {
-    "dataset.scenes": 8,
-    "dataset.size": 256,
-    "dataset.cloudy": 1,
-    "tile.size": 64,
-    "split.ratios": [0.5, 0.25, 0.25],
-    "train.epochs": 1,
-    "evaluate.n_examples": 2,
-}
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.clones import clone, commit, dvc, set_params
+from helpers.clones import TINY, clone, commit, dvc, set_params
 from helpers.engines import DaskCluster, dask_cluster, wait_until
 from helpers.remotes import landseg, landseg_command, landseg_environment, site_without
 from helpers.repository import git
@@ -16,15 +16,6 @@ from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
-TINY = {
-    "dataset.scenes": 8,
-    "dataset.size": 256,
-    "dataset.cloudy": 1,
-    "tile.size": 64,
-    "split.ratios": [0.5, 0.25, 0.25],
-    "train.epochs": 1,
-    "evaluate.n_examples": 2,
-}
 #: One thread each, so that numbers do not depend on where a cell runs.
 THREADS = {"OMP_NUM_THREADS": "1"}
 

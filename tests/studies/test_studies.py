@@ -12,20 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.clones import clone, commit, dvc, set_params, stages_run
+from helpers.clones import TINY, clone, commit, dvc, set_params, stages_run
 from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
-TINY = {
-    "dataset.scenes": 8,
-    "dataset.size": 256,
-    "dataset.cloudy": 1,
-    "tile.size": 64,
-    "split.ratios": [0.5, 0.25, 0.25],
-    "train.epochs": 1,
-    "evaluate.n_examples": 2,
-}
 #: Overrides of the shipped studies, except pretraining, which needs weights, and bands, which needs six bands: only
 #: these cells run, so that reports list the others as not run yet.
 RUN: dict[str, dict[str, Any]] = {
