@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
@@ -83,6 +83,15 @@ def project(prepared: Project, tmp_path: Path) -> Project:
     return copy_of(prepared, tmp_path / "project")
 
 
+@pytest.fixture
+def mortal(project: Project, tmp_path: Path) -> Iterator[DaskCluster]:
+    """A scheduler and two workers that convert the scenes of the project, and that the test kills."""
+    (tmp_path / "dask").mkdir()
+    with dask_cluster(tmp_path / "dask") as started:
+        project.change(compute=dict(compute_params(started.address)))
+        yield started
+
+
 def results(project: Project) -> list[Path]:
     return list(project.folder.glob(".landseg/convert/*/*.result"))
 
@@ -133,13 +142,10 @@ def test_files_of_workers_that_a_batch_system_starts(tmp_path: Path, monkeypatch
 
 @pytest.mark.faults
 def test_worker_killed_in_mid_convert_loses_nothing(
-    prepared: Project, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepared: Project, project: Project, mortal: DaskCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "dask").mkdir()
-    with dask_cluster(tmp_path / "dask") as started:
-        project.change(compute=dict(compute_params(started.address)))
-        with Interrupter(project, started.workers[0].kill):
-            project.run("convert")
+    with Interrupter(project, mortal.workers[0].kill):
+        project.run("convert")
     assert "died while it had s" in capsys.readouterr().out
     assert tiles(project) == tiles(prepared)
 
@@ -150,18 +156,17 @@ def tiles(project: Project) -> dict[str, str]:
 
 @pytest.mark.faults
 def test_scheduler_that_dies_in_mid_convert_and_the_next_run(
-    prepared: Project, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepared: Project, project: Project, mortal: DaskCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "dask").mkdir()
-    with dask_cluster(tmp_path / "dask") as started:
-        project.change(compute=dict(compute_params(started.address)))
-        assert started.scheduler
-        with Interrupter(project, lambda: kill_tree(started.scheduler)):  # type: ignore[arg-type]
-            message = project.fails("convert")
+    assert mortal.scheduler
+    with Interrupter(project, lambda: kill_tree(mortal.scheduler)):  # type: ignore[arg-type]
+        message = project.fails("convert")
     assert message.endswith(
         "the scheduler does not answer any more; start it and its workers, and run again, which goes on with what is "
         "not finished\n"
     )
+    for worker in mortal.workers:  # which finish what they have begun
+        kill_tree(worker)
     finished = {path: path.stat().st_mtime_ns for path in results(project)}
     archives = {path: path.stat().st_mtime_ns for path in project.folder.glob(".landseg/convert/*/s*.zip")}
     assert 3 <= len(finished) < SCENES
