@@ -4,9 +4,9 @@
 
 *Convert* runs unchanged, by its script in pipeline/, on generated scenes of 3,072 px. Locally, `compute.workers` is 1
 or 2. On Dask, a scheduler and one or two `dask worker --nthreads 1` processes run on loopback; they are started before
-the clock. A worker has one core (taskset), as it also reads while it encodes. Four scenes are converted as well, and
-their time is subtracted: the start of the stage and of its processes does not depend on the number of scenes. The
-archives of all sides are compared byte by byte.
+the clock. A worker has one core (taskset), as it also reads while it encodes. Sixteen scenes are converted as well, and
+their time is subtracted: the start of the stage and of its processes does not depend on the number of scenes. Fewer
+would not do, since convert then starts no further process. The archives of all sides are compared byte by byte.
 
 *Overhead* is what the engine adds to each task: tasks of 1 s that sleep, 40 on two workers, against 20 s; and tasks
 that do nothing, by their wall time divided by their number, which includes submitting, the file of each task and
@@ -35,8 +35,8 @@ from landseg.core.compute import ComputeParams
 from landseg.core.parallel import open_engine
 
 SIZE, CLASSES = 3072, 5
-#: Number of scenes whose time is subtracted.
-FEW = 4
+#: Number of scenes whose time is subtracted: so many pixels justify a second process.
+FEW = 16
 #: Number of tasks that sleep for a second, and that do nothing.
 SLEEPING, EMPTY = 40, 2000
 # Georeference of all scenes: their copies on the ground do not matter to convert.
@@ -130,7 +130,7 @@ def overheads(folder: Path, turns: int) -> tuple[list[float], list[float]]:
 
 
 def main(
-    scenes: Annotated[int, typer.Option(help="Number of scenes.", min=6)] = 16,
+    scenes: Annotated[int, typer.Option(help="Number of scenes.", min=FEW + 2)] = 40,
     turns: Annotated[int, typer.Option(help="Runs of each side.", min=1)] = 3,
 ) -> None:
     """Measure, print, and write benchmarks/results/workers.json."""
@@ -162,7 +162,7 @@ def main(
             Measurement("time of a task that does nothing", "ms", empty),
         ],
         ["distributed", "joblib", "rasterio"],
-        keep=scenes >= 16 and turns >= 3,
+        keep=scenes >= 40 and turns >= 3,
         scenes=scenes,
         seconds=both,
     )

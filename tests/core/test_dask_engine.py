@@ -146,12 +146,18 @@ class TestLostWorkers:
 
 @pytest.mark.faults
 class TestUnfit:
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who does not answer on loopback at once will not answer later."""
+        monkeypatch.setattr("landseg.core.dask_workers.ANSWER", 3.0)
+        monkeypatch.setattr("landseg.core.dask_workers._WORKERS", 1.0)
+
     def test_no_answer(self) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
             assert error_of(address) == (
-                f"compute.address = {address}: no Dask scheduler answers within 10 s; start one with `dask scheduler`, "
+                f"compute.address = {address}: no Dask scheduler answers within 3 s; start one with `dask scheduler`, "
                 "correct the address, or set compute.engine to local"
             )
 

@@ -198,13 +198,14 @@ class TestFaults:
         )
         assert sorted(path.stem for path in Path("far").glob("*.tif")) == [name for name in SCENES if name != "s3"]
 
-    def test_no_scheduler(self) -> None:
+    def test_no_scheduler(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("landseg.core.dask_workers.ANSWER", 1.0)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
             done = predict("far", "--address", address)
             assert done.stderr == (
-                f"error: --address {address}: no Dask scheduler answers within 10 s; start one with `dask scheduler`, "
+                f"error: --address {address}: no Dask scheduler answers within 1 s; start one with `dask scheduler`, "
                 "correct the address, or leave out --address\n"
             )
             Path("params.yaml").write_text(
