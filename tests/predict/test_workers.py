@@ -1,4 +1,4 @@
-"""`landseg predict` and `area` on several workers: the same maps as on one, and faults of workers and schedulers."""
+"""`landseg predict`, `area` and `change` on several workers: the same files as on one, and faults of workers."""
 
 import socket
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import geopandas as gpd
 import pytest
 import rasterio
 from helpers.commands import landseg
@@ -131,6 +132,29 @@ class TestSameMaps:
             done = landseg("area", "local/*.tif", "--points", "points.csv", "--csv", name, *options)
             assert done.exit_code == 0, done.output
             assert Path(name).read_bytes() == Path("0.csv").read_bytes()
+
+    def test_change_between_mosaics(self, cluster: DaskCluster) -> None:
+        for date, first in (("before", 0), ("after", 10)):
+            Path(f"scenes/{date}").mkdir()
+            for number in range(4):
+                corner = Affine(0.5, 0, 500_000 + 350 * number, 0, -0.5, 500_000)
+                image = synthetic_image(700, 200, seed=first + number)
+                write_image(Path(f"scenes/{date}/{number}.tif"), image, transform=corner)
+            done = landseg("predict", f"scenes/{date}/*.tif", "-m", "model.onnx", "--out", date, "--mosaic", "vrt")
+            assert done.exit_code == 0, done.output
+        choices: list[tuple[object, ...]] = [(), ("--workers", 2), ("--address", cluster.address)]
+        printed = []
+        for number, options in enumerate(choices):
+            done = landseg("change", "before/mosaic.vrt", "after/mosaic.vrt", "--out", f"change{number}", *options)
+            assert done.exit_code == 0, done.output
+            printed.append(done.stdout)
+            made = files(f"change{number}")
+            assert len(gpd.read_file(f"change{number}/change.gpkg", layer="change")) > 10
+            del made["change.gpkg"]  # holds the time at which it was written
+            assert made.keys() == {"change.tif", "change.qml", "change.tif.aux.xml", "change.csv", "change.png"}
+            assert made.items() <= files("change0").items()
+        assert printed[0] == printed[1] == printed[2]
+        assert "560,000 pixels with a class on both maps" in printed[0]
 
     def test_areas_do_not_depend_on_the_number_of_processes(self) -> None:
         assert predict("local").exit_code == 0

@@ -235,16 +235,21 @@ def change_command(
     out: OutputFolder,
     min_area: MinArea = None,
     overwrite: Overwrite = False,
+    workers: WorkerCount = None,
+    address: SchedulerAddress = None,
+    cluster: ClusterName = None,
 ) -> None:
     """Compute land-cover change between two maps.
 
     With --model: map two scenes first. With reference data: adjusted areas with confidence intervals.
     """
     from landseg.maps.change.outputs import change_outputs, require_change_inputs, require_change_maps, write_change
+    from landseg.maps.task_runner import EngineChoice, chosen_engine
     from landseg.raster.io import resolve_raster
 
     with _interruptible():
         maps: Sequence[Path | str] = []
+        choice = EngineChoice(workers, address, cluster)
         if not model:
             _require_model(
                 bands=bands,
@@ -264,8 +269,10 @@ def change_command(
 
             options = PredictOptions(model, _split(bands), (), resample, window, overlap, batch, d4, device)
             check = partial(require_change_maps, points=points, matrix=matrix, min_area=min_area)
-            maps = map_pair((before, after), dataset, options, out, overwrite, change_outputs(out), check, _notify)
-        typer.echo(write_change(maps[0], maps[1], out, points, matrix, min_area))
+            outputs = change_outputs(out)
+            maps = map_pair((before, after), dataset, options, out, overwrite, outputs, check, _notify, choice)
+        with chosen_engine(choice, log=_notify) as run:
+            typer.echo(write_change(maps[0], maps[1], out, points, matrix, min_area, run))
 
 
 def export_command(

@@ -86,8 +86,9 @@ WorkerCount = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="Files processed at a time on this machine, each with its share of the cores, or workers that --cluster "
-        "starts (default: 1, with all cores, unless compute.engine is dask in params.yaml of the current folder).",
+        help="Files, or strips of two maps, processed at a time on this machine, each with its share of the cores, or "
+        "workers that --cluster starts (default: 1, with all cores, unless compute.engine is dask in params.yaml of "
+        "the current folder).",
         rich_help_panel=WORKERS,
     ),
 ]

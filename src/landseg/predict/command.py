@@ -75,6 +75,7 @@ def map_pair(
     other_outputs: Sequence[Path],
     check: Callable[[ClassTable, Sequence[Grid]], None],
     notify: Callable[[str], None],
+    choice: EngineChoice = _IN_PROCESS,
 ) -> list[Path]:
     """Map two dates of a location into before/ and after/, because their files often share a name.
 
@@ -87,6 +88,7 @@ def map_pair(
         other_outputs: further files that the caller will write; none of them may be a scene.
         check: called with the model's classes and the grids of both maps before the first scene is mapped.
         notify: called with each notice to the user, one sentence.
+        choice: where to map (see `predict_scenes`).
 
     Returns:
         The paths of the two maps.
@@ -100,7 +102,7 @@ def map_pair(
         for location, into in zip(locations, folders, strict=True)
         for scene in _find_scenes([location], dataset, options)
     ]
-    with _opened(folder, folders, options, _IN_PROCESS, len(tasks), notify) as (run, job):
+    with _opened(folder, folders, options, choice, len(tasks), notify) as (run, job):
         info, checks, _ = _checked(tasks, run, job, notify, other_outputs)
         check(info.classes, [found.grid for found in checks if found.grid])
         for sentence in _mapped(_unfinished(tasks, checks, notify), run, job, notify):

@@ -14,10 +14,13 @@ from shapely.geometry import box
 
 from landseg.core.classes import ClassTable, LandClass, class_channels
 from landseg.core.errors import LandsegError
-from landseg.maps.change.pair import open_map_pair
+from landseg.core.parallel import LocalEngine
+from landseg.maps.change.pair import measure_change, open_map_pair
+from landseg.maps.change.patches import find_patches
 from landseg.maps.change.report import change_report
 from landseg.maps.class_map import CLASSES_TAG as TAG
 from landseg.maps.class_map import NODATA
+from landseg.maps.task_runner import TaskRunner
 from landseg.raster.pixel_area import row_areas
 
 #: The change matrix of BEFORE and AFTER.
@@ -238,3 +241,28 @@ def test_a_mask_that_gdal_misreads_is_refused(tmp_path: Path) -> None:
         target.write_mask(np.ones((4, 4), np.bool_))
     with pytest.raises(LandsegError, match="GDAL misreads masks of int16; save it as uint8"):
         change_of(before, path)
+
+
+@pytest.mark.parametrize("scale", [1, 1.5], ids=["one grid", "aligned"])
+def test_strips_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """One strip, one for each row of windows in this process, and the same in two processes."""
+    size = 1600, 700
+    before = make_map(tmp_path / "a.tif", speckled(*size, 1))
+    after = make_map(tmp_path / "b.tif", speckled(*size, 2), transform=TEN_METRES @ Affine.scale(scale))
+    with open_map_pair(before, after) as pair:
+        assert pair.strips() == [range(1600)]
+        whole, patches = measure_change(pair), find_patches(pair)
+        monkeypatch.setattr("landseg.maps.change.pair._STRIP", 1)
+        assert pair.strips() == [range(512), range(512, 1024), range(1024, 1536), range(1536, 1600)]
+        one, two = (measure_change(pair, run) for run in (TaskRunner(LocalEngine(1), 1), TaskRunner(LocalEngine(2), 2)))
+        found = find_patches(pair, run=TaskRunner(LocalEngine(2), 2))
+    assert whole.pixels.tolist() == one.pixels.tolist() == two.pixels.tolist()
+    assert (whole.only_before, whole.only_after) == (two.only_before, two.only_after)
+    assert one.hectares is not None
+    assert two.hectares is not None
+    assert one.hectares.tobytes() == two.hectares.tobytes()
+    assert whole.hectares is not None
+    np.testing.assert_allclose(one.hectares, whole.hectares, rtol=1e-12)
+    assert len(found.frame) > 1000
+    assert found.frame.equals(patches.frame)
+    assert (found.omitted, found.omitted_area) == (patches.omitted, patches.omitted_area)

@@ -16,6 +16,7 @@ from landseg.maps.class_map import map_files
 from landseg.maps.polygons import write_polygons
 from landseg.maps.reference import read_matrices, read_points
 from landseg.maps.sources import raster_files, require_inputs_kept
+from landseg.maps.task_runner import ONE_AFTER_ANOTHER, TaskRunner
 from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import ground_sampling_distance
 from landseg.results.revisions import load_run
@@ -89,6 +90,7 @@ def write_change(
     points: Path | None = None,
     matrix: str | None = None,
     min_area: float | None = None,
+    run: TaskRunner = ONE_AFTER_ANOTHER,
 ) -> str:
     """Write the change between two maps as raster, table, polygons and figure, and return the report.
 
@@ -99,14 +101,15 @@ def write_change(
         points: a table of reference points with the class columns before and after.
         matrix: source of confusion matrices (see `landseg.maps.reference.read_matrices`).
         min_area: smallest area of a patch, m²; None: `landseg.maps.change.patches.MIN_PIXELS`.
+        run: where the maps are compared; in this process by default. The files do not depend on it.
 
     Raises:
         LandsegError: a map or reference is unreadable or they do not match, or the disk is full.
     """
     with open_map_pair(before, after) as pair:
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)
-        change = measure_change(pair)
-        found = find_patches(pair, min_area)
+        change = measure_change(pair, run)
+        found = find_patches(pair, min_area, run)
         estimate = None if points is None else estimate_from_points(pair, change, points)
         limit = None if matrices is None else limit_change(change, matrices)
         write_change_raster(pair, change, folder / RASTER)

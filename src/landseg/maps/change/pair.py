@@ -1,13 +1,14 @@
 """Change between two class maps: the change matrix in pixels and hectares, and the change raster."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from landseg.core.errors import LandsegError
 from landseg.maps.class_map import ClassMap, create_category_raster, open_class_map
 from landseg.maps.formatting import area_decimals
 from landseg.maps.style import Legend, transition_colours
+from landseg.maps.task_runner import ONE_AFTER_ANOTHER, TaskRunner, tracked
 from landseg.raster.io import open_raster
 from landseg.raster.pixel_area import HECTARE, describe_grid, row_areas
 
@@ -31,22 +33,39 @@ from landseg.raster.pixel_area import HECTARE, describe_grid, row_areas
 _TOLERANCE = 0.001
 # Points per side of the lattice that tests whether two grids overlap.
 _LATTICE = 33
+# Pixels of a strip, at least: a fraction of a second.
+_STRIP = 1 << 24
 _SAME_CLASSES = "give two maps with the same classes, or correct a class table"
+
+
+R = TypeVar("R")
+
+#: Consecutive rows of a raster.
+Strip = range
 
 
 class MapPair:
     """Two open maps of the same classes on the grid of the first; see `open_map_pair`."""
 
-    def __init__(self, before: ClassMap, after: ClassMap, locations: tuple[str, str], note: str | None) -> None:
+    def __init__(
+        self,
+        before: ClassMap,
+        after: ClassMap,
+        sources: tuple[Path | str, Path | str],
+        locations: tuple[str, str],
+        note: str | None,
+    ) -> None:
         """Describe the pair.
 
         Args:
             before: the first map.
             after: the second map, on the grid of the first.
-            locations: paths or addresses of both.
+            sources: what `open_map_pair` opens.
+            locations: paths or addresses of both, for messages.
             note: how the second map was aligned, for the report; None if the grids are the same.
         """
         self.before, self.after, self.locations, self.note = before, after, locations, note
+        self._sources = sources
         self.grid, self.classes = before.grid, before.classes
         #: Whether both maps have a CRS.
         self.placed = bool(before.grid.crs) and bool(after.grid.crs)
@@ -55,9 +74,33 @@ class MapPair:
         self.dtype, self.nodata = ("uint8", 255) if count**2 <= 255 else ("uint16", 65535)
         self._channels = class_channels(self.classes)
 
-    def windows(self) -> Iterator[Window]:
-        """Yield windows of at most 512 x 512 px that cover the maps, row by row."""
-        return self.before.windows()
+    def windows(self, strip: Strip | None = None) -> Iterator[Window]:
+        """Yield windows of at most 512 x 512 px that cover the maps, or one of their `strips`, row by row."""
+        return (each for each in self.before.windows() if strip is None or each.row_off in strip)
+
+    def strips(self) -> list[Strip]:
+        """Return strips that cover the maps, from top to bottom, each of whole rows of windows."""
+        tops = [row for row, _ in groupby(self.windows(), key=attrgetter("row_off"))]
+        step = max(1, -(-_STRIP * len(tops) // (self.grid.width * self.grid.height)))
+        tops = tops[::step]
+        return [Strip(*ends) for ends in zip(tops, [*tops[1:], self.grid.height], strict=True)]
+
+    def map_strips(
+        self, function: "Callable[[MapPair, Strip], R]", title: str, run: TaskRunner = ONE_AFTER_ANOTHER
+    ) -> Iterator[R]:
+        """Apply a function to the pair and each of its strips; yield the results in order.
+
+        Args:
+            function: the function; picklable unless it runs in this process.
+            title: what it does, for the progress.
+            run: where it runs.
+        """
+        strips = self.strips()
+        if run.in_process:
+            results: Iterator[R] = (function(self, strip) for strip in strips)
+        else:
+            results = run.limited(len(strips)).map(partial(_on_strip, function, self._sources), strips, _strip_name)
+        return tracked(results, len(strips), title, "strips")
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return the channels before and after in a window, (H, W) uint8 each, IGNORE where a pixel has no class.
@@ -78,6 +121,15 @@ class MapPair:
         return row_areas(self.grid, window) if self.placed else None
 
 
+def _on_strip(function: Callable[[MapPair, Strip], R], sources: tuple[Path | str, Path | str], strip: Strip) -> R:
+    with open_map_pair(*sources) as pair:
+        return function(pair, strip)
+
+
+def _strip_name(strip: Strip) -> str:
+    return f"rows {strip.start} to {strip.stop - 1}"
+
+
 @contextmanager
 def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
     """Open two maps of the same classes, the second on the grid of the first.
@@ -90,16 +142,16 @@ def open_map_pair(before: Path | str, after: Path | str) -> Iterator[MapPair]:
     """
     with open_class_map(before) as first, open_class_map(after) as second:
         second.require_classes(first.classes, first.name, _SAME_CLASSES)
-        locations = first.name, second.name
+        sources, locations = (before, after), (first.name, second.name)
         if not (first.grid.crs and second.grid.crs) or second.grid.matches(first.grid):
-            yield MapPair(first, second, locations, _unplaced(first, second))
+            yield MapPair(first, second, sources, locations, _unplaced(first, second))
             return
         _require_overlap(first, second)
         with open_raster(after) as source, _warped(source, first, second) as aligned:
             name = f"{second.name}, on the grid of {first.name}"
             resampled = ClassMap(name, aligned, second.classes)
             resampled.tags = second.tags  # WarpedVRT drops them
-            yield MapPair(first, resampled, locations, _alignment(first, second))
+            yield MapPair(first, resampled, sources, locations, _alignment(first, second))
 
 
 def _unplaced(first: ClassMap, second: ClassMap) -> str | None:
@@ -211,8 +263,22 @@ class ChangeMatrix:
         return f"<{least:.{decimals}f}" if 0 < area < least / 2 else f"{area:,.{decimals}f}"
 
 
-def measure_change(pair: MapPair) -> ChangeMatrix:
-    """Measure the change matrix, window by window.
+class _StripCounts(NamedTuple):
+    """What is measured on a strip."""
+
+    #: (K²,) pixels and ground area, m², of each transition; the area is None if a map has no CRS.
+    pixels: Counts
+    ground: Floats | None
+    #: (2,) pixels with a class on the first map only, and on the second only.
+    alone: Counts
+
+
+def measure_change(pair: MapPair, run: TaskRunner = ONE_AFTER_ANOTHER) -> ChangeMatrix:
+    """Measure the change matrix, strip by strip.
+
+    Args:
+        pair: the open maps.
+        run: where strips are read; one after another in this process by default. The result does not depend on it.
 
     Raises:
         LandsegError: a map is damaged, no pixel has a class on both maps, or class pixels lie outside the valid area of
@@ -220,7 +286,27 @@ def measure_change(pair: MapPair) -> ChangeMatrix:
     """
     count = len(pair.classes)
     pixels, ground, alone, placed = np.zeros(count**2, np.int64), np.zeros(count**2), np.zeros(2, np.int64), True
-    for window in pair.windows():
+    for strip in pair.map_strips(_count_strip, "change", run):
+        pixels, alone = pixels + strip.pixels, alone + strip.alone
+        placed = strip.ground is not None
+        if strip.ground is not None:
+            ground += strip.ground
+    if not pixels.any():
+        raise LandsegError(
+            f"{pair.locations[1]}: no pixel has a class here and on {pair.locations[0]}; give maps that overlap"
+        )
+    if np.isnan(ground).any():
+        raise LandsegError(f"{pair.locations[0]}: class pixels outside the valid area of its CRS; crop the map")
+    hectares = ground.reshape(count, count) / HECTARE if placed else None
+    only_before, only_after = alone.tolist()
+    matrix = pixels.reshape(count, count)
+    return ChangeMatrix(*pair.locations, pair.classes, matrix, hectares, only_before, only_after, pair.note)
+
+
+def _count_strip(pair: MapPair, strip: Strip) -> _StripCounts:
+    count = len(pair.classes)
+    pixels, ground, alone, placed = np.zeros(count**2, np.int64), np.zeros(count**2), np.zeros(2, np.int64), True
+    for window in pair.windows(strip):
         before, after = pair.read(window)
         known, then = before != IGNORE, after != IGNORE
         alone += (known & ~then).sum(), (then & ~known).sum()
@@ -232,16 +318,7 @@ def measure_change(pair: MapPair) -> ChangeMatrix:
         if rows is not None:
             areas = np.broadcast_to(rows[:, None], both.shape)[both]
             ground += np.bincount(values, areas, minlength=count**2)
-    if not pixels.any():
-        raise LandsegError(
-            f"{pair.locations[1]}: no pixel has a class here and on {pair.locations[0]}; give maps that overlap"
-        )
-    if np.isnan(ground).any():
-        raise LandsegError(f"{pair.locations[0]}: class pixels outside the valid area of its CRS; crop the map")
-    hectares = ground.reshape(count, count) / HECTARE if placed else None
-    only_before, only_after = alone.tolist()
-    matrix = pixels.reshape(count, count)
-    return ChangeMatrix(*pair.locations, pair.classes, matrix, hectares, only_before, only_after, pair.note)
+    return _StripCounts(pixels, ground if placed else None, alone)
 
 
 def write_change_raster(pair: MapPair, change: ChangeMatrix, path: Path) -> None:

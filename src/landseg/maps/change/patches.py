@@ -4,7 +4,7 @@ Patches are connected components of runs, horizontal sequences of pixels with th
 are large enough become polygons, so that a speckled map is not polygonised in full.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -19,7 +19,8 @@ from shapely.geometry import shape
 from landseg.core.arrays import Floats, Ints
 from landseg.core.classes import IGNORE, class_ids, class_names
 from landseg.core.errors import LandsegError
-from landseg.maps.change.pair import MapPair
+from landseg.maps.change.pair import MapPair, Strip
+from landseg.maps.task_runner import ONE_AFTER_ANOTHER, TaskRunner
 from landseg.raster.pixel_area import HECTARE
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Runs:
     areas: Floats
 
 
-def find_patches(pair: MapPair, min_area: float | None = None) -> ChangePatches:
+def find_patches(pair: MapPair, min_area: float | None = None, run: TaskRunner = ONE_AFTER_ANOTHER) -> ChangePatches:
     """Return the patches of change as polygons along pixel edges, in the CRS of the first map.
 
     Patches are 4-connected: pixels that touch at a corner only belong to different patches.
@@ -66,6 +67,7 @@ def find_patches(pair: MapPair, min_area: float | None = None) -> ChangePatches:
     Args:
         pair: the open maps.
         min_area: smallest area of a patch, m²; None: MIN_PIXELS pixels.
+        run: where strips are read; one after another in this process by default. The result does not depend on it.
 
     Raises:
         LandsegError: a map is damaged, or an area is given but ground areas are unknown.
@@ -76,7 +78,7 @@ def find_patches(pair: MapPair, min_area: float | None = None) -> ChangePatches:
             f"--min-area: pixel areas of {pair.locations[0]} are unknown, because a CRS is missing; omit it to keep "
             f"patches of at least {MIN_PIXELS} px"
         )
-    runs = _runs(pair)
+    runs = _joined(pair.map_strips(_strip_runs, "patches", run))
     labels = _components(runs, pair.grid.width + 1)
     count = int(labels.max(initial=-1)) + 1
     pixels = np.bincount(labels, runs.ends - runs.starts, count)
@@ -88,23 +90,26 @@ def find_patches(pair: MapPair, min_area: float | None = None) -> ChangePatches:
     return ChangePatches(frame, minimum, len(omitted), float(omitted.sum()))
 
 
-def _runs(pair: MapPair) -> _Runs:
-    strips = list(_strip_runs(pair))
-    return _Runs(*(np.concatenate([getattr(strip, name) for strip in strips]) for name in _Runs.__dataclass_fields__))
+def _joined(parts: Iterable[_Runs]) -> _Runs:
+    parts = list(parts)
+    return _Runs(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Runs.__dataclass_fields__))
 
 
-def _strip_runs(pair: MapPair) -> Iterator[_Runs]:
-    """Yield the runs of each row of windows."""
+def _strip_runs(pair: MapPair, strip: Strip) -> _Runs:
+    rows = groupby(pair.windows(strip), key=attrgetter("row_off"))
+    return _joined(_row_runs(pair, top, list(windows)) for top, windows in rows)
+
+
+def _row_runs(pair: MapPair, top: int, windows: list[Window]) -> _Runs:
+    """Return the runs of a row of windows."""
     stride = pair.grid.width + 1  # a padding pixel separates the rows
-    for top, group in groupby(pair.windows(), key=attrgetter("row_off")):
-        windows = list(group)
-        values = np.concatenate([_change_values(pair, window) for window in windows], axis=1)
-        line = np.pad(values, ((0, 0), (0, 1))).ravel()
-        edges = np.flatnonzero(np.diff(line, prepend=0))
-        starts = edges[line[edges] > 0]
-        ends = edges[line[edges - 1] > 0]  # line[-1] is a padding pixel
-        ground = _left_area(pair, windows, ends, stride) - _left_area(pair, windows, starts, stride)
-        yield _Runs(starts + top * stride, ends + top * stride, line[starts].astype(np.int64) - 1, ground)
+    values = np.concatenate([_change_values(pair, window) for window in windows], axis=1)
+    line = np.pad(values, ((0, 0), (0, 1))).ravel()
+    edges = np.flatnonzero(np.diff(line, prepend=0))
+    starts = edges[line[edges] > 0]
+    ends = edges[line[edges - 1] > 0]  # line[-1] is a padding pixel
+    ground = _left_area(pair, windows, ends, stride) - _left_area(pair, windows, starts, stride)
+    return _Runs(starts + top * stride, ends + top * stride, line[starts].astype(np.int64) - 1, ground)
 
 
 def _change_values(pair: MapPair, window: Window) -> npt.NDArray[np.int32]:
