@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
@@ -35,6 +36,14 @@ def test_results_and_errors_come_in_order(workers: int) -> None:
     assert list(parallel_map(check, [2, 1, 0], workers)) == [2, 1, 0]
     with pytest.raises(LandsegError, match=r"^item 3: invalid; replace it$"):
         list(parallel_map(check, [0, 3, 3], workers))
+
+
+def test_kept_processes_follow_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("name.txt").write_text(name)
+        assert list(parallel_map(Path.read_text, [Path("name.txt")] * 4, 2)) == [name] * 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

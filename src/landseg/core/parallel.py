@@ -165,7 +165,7 @@ def parallel_map(
     """
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)
     if workers > 1 and prefer == "processes":
-        function = partial(_with_parent, function, os.getpid())
+        function = partial(_in_process, function, os.getpid(), Path.cwd())
     try:
         yield from pool(joblib.delayed(function)(item) for item in items)
     except TerminatedWorkerError:
@@ -175,9 +175,13 @@ def parallel_map(
         ) from None
 
 
-def _with_parent(function: Callable[[T], R], parent: int, item: T) -> R:
-    """Apply a function to an item in a process that ends when its parent is killed."""
+def _in_process(function: Callable[[T], R], parent: int, folder: Path, item: T) -> R:
+    """Apply a function to an item in a process, which works in the folder of its parent and ends with it.
+
+    Processes are kept for further calls, between which the parent may have changed its folder.
+    """
     follow_parent(parent)
+    os.chdir(folder)
     return function(item)
 
 
