@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp
 from landseg.convert.convert import PLAN_COLUMNS, converted_plan, input_rendering
 from landseg.convert.encode import TileOptions
 from landseg.core.arrays import Image
-from landseg.core.band_statistics import BandStatistics, from_columns, tile_statistics
+from landseg.core.band_statistics import BandStatistics, StatisticsTable, tile_statistics
 from landseg.core.classes import IGNORE
 from landseg.core.data_card import DataCard
 from landseg.core.parallel import LocalEngine
@@ -172,7 +172,8 @@ def statistics(raw: Path, tiles: pd.DataFrame, of: DataCard, how: Rendering) -> 
     (raw / "counted").mkdir()
     options = TileOptions(how, SIZE, False)
     with converted_plan(plan, raw, raw / "counted", of, options, LocalEngine(1)) as found:
-        return [tile for piece in found.pieces() for tile in from_columns(piece.to_pydict())]
+        tables = [StatisticsTable.from_columns(batch) for piece in found.pieces() for batch in piece.to_batches()]
+        return [table.tile(row) for table in tables for row in range(len(table))]
 
 
 def test_statistics_without_padding_and_without_data(tmp_path: Path) -> None:

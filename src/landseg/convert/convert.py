@@ -14,7 +14,7 @@ from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, Tile
 from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
-from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTotal, table_columns
+from landseg.core.band_statistics import BandStatistics, StatisticsTable, StatisticsTotal
 from landseg.core.data_card import DataCard
 from landseg.core.errors import LandsegError, ParamsError
 from landseg.core.parallel import Engine
@@ -146,7 +146,7 @@ def _require_same_dtype(plan: pa.Table) -> None:
 class _Columns(NamedTuple):
     """What conversion learns about the tiles of an archive and their scenes, beside counts and findings."""
 
-    statistics: list[BandStatistics]
+    statistics: StatisticsTable
     units: list[Units]
     tiles: Signatures
     scenes: Signatures
@@ -182,13 +182,11 @@ class Conversion:
             yield pa.concat_tables(found).take(np.argsort(self.rows))
 
     def _table(self, archive: _Columns) -> pa.Table:
-        columns = table_columns(archive.statistics)
-        schema = _STATISTICS
+        columns = archive.statistics.columns()
         if self.has_units:
-            schema = pa.unify_schemas([schema, _UNITS])
             pairs = [list(zip(*tile, strict=True)) or [(), ()] for tile in archive.units]
-            columns |= {name: [pair[at] for pair in pairs] for at, name in enumerate(_UNITS.names)}
-        return pa.table(columns, schema=schema)
+            columns |= {name: pa.array([pair[at] for pair in pairs], _UNITS) for at, name in enumerate(_UNIT_COLUMNS)}
+        return pa.table(columns)
 
     def tiles(self) -> Iterator[Signatures]:
         """Yield the signatures of the tiles, by archive."""
@@ -199,9 +197,7 @@ class Conversion:
         return (archive.scenes.in_levels(self.level) for archive in self.columns)
 
 
-_INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
-_STATISTICS = pa.schema(zip(COLUMNS, [pa.int64(), *[_FLOATS] * 4, pa.list_(_INTS), pa.list_(_INTS)], strict=True))
-_UNITS = pa.schema([(LABEL_UNITS, _INTS), (LABEL_CLASSES, _INTS)])
+_UNIT_COLUMNS, _UNITS = (LABEL_UNITS, LABEL_CLASSES), pa.list_(pa.int64())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from landseg.convert.labels import LabelDecoder
 from landseg.convert.signatures import SceneThumbnail, Thumbnail, as_signatures, label_values, tile_thumbnail
 from landseg.core.arrays import Counts, Image, Pixels, ValidMask
-from landseg.core.band_statistics import BandStatistics, tile_statistics
+from landseg.core.band_statistics import BandStatistics, StatisticsTable, tile_statistics
 from landseg.core.classes import ignored_id, palette
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
@@ -117,7 +117,7 @@ class ConvertedArchive:
     #: padding.
     counts: Counts
     #: Statistics of the bands of each tile.
-    statistics: list[BandStatistics]
+    statistics: StatisticsTable
     #: Units of each tile: pairs of unit and class id with labelled pixels.
     units: list[Units]
     tiles: Signatures
@@ -208,7 +208,7 @@ def write_archive(
     }
     return ConvertedArchive(
         np.stack([counts[tile.name] for tile in archive.tiles]),
-        [statistics[tile.name] for tile in archive.tiles],
+        StatisticsTable.of([statistics[tile.name] for tile in archive.tiles]),
         [units[tile.name] for tile in archive.tiles],
         tiles=as_signatures(thumbnails[tile.name] for tile in archive.tiles),
         scenes=as_signatures(scene.thumbnail.finish(placed[scene.name]) for scene in scenes),

@@ -12,16 +12,21 @@ interpolated linearly within a bin, and within the extremes; 16 bins bound their
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 
 from landseg.core.arrays import Counts, Floats, Image, Ints, ValidMask
 
+if TYPE_CHECKING:
+    import pyarrow as pa  # imported where it is used: it takes 70 MiB in each process that encodes tiles
+
 #: Columns of tile tables: a number, a list with a number per band, and lists of bins and of counts per band.
 COLUMNS = ("valid", "band_sum", "band_deviations", "band_min", "band_max", "histogram_bins", "histogram_counts")
 
+# Attributes with a number per band.
+_NUMBERS = ("sums", "deviations", "minima", "maxima")
 # Bits of a float32 that a bin leaves out: all of the mantissa but 4.
 _DROPPED = 19
 # Number of values of the other bits, which include the sign.
@@ -176,15 +181,92 @@ def _percentiles(bins: Ints, counts: Counts, low: float, high: float, shares: Se
     return tuple(values)
 
 
-def combined(parts: Sequence[BandStatistics]) -> BandStatistics:
-    """Return the statistics of all parts, of which there is at least one; sums are rounded once."""
+@dataclass(frozen=True)
+class StatisticsTable:
+    """Statistics of N bands of n tiles, as columns: few arrays, which are quick to store and to send."""
+
+    #: Number of pixels with data of each tile, (n,).
+    valid: Counts
+    #: See `BandStatistics`, (n, N).
+    sums: Floats
+    deviations: Floats
+    minima: Floats
+    maxima: Floats
+    #: Number of bins of each tile and band, (n, N), and all bins and their counts, one tile and band after another.
+    lengths: Ints
+    bins: Ints
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @classmethod
+    def of(cls, tiles: Sequence[BandStatistics]) -> "StatisticsTable":
+        """Return the table of at least one tile."""
+        return cls(
+            valid=np.array([tile.valid for tile in tiles], np.int64),
+            **{name: np.stack([getattr(tile, name) for tile in tiles]) for name in _NUMBERS},
+            lengths=np.array([[len(band) for band in tile.bins] for tile in tiles], np.int64),
+            bins=np.concatenate([band for tile in tiles for band in tile.bins]),
+            counts=np.concatenate([band for tile in tiles for band in tile.counts]),
+        )
+
+    def tile(self, row: int) -> BandStatistics:
+        """Return the statistics of a tile."""
+        ends = np.cumsum(self.lengths).reshape(self.lengths.shape)
+        parts = [slice(end - length, end) for end, length in zip(ends[row], self.lengths[row], strict=True)]
+        return BandStatistics(
+            valid=int(self.valid[row]),
+            **{name: getattr(self, name)[row] for name in _NUMBERS},
+            bins=tuple(self.bins[part] for part in parts),
+            counts=tuple(self.counts[part] for part in parts),
+        )
+
+    def histogram(self, band: int) -> tuple[Ints, Counts]:
+        """Return the bins of a band, and their counts, over all tiles."""
+        one = np.repeat(np.arange(self.lengths.size) % self.lengths.shape[1] == band, self.lengths.ravel())
+        return self.bins[one], self.counts[one]
+
+    def columns(self) -> dict[str, "pa.Array"]:
+        """Return the columns of tile tables, by name."""
+        import pyarrow as pa
+
+        ends = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
+
+        def by_tile(values: Any) -> "pa.Array":
+            return pa.ListArray.from_arrays(np.arange(len(self) + 1, dtype=np.int32) * self.lengths.shape[1], values)
+
+        columns = [
+            pa.array(self.valid),
+            *(by_tile(getattr(self, name).ravel()) for name in _NUMBERS),
+            *(by_tile(pa.ListArray.from_arrays(ends, values)) for values in (self.bins, self.counts)),
+        ]
+        return dict(zip(COLUMNS, columns, strict=True))
+
+    @classmethod
+    def from_columns(cls, table: "pa.RecordBatch") -> "StatisticsTable":
+        """Return the statistics of at least one tile from the columns of a tile table."""
+        valid, *numbers, bins, counts = (table[name] for name in COLUMNS)
+        bands = bins.flatten()
+        arrays = [each.flatten().to_numpy().reshape(len(valid), -1) for each in numbers]
+        return cls(
+            valid=valid.to_numpy(),
+            **dict(zip(_NUMBERS, arrays, strict=True)),
+            lengths=bands.value_lengths().to_numpy().astype(np.int64).reshape(len(valid), -1),
+            bins=bands.flatten().to_numpy(),
+            counts=counts.flatten().flatten().to_numpy(),
+        )
+
+
+def combined(tiles: Sequence[BandStatistics]) -> BandStatistics:
+    """Return the statistics of all tiles, of which there is at least one; sums are rounded once."""
     total = StatisticsTotal()
-    total.add(parts)
+    total.add(StatisticsTable.of(tiles))
     return total.result()
 
 
 class StatisticsTotal:
-    """Statistics of many parts, added piece by piece; does not keep their histograms."""
+    """Statistics of many tiles, added piece by piece; does not keep their histograms."""
 
     def __init__(self) -> None:
         self._empty: BandStatistics | None = None
@@ -192,34 +274,27 @@ class StatisticsTotal:
         #: By piece: numbers of pixels, (n,), and sums, deviations, minima and maxima, (n, bands).
         self._pieces: list[tuple[Counts, Floats, Floats, Floats, Floats]] = []
 
-    def add(self, parts: Sequence[BandStatistics]) -> None:
-        """Add some parts."""
-        filled = [part for part in parts if part.valid]
-        if not filled:
-            self._empty = self._empty or next(iter(parts), None)
+    def add(self, tiles: StatisticsTable) -> None:
+        """Add at least one tile."""
+        filled = tiles.valid > 0
+        if not filled.any():
+            self._empty = self._empty or tiles.tile(0)
             return
-        self._pieces.append(
-            (
-                np.array([part.valid for part in filled], np.int64),
-                np.stack([part.sums for part in filled]),
-                np.stack([part.deviations for part in filled]),
-                np.stack([part.minima for part in filled]),
-                np.stack([part.maxima for part in filled]),
-            )
-        )
-        new = [[(part.bins[band], part.counts[band]) for part in filled] for band in range(len(filled[0].sums))]
-        known = self._histograms or [(np.zeros(0, np.int64),) * 2] * len(new)
-        self._histograms = [_merged([one, *others]) for one, others in zip(known, new, strict=True)]
+        sums, deviations, minima, maxima = (getattr(tiles, name)[filled] for name in _NUMBERS)
+        self._pieces.append((tiles.valid[filled], sums, deviations, minima, maxima))
+        bands = tiles.sums.shape[1]
+        known = self._histograms or [(np.zeros(0, np.int64),) * 2] * bands
+        self._histograms = [_merged(known[band], tiles.histogram(band)) for band in range(bands)]
 
     def result(self) -> BandStatistics:
-        """Return the statistics of all parts; of parts without data, those of one of them.
+        """Return the statistics of all tiles; of tiles without data, those of one of them.
 
         Raises:
-            ValueError: there are no parts.
+            ValueError: there are no tiles.
         """
         if not self._pieces:
             if self._empty is None:
-                raise ValueError("no parts")
+                raise ValueError("no tiles")
             return self._empty
         number, sums, deviations, minima, maxima = (np.concatenate(each) for each in zip(*self._pieces, strict=True))
         valid = int(number.sum())
@@ -236,39 +311,8 @@ class StatisticsTotal:
         )
 
 
-def _merged(parts: Sequence[tuple[Ints, Counts]]) -> tuple[Ints, Counts]:
-    bins, at = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
-    counts = np.zeros(len(bins), np.int64)
-    np.add.at(counts, at, np.concatenate([part[1] for part in parts]))
-    return bins, counts
-
-
-def table_columns(tiles: Sequence[BandStatistics]) -> dict[str, list[object]]:
-    """Return the columns of tile tables, by name, for at least one tile."""
-    rows = [
-        (
-            tile.valid,
-            tile.sums.tolist(),
-            tile.deviations.tolist(),
-            tile.minima.tolist(),
-            tile.maxima.tolist(),
-            [bins.tolist() for bins in tile.bins],
-            [counts.tolist() for counts in tile.counts],
-        )
-        for tile in tiles
-    ]
-    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-
-
-def from_columns(columns: dict[str, list[object]]) -> list[BandStatistics]:
-    """Return the statistics of tiles from the columns that `table_columns` gives."""
-    return [_from_row(*row) for row in zip(*(columns[name] for name in COLUMNS), strict=True)]
-
-
-def _from_row(*row: object) -> BandStatistics:
-    valid, sums, deviations, minima, maxima, bins, counts = row
-    total, spread, low, high = (np.asarray(values, np.float64) for values in (sums, deviations, minima, maxima))
-    keys, sizes = (
-        tuple(np.asarray(each, np.int64) for each in cast(Sequence[Ints], lists)) for lists in (bins, counts)
-    )
-    return BandStatistics(int(cast(int, valid)), total, spread, low, high, keys, sizes)
+def _merged(*parts: tuple[Ints, Counts]) -> tuple[Ints, Counts]:
+    bins, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(bins, kind="stable")
+    found, starts = np.unique(bins[order], return_index=True)
+    return found, np.add.reduceat(counts[order], starts)

@@ -12,7 +12,7 @@ import pandas as pd
 from lightning_fabric import seed_everything
 
 from landseg.core.arrays import Counts
-from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTotal, from_columns
+from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTable, StatisticsTotal
 from landseg.core.compute import ComputeParams
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
@@ -178,7 +178,7 @@ def _statistics(split: Path, rendering: Rendering) -> BandStatistics:
     """
     total = StatisticsTotal()
     for batch in read_arrow(split, list(COLUMNS), [("split", "=", "train")]).to_batches(_BATCH):
-        total.add(from_columns(batch.to_pydict()))
+        total.add(StatisticsTable.from_columns(batch))
     statistics = total.result()
     if constant := statistics.constant(rendering.bands):
         listed = ", ".join(f"{band} is {value:g}" for band, value in constant.items())
