@@ -168,14 +168,14 @@ def copy_with(project: Path, folder: Path, **changes: dict[str, Any]) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(cores() < 2, reason="a process needs a core")
 def shared_files(process: psutil.Process) -> list[Path]:
     """Return the files in shared memory that a process uses, except those without a name."""
     maps = [Path(each.path) for each in process.memory_maps()]
     return [path for path in maps if path.is_relative_to("/dev/shm") and path.exists()]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(cores() < 2, reason="a process needs a core")
 class TestStage:
     def test_models_are_nearly_those_of_one_device(self, project: Path, tmp_path: Path) -> None:
         one = copy_with(project, tmp_path / "one", compute={"devices": 1})
