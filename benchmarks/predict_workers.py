@@ -4,7 +4,8 @@
     uv run python -m benchmarks.predict_workers --against REVISION
 
 Workers are processes of Dask on the loopback with one thread each, and have loaded the model before the time begins:
-one scheduler has one worker, the other has two. Sides alternate in one run, and are compared by the time of a whole
+one scheduler has one worker, the other has two. A worker has one core (taskset), as it also reads and compresses while
+it predicts. Sides alternate in one run, and are compared by the time of a whole
 call of `predict_scenes`: connecting, checking all scenes, mapping them. Both write the same bytes, which is checked.
 
 With --against, the default of landseg predict (one scene after another, with all cores) is timed in a process of its
@@ -71,7 +72,7 @@ def compare_workers(scenes: Sequence[str], model: Path, folder: Path, turns: int
     """Map the scenes by one and by two workers in turns; return seconds, one value per turn."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with ExitStack() as stack:
-        addresses = {workers: stack.enter_context(scheduler(workers, folder)) for workers in seconds}
+        addresses = {workers: stack.enter_context(scheduler(workers, folder, pinned=True)) for workers in seconds}
         for turn in range(turns + 1):  # the first loads the model
             order = (1, 2) if turn % 2 else (2, 1)
             for workers in order:
@@ -137,8 +138,8 @@ def main(
             measurements = [Measurement(text, "s", spent["now"], spent["then"], against[:12], at_least=0.97)]
         else:
             times = compare_workers(scenes, model, folder, turns)
-            text = f"{what}: two workers of one thread"
-            measurements = [Measurement(text, "s", times[2], times[1], "one worker of one thread", at_least=1.8)]
+            text = f"{what}: two workers on a core each"
+            measurements = [Measurement(text, "s", times[2], times[1], "one worker on one core", at_least=1.8)]
     report("predict_workers", measurements, ["torch", "distributed", "rasterio", "numpy"], keep=not against)
 
 

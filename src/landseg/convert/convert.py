@@ -1,6 +1,6 @@
 """Conversion of a tile plan on all cores, several archives at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from landseg.convert.encode import ArchivePlan, PlannedTile, SceneFindings, TileOptions, Units, write_archive
+from landseg.convert.encode import (
+    ArchivePlan,
+    ConvertedArchive,
+    PlannedTile,
+    SceneFindings,
+    TileOptions,
+    Units,
+    write_archive,
+)
 from landseg.convert.findings import unlisted_values
 from landseg.convert.labels import UnlistedLabelError
 from landseg.core.arrays import Counts, Indices
@@ -21,7 +29,7 @@ from landseg.core.parallel import Engine
 from landseg.core.progress import track
 from landseg.core.rendering import PERCENTILES, TILE_DTYPES, Rendering
 from landseg.core.scaling import parse_scaling, scaling_words, split_bands
-from landseg.core.signatures import Signatures
+from landseg.core.signatures import Signatures, concatenated
 from landseg.core.spool import Spool
 from landseg.core.tables import LABEL_CLASSES, LABEL_UNITS, pixel_column, read_arrow, read_metadata
 from landseg.raster.derived import DerivedBands
@@ -32,6 +40,8 @@ PLAN_COLUMNS = ["tile", "scene", "image", "mask", "row", "col", "height", "width
 
 # Pixels that justify a further process: starting one takes seconds.
 _PIXELS_PER_PROCESS = 1 << 27
+# Tiles of which what is learnt is stored together, at least: with signatures, 2 kB each.
+_TILES_PER_PART = 256
 
 
 def read_plan(path: Path) -> tuple[pa.Table, int]:
@@ -144,17 +154,26 @@ def _require_same_dtype(plan: pa.Table) -> None:
 
 
 class _Columns(NamedTuple):
-    """What conversion learns about the tiles of an archive and their scenes, beside counts and findings."""
+    """What conversion learns about the tiles of archives and their scenes, beside counts and findings."""
 
     statistics: StatisticsTable
     units: list[Units]
     tiles: Signatures
     scenes: Signatures
 
+    @classmethod
+    def of(cls, archives: Sequence[ConvertedArchive]) -> "_Columns":
+        return cls(
+            StatisticsTable.concatenated([archive.statistics for archive in archives]),
+            [units for archive in archives for units in archive.units],
+            concatenated([archive.tiles for archive in archives]),
+            concatenated([archive.scenes for archive in archives]),
+        )
+
 
 @dataclass(frozen=True)
 class Conversion:
-    """What conversion learns about all tiles and scenes. What is large waits on disk, by archive."""
+    """What conversion learns about all tiles and scenes. What is large waits on disk, in the order of the archives."""
 
     #: Pixel counts of each class and of ignored pixels, by column name (see `core.tables`), (tiles,) int64 each.
     pixels: dict[str, Counts]
@@ -175,26 +194,26 @@ class Conversion:
 
     def pieces(self) -> Iterator[pa.Table]:
         """Yield the columns of statistics and, if labels have units, of units, for consecutive rows of the plan."""
-        found = (self._table(archive) for archive in self.columns)
+        found = (self._table(part) for part in self.columns)
         if (np.diff(self.rows) > 0).all():
             yield from found
         else:
             yield pa.concat_tables(found).take(np.argsort(self.rows))
 
-    def _table(self, archive: _Columns) -> pa.Table:
-        columns = archive.statistics.columns()
+    def _table(self, part: _Columns) -> pa.Table:
+        columns = part.statistics.columns()
         if self.has_units:
-            pairs = [list(zip(*tile, strict=True)) or [(), ()] for tile in archive.units]
+            pairs = [list(zip(*tile, strict=True)) or [(), ()] for tile in part.units]
             columns |= {name: pa.array([pair[at] for pair in pairs], _UNITS) for at, name in enumerate(_UNIT_COLUMNS)}
         return pa.table(columns)
 
     def tiles(self) -> Iterator[Signatures]:
-        """Yield the signatures of the tiles, by archive."""
-        return (archive.tiles.in_levels(self.level) for archive in self.columns)
+        """Yield the signatures of the tiles, in parts."""
+        return (part.tiles.in_levels(self.level) for part in self.columns)
 
     def scenes(self) -> Iterator[Signatures]:
-        """Yield the signatures of the scenes, by archive."""
-        return (archive.scenes.in_levels(self.level) for archive in self.columns)
+        """Yield the signatures of the scenes, in parts."""
+        return (part.scenes.in_levels(self.level) for part in self.columns)
 
 
 _UNIT_COLUMNS, _UNITS = (LABEL_UNITS, LABEL_CLASSES), pa.list_(pa.int64())
@@ -217,26 +236,31 @@ def converted_plan(
     Raises:
         LandsegError: a raster is damaged, a label has no class, an archive cannot be written, or memory ran out.
     """
-    rows_by_archive = _rows_by_archive(plan["archive"])
+    rows_by_archive, tiles = _rows_by_archive(plan["archive"]), plan.select(PLAN_COLUMNS)
     tasks, threads = _tasks_and_threads(engine, len(rows_by_archive), _pixels(plan))
     write = partial(write_archive, root=root, card=card, options=options, threads=threads)
     archives = (
-        ArchivePlan(folder / name, _planned_tiles(plan.take(rows).select(PLAN_COLUMNS).to_pydict()))
+        ArchivePlan(folder / name, _planned_tiles(tiles.take(rows).to_pydict()))
         for name, rows in rows_by_archive.items()
     )
     results = engine.map(write, archives, at_once=tasks, name=_archive_name)
     counts = np.zeros((len(plan), len(card.classes) + 1), np.int64)
+    order = np.concatenate(list(rows_by_archive.values()))
     folder.mkdir(parents=True, exist_ok=True)
     total, findings, has_units = StatisticsTotal(), list[SceneFindings](), False
     with Spool[_Columns](folder) as columns:
         try:
             tracked = track(results, len(plan), "convert", "tiles", size=lambda archive: len(archive.counts))
-            for rows, archive in zip(rows_by_archive.values(), tracked, strict=True):
-                counts[rows] = archive.counts
-                total.add(archive.statistics)
-                findings += archive.findings
-                has_units = has_units or any(archive.units)
-                columns.append(_Columns(archive.statistics, archive.units, archive.tiles, archive.scenes))
+            start = 0
+            for part in _parts(tracked):
+                for archive in part:
+                    counts[order[start : start + len(archive.counts)]] = archive.counts
+                    start += len(archive.counts)
+                    findings += archive.findings
+                learnt = _Columns.of(part)
+                total.add(learnt.statistics)
+                has_units = has_units or any(learnt.units)
+                columns.append(learnt)
         except UnlistedLabelError as error:
             raise LandsegError(f"{error}; {unlisted_values(plan, root, card, engine)}") from None
         statistics = total.result()
@@ -244,11 +268,25 @@ def converted_plan(
             _columns(counts, card),
             statistics,
             findings,
-            np.concatenate(list(rows_by_archive.values())),
+            order,
             _level(statistics, options.rendering),
             has_units,
             columns,
         )
+
+
+def _parts(archives: Iterable[ConvertedArchive]) -> Iterator[list[ConvertedArchive]]:
+    """Join archives to parts of some tiles: few large objects are quicker to store than many small ones."""
+    part: list[ConvertedArchive] = []
+    tiles = 0
+    for archive in archives:
+        part.append(archive)
+        tiles += len(archive.counts)
+        if tiles >= _TILES_PER_PART:
+            yield part
+            part, tiles = [], 0
+    if part:
+        yield part
 
 
 def _level(statistics: BandStatistics, rendering: Rendering) -> float:

@@ -10,7 +10,7 @@ interpolated linearly within a bin, and within the extremes; 16 bins bound their
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import fsum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -209,6 +209,13 @@ class StatisticsTable:
             lengths=np.array([[len(band) for band in tile.bins] for tile in tiles], np.int64),
             bins=np.concatenate([band for tile in tiles for band in tile.bins]),
             counts=np.concatenate([band for tile in tiles for band in tile.counts]),
+        )
+
+    @classmethod
+    def concatenated(cls, parts: "Sequence[StatisticsTable]") -> "StatisticsTable":
+        """Return the rows of at least one table."""
+        return cls(
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         )
 
     def tile(self, row: int) -> BandStatistics:
