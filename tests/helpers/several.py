@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from helpers.root import ROOT
 from helpers.tiles import tile_set
@@ -23,6 +24,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from landseg.core.classes import IGNORE
+from landseg.core.errors import ParamsError
 from landseg.loader.batches import decode_tiles
 from landseg.model.group import ALONE, Group
 from landseg.train.batch_norm import SynchronisedNorm, synchronise
@@ -155,6 +157,33 @@ def write_memory_files(devices: Devices, project: str, folder: str) -> None:
     (Path(folder) / f"{devices.group.rank}.json").write_text(json.dumps(inodes))
 
 
+class Reaching(nn.Module):
+    """A layer that uses the weights of another one, which are not gathered while it computes."""
+
+    def __init__(self, layer: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.other: list[Any] = [other]  # a list, so that it is no part of this one
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.layer(x) * self.other[0].weight.mean())
+
+
+def refuse_networks(devices: Devices, project: str, folder: str) -> None:
+    """Networks that cannot be divided are refused before they train."""
+    scalar, reaching = new_module(encoder="resnet18"), new_module(encoder="resnet18")
+    encoder: Any = scalar.model.network.encoder
+    encoder.scale = nn.Parameter(torch.tensor(1.0))
+    encoder = reaching.model.network.encoder
+    encoder.bn1 = Reaching(encoder.bn1, encoder.conv1)
+    for module, message in (
+        (scalar, r"the weight network\.encoder\.scale of this network, a single number; set it to ddp"),
+        (reaching, r"this network \(.*\); set it to ddp"),
+    ):
+        with pytest.raises(ParamsError, match=rf"^compute\.strategy: fsdp cannot divide {message}"):
+            train_module(Path(project), Path(folder), 1, module=module, devices=devices)
+
+
 def main() -> None:
     work, arguments = sys.argv[1], json.loads(sys.argv[2])
     kind, strategy = arguments.pop("device", "cpu"), arguments.pop("strategy", "ddp")
@@ -165,7 +194,7 @@ def main() -> None:
         torch.set_default_device(devices.fabric.device)
         checks[work](devices.group)
     else:
-        {"train": train, "memory": write_memory_files}[work](devices, **arguments)
+        {"train": train, "memory": write_memory_files, "refuse": refuse_networks}[work](devices, **arguments)
 
 
 if __name__ == "__main__":

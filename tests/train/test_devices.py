@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,10 @@ class TestNumbers:
         run_several(2, "train", **several, **options)
         compare(tmp_path / "one", tmp_path / "several", 1e-3)
 
+    @pytest.mark.faults
+    def test_networks_that_cannot_be_divided_are_refused(self, project: Path, tmp_path: Path) -> None:
+        run_several(2, "refuse", project=str(project), folder=str(tmp_path), strategy="fsdp")
+
     def test_of_local_normalisation_are_others(self, project: Path, tmp_path: Path) -> None:
         run_one(project, tmp_path / "one")
         folder = str(tmp_path / "several")
@@ -136,12 +141,12 @@ class TestNumbers:
 
 
 @contextmanager
-def stage(folder: Path, *command: str) -> "Iterator[subprocess.Popen[str]]":
+def stage(folder: Path, *command: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
     with subprocess.Popen(
         [*(command or [sys.executable]), ROOT / "pipeline/train.py"],
         cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1"} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -191,6 +196,20 @@ class TestStage:
             for weight, value in models[0].items():
                 torch.testing.assert_close(value, models[1][weight], rtol=1e-5, atol=1e-5)
             assert (two / PATHS.model(name)).read_bytes() == (torchrun / PATHS.model(name)).read_bytes()
+
+    def test_nodes_that_variables_tell_of_each_other(self, project: Path, tmp_path: Path) -> None:
+        two = copy_with(project, tmp_path / "two")
+        nodes = copy_with(project, tmp_path / "nodes", compute={"devices": 1, "nodes": 2})
+        run_stage(two)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            first = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        with stage(nodes, **first, NODE_RANK="1") as other, stage(nodes, **first, NODE_RANK="0") as one:
+            for process in (one, other):
+                errors = process.communicate(timeout=240)[1]
+                assert (process.returncode, errors) == (0, "")
+        for name in ("best", "last"):
+            assert (two / PATHS.model(name)).read_bytes() == (nodes / PATHS.model(name)).read_bytes()
 
     @pytest.mark.faults
     @pytest.mark.parametrize("rank", ["0", "1"])
