@@ -79,6 +79,7 @@ class Study:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background processes ignore it
         )
         assert self.process.stdout is not None
         self.output = ""
