@@ -3,17 +3,19 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
-from helpers.changes import change_of, pair_of_maps, speckled
-from helpers.maps import CLASSES, UTM, gdal
+from helpers.changes import BEFORE, change_of, pair_of_maps, speckled
+from helpers.maps import CLASSES, TEN_METRES, UTM, gdal, grid_of, make_map
 from rasterio.transform import Affine
 from shapely.geometry import box
 
 from landseg.core.classes import class_channels
 from landseg.core.errors import LandsegError
+from landseg.maps.change.outputs import write_change
 from landseg.maps.change.pair import change_legend, open_map_pair
 from landseg.maps.change.patches import ChangePatches, find_patches
 from landseg.maps.change.report import change_report
 from landseg.maps.class_map import NODATA
+from landseg.maps.mosaic import plan_mosaics, write_mosaic
 from landseg.maps.polygons import write_polygons
 from landseg.maps.style import transition_colours
 
@@ -44,6 +46,24 @@ def test_patches_of_change_by_hand(tmp_path: Path) -> None:
     assert frame.crs == UTM
     assert (found.omitted, found.omitted_area) == (0, 0)
     assert change_report(change_of(before, after), found).count("Polygons: 3 patches of change, none omitted.") == 1
+
+
+@pytest.mark.faults
+def test_maps_that_are_too_large_for_the_memory(tmp_path: Path) -> None:
+    """A mosaic of two small maps that are far apart."""
+    maps = []
+    for apart in (0, 500_000):
+        transform = TEN_METRES @ Affine.translation(apart, apart)
+        path = make_map(tmp_path / f"{apart}.tif", BEFORE, transform=transform)
+        maps.append((path, grid_of(np.array(BEFORE), transform=transform)))
+    [mosaic] = plan_mosaics(tmp_path, "vrt", maps)
+    write_mosaic(mosaic, CLASSES)
+    with pytest.raises(LandsegError) as error:
+        write_change(mosaic.path, mosaic.path, tmp_path / "change")
+    size = "500,004 x 500,003 px need 1,250.0 GB of memory, but "
+    assert str(error.value).startswith(f"{mosaic.path}: polygons of {size}")
+    assert str(error.value).endswith(" GB are free; compare the maps of a part of the area at a time")
+    assert not (tmp_path / "change").exists()
 
 
 def test_small_patches_are_omitted_and_reported(tmp_path: Path) -> None:

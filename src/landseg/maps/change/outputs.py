@@ -9,7 +9,7 @@ from landseg.core.files import require_new
 from landseg.maps.change.estimate import estimate_from_points
 from landseg.maps.change.limit import limit_change
 from landseg.maps.change.pair import change_legend, measure_change, open_map_pair, write_change_raster
-from landseg.maps.change.patches import find_patches
+from landseg.maps.change.patches import find_patches, require_memory
 from landseg.maps.change.report import change_report, write_change_table
 from landseg.maps.change.sankey import write_flow_figure
 from landseg.maps.class_map import map_files
@@ -71,13 +71,16 @@ def require_change_maps(
         min_area: see `write_change`.
 
     Raises:
-        LandsegError: a reference is unreadable or has other classes, or `min_area` is given but a CRS is missing.
+        LandsegError: a reference is unreadable or has other classes, `min_area` is given but a CRS is missing, or
+            memory is too small.
     """
     if matrix is not None:
         read_matrices(matrix, classes)
     if points is not None:
         for column in ("before", "after"):
             read_points(points, classes, column)
+    for grid in grids[:1]:  # that of both maps
+        require_memory(grid)
     unplaced = [grid.name for grid in grids if ground_sampling_distance(grid) is None]
     if min_area is not None and unplaced:
         raise LandsegError(f"--min-area: pixel areas of {unplaced[0]} are unknown, because it has no CRS; omit it")
@@ -104,9 +107,10 @@ def write_change(
         run: where the maps are compared; in this process by default. The files do not depend on it.
 
     Raises:
-        LandsegError: a map or reference is unreadable or they do not match, or the disk is full.
+        LandsegError: a map or reference is unreadable or they do not match, memory is too small, or the disk is full.
     """
     with open_map_pair(before, after) as pair:
+        require_memory(pair.grid)
         matrices = None if matrix is None else read_matrices(matrix, pair.classes)
         change = measure_change(pair, run)
         found = find_patches(pair, min_area, run)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from rasterio.features import shapes
 from rasterio.windows import Window
 from shapely.geometry import shape
@@ -21,6 +22,7 @@ from landseg.core.classes import IGNORE, class_ids, class_names
 from landseg.core.errors import LandsegError
 from landseg.maps.change.pair import MapPair, Strip
 from landseg.maps.task_runner import ONE_AFTER_ANOTHER, TaskRunner
+from landseg.raster.grid import Grid
 from landseg.raster.pixel_area import HECTARE
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 MIN_PIXELS = 10
 
 _FIRST_PIXEL = Window(0, 0, 1, 1)
+# Memory for each pixel of the maps, bytes: the number of its patch, and whether it has one.
+_BYTES = 5
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,20 @@ class _Runs:
     values: Ints
     #: Ground area, m²; NaN if unknown.
     areas: Floats
+
+
+def require_memory(grid: Grid) -> None:
+    """Require that patches of maps on a grid fit into memory.
+
+    Raises:
+        LandsegError: they do not.
+    """
+    needed, free = _BYTES * grid.width * grid.height, psutil.virtual_memory().available
+    if needed > free:
+        raise LandsegError(
+            f"{grid.name}: polygons of {grid.width:,} x {grid.height:,} px need {needed / 1e9:,.1f} GB of memory, but "
+            f"{free / 1e9:,.1f} GB are free; compare the maps of a part of the area at a time"
+        )
 
 
 def find_patches(pair: MapPair, min_area: float | None = None, run: TaskRunner = ONE_AFTER_ANOTHER) -> ChangePatches:
