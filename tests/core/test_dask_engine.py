@@ -107,6 +107,26 @@ class TestLostWorkers:
         assert "died while it had" in log
         assert "scene 5" in log
 
+    def test_result_that_is_lost_with_its_worker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is computed again, however long that takes."""
+        monkeypatch.setattr("landseg.core.dask_engine.ANSWER", 1.0)
+
+        def note(item: int) -> int:
+            marker = tmp_path / f"{item}"
+            time.sleep(4 if marker.exists() else item)  # the second item comes after the first
+            marker.write_text(str(os.getpid()))
+            return item
+
+        with dask_cluster(tmp_path) as started, open_engine(params(started.address)) as engine:
+            results = engine.map(note, range(2))
+            assert next(results) == 0
+            wait_until(lambda: (tmp_path / "1").exists())
+            time.sleep(0.5)  # the result is on the worker, and the driver knows of it, but has not fetched it
+            first = (tmp_path / "1").read_text()
+            os.kill(int(first), signal.SIGKILL)
+            assert list(results) == [1]
+        assert (tmp_path / "1").read_text() != first
+
     def test_item_that_kills_three_workers_is_named_and_others_finish(self, tmp_path: Path) -> None:
         done = tmp_path / "done"
         done.mkdir()

@@ -189,6 +189,9 @@ class _Map(Generic[T, R]):
             self.task, task.number, tries, task.item, key=key, pure=False, resources=self.engine.resources or None
         )
         self.running[key] = task
+        self._watch(task)
+
+    def _watch(self, task: _Task[T]) -> None:
         task.future.add_done_callback(lambda future: self.events.put(_Done(future.key)))
 
     def _notice(self, event: Any) -> None:
@@ -210,9 +213,16 @@ class _Map(Generic[T, R]):
         if isinstance(event, _Lost):
             self._log_loss(event)
             return
-        task = self.running.pop(event.key)
-        error = task.future.exception(timeout=ANSWER)
-        result = None if error else task.future.result(timeout=ANSWER)
+        task = self.running[event.key]
+        try:
+            error = task.future.exception(timeout=ANSWER)
+            result = None if error else task.future.result(timeout=ANSWER)
+        except TimeoutError:
+            if self.engine.client.status != "running":
+                raise
+            self._watch(task)  # its worker died before the result was fetched, so it is computed again
+            return
+        del self.running[event.key]
         task.future.release()
         if isinstance(error, KilledWorker):  # the scheduler allows fewer deaths than this engine
             result = _Killed(_SUSPECT)
