@@ -5,8 +5,8 @@
 
 Workers are processes of Dask on the loopback with one thread each, and have loaded the model before the time begins:
 one scheduler has one worker, the other has two. A worker has one core (taskset), as it also reads and compresses while
-it predicts. Sides alternate in one run, and are compared by the time of a whole
-call of `predict_scenes`: connecting, checking all scenes, mapping them. Both write the same bytes, which is checked.
+it predicts. Sides alternate in one run, and are compared by the time of a whole call of `predict_scenes`: connecting,
+checking all scenes, mapping them. Both write the same bytes, which is checked.
 
 With --against, the default of landseg predict (one scene after another, with all cores) is timed in a process of its
 own for each turn, from the call to the last map, with the code of this folder and with that of the revision.
@@ -72,7 +72,7 @@ def compare_workers(scenes: Sequence[str], model: Path, folder: Path, turns: int
     """Map the scenes by one and by two workers in turns; return seconds, one value per turn."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with ExitStack() as stack:
-        addresses = {workers: stack.enter_context(scheduler(workers, folder, pinned=True)) for workers in seconds}
+        addresses = {workers: stack.enter_context(scheduler(workers, folder)) for workers in seconds}
         for turn in range(turns + 1):  # the first loads the model
             order = (1, 2) if turn % 2 else (2, 1)
             for workers in order:

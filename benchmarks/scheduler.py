@@ -15,13 +15,12 @@ from benchmarks.common import ROOT
 
 
 @contextmanager
-def scheduler(workers: int, folder: Path, pinned: bool = False) -> Iterator[str]:
-    """Start a scheduler and workers of one thread each; yield the address of the scheduler.
+def scheduler(workers: int, folder: Path) -> Iterator[str]:
+    """Start a scheduler and workers of one thread and one core each; yield the address of the scheduler.
 
     Args:
         workers: number of workers.
         folder: folder of their files.
-        pinned: whether each worker has a core of its own.
     """
     file = folder / f"scheduler-{workers}.json"
     file.unlink(missing_ok=True)
@@ -42,7 +41,7 @@ def scheduler(workers: int, folder: Path, pinned: bool = False) -> Iterator[str]
         address = str(json.loads(file.read_text())["address"])
         options = ["--host=127.0.0.1", "--nthreads=1", "--no-nanny", "--memory-limit=3GiB"]
         for core in range(workers):
-            start("worker", address, *options, core=core if pinned else None)
+            start("worker", address, *options, core=core)
         with distributed.Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             client.wait_for_workers(workers, timeout=60)
         yield address

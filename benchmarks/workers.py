@@ -99,7 +99,7 @@ def convert_seconds(folders: Sequence[Path], turns: int) -> dict[str, list[list[
             spent = []
             for folder in folders:
                 with ExitStack() as stack:
-                    address = stack.enter_context(scheduler(workers, folder, pinned=True)) if engine == "dask" else None
+                    address = stack.enter_context(scheduler(workers, folder)) if engine == "dask" else None
                     params = YAML(typ="safe").load(folder / "params.yaml")
                     set_params(folder, params, engine=engine, address=address, workers=workers)
                     pinned = ["taskset", "--cpu-list", "0"] if (engine, workers) == ("local", 1) else []
@@ -115,7 +115,7 @@ def overheads(folder: Path, turns: int) -> tuple[list[float], list[float]]:
     """Return the overhead of a task in each turn: share of 1 s for tasks of 1 s, and ms for tasks that do nothing."""
     slow, empty = [], []
     keys = {"workers": 2, "engine": "dask", "device": "cpu", "micro_batch": None, "state": folder / "state"}
-    with scheduler(2, folder, pinned=True) as address:
+    with scheduler(2, folder) as address:
         compute = ComputeParams.model_validate({**keys, "address": address})
         with open_engine(compute, log=lambda _: None) as engine:
             list(engine.map(abs, range(10)))  # imports
