@@ -29,7 +29,7 @@ ANSWER = 10.0
 #: Seconds that a network file system may need to show a new file on another machine.
 VISIBLE = 10.0
 # Seconds to wait for the first worker of an address, and between two lines of the log.
-_WORKERS, _LOG_INTERVAL = 15.0, 60.0
+_WORKERS, _LOG_INTERVAL = 30.0, 60.0
 # Memory that a task needs, bytes: imports, and windows of a scene.
 _MEMORY = 1 << 30
 
