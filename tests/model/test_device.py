@@ -1,3 +1,7 @@
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -30,3 +34,27 @@ def test_auto_uses_bf16_if_the_cpu_supports_it(monkeypatch: pytest.MonkeyPatch) 
     assert not use_bf16("auto", "cpu")
     assert not use_bf16("32", "cuda")
     assert use_bf16("bf16", "cpu")
+
+
+# Allocates and frees 64 MB, more than glibc's threshold, several times; prints the page faults of the last turns.
+_FAULTS = """
+import resource, sys, torch
+from landseg.model.device import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory("cpu")
+for turn in range(6):
+    if turn == 3:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc only")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    def faults(memory: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", _FAULTS, memory], capture_output=True, check=True).stdout)
+
+    assert faults("return") > 10_000
+    assert faults("keep") < 100

@@ -24,7 +24,7 @@ from landseg.loader.batches import Batch, batch_loader
 from landseg.loader.sampler import TileBatchSampler
 from landseg.loader.tile_set import TileSet
 from landseg.model.confusion import confusion_matrices
-from landseg.model.device import accelerator, out_of_memory, use_bf16
+from landseg.model.device import accelerator, keep_freed_memory, out_of_memory, use_bf16
 from landseg.model.segmenter import Segmenter, load_model
 
 
@@ -62,6 +62,7 @@ def load_trained(path: Path, card: DataCard, device: Literal["auto", "cpu", "cud
     model, chosen = load_model(path), accelerator(device)
     if model.info.classes != card.classes:
         raise LandsegError(f"{path}: trained on other classes than those of the data card; re-run the train stage")
+    keep_freed_memory(chosen)
     return model.to(chosen).eval(), use_bf16(model.info.params["train"]["precision"], chosen)
 
 

@@ -1,7 +1,9 @@
 """Devices: selection, precision, transfers, deterministic algorithms, and how to recognise their errors."""
 
+import ctypes
 import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
@@ -14,6 +16,9 @@ from landseg.core.errors import ParamsError
 from landseg.core.parallel import cores
 
 Accelerator = Literal["cpu", "cuda", "mps"]
+
+# Options of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def accelerator(device: Literal["auto", "cpu", "cuda", "mps"], key: str = "compute.device") -> Accelerator:
@@ -75,6 +80,21 @@ def to_device(values: npt.NDArray[np.generic], device: torch.device) -> torch.Te
     """Copy an array to a device, without waiting for the copy."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def keep_freed_memory(device: Accelerator) -> None:
+    """Let this process keep the memory of freed tensors for the next ones, on a CPU with glibc; elsewhere do nothing.
+
+    By default, glibc returns every block above its threshold, at most 32 MiB, to the system as soon as it is freed.
+    Each step of training frees and allocates hundreds of such blocks, and the system clears their pages every time
+    (docs/performance/training.md). Results do not change. The process keeps its peak memory until it ends.
+    """
+    if device != "cpu" or not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, -1)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 
 from landseg.core.arrays import Floats32, Image, Pixels
 from landseg.core.errors import LandsegError
-from landseg.model.device import Accelerator, out_of_memory, release_memory
+from landseg.model.device import Accelerator, keep_freed_memory, out_of_memory, release_memory
 from landseg.model.segmenter import Segmenter
 from landseg.predict.backend import out_of_memory_message
 
@@ -25,6 +25,7 @@ class TorchBackend:
             device: where to compute.
             bf16: whether to compute in bfloat16.
         """
+        keep_freed_memory(device)
         self.model = model.to(device).eval()
         self.info = model.info
         self.device, self.bf16 = device, bf16

@@ -19,7 +19,7 @@ from landseg import metrics
 from landseg.core.errors import ParamsError
 from landseg.core.progress import track
 from landseg.loader.batches import Batch, BatchLoader
-from landseg.model.device import Accelerator, out_of_memory, random_state, restore_random_state
+from landseg.model.device import Accelerator, keep_freed_memory, out_of_memory, random_state, restore_random_state
 from landseg.model.segmenter import Segmenter, is_finite
 from landseg.train import throughput
 from landseg.train.batch_norm import average_statistics
@@ -411,6 +411,7 @@ def fit(
             deterministic algorithms are required and not available.
         SystemExit: the process received SIGTERM.
     """
+    keep_freed_memory(device)
     with _ended_by_sigterm(), _fast_convolutions():
         try:
             module.start(throughput.TimedLoader(train), best, epochs, devices or open_devices(device))
