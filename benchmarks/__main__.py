@@ -1,6 +1,7 @@
 """Run all benchmarks in sequence and print one table of results: uv run python -m benchmarks [name]...
 
-Each benchmark runs in a separate process. The machine should be otherwise idle.
+Each benchmark runs in a separate process. The machine should be otherwise idle. A checkout with uncommitted changes is
+refused, because records name the revision that they measured.
 """
 
 import json
@@ -11,7 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import RESULTS, ROOT, Measurement, add_rows, console, measurement_table, print_facts
+from benchmarks.common import (
+    RESULTS,
+    ROOT,
+    Measurement,
+    add_rows,
+    console,
+    measurement_table,
+    print_facts,
+    refuse_uncommitted,
+)
 
 #: Benchmarks with targets, in the order in which they run.
 SUITE = (
@@ -53,6 +63,7 @@ def main(
     if unknown := set(chosen) - set(SUITE):
         raise SystemExit(f"{', '.join(sorted(unknown))}: unknown benchmark; choose from {', '.join(SUITE)}")
     if not show:
+        refuse_uncommitted()
         for name in chosen:
             subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=True)
     machines: dict[str, dict[str, str]] = {}

@@ -19,6 +19,9 @@ from landseg.core.parallel import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
+_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+_DIRTY = "-dirty"
+_LOAD = os.getloadavg()  # of other work: the benchmark has not started
 console = Console(width=None if Console().is_terminal else 120)
 
 
@@ -109,16 +112,35 @@ def report(
 
 
 def machine() -> dict[str, str]:
-    """Describe the machine and its load."""
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    """Describe the machine, what torch may use of it, and its load."""
+    load = ", ".join(f"{value:.1f}" for value in _LOAD)
     return {
-        "processor": _processor(),
+        "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "instruction sets": instruction_sets(),
         "cores": f"{cores()} of {os.cpu_count()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(terse=True),
-        "load": f"{load} (over 1, 5 and 15 minutes)",
+        "load": f"{load} (over 1, 5 and 15 minutes before the start)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def instruction_sets() -> str:
+    """Return the processor's instruction sets that bear on speed, and the limit of torch's, if one is set."""
+    flags = _cpuinfo("flags").split()
+    found = " ".join(name for name in _INSTRUCTION_SETS if name in flags) or platform.machine()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{found} (torch limited to {limit})" if limit else found
+
+
+def refuse_uncommitted() -> None:
+    """Refuse to measure code that no revision names.
+
+    Raises:
+        SystemExit: a tracked file, other than records, has changes that are not committed.
+    """
+    if _revision().endswith(_DIRTY):
+        raise SystemExit("the checkout has uncommitted changes; commit them first, so that records name their code")
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -139,7 +161,12 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
 
 
 def save(name: str, content: Mapping[str, Any]) -> None:
-    """Write a record to benchmarks/results/<name>.json."""
+    """Write a record to benchmarks/results/<name>.json.
+
+    Raises:
+        SystemExit: the checkout has uncommitted changes.
+    """
+    refuse_uncommitted()
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -160,11 +187,10 @@ def _revision() -> str:
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS.relative_to(ROOT)}")
-    return git("describe", "--always") + ("-dirty" if changed else "")
+    return git("describe", "--always") + (_DIRTY if changed else "")
 
 
-def _processor() -> str:
+def _cpuinfo(key: str) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
