@@ -15,8 +15,8 @@ system's figure for that process. Tables:
 The cloud layers are 256 x 256 px, uint8, deflate, one file each, with 200 different contents. They are read as
 Sentinel-2's scene classification (scl) and as a mask.
 
-Linearity: the CPU time per row at full size, relative to that at a quarter of it. Start-up, about 0.6 s, is in both,
-so the ratio is below 1 if nothing grows faster than the table.
+Linearity: the exponent of CPU time in the number of rows over three sizes, 10,000, 100,000 and 1,000,000, without
+start-up (see fit.py). Where smaller tables have too few locations or groups to split: 250,000, 500,000 and 1,000,000.
 """
 
 import multiprocessing
@@ -35,11 +35,12 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.fit import fit_growth
 
 STRATEGIES = ("random", "official", "scene", "group", "block")
 TILES, LAYERS = 1_000_000, 10_000
-#: Limits: time of a run, s; peak memory, MB; CPU time per row at full size, relative to a quarter of it.
-SECONDS, MEGABYTES, LINEAR = 20, 1000, 1.3
+#: Limits: time of a run, s; peak memory, MB; exponent of the CPU time.
+SECONDS, MEGABYTES, EXPONENT = 20, 1000, 1.1
 PACKAGES = ("pandas", "pyarrow", "shapely", "rasterio", "numpy")
 
 
@@ -55,11 +56,19 @@ class Case:
     values: tuple[str, ...]
     #: Parameters that do not vary.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: The smaller sizes, as divisors of the full size.
+    divisors: tuple[int, int] = (100, 10)
 
 
+SMALL, LARGE = (100, 10), (4, 2)
 SPLIT_CASES = [
-    Case(f"split, {table}", "split", ("write_tiles", table), "strategy", STRATEGIES, {"duplicates": "off"})
-    for table in ("orthophotos", "chips", "year")
+    Case(f"split, {table}", "split", ("write_tiles", table), "strategy", strategies, {"duplicates": "off"}, divisors)
+    for table, strategies, divisors in (
+        ("orthophotos", ("random", "official", "scene", "block"), SMALL),
+        ("orthophotos", ("group",), LARGE),
+        ("chips", STRATEGIES, SMALL),
+        ("year", STRATEGIES, LARGE),
+    )
 ]
 FILTER_CASE = Case("filter", "filter", ("write_clouds",), "method", ("scl", "mask"), {"max_cloud_share": 0.5})
 
@@ -124,36 +133,40 @@ def run(root: Path, stage: str, settings: Mapping[str, Any], runs: Runs) -> None
 
 
 def measure(folder: Path, case: Case, full: int, turns: int) -> list[Measurement]:
-    """Run a case at a quarter of its size and at full size, alternately; return its measurements."""
-    sizes = (full // 4, full)
+    """Run a case at three sizes, alternately; return its measurements."""
+    sizes = [full // divisor for divisor in (*case.divisors, 1)]
     roots = [folder / f"{case.title} {size}" for size in sizes]
     for root, size in zip(roots, sizes, strict=True):
         write_project(root, *case.make, size)
-    results = {value: (Runs(), Runs()) for value in case.values}
+    results = {value: [Runs() for _ in sizes] for value in case.values}
     for _ in range(turns):
-        for value, both in results.items():
-            for root, runs in zip(roots, both, strict=True):
+        for value, by_size in results.items():
+            for root, runs in zip(roots, by_size, strict=True):
                 run(root, case.stage, {case.key: value, **case.settings}, runs)
     for root in roots:
         shutil.rmtree(root)
-    together = [sum(turn) for turn in zip(*(runs.seconds for _, runs in results.values()), strict=True)]
-    rows = [row for value, both in results.items() for row in measurements(f"{case.title}, {value}", *both, *sizes)]
-    return [*rows, Measurement(f"{case.title}, all {len(results)} in sequence: time", "s", together)]
-
-
-def measurements(title: str, small: Runs, large: Runs, few: int, many: int) -> list[Measurement]:
-    """Return time, peak memory and linearity."""
-    ours, other = ([s / rows * 1e6 for s in runs.cpu_seconds] for runs, rows in ((large, many), (small, few)))
-    against = f"landseg: {many:,} rows; baseline: {few:,} rows"
     return [
-        Measurement(f"{title}: time", "s", large.seconds, at_most=SECONDS),
-        Measurement(f"{title}: peak memory", "MB", large.megabytes, at_most=MEGABYTES),
-        Measurement(f"{title}: CPU time per row", "µs", ours, other, against, "ours / other", at_most=LINEAR),
+        row
+        for value, by_size in results.items()
+        for row in measurements(f"{case.title}, {value}", dict(zip(sizes, by_size, strict=True)))
+    ]
+
+
+def measurements(title: str, by_size: Mapping[int, Runs]) -> list[Measurement]:
+    """Return time and peak memory at full size, the CPU time of a further row, and the exponent of the CPU time."""
+    full = by_size[max(by_size)]
+    turns = zip(*(runs.cpu_seconds for runs in by_size.values()), strict=True)
+    growths = [fit_growth(dict(zip(by_size, seconds, strict=True))) for seconds in turns]
+    return [
+        Measurement(f"{title}: time", "s", full.seconds, at_most=SECONDS),
+        Measurement(f"{title}: peak memory", "MB", full.megabytes, at_most=MEGABYTES),
+        Measurement(f"{title}: CPU time of a further row", "µs", [growth.slope * 1e6 for growth in growths]),
+        Measurement(f"{title}: exponent", "", [growth.exponent for growth in growths], at_most=EXPONENT),
     ]
 
 
 def main(
-    turns: Annotated[int, typer.Option(help="Runs of each stage.", min=1)] = 1,
+    turns: Annotated[int, typer.Option(help="Runs of each stage.", min=1)] = 3,
     tiles: Annotated[
         int, typer.Option(help="Rows of the tile tables; fewer give too few locations to split.", min=700_000)
     ] = TILES,
