@@ -32,6 +32,7 @@ SUITE = (
     "bands",
     "orchestration",
     "training",
+    "peer_training",
     "devices",
     "mapping",
     "workers",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from rasterio import Affine
 
 from benchmarks.scene import mask_like, orthophoto
@@ -53,6 +54,17 @@ def write_tiles(folder: Path, tiles: int, size: int) -> None:
             archive.writestr(f"masks/{name}.png", encode_mask(ids, colours))
         (folder / "loose/images" / f"{name}.png").write_bytes(encoded)
         (folder / "loose/masks_rgb" / f"{name}.png").write_bytes(encode_rgb_mask(colour_mask(ids, colours)))
+
+
+def write_chips(folder: Path, tiles: int, size: int) -> None:
+    """Write the same tiles as the published chips of LandCover.ai v1: JPEG, PNG of class ids, and lists of splits."""
+    (folder / "output").mkdir(parents=True)
+    names = [f"t_{number}" for number in range(tiles)]
+    for name, (image, ids) in zip(names, generate_tiles(tiles, size), strict=True):
+        Image.fromarray(image).save(folder / "output" / f"{name}.jpg", quality=95)
+        Image.fromarray(ids).save(folder / "output" / f"{name}_m.png")
+    for split, chosen in (("train", names), ("val", names[:1]), ("test", names[:1])):
+        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in chosen))
 
 
 def generate_tiles(tiles: int, size: int) -> Iterator[tuple[Pixels, Pixels]]:

@@ -2,24 +2,38 @@
 
     python = environment("torchgeo")
 
-uv makes an environment from benchmarks/peers/<peer>.txt when it is first needed, in benchmarks/peers/.environments, which
-git ignores, and again when that file changes. No peer is a dependency of landseg. A side is a script in this folder that
-imports no landseg; `run_side` runs it by the peer's Python, with a job as JSON, and returns what it prints last, as JSON.
+uv makes an environment from benchmarks/peers/<peer>.txt when it is first needed, in benchmarks/peers/.environments,
+which git ignores, and again when that file changes. No peer is a dependency of landseg. A side is a module here that
+imports no landseg; `run_side` runs it by the peer's Python, with a job as JSON, and returns what it prints, as JSON.
+The side of landseg is a module in landseg's own environment, which `run_job` runs in the same way.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from benchmarks.processes import run_measured
+
+Isa = Literal["native", "avx2"]
+#: Environment variables that limit the instructions of torch and of oneDNN, as on a CPU without AVX-512 and bf16.
+ISA: Mapping[Isa, dict[str, str]] = {
+    "native": {},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 ENVIRONMENTS = HERE / ".environments"
 #: What `packages` lists: those that bear on speed.
-_LIST = "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
+_LIST = (
+    "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
+)
 
 
 def environment(peer: str) -> Path:
@@ -56,15 +70,30 @@ def packages(peer: str) -> dict[str, str]:
     return found
 
 
-def run_side(peer: str, script: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run benchmarks/peers/<script>.py with a job, by the Python of a peer; return its result.
+def run_side(peer: str, script: str, job: Mapping[str, Any], isa: Isa = "native") -> dict[str, Any]:
+    """Run benchmarks/peers/<script>.py with a job, by the Python of a peer; see `run_job`."""
+    return run_job([str(environment(peer)), "-m", f"benchmarks.peers.{script}"], job, isa, PYTHONPATH=str(ROOT))
+
+
+def run_job(command: Sequence[str], job: Mapping[str, Any], isa: Isa = "native", **variables: str) -> dict[str, Any]:
+    """Run a command with a job as its last argument, as JSON.
+
+    Args:
+        command: the command.
+        job: the job.
+        isa: instructions that torch may use.
+        variables: environment variables of the command.
+
+    Returns:
+        What the command prints as JSON, and as `process` what `run_measured` returns.
 
     Raises:
-        SystemExit: the script failed.
+        SystemExit: the command failed.
     """
-    command = [str(environment(peer)), str(HERE / f"{script}.py"), json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{peer}: {script} failed:\n{done.stderr}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spent = run_measured([*command, json.dumps(job)], folder, inherited | ISA[isa] | variables, proportional=True)
+        printed = [line for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
+    result: dict[str, Any] = json.loads(printed[-1])
+    return {**result, "process": spent}
