@@ -35,6 +35,7 @@ SUITE = (
     "peer_training",
     "devices",
     "mapping",
+    "peer_prediction",
     "workers",
     "predict_workers",
     "coverage",
