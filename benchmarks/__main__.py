@@ -26,6 +26,7 @@ from benchmarks.common import (
 #: Benchmarks with targets, in the order in which they run.
 SUITE = (
     "startup",
+    "peer_startup",
     "tables",
     "tiling",
     "preparation",

@@ -90,10 +90,16 @@ def run_job(command: Sequence[str], job: Mapping[str, Any], isa: Isa = "native",
     Raises:
         SystemExit: the command failed.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    inherited = clean_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spent = run_measured([*command, json.dumps(job)], folder, inherited | ISA[isa] | variables, proportional=True)
         printed = [line for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
     result: dict[str, Any] = json.loads(printed[-1])
     return {**result, "process": spent}
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment variables of this process without those that bear on packages and byte code of Python."""
+    left_out = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if name not in left_out}
