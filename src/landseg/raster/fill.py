@@ -20,6 +20,8 @@ _PATCH, _MIN_PATCHES, _NOISE = 8, 16, 3
 # Shares of the pixels of a scene from which patches are reported that may be surfaces, such as roofs, snow or lakes,
 # and patches of one band; and the smallest positive value that programs write for pixels without data.
 _MIN_SURFACE, _MIN_BAND, _MIN_MARKER = 0.05, 0.1, 9999
+# Rows that are compared at a time: they stay in the cache of the processor, which takes less than half the time.
+_ROWS = 64
 # Length in px of pieces of lines.
 _LINE = 16
 # Length in px of equal pixels along the lower border from which a scene is read again.
@@ -302,11 +304,14 @@ def _corners(image: MultibandImage, rows: Collection[int]) -> set[Values]:
 def _equal(pixels: Image, valid: ValidMask, values: Values) -> Mask:
     """Return the mask of the pixels with data that have given values of their data type, (H, W)."""
     first, *others = map(pixels.dtype.type, values)  # comparing with a float is six times as slow
-    equal: Mask = pixels[0] == first
-    for band, value in zip(pixels[1:], others, strict=True):
-        if not equal.any():  # soon, for most values and many bands
-            return equal
-        equal &= band == value
+    equal: Mask = np.empty(pixels.shape[1:], np.bool_)
+    for top in range(0, len(equal), _ROWS):
+        rows = slice(top, top + _ROWS)
+        np.equal(pixels[0, rows], first, out=equal[rows])
+        for band, value in zip(pixels[1:, rows], others, strict=True):
+            if not equal[rows].any():  # soon, for most values and many bands
+                break
+            equal[rows] &= band == value
     if valid is not None:
         equal &= valid
     return equal
