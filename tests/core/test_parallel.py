@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,21 @@ def test_prefetch_passes_errors_on() -> None:
     assert next(reading) == 1
     with pytest.raises(LandsegError, match=r"^a\.tif: damaged; replace it$"):
         next(reading)
+
+
+@pytest.mark.parametrize("most", [1, 3, 9])
+def test_prefetch_runs_and_closes_a_generator_in_one_thread(most: int) -> None:
+    threads = set()
+
+    def items() -> Iterator[int]:
+        try:
+            for item in range(5):
+                threads.add(threading.get_ident())
+                yield item
+        finally:
+            threads.add(threading.get_ident())
+
+    with closing(prefetch(items())) as results:
+        assert list(islice(results, most)) == list(range(min(most, 5)))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads

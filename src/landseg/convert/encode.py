@@ -4,6 +4,7 @@ Many processes import this module, so it does not import pandas and pyarrow, whi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from landseg.core.band_statistics import BandStatistics, StatisticsTable, tile_s
 from landseg.core.classes import ignored_id, palette
 from landseg.core.data_card import DataCard
 from landseg.core.errors import ParamsError
-from landseg.core.parallel import thread_map
+from landseg.core.parallel import prefetch, thread_map
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import Signatures
 from landseg.core.tile_archive import archive_writer
@@ -41,7 +42,7 @@ Overlooked = tuple[int, int, int]
 # Maximum number of pixels per read; bounds memory for very wide scenes and very large tiles.
 _MAX_READ = 1 << 23
 # Tiles that wait for an encoder, so that no thread idles while the next row of windows is read.
-_QUEUED = 16
+_QUEUED = 4
 # Maximum number of pixels that OpenCV counts exactly: its histogram is float32.
 _MAX_COUNT = 1 << 24
 
@@ -173,7 +174,8 @@ def write_archive(
 ) -> ConvertedArchive:
     """Write one tile archive; count the pixels of each class in its tiles, and compute signatures.
 
-    Windows are read in sequence, scene by scene, and encoded by threads. Memory holds only the tiles in flight.
+    Windows are read in sequence, scene by scene, by one thread, and encoded by others. Memory holds only the tiles in
+    flight.
 
     Args:
         archive: archive to write.
@@ -189,13 +191,13 @@ def write_archive(
     stored = [*(land_class.id for land_class in card.classes), ignored_id(card.classes)]
     encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
     scenes: list[_OpenScene] = []
-    reading = _read_tiles(archive.tiles, root, card, options, scenes)
+    reading = prefetch(_read_tiles(archive.tiles, root, card, options, scenes))
     counts: dict[str, Counts] = {}
     overlooked: dict[str, Overlooked] = {}
     thumbnails: dict[str, Thumbnail] = {}
     statistics: dict[str, BandStatistics] = {}
     units: dict[str, Units] = {}
-    with archive_writer(archive.path, options.rendering.format) as writer:
+    with closing(reading), archive_writer(archive.path, options.rendering.format) as writer:
         for tile in thread_map(encode, reading, threads, 2 * threads + _QUEUED):
             name = tile.thumbnail.name
             writer.add(name, *tile.files)

@@ -10,10 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -219,12 +218,17 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], threads: int, pen
 
 
 def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
-    """Yield items from an iterable that runs in another thread, one item ahead of the consumer."""
-    end: Any = object()
-    with closing(
-        thread_map(lambda iterator: next(iterator, end), repeat(iter(items)), threads=1, pending=1)
-    ) as results:
-        for item in results:
-            if item is end:
-                return
-            yield item
+    """Yield items from an iterable that runs in another thread, one item ahead of the consumer.
+
+    A generator is closed in that thread, too: GDAL's settings belong to the thread that made them.
+    """
+    end, iterator = object(), iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            ahead: Future[Any] = pool.submit(next, iterator, end)
+            while (item := ahead.result()) is not end:
+                ahead = pool.submit(next, iterator, end)
+                yield item
+        finally:
+            if isinstance(iterator, Generator):
+                pool.submit(iterator.close).result()
