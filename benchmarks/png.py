@@ -1,7 +1,7 @@
 """PNG encoders and their options: CPU time and size of tiles of 512 px.
 
     uv run python -m benchmarks.png
-    uv run --with imagecodecs --with isal python -m benchmarks.png  # two libraries that landseg does not use
+    uv run --with imagecodecs --with zlib-ng --with deflate python -m benchmarks.png  # which landseg does not use
 
 All encoders get the same tiles: a generated orthophoto (scene.py), its masks as ids and as RGB, and, if test data are
 present, 8 real images. OpenCV decodes the result, which is timed and must equal the input. Times are CPU time of one
@@ -11,9 +11,7 @@ thread, the minimum of several runs, because a busy machine only adds time.
 import importlib.util
 import io
 import math
-import struct
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from itertools import islice
 from statistics import mean
@@ -30,6 +28,7 @@ from benchmarks.scene import mask_like, orthophoto, test_data
 from landseg.core.arrays import Pixels
 from landseg.core.classes import palette
 from landseg.datasets.landcoverai.card import CLASSES
+from landseg.raster.png import encode_png
 
 Encoder = Callable[[Pixels], bytes]
 
@@ -39,10 +38,15 @@ _FILTERS = {"None": 8, "Sub": 16, "Up": 32, "Average": 64, "Paeth": 128}  # libp
 _COLOURS = palette(CLASSES)
 
 
-def opencv(level: int, strategy: str, line_filter: str) -> Encoder:
-    """Return OpenCV's encoder with options; landseg writes images with it."""
+def png_options(level: int, strategy: str, line_filter: str) -> list[int]:
+    """Return options for OpenCV's encoder."""
     options = [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, _STRATEGIES[strategy]]
-    options += [cv2.IMWRITE_PNG_FILTER, _FILTERS[line_filter]]
+    return [*options, cv2.IMWRITE_PNG_FILTER, _FILTERS[line_filter]]
+
+
+def opencv(level: int, strategy: str, line_filter: str) -> Encoder:
+    """Return OpenCV's encoder with options."""
+    options = png_options(level, strategy, line_filter)
     return lambda pixels: cv2.imencode(".png", pixels, options)[1].tobytes()
 
 
@@ -67,26 +71,34 @@ def imagecodecs(level: int, strategy: str, line_filter: str) -> Encoder:
     return lambda pixels: cast(bytes, png_encode(pixels, **options))
 
 
-def isal(level: int, up: bool) -> Encoder:
-    """Return a small PNG writer around ISA-L's deflate, with filter Up or none."""
-    from isal import isal_zlib  # type: ignore[import-not-found]
+def isal(level: int, line_filter: str) -> Encoder:
+    """Return landseg's PNG writer, around ISA-L's deflate, with another level or filter."""
+    from isal import isal_zlib
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return _filtered(lambda lines: isal_zlib.compress(lines, level), line_filter)
 
-    def encode(pixels: Pixels) -> bytes:
-        height, width, *bands = pixels.shape
-        lines = pixels.reshape(height, -1)
-        filtered = np.empty((height, lines.shape[1] + 1), np.uint8)
-        filtered[:, 0] = 2 if up else 0
-        filtered[:, 1:] = lines
-        if up:
-            np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
-        header = struct.pack(">IIBBBBB", width, height, 8, 2 if bands else 0, 0, 0, 0)
-        body = chunk(b"IHDR", header) + chunk(b"IDAT", isal_zlib.compress(filtered, level)) + chunk(b"IEND", b"")
-        return b"\x89PNG\r\n\x1a\n" + body
 
-    return encode
+def zlib_ng(level: int, strategy: str) -> Encoder:
+    """Return the same writer around zlib-ng, with filter Up."""
+    from zlib_ng import zlib_ng as library  # type: ignore[import-not-found]
+
+    def compress(lines: Pixels) -> bytes:
+        stream = library.compressobj(level, 8, 15, 8, _STRATEGIES[strategy])
+        return cast(bytes, stream.compress(lines) + stream.flush())
+
+    return _filtered(compress, "Up")
+
+
+def libdeflate(level: int) -> Encoder:
+    """Return the same writer around libdeflate, with filter Up."""
+    from deflate import zlib_compress  # type: ignore[import-not-found]
+
+    return _filtered(lambda lines: bytes(zlib_compress(lines.tobytes(), level)), "Up")
+
+
+def _filtered(compress: Callable[[Pixels], bytes], line_filter: str) -> Encoder:
+    number = {"None": 0, "Up": 2}[line_filter]
+    return lambda pixels: encode_png(pixels, 0 if pixels.ndim == 2 else 2, number, compress=compress)
 
 
 def jpeg(pixels: Pixels) -> bytes:
@@ -114,10 +126,16 @@ def encoders() -> dict[str, dict[str, Encoder]]:
             f"imagecodecs, {name}, Up": imagecodecs(1, name, "Up") for name in ("Huffman only", "runs", "default")
         }
         rgb |= {"imagecodecs, default, None": imagecodecs(1, "default", "None")}
-    if importlib.util.find_spec("isal"):
-        image |= {f"ISA-L, level {level}, Up": isal(level, up=True) for level in (1, 2)}
-        rgb |= {"ISA-L, level 1, None": isal(1, up=False)}
-        ids |= {"ISA-L, level 1, None": isal(1, up=False)}
+    if importlib.util.find_spec("zlib_ng"):
+        image |= {
+            "zlib-ng, Huffman only, Up": zlib_ng(1, "Huffman only"),
+            "zlib-ng, level 2, Up": zlib_ng(2, "default"),
+        }
+    if importlib.util.find_spec("deflate"):
+        image |= {"libdeflate, level 1, Up": libdeflate(1)}
+    image |= {f"ISA-L, level {level}, Up": isal(level, "Up") for level in (0, 1, 2, 3)}
+    masks = {f"ISA-L, level 2, {name}": isal(2, name) for name in ("None", "Up")}
+    rgb, ids = rgb | masks, ids | masks
     return {"image": image, "real image": image, "mask as RGB": rgb, "mask": ids}
 
 
@@ -189,7 +207,7 @@ def milliseconds(function: Callable[[Any], Any], items: list[Any]) -> float:
 
 def main(turns: Annotated[int, typer.Option(help="Runs over all tiles.", min=1)] = 9) -> None:
     """Measure, print, and write benchmarks/results/png.json."""
-    facts, packages = machine(), versions("opencv-python-headless", "pillow", "numpy")
+    facts, packages = machine(), versions("opencv-python-headless", "pillow", "isal", "numpy")
     cv2.setNumThreads(1)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for kind, images in tiles().items():

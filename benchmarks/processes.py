@@ -24,7 +24,7 @@ def run_measured(
     Args:
         command: the command.
         folder: where it runs; its output goes into the file `log` there.
-        environment: its environment variables; None: those of this process.
+        environment: variables to set beside those of this process.
         proportional: whether to measure `pss_mib` as well, once a second: the peak of the memory of all processes
             together, in which pages that they share count once.
 
@@ -34,8 +34,9 @@ def run_measured(
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     peaks: dict[int, int] = {}
     together, samples = 0, 0
+    variables = {**os.environ, **(environment or {})}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=variables)
         while process.poll() is None:
             # Peaks never fall, so the last sample of a process is enough; it ends shortly after.
             peaks |= {pid: peak for pid in _tree(process.pid) if (peak := _kilobytes(pid, "status", _PEAK))}

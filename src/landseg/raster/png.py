@@ -8,6 +8,7 @@ pixels are the same, but DVC sees archives written there as changed, and runs th
 """
 
 import struct
+from collections.abc import Callable
 from typing import cast
 
 import cv2
@@ -30,17 +31,17 @@ def colour_mask(ids: Pixels, colours: Pixels) -> Pixels:
 
 def encode_image(image: Pixels) -> bytes:
     """Encode an RGB image, (H, W, 3) uint8."""
-    return _encode(image, _RGB, _UP)
+    return encode_png(image, _RGB, _UP)
 
 
 def encode_rgb_mask(mask: Pixels) -> bytes:
     """Encode a mask in class colours, RGB (H, W, 3) uint8."""
-    return _encode(mask, _RGB, _NONE)
+    return encode_png(mask, _RGB, _NONE)
 
 
 def encode_mask(ids: Pixels, colours: Pixels) -> bytes:
     """Encode class ids (H, W) uint8 with a palette (256, 3) uint8."""
-    return _encode(ids, _PALETTE, _NONE, _chunk(b"PLTE", colours.tobytes()))
+    return encode_png(ids, _PALETTE, _NONE, _chunk(b"PLTE", colours.tobytes()))
 
 
 def pad(pixels: Pixels, size: int, value: int) -> Pixels:
@@ -51,8 +52,26 @@ def pad(pixels: Pixels, size: int, value: int) -> Pixels:
     return cast(Pixels, cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=[value] * 4))
 
 
-def _encode(pixels: Pixels, colour_type: int, line_filter: int, palette: bytes = b"") -> bytes:
-    """Encode pixels, (H, W) or (H, W, 3) uint8, with one filter for all lines: None, or Up, the difference of lines."""
+def _compress(lines: Pixels) -> bytes:
+    return isal_zlib.compress(lines, _LEVEL)
+
+
+def encode_png(
+    pixels: Pixels,
+    colour_type: int,
+    line_filter: int,
+    palette: bytes = b"",
+    compress: Callable[[Pixels], bytes] = _compress,
+) -> bytes:
+    """Encode pixels of 8 bits, with one filter for all lines.
+
+    Args:
+        pixels: (H, W) or (H, W, 3) uint8.
+        colour_type: number of the PNG specification.
+        line_filter: 0 for none, 2 for Up, the difference from the line above.
+        palette: chunk with the colours of a palette.
+        compress: returns lines, (H, 1 + bytes of a line), as a zlib stream.
+    """
     height, width = pixels.shape[:2]
     lines = pixels.reshape(height, -1)
     filtered = np.empty((height, lines.shape[1] + 1), np.uint8)  # each line after the number of its filter
@@ -61,8 +80,7 @@ def _encode(pixels: Pixels, colour_type: int, line_filter: int, palette: bytes =
     if line_filter == _UP:
         np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0))
-    data = _chunk(b"IDAT", isal_zlib.compress(filtered, _LEVEL))
-    return b"".join((_SIGNATURE, header, palette, data, _chunk(b"IEND", b"")))
+    return b"".join((_SIGNATURE, header, palette, _chunk(b"IDAT", compress(filtered)), _chunk(b"IEND", b"")))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
