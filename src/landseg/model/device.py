@@ -1,4 +1,4 @@
-"""Devices: selection, precision, transfers, deterministic algorithms, and how to recognise their errors."""
+"""Devices: selection, precision, transfers, deterministic algorithms, memory, and how to recognise their errors."""
 
 import ctypes
 import gc

@@ -11,14 +11,14 @@ from landseg.model.segmenter import Segmenter
 from landseg.predict.backend import out_of_memory_message
 
 # Measured: on a CPU, larger batches are no faster and need more memory.
-_BATCH_SIZE = {"cpu": 2, "cuda": 32, "mps": 8}
+_BATCH_SIZE = {"cpu": 1, "cuda": 32, "mps": 8}
 
 
 class TorchBackend:
     """A model run by PyTorch (see landseg.predict.backend.Backend)."""
 
     def __init__(self, model: Segmenter, device: Accelerator, bf16: bool) -> None:
-        """Move a model to a device.
+        """Move a model to a device; on a CPU, let this process keep the memory of its tensors for the next ones.
 
         Args:
             model: the model.
@@ -35,7 +35,7 @@ class TorchBackend:
     def probabilities(self, images: Image) -> torch.Tensor:
         """Return class probabilities: (N, H, W, bands), as tiles are, to (N, K, H, W) float32, on the device."""
         try:
-            return self._softmax(torch.from_numpy(images).permute(0, 3, 1, 2))
+            return self._softmax(torch.from_numpy(images))
         except (RuntimeError, MemoryError) as error:
             if not self.is_out_of_memory(error):
                 raise
@@ -44,7 +44,18 @@ class TorchBackend:
 
     @torch.inference_mode()
     def _softmax(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model.logits(images, self.bf16).float().div_(self.info.temperature).softmax(1)
+        logits = self.model.logits(images, self.bf16, self._forward)
+        return logits.float().div_(self.info.temperature).softmax(1)
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the same logits as `Segmenter.forward`, but of images (N, H, W, bands).
+
+        They are normalised by whole rows, as torch is slow where a mean and a deviation are repeated for each pixel.
+        """
+        width = images.shape[2]
+        mean, std = (values.flatten().repeat(width) for values in (self.model.mean, self.model.std))
+        rows = (images.flatten(2).to(mean.dtype) - mean).div_(std)
+        return cast(torch.Tensor, self.model.network(rows.reshape(images.shape).permute(0, 3, 1, 2)))
 
     def from_numpy(self, values: Floats32) -> torch.Tensor:
         """Return a NumPy array as a tensor on the device."""
@@ -60,9 +71,15 @@ class TorchBackend:
         return rotated.flip(-1) if flip else rotated
 
     def argmax(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the most probable channel and its probability; on a CPU, `max` is 20 times as fast as `argmax`."""
-        probability, channel = probabilities.max(0)
-        return channel, probability
+        """Return the most probable channel, uint8, and its probability.
+
+        Channel by channel, which torch does with all lanes of a CPU: ten times as fast as `max`.
+        """
+        channel, best = torch.zeros_like(probabilities[0], dtype=torch.uint8), probabilities[0]
+        for index, values in enumerate(probabilities[1:], 1):
+            channel = torch.maximum(channel, (values > best).to(torch.uint8) * index)
+            best = torch.maximum(best, values)  # NaN stays NaN
+        return channel, best
 
     def to_uint8(self, values: torch.Tensor) -> Pixels:
         """Convert whole numbers from 0 to 255 to a uint8 NumPy array."""
