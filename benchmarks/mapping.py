@@ -1,25 +1,30 @@
 """Mapping whole scenes: landseg predict against the forward pass of the network alone, and against a loop over tiles.
 
-    uv run python -m benchmarks.mapping
+    uv run python -m benchmarks.mapping               # minutes; writes mapping.json
+    uv run python -m benchmarks.mapping --isa avx2    # as on a CPU without AVX-512 and bf16; writes mapping-avx2.json
 
 | side | reads | computes | writes |
 |---|---|---|---|
-| forward | nothing: pixels are in memory | network and softmax | nothing |
+| forward | nothing: pixels are in memory | network and softmax of as many windows as landseg needs | nothing |
 | plain loop | each window separately | network, class of every pixel | a tiled GeoTIFF, window by window |
 | landseg, no overlap | every row once, ahead | the same windows, blended | COG: overviews, colours, names; verified |
 | landseg | the same | windows that overlap by a quarter | the same |
 
-All sides use the same scene, the same loaded network, device and number of windows at a time. They alternate in one
-process and are compared by windows per second, so extra windows from overlap do not count against landseg. Memory is
-measured in a separate process that maps a scene of LandCover.ai's size from a model file, as `landseg predict` does.
+All sides compute by the same backend, as many windows at a time, and map the same scene; seconds and CPU seconds are of
+a whole scene. The sides alternate. Those of the small scene share a process. The large scene, of the size of one of
+LandCover.ai, is mapped by landseg in a process of its own, which loads a model file first, so that its peak memory is
+measured too; loading is a row of its own.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,152 +38,204 @@ from rasterio.windows import Window
 from benchmarks.common import ROOT, Measurement, console, report
 from benchmarks.loops import network
 from benchmarks.scene import REAL_SIZE, write_pair
-from landseg.model.device import accelerator, use_bf16
-from landseg.model.segmenter import save_model
+from landseg.core.arrays import Image
+from landseg.model.device import Accelerator, accelerator, use_bf16
+from landseg.model.segmenter import Segmenter, save_model
 from landseg.predict.blending import Blender
+from landseg.predict.load import load_backend
 from landseg.predict.model_file import ModelFile
 from landseg.predict.outputs import OutputOptions, map_scene
 from landseg.predict.scenes import InputScene, open_scene
 from landseg.predict.torch_backend import TorchBackend
 
-_WINDOW = 512
-
-# Maps one scene; prints seconds and peak memory in bytes.
-_CHILD = """
-import json, sys, time
-from landseg.predict.command import predict_scenes
-from landseg.predict.options import PredictOptions
-from landseg.predict.outputs import OutputOptions
-from pathlib import Path
-job = json.loads(sys.argv[1])
-start = time.perf_counter()
-options = OutputOptions(Path(job["out"]), overwrite=True)
-list(predict_scenes([job["scene"]], None, PredictOptions(job["model"], device=job["device"]), options, print))
-seconds = time.perf_counter() - start
-# Not ru_maxrss, which is at least the peak memory of the parent process.
-peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"seconds": seconds, "peak": peak * 1024}))
-"""
+_WINDOW, _OVERLAP = 512, 0.25
+#: Make oneDNN and torch choose the code for a CPU without AVX-512; they read it when torch is imported.
+_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+Spent = dict[str, float]
+#: What each side spent in each turn, by side and quantity.
+Turns = Mapping[str, Mapping[str, list[float]]]
 
 
-def forward_rate(backend: TorchBackend, images: np.ndarray, windows: int, synchronize: Callable[[], None]) -> float:
-    """Return windows per second of the network alone, softmax included, on pixels in memory."""
-    start = time.perf_counter()
-    batches = max(1, windows // len(images))
-    for _ in range(batches):
-        backend.probabilities(images)
-    synchronize()
-    return batches * len(images) / (time.perf_counter() - start)
+def spent(work: Callable[[], object]) -> Spent:
+    """Do something; return its wall time and CPU time, s."""
+    start, cpu = time.perf_counter(), time.process_time()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return {"s": time.perf_counter() - start, "CPU s": time.process_time() - cpu}
 
 
-def plain_rate(backend: TorchBackend, scene: Path, out: Path, batch: int) -> float:
-    """Return windows per second of the usual loop: read, predict and write one batch of windows after another."""
-    start = time.perf_counter()
+def forward(backend: TorchBackend, images: Image, windows: int) -> None:
+    """Compute a number of windows by the network alone, softmax included, on pixels in memory."""
+    batch = backend.batch_size
+    for first in range(0, windows, batch):
+        at = first % (len(images) - batch + 1)
+        backend.probabilities(images[at : at + min(batch, windows - first)])
+
+
+def plain(backend: TorchBackend, scene: Path, out: Path) -> None:
+    """Map a scene by the usual loop: read, predict and write one batch of windows after another."""
+    batch = backend.batch_size
     with rasterio.open(scene) as source:
         height, width = source.shape
         cells = [(row, col) for row in range(0, height, _WINDOW) for col in range(0, width, _WINDOW)]
-        profile = {
-            "driver": "GTiff",
-            "tiled": True,
-            "blockxsize": _WINDOW,
-            "blockysize": _WINDOW,
-            "compress": "deflate",
-        }
+        blocks = {"tiled": True, "blockxsize": _WINDOW, "blockysize": _WINDOW, "compress": "deflate"}
         georeference = {"height": height, "width": width, "crs": source.crs, "transform": source.transform}
-        with rasterio.open(out, "w", count=1, dtype="uint8", nodata=255, **profile, **georeference) as target:
+        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255, **blocks, **georeference}
+        with rasterio.open(out, "w", **profile) as target:
             for first in range(0, len(cells), batch):
                 batch_windows = [Window(col, row, _WINDOW, _WINDOW) for row, col in cells[first : first + batch]]
                 images = np.stack([source.read(window=window).transpose(1, 2, 0) for window in batch_windows])
                 ids = backend.to_uint8(backend.probabilities(images).max(1)[1])
                 for window, window_ids in zip(batch_windows, ids, strict=True):
                     target.write(window_ids, 1, window=window)
-    return len(cells) / (time.perf_counter() - start)
 
 
-def landseg_rate(backend: TorchBackend, model: ModelFile, scene: Path, out: Path, overlap: float) -> float:
-    """Return windows per second of landseg predict, from opening the scene to the finished map."""
+def landseg(backend: TorchBackend, model: Path, scene: Path, out: Path, overlap: float) -> None:
+    """Map a scene as landseg predict does, from opening it to the finished map."""
     blender = Blender(backend, _WINDOW, overlap, backend.batch_size)
-    start = time.perf_counter()
-    map_scene(InputScene("map", scene), blender, model, OutputOptions(out, overwrite=True), (), False, console.print)
-    seconds = time.perf_counter() - start
+    origin, options = ModelFile(model, "model", None, None, ""), OutputOptions(out, overwrite=True)
+    map_scene(InputScene("map", scene), blender, origin, options, (), False, console.print)
+
+
+def windows_of(backend: TorchBackend, scene: Path, overlap: float) -> int:
+    """Return the number of windows that landseg computes for a scene."""
     with open_scene(InputScene("map", scene), backend.info) as image:
-        down, across = blender.axes(image)
-    return len(down.starts) * len(across.starts) / seconds
+        down, across = Blender(backend, _WINDOW, overlap, backend.batch_size).axes(image)
+    return len(down.starts) * len(across.starts)
 
 
-def map_in_process(model: Path, scene: Path, out: Path, device: str) -> dict[str, float]:
-    """Map a scene in a separate process; return seconds and peak memory in bytes."""
-    job = json.dumps({"scene": str(scene), "model": str(model), "out": str(out), "device": device})
-    done = subprocess.run([sys.executable, "-c", _CHILD, job], cwd=ROOT, capture_output=True, text=True, check=False)
+def child(model: Path, scene: Path, out: Path, device: Accelerator) -> None:
+    """Load a model and map a scene; print times and peak memory in bytes as JSON."""
+    loaded: list[TorchBackend] = []
+
+    def load() -> None:
+        backend = load_backend(ModelFile(model, "model", None, None, ""), device)
+        assert isinstance(backend, TorchBackend)  # noqa: S101
+        loaded.append(backend)
+
+    loading = spent(load)
+    mapping = spent(lambda: landseg(loaded[0], model, scene, out, _OVERLAP))
+    # Not ru_maxrss, which is at least the peak memory of the parent process.
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(json.dumps({**mapping, "loading": loading["s"], "GB": peak * 1024 / 1e9}))
+
+
+def map_in_process(model: Path, scene: Path, out: Path, device: str) -> Spent:
+    """Map a scene in a separate process; return what `child` prints."""
+    call = f"from benchmarks.mapping import child, Path; child(Path({str(model)!r}), Path({str(scene)!r}), "
+    call += f"Path({str(out)!r}), {device!r})"
+    done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    result: Spent = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def compare(backend: TorchBackend, model: ModelFile, scene: Path, folder: Path, turns: int) -> dict[str, list[float]]:
-    """Run all sides alternately on a scene; return windows per second of each side, one value per turn."""
-    synchronize = torch.cuda.synchronize if backend.device == "cuda" else lambda: None
+def alternate(sides: Mapping[str, Callable[[], Spent]], turns: int) -> Turns:
+    """Run all sides one after another, several times."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for turn in range(turns):
+        for side, run in sides.items():
+            values = run()
+            for key, value in values.items():
+                found[side][key].append(value)
+            console.print(f"turn {turn}, {side}: {values}", style="dim", highlight=False)
+    return found
+
+
+def rows(turns: Turns, title: str, other: str, against: str, at_least: float | None, side: str) -> list[Measurement]:
+    """Return the rows that compare a side of landseg with another side: wall time, then CPU time."""
+    return [
+        Measurement(title, "s", turns[side]["s"], turns[other]["s"], against, at_least=at_least),
+        Measurement(f"{title}, CPU time", "CPU s", turns[side]["CPU s"], turns[other]["CPU s"], against),
+    ]
+
+
+def small_scene(backend: TorchBackend, model: Path, folder: Path, side: int, turns: int) -> list[Measurement]:
+    """Compare all sides on a scene of some height and width, in this process."""
+    scene, out = folder / "image.tif", folder / "maps"
+    write_pair(folder, (side, side))
+    images, counts = some_windows(scene), [windows_of(backend, scene, overlap) for overlap in (_OVERLAP, 0)]
+    landseg(backend, model, scene, out, _OVERLAP)  # warms up
+    works: dict[str, Callable[[], object]] = {
+        "forward": partial(forward, backend, images, counts[0]),
+        "landseg": partial(landseg, backend, model, scene, out, _OVERLAP),
+        "forward, no overlap": partial(forward, backend, images, counts[1]),
+        "no overlap": partial(landseg, backend, model, scene, out, 0),
+        "plain": partial(plain, backend, scene, folder / "plain.tif"),
+    }
+    found = alternate({name: partial(spent, work) for name, work in works.items()}, turns)
+    alone = "forward pass alone, {} windows"
+    title = f"scene of {side} px"
+    return [
+        *rows(found, f"{title}, overlap 25 %", "forward", alone.format(counts[0]), 0.95, "landseg"),
+        *rows(found, f"{title}, no overlap", "forward, no overlap", alone.format(counts[1]), 0.9, "no overlap"),
+        *rows(found, f"{title}, no overlap", "plain", "plain loop", None, "no overlap"),
+    ]
+
+
+def large_scene(backend: TorchBackend, model: Path, folder: Path, turns: int) -> list[Measurement]:
+    """Compare landseg in a process of its own with the network alone on a scene of LandCover.ai's size."""
+    scene = folder / "image.tif"
+    write_pair(folder)
+    images, windows = some_windows(scene), windows_of(backend, scene, _OVERLAP)
+    sides = {
+        "forward": partial(spent, partial(forward, backend, images, windows)),
+        "landseg": partial(map_in_process, model, scene, folder / "maps", backend.device),
+    }
+    found = alternate(sides, turns)
+    title = f"scene of {REAL_SIZE[0]} x {REAL_SIZE[1]} px, overlap 25 %"
+    return [
+        *rows(found, title, "forward", f"forward pass alone, {windows} windows", 0.95, "landseg"),
+        Measurement("the same: imports and loading the model", "s", found["landseg"]["loading"]),
+        Measurement("the same: peak memory", "GB", found["landseg"]["GB"], at_most=1.5),
+    ]
+
+
+def some_windows(scene: Path) -> Image:
+    """Return windows across the top of a scene, (N, H, W, bands)."""
     with rasterio.open(scene) as source:
-        tiles = [source.read(window=Window(n * 64, 0, _WINDOW, _WINDOW)) for n in range(backend.batch_size)]
-        windows = (source.width // _WINDOW) ** 2
-    images = np.ascontiguousarray(np.stack(tiles).transpose(0, 2, 3, 1))
-    out = folder / "maps"
-    rates: dict[str, list[float]] = {"forward": [], "plain": [], "no overlap": [], "landseg": []}
-    for turn in range(turns + 1):  # the first warms up
-        measured = {
-            "forward": forward_rate(backend, images, windows, synchronize),
-            "plain": plain_rate(backend, scene, folder / "plain.tif", backend.batch_size),
-            "no overlap": landseg_rate(backend, model, scene, out, 0),
-            "landseg": landseg_rate(backend, model, scene, out, 0.25),
-        }
-        console.print(f"turn {turn}: {measured}", style="dim", highlight=False)
-        for key, rate in measured.items():
-            rates[key] += [rate] if turn else []
-    return rates
+        top = source.read(window=Window(0, 0, source.width, _WINDOW)).transpose(1, 2, 0)
+    starts = np.linspace(0, top.shape[1] - _WINDOW, 32).astype(int)
+    return np.stack([top[:, start : start + _WINDOW] for start in starts])
+
+
+def model_of(encoder: str, isa: str) -> Segmenter:
+    """Return an untrained U-Net; without AVX-512, bf16 would be emulated, so it is one that computes in 32 bit."""
+    built = network(encoder)
+    precision = {"train": {"precision": "32" if isa == "avx2" else "auto"}}
+    return Segmenter(built.network, built.info.model_copy(update={"params": precision})).eval()
 
 
 def main(
-    turns: Annotated[int, typer.Option(help="Runs of each side.")] = 5,
+    turns: Annotated[int, typer.Option(help="Runs of each side on the small scene.")] = 5,
+    large_turns: Annotated[int, typer.Option(help="Runs of each side on a scene of 9600 x 9000 px; 0: none.")] = 3,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Device of the network.")] = "auto",
     encoder: Annotated[str, typer.Option(help="Encoder of the U-Net.")] = "resnet18",
-    side: Annotated[int, typer.Option(help="Height and width of the compared scene in pixels.")] = 3072,
-    whole: Annotated[bool, typer.Option(help="Also map a scene of 9600 x 9000 pixels.")] = True,
+    side: Annotated[int, typer.Option(help="Height and width of the small scene in pixels.")] = 3072,
+    isa: Annotated[Literal["native", "avx2"], typer.Option(help="Instructions of the CPU to use.")] = "native",
 ) -> None:
-    """Measure, print, and, with --whole, write benchmarks/results/mapping.json."""
+    """Measure, print, and, if both scenes are measured, write benchmarks/results/mapping.json."""
+    if isa == "avx2" and any(os.environ.get(key) != value for key, value in _AVX2.items()):
+        command = [sys.executable, "-m", "benchmarks.mapping", *sys.argv[1:]]
+        raise SystemExit(subprocess.run(command, cwd=ROOT, env=os.environ | _AVX2, check=False).returncode)
     used = accelerator(device, "--device")
     seed_everything(0, verbose=False)
-    segmenter = network(encoder)
-    backend = TorchBackend(segmenter, used, use_bf16("auto", used))
-    ratio: Literal["ours / other"] = "ours / other"
-    unit, baseline = "windows/s", "forward pass alone"
+    segmenter = model_of(encoder, isa)
+    backend = TorchBackend(segmenter, used, isa == "native" and use_bf16("auto", used))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, scene = folder / "model.safetensors", folder / "image.tif"
+        model = folder / "model.safetensors"
         save_model(segmenter, model)
-        write_pair(folder, (side, side))
-        rates = compare(backend, ModelFile(model, "model", None, None, ""), scene, folder, turns)
-        forward, plain, no_overlap = rates["forward"], rates["plain"], rates["no overlap"]
-        at = f"U-Net {encoder}, {_WINDOW} px, {backend.batch_size} at a time, {backend.description}"
-        measurements = [
-            Measurement(f"scene, overlap 25 %: {at}", unit, rates["landseg"], forward, baseline, ratio, 0.9),
-            Measurement("scene, no overlap", unit, no_overlap, forward, baseline, ratio, 0.9),
-            Measurement("scene, no overlap", unit, no_overlap, plain, "plain loop", ratio),
-        ]
-        if whole:
-            write_pair(folder)
-            spent = map_in_process(model, scene, folder / "maps", used)
-            with open_scene(InputScene("map", scene), backend.info) as image:
-                down, across = Blender(backend, _WINDOW, 0.25, backend.batch_size).axes(image)
-            rate = len(down.starts) * len(across.starts) / spent["seconds"]
-            size = f"{REAL_SIZE[0]} x {REAL_SIZE[1]} px, overlap 25 %"
-            measurements += [
-                Measurement(f"orthophoto, {size}: time", "s", [spent["seconds"]]),
-                Measurement("the same, including loading", unit, [rate], forward, baseline, ratio, 0.9),
-                Measurement(f"orthophoto, {size}: peak memory", "GB", [spent["peak"] / 1e9], at_most=1.5),
-            ]
-    kind = "" if used == "cpu" else f"-{used}"
-    report(f"mapping{kind}", measurements, ["torch", "segmentation-models-pytorch", "rasterio", "numpy"], keep=whole)
+        measurements = small_scene(backend, model, folder, side, turns)
+        if large_turns:
+            measurements += large_scene(backend, model, folder, large_turns)
+    setup = f"U-Net {encoder}, {_WINDOW} px, {backend.batch_size} at a time, {backend.description}, {isa}"
+    kind = ("" if used == "cpu" else f"-{used}") + ("" if isa == "native" else f"-{isa}")
+    packages = ["torch", "segmentation-models-pytorch", "rasterio", "numpy"]
+    report(f"mapping{kind}", measurements, packages, keep=large_turns > 0, setup=setup)
 
 
 if __name__ == "__main__":
