@@ -14,7 +14,7 @@ rslearn is left out: it maps only datasets in its own layout, by models of its o
 the weights can be given to it as they are.
 
 At equal settings, all compute in 32 bit, four windows at a time. landseg at its defaults computes in bf16 where the CPU
-has it, two windows at a time; the peers have no other default than 32 bit. geoai's own default, an overlap of 256 px,
+has it, one window at a time; the peers have no other default than 32 bit. geoai's own default, an overlap of 256 px,
 would cost it about twice the windows, and is not used.
 
 Each run is a process of its own; the sides alternate. A map is timed from reading the weights to the finished file,
