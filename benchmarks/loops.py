@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from lightning_fabric import seed_everything
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.tile_set import RGB, many_bands, tile_set
@@ -32,7 +31,7 @@ from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.batches import Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.model.device import Accelerator, deterministic, use_bf16
+from landseg.model.device import Accelerator, deterministic, seed_generators, use_bf16
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model
 from landseg.train import throughput
@@ -57,7 +56,7 @@ _OPERATIONS = {
 
 def network(encoder: str, rendering: Rendering = RGB) -> Segmenter:
     """Build a U-Net with fixed initial weights."""
-    seed_everything(0, verbose=False)
+    seed_generators(0)
     count = len(rendering.bands)
     statistics: dict[str, Any] = {} if rendering is RGB else {"mean": (1500.0,) * count, "std": (500.0,) * count}
     info = ModelInfo(

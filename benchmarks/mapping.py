@@ -32,14 +32,13 @@ import numpy as np
 import rasterio
 import torch
 import typer
-from lightning_fabric import seed_everything
 from rasterio.windows import Window
 
 from benchmarks.common import ROOT, Measurement, console, report
 from benchmarks.loops import network
 from benchmarks.scene import REAL_SIZE, write_pair
 from landseg.core.arrays import Image
-from landseg.model.device import Accelerator, accelerator, use_bf16
+from landseg.model.device import Accelerator, accelerator, seed_generators, use_bf16
 from landseg.model.segmenter import Segmenter, save_model
 from landseg.predict.blending import Blender
 from landseg.predict.load import load_backend
@@ -222,7 +221,7 @@ def main(
         command = [sys.executable, "-m", "benchmarks.mapping", *sys.argv[1:]]
         raise SystemExit(subprocess.run(command, cwd=ROOT, env=os.environ | _AVX2, check=False).returncode)
     used = accelerator(device, "--device")
-    seed_everything(0, verbose=False)
+    seed_generators(0)
     segmenter = model_of(encoder, isa)
     backend = TorchBackend(segmenter, used, isa == "native" and use_bf16("auto", used))
     with tempfile.TemporaryDirectory() as name:

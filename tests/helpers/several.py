@@ -191,7 +191,7 @@ def main() -> None:
     devices = open_devices(kind, size, 1, strategy, arguments.pop("batch_norm", "synchronised"))
     checks: dict[str, Callable[[Group], None]] = {"norms": check_norms, "losses": check_losses}
     if work in checks:
-        torch.set_default_device(devices.fabric.device)
+        torch.set_default_device(devices.device)
         checks[work](devices.group)
     else:
         {"train": train, "memory": write_memory_files, "refuse": refuse_networks}[work](devices, **arguments)

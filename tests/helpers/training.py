@@ -11,11 +11,10 @@ import pytest
 import torch
 from helpers.root import ROOT
 from helpers.tiles import model_info, tile_set
-from lightning_fabric import seed_everything
 
 from landseg.loader.batches import Batch, Tier, batch_loader
 from landseg.loader.sampler import TileBatchSampler
-from landseg.model.device import Accelerator
+from landseg.model.device import Accelerator, seed_generators
 from landseg.model.group import ALONE
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import build_model
@@ -45,7 +44,7 @@ def new_module(
     encoder: str = INFO.encoder,
 ) -> SegmentationModule:
     """Return a module with the same initial weights every time."""
-    seed_everything(0, verbose=False)
+    seed_generators(0)
     model = build_model(INFO.model_copy(update={"encoder": encoder}), None)
     return kind(model, loss or FocalLoss(2.0, None), config, 0, options, frozen_epochs, ema=ema)
 
@@ -58,7 +57,7 @@ def new_runner(
     device: str = "cpu",
 ) -> MicroBatchRunner:
     """Return a runner with the same initial weights every time."""
-    seed_everything(0, verbose=False)
+    seed_generators(0)
     model = build_model(info, None).to(device)
     return MicroBatchRunner(model, loss or FocalLoss(2.0, None), options or ComputeOptions(), log)
 

@@ -1,12 +1,14 @@
 import ctypes
+import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from landseg.core.errors import ParamsError
-from landseg.model.device import accelerator, deterministic, use_bf16
+from landseg.model.device import accelerator, deterministic, seed_generators, use_bf16
 
 
 def test_unavailable_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +18,18 @@ def test_unavailable_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for keys, key in (((), "compute.device"), (("--device",), "--device")):
         with pytest.raises(ParamsError, match=f"^{key}: cuda is not available on this machine; use auto or cpu$"):
             accelerator("cuda", *keys)
+
+
+def test_seeds_are_those_of_lightning() -> None:
+    from lightning_fabric import seed_everything  # takes a second to import
+
+    def drawn() -> tuple[object, ...]:
+        return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002  # the global generators
+
+    seed_generators(7)
+    ours = drawn()
+    seed_everything(7, verbose=False)
+    assert ours == drawn() != drawn()
 
 
 def test_deterministic_algorithms_are_used_within_the_context_only() -> None:

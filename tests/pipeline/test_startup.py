@@ -1,4 +1,4 @@
-"""The first five stages start without torch: their real scripts, up to the first input that they miss."""
+"""What stages import: their real scripts, up to the first input that they miss."""
 
 import os
 import re
@@ -12,6 +12,8 @@ from helpers.clones import set_params
 from helpers.root import ROOT
 
 HEAVY = {"torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "albumentations"}
+#: Of no use to training and evaluation on one device. lightning_fabric imports torchmetrics where it is installed.
+UNUSED = {"lightning_fabric", "torchmetrics", "matplotlib", "rasterio", "geopandas", "onnx", "onnxruntime"}
 
 
 @pytest.fixture
@@ -39,8 +41,15 @@ def imported(project: Path, stage: str) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in imports}
 
 
-@pytest.mark.parametrize("stage", ["download", "filter", "tile", "convert", "split"])
+@pytest.mark.parametrize("stage", ["download", "filter", "tile", "convert", "split", "report"])
 def test_a_stage_that_does_not_compute_with_torch_does_not_import_it(bare: Path, stage: str) -> None:
     found = imported(bare, stage)
     assert {"landseg", "pandas"} <= found
     assert not found & HEAVY
+
+
+@pytest.mark.parametrize(("stage", "unused"), [("train", UNUSED), ("evaluate", {*UNUSED, "albumentations", "dvclive"})])
+def test_a_stage_that_computes_with_torch_imports_what_it_uses_alone(bare: Path, stage: str, unused: set[str]) -> None:
+    found = imported(bare, stage)
+    assert {"landseg", "torch", "segmentation_models_pytorch"} <= found
+    assert not found & unused

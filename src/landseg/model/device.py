@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +112,17 @@ def deterministic(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the random generators of Python, NumPy and torch, on all devices.
+
+    Args:
+        seed: 0 to 2³² - 1.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # of libraries that use the global generator
+    torch.manual_seed(seed)
 
 
 def random_state(device: str) -> dict[str, torch.Tensor]:

@@ -1,4 +1,8 @@
-"""The devices of a run: Lightning Fabric opens them and reduces gradients; networks are prepared for them here."""
+"""The devices of a run, and how networks are prepared for them.
+
+Lightning Fabric joins processes and reduces their gradients. A run on one device needs neither, and does not import it,
+which takes a second.
+"""
 
 import logging
 import os
@@ -6,14 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -26,6 +25,10 @@ from landseg.model.group import ALONE, Group
 from landseg.model.segmenter import Segmenter
 from landseg.train.launch import is_process_of_several
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.strategy import Strategy as FabricStrategy
+
 Strategy = Literal["ddp", "fsdp"]
 BatchNorm = Literal["synchronised", "local"]
 
@@ -37,20 +40,20 @@ _TIMEOUT = timedelta(hours=1)
 class Devices:
     """The devices of a run, as seen by the process of one of them."""
 
-    #: The kind of device.
+    #: The kind of device, and the device of this process.
     kind: Accelerator
-    fabric: Fabric
+    device: torch.device
     group: Group = ALONE
     strategy: Strategy = "ddp"
     #: Batch normalisation of a batch that several devices share.
     batch_norm: BatchNorm = "synchronised"
-    #: Whether there is a process group; it may have a single process.
-    joined: bool = False
+    #: What has joined the processes, if there is a process group; the group may have a single process.
+    fabric: "Fabric | None" = None
 
     @property
     def shards(self) -> bool:
         """Whether each device has a part of the network only."""
-        return self.joined and self.strategy == "fsdp"
+        return self.fabric is not None and self.strategy == "fsdp"
 
 
 def open_devices(
@@ -74,35 +77,55 @@ def open_devices(
     Raises:
         ParamsError: this is one of several processes, and their number is another one.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if not is_process_of_several():
         if devices * nodes > 1:
             raise ParamsError(
                 f"compute.devices = {devices}, compute.nodes = {nodes}: this process was started alone; run "
                 "`python pipeline/train.py`, which starts the others"
             )
-        fabric = Fabric(accelerator=kind, devices=1, plugins=[LightningEnvironment()])  # else it looks for SLURM's
-        fabric.launch()
-        return Devices(kind, fabric)
+        return Devices(kind, _open_device(kind))
     size = int(os.environ["WORLD_SIZE"])
     if size != devices * nodes:
         raise ParamsError(
             f"compute.devices = {devices}, compute.nodes = {nodes}: {size} processes were started, which WORLD_SIZE "
             f"tells; start {devices * nodes}, or change the keys"
         )
+    fabric = _join(kind, devices, nodes, strategy)
+    group = Group(fabric.global_rank, size, fabric.local_rank, devices)
+    return Devices(kind, fabric.device, group, strategy, batch_norm, fabric)
+
+
+def _open_device(kind: Accelerator) -> torch.device:
+    """Return the only device of a run; of several GPUs the first one, which becomes the current one."""
+    if kind == "cpu":
+        return torch.device(kind)
+    device = torch.device(kind, 0)
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def _join(kind: Accelerator, devices: int, nodes: int, strategy: Strategy) -> "Fabric":
+    """Join the processes of a run."""
+    from lightning_fabric import Fabric  # takes a second, which a run on one device saves
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=kind,
         devices=devices,
         num_nodes=nodes,
-        strategy=_fabric_strategy(kind, size, strategy),
+        strategy=_fabric_strategy(kind, devices * nodes, strategy),
         plugins=[TorchElasticEnvironment()],
     )
     fabric.launch()
-    group = Group(fabric.global_rank, size, fabric.local_rank, devices)
-    return Devices(kind, fabric, group, strategy, batch_norm, joined=True)
+    return fabric
 
 
-def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> DDPStrategy | ModelParallelStrategy:
+def _fabric_strategy(kind: Accelerator, size: int, strategy: Strategy) -> "FabricStrategy":
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+
     backend = "nccl" if kind == "cuda" else "gloo"
     if strategy == "fsdp":
         return ModelParallelStrategy(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from landseg.model.segmenter import Segmenter
 from landseg.train.batch_norm import SynchronisedNorm, synchronise
 from landseg.train.devices import Devices
 from landseg.train.losses import Loss
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _T = TypeVar("_T")
 
@@ -77,7 +80,8 @@ class MicroBatchRunner:
         self._compiled = torch.compile(model.forward, dynamic=False) if options.compiled else None
         self._compiled_size = 0  # tiles per micro-batch that the network is compiled for
         self._group = ALONE
-        self._devices: Devices | None = None
+        self._fabric: Fabric | None = None
+        self._shards = False
         self._network: Any = None  # as Fabric has set it up
         self._norms: list[SynchronisedNorm] = []
 
@@ -91,8 +95,9 @@ class MicroBatchRunner:
         self.loss.share(devices.group)
         if devices.group.size > 1 and devices.batch_norm == "synchronised":
             self._norms = synchronise(self.model, devices.group)
-        if devices.joined:
-            self._devices, self._network = devices, devices.fabric.setup_module(_Forward(self.model))
+        if devices.fabric is not None:
+            self._fabric, self._shards = devices.fabric, devices.shards
+            self._network = devices.fabric.setup_module(_Forward(self.model))
 
     def backward(self, batch: Batch, tiles: int | None = None) -> torch.Tensor:
         """Compute the gradients of a batch and return its loss.
@@ -164,15 +169,15 @@ class MicroBatchRunner:
 
     def _gradients_follow(self, enabled: bool) -> AbstractContextManager[None]:
         """Return a context in which devices do not add up their gradients yet."""
-        if self._devices is None:
+        if self._fabric is None:
             return nullcontext()
-        return cast(AbstractContextManager[None], self._devices.fabric.no_backward_sync(self._network, enabled))
+        return cast(AbstractContextManager[None], self._fabric.no_backward_sync(self._network, enabled))
 
     def _backward(self, loss: torch.Tensor) -> None:
-        if self._devices is None:
+        if self._fabric is None:
             loss.backward()  # type: ignore[no-untyped-call]
         else:  # strategies average the gradients of devices, but the loss of a batch is the sum of its parts
-            self._devices.fabric.backward(loss * self._group.size)
+            self._fabric.backward(loss * self._group.size)
 
     def fit_to_memory(self, batch: Batch, tiles: int) -> None:
         """Reduce the micro-batches of several devices to what the memory of each holds, without any other effect.
@@ -186,9 +191,9 @@ class MicroBatchRunner:
         Raises:
             ParamsError: a single tile does not fit into memory, or the network cannot be trained on single tiles.
         """
-        if self._group.size == 1 or (self._devices and self._devices.shards):
+        if self._group.size == 1 or self._shards:
             return
-        group, network, devices = self._group, self._network, self._devices
+        group, network, fabric = self._group, self._network, self._fabric
         buffers = [values.clone() for values in self.model.buffers()]
         random = random_state(self.model.device)
         self._join_for_trial(alone=True)
@@ -197,7 +202,7 @@ class MicroBatchRunner:
         try:
             self._with_fallback(self._accumulate_gradients, part)
         finally:
-            self._group, self._network, self._devices = group, network, devices
+            self._group, self._network, self._fabric = group, network, fabric
             self._join_for_trial(alone=False)
         self.model.zero_grad()
         for values, before in zip(self.model.buffers(), buffers, strict=True):
@@ -210,7 +215,7 @@ class MicroBatchRunner:
 
     def _join_for_trial(self, alone: bool) -> None:
         if alone:
-            self._group, self._network, self._devices = ALONE, None, None
+            self._group, self._network, self._fabric = ALONE, None, None
         self.loss.share(self._group)
         for norm in self._norms:
             norm.synchronises = not alone

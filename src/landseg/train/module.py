@@ -161,14 +161,14 @@ class SegmentationModule(torch.nn.Module):
         """
         self.train_loader, self.best, self.epochs, self.devices = train_loader, best, epochs, devices
         if not devices.shards:
-            self.model.to(devices.fabric.device)
+            self.model.to(devices.device)
             if self.average is not None:
-                self.average.to(devices.fabric.device)
-        self.loss.to(devices.fabric.device)
+                self.average.to(devices.device)
+        self.loss.to(devices.device)
         self.runner.join(devices)
         if devices.shards:
             if self.average is not None:
-                shard_network(self.average, cast(Any, devices.fabric.strategy).device_mesh)
+                shard_network(self.average, cast(Any, devices.fabric).strategy.device_mesh)
             check_shards(self.model)
         self.optimizer = self.configure_optimizers(fused=not devices.shards)
 
@@ -479,7 +479,7 @@ def _validate(module: SegmentationModule, val: BatchLoader) -> None:
 
 
 def _on_device(batch: Batch, devices: Devices) -> Batch:
-    return batch[0].to(devices.fabric.device), batch[1].to(devices.fabric.device)
+    return batch[0].to(devices.device), batch[1].to(devices.device)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lightning_fabric import seed_everything
 
 from landseg.core.arrays import Counts
 from landseg.core.band_statistics import COLUMNS, BandStatistics, StatisticsTable, StatisticsTotal
@@ -26,7 +25,7 @@ from landseg.core.tables import pixel_column, read_arrow, read_bands, read_metad
 from landseg.loader.batches import BatchLoader, Tier, batch_loader
 from landseg.loader.sampler import BalancedBatchSampler, TileBatchSampler, draw_probabilities
 from landseg.loader.tile_set import TileSet, split_tiles, tiles_fingerprint
-from landseg.model.device import Accelerator, accelerator, check_devices, use_bf16
+from landseg.model.device import Accelerator, accelerator, check_devices, seed_generators, use_bf16
 from landseg.model.encoder_weights import input_statistics, weights_fingerprint
 from landseg.model.info import ModelInfo
 from landseg.model.segmenter import Segmenter, build_model, check_size, save_model
@@ -217,7 +216,7 @@ def build_run(params: TrainingParams, tiles: TrainingTiles, card: DataCard) -> T
     devices = _open_devices(params)
     device = devices.kind
     bf16 = use_bf16(params.train.precision, device)
-    seed_everything(params.train.seed, verbose=False)  # initial weights depend on the seed only
+    seed_generators(params.train.seed)  # initial weights depend on the seed only
     weights, bands = params.model.encoder_weights, params.model.weights_bands or ()
     model = build_model(_model_info(params, tiles, card), weights, bands, log)
     check_size(model, tiles.sets["train"].size)
