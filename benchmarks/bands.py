@@ -154,7 +154,7 @@ def training(folder: Path, tiles: int, turns: int) -> list[Measurement]:
 def run_loop(folder: Path, tiles: int, batch: int, bands: int | None) -> dict[str, list[float]]:
     """Train in a separate process."""
     job = {
-        "side": "landseg", "exact": False, "folder": str(folder), "tiles": tiles, "batch": batch, "encoder": "resnet18",
+        "exact": False, "folder": str(folder), "tiles": tiles, "batch": batch, "encoder": "resnet18",
         "device": "cpu", "epochs": 2, "tier": "memory", "augmented": True, "compiled": False, "precision": "auto",
         "bands": bands,
     }  # fmt: skip

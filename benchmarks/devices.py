@@ -56,7 +56,6 @@ def write_project(folder: Path, device: Accelerator, devices: int, tiles: int, s
     """
     encoder, size, batch = settings
     write_tiles(folder / PATHS.tiles, tiles + batch, size)
-    shutil.rmtree(folder / PATHS.tiles / "loose")
     write_card(CARD, folder / PATHS.table("card.json"))
     _write_split(folder, tiles, batch)
     params = YAML(typ="safe").load(ROOT / "presets/landcoverai.yaml")

@@ -1,12 +1,7 @@
-"""The sides of the training benchmark, each run in a separate process: python -m benchmarks.loops '<job as JSON>'.
+"""The landseg side of the training benchmarks, in a separate process: python -m benchmarks.loops '<job as JSON>'.
 
-- landseg: the loop of pipeline/train.py, with one of the tiers. Between its epochs, the same step
-  runs on one resident batch. This baseline shows the cost of the rest of the loop, whatever else the machine does.
-- plain: the loop of the student paper's code, without its faults: loose PNG files, RGB masks that the loader converts
-  to one-hot planes, six worker processes, 32 bit, NCHW, loss and IoU of every batch fetched from the device.
-
-Both train the same network from the same weights on the same tiles with the same loss and batch size. A landseg side
-that is compared with the plain one does not augment, because the paper's code augmented beforehand.
+The loop of pipeline/train.py, with one of the tiers. Between its epochs, the same step runs on one resident batch. This
+baseline shows the cost of the rest of the loop, whatever else the machine does.
 """
 
 import json
@@ -15,15 +10,10 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-import numpy as np
-import segmentation_models_pytorch as smp
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.tile_set import RGB, many_bands, tile_set
 from landseg.core.parallel import cores
@@ -171,66 +161,11 @@ def profile(run: SegmentationModule, tiles: Any, batch: int, device: Accelerator
     return {group: value / total for group, value in sorted(spent.items(), key=lambda item: -item[1])}
 
 
-class LooseTiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Loose PNG files: a normalised image (3, H, W) and one-hot planes (K, H, W) from the colours of the mask."""
-
-    def __init__(self, folder: Path, tiles: int) -> None:
-        self.folder, self.tiles = folder / "loose", tiles
-        self.colours = np.array([land_class.color for land_class in CARD.classes])
-
-    def __len__(self) -> int:
-        return self.tiles
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = (self._read(f"{kind}/t_{number}.png") for kind in ("images", "masks_rgb"))
-        planes = [(mask == colour).all(axis=-1) for colour in self.colours]
-        normal = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-        return torch.from_numpy(normal.transpose(2, 0, 1).astype("float32")), torch.from_numpy(
-            np.stack(planes).astype("float32")
-        )
-
-    def _read(self, name: str) -> Any:
-        image = cv2.imread(str(self.folder / name))
-        assert image is not None  # noqa: S101
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def plain(folder: Path, tiles: int, batch: int, encoder: str, device: str, epochs: int) -> dict[str, Any]:
-    """Train with the plain loop; return images/s of each epoch except the first."""
-    model = network(encoder).network.to(memory_format=torch.contiguous_format).to(device)
-    # Persistent workers: restarting them would dominate such short epochs.
-    loader = DataLoader(LooseTiles(folder, tiles), batch, shuffle=True, num_workers=6, persistent_workers=True)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    loss_of = smp.losses.FocalLoss("multilabel", gamma=2.0)
-    rates = []
-    for epoch in range(epochs + 1):
-        start = synchronised(device)
-        for images, targets in loader:
-            planes = targets.to(device)
-            optimizer.zero_grad()
-            logits = model(images.to(device))
-            loss = loss_of(logits, planes)
-            loss.backward()
-            optimizer.step()
-            fetch_scores(logits.detach(), planes, loss.detach())
-        if epoch:
-            rates.append(tiles / (synchronised(device) - start))
-    return {"images_per_second": rates}
-
-
-def fetch_scores(logits: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor) -> tuple[float, float]:
-    """Fetch loss and micro IoU of a batch from the device, as the paper's code does after every step."""
-    predicted = logits.softmax(1) > 0.5
-    both = (predicted * targets).sum()
-    return loss.item(), (both / (predicted.sum() + targets.sum() - both)).item()
-
-
 def main() -> None:
     """Run the job in the first argument; print its result as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
-    sides: dict[str, Callable[..., dict[str, Any]]] = {"landseg": landseg, "plain": plain}
-    result = sides[job.pop("side")](folder=Path(job.pop("folder")), **job)
+    result = landseg(folder=Path(job.pop("folder")), **job)
     print(json.dumps({**result, "peak_gb": throughput.peak_memory(job["device"]) / 1e9}))
 
 

@@ -1,4 +1,4 @@
-"""Mapping whole scenes: landseg predict against the forward pass of the network alone, and against a loop over tiles.
+"""Mapping whole scenes: landseg predict against the forward pass of the network alone.
 
     uv run python -m benchmarks.mapping               # minutes; writes mapping.json
     uv run python -m benchmarks.mapping --isa avx2    # as on a CPU without AVX-512 and bf16; writes mapping-avx2.json
@@ -6,7 +6,6 @@
 | side | reads | computes | writes |
 |---|---|---|---|
 | forward | nothing: pixels are in memory | network and softmax of as many windows as landseg needs | nothing |
-| plain loop | each window separately | network, class of every pixel | a tiled GeoTIFF, window by window |
 | landseg, no overlap | every row once, ahead | the same windows, blended | COG: overviews, colours, names; verified |
 | landseg | the same | windows that overlap by a quarter | the same |
 
@@ -70,24 +69,6 @@ def forward(backend: TorchBackend, images: Image, windows: int) -> None:
     for first in range(0, windows, batch):
         at = first % (len(images) - batch + 1)
         backend.probabilities(images[at : at + min(batch, windows - first)])
-
-
-def plain(backend: TorchBackend, scene: Path, out: Path) -> None:
-    """Map a scene by the usual loop: read, predict and write one batch of windows after another."""
-    batch = backend.batch_size
-    with rasterio.open(scene) as source:
-        height, width = source.shape
-        cells = [(row, col) for row in range(0, height, _WINDOW) for col in range(0, width, _WINDOW)]
-        blocks = {"tiled": True, "blockxsize": _WINDOW, "blockysize": _WINDOW, "compress": "deflate"}
-        georeference = {"height": height, "width": width, "crs": source.crs, "transform": source.transform}
-        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255, **blocks, **georeference}
-        with rasterio.open(out, "w", **profile) as target:
-            for first in range(0, len(cells), batch):
-                batch_windows = [Window(col, row, _WINDOW, _WINDOW) for row, col in cells[first : first + batch]]
-                images = np.stack([source.read(window=window).transpose(1, 2, 0) for window in batch_windows])
-                ids = backend.to_uint8(backend.probabilities(images).max(1)[1])
-                for window, window_ids in zip(batch_windows, ids, strict=True):
-                    target.write(window_ids, 1, window=window)
 
 
 def landseg(backend: TorchBackend, model: Path, scene: Path, out: Path, overlap: float) -> None:
@@ -163,7 +144,6 @@ def small_scene(backend: TorchBackend, model: Path, folder: Path, side: int, tur
         "landseg": partial(landseg, backend, model, scene, out, _OVERLAP),
         "forward, no overlap": partial(forward, backend, images, counts[1]),
         "no overlap": partial(landseg, backend, model, scene, out, 0),
-        "plain": partial(plain, backend, scene, folder / "plain.tif"),
     }
     found = alternate({name: partial(spent, work) for name, work in works.items()}, turns)
     alone = "forward pass alone, {} windows"
@@ -171,7 +151,6 @@ def small_scene(backend: TorchBackend, model: Path, folder: Path, side: int, tur
     return [
         *rows(found, f"{title}, overlap 25 %", "forward", alone.format(counts[0]), 0.95, "landseg"),
         *rows(found, f"{title}, no overlap", "forward, no overlap", alone.format(counts[1]), 0.9, "no overlap"),
-        *rows(found, f"{title}, no overlap", "plain", "plain loop", None, "no overlap"),
     ]
 
 

@@ -37,7 +37,6 @@ import rasterio
 import torch
 import torch.nn.functional as F  # noqa: N812
 import typer
-from lightning_fabric import seed_everything
 
 from benchmarks.common import Measurement, console, report
 from benchmarks.loops import network
@@ -47,6 +46,7 @@ from benchmarks.scene import write_pair
 from benchmarks.seams import check_seams, seams
 from benchmarks.tile_set import generate_tiles
 from landseg.core.arrays import Pixels
+from landseg.model.device import seed_generators
 from landseg.model.segmenter import Segmenter, save_model
 from landseg.predict.windows import place_windows
 
@@ -60,7 +60,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 def train_model() -> Segmenter:
     """Train a network for a few steps to tell five classes of local brightness, so that its maps have several."""
-    seed_everything(0, verbose=False)
+    seed_generators(0)
     images = np.stack([image for image, _ in islice(generate_tiles(_TILES, _SIZE), _TILES)])
     light = np.stack([cv2.blur(image[:, :, 1], (33, 33)) for image in images])
     targets = torch.from_numpy(np.digitize(light, np.quantile(light, (0.3, 0.5, 0.7, 0.85))))

@@ -1,4 +1,4 @@
-"""Generated training tiles, in landseg's archives and, with the same pixels, as loose files."""
+"""Generated training tiles, in landseg's archives and, with the same pixels, as the chips of LandCover.ai v1."""
 
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from landseg.core.classes import palette
 from landseg.core.rendering import Rendering
 from landseg.datasets.landcoverai.card import CARD
 from landseg.loader.tile_set import TileSet
-from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask
+from landseg.raster.png import encode_image, encode_mask
 from landseg.raster.tiff import encode_tiff
 
 _PER_STRIP = 16
@@ -43,17 +43,13 @@ def write_band_tiles(folder: Path, tiles: int, size: int, bands: int) -> None:
 
 
 def write_tiles(folder: Path, tiles: int, size: int) -> None:
-    """Write images and masks as PNG into stored ZIPs, and images and RGB masks into loose/."""
+    """Write images and masks as PNG into stored ZIPs."""
     colours = palette(CARD.classes)
-    for kind in ("images", "masks_rgb"):
-        (folder / "loose" / kind).mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, (image, ids) in enumerate(generate_tiles(tiles, size)):
-        name, encoded = f"t_{number}", encode_image(image)
         with zipfile.ZipFile(folder / f"{number // 64}.zip", "a") as archive:
-            archive.writestr(f"images/{name}.png", encoded)
-            archive.writestr(f"masks/{name}.png", encode_mask(ids, colours))
-        (folder / "loose/images" / f"{name}.png").write_bytes(encoded)
-        (folder / "loose/masks_rgb" / f"{name}.png").write_bytes(encode_rgb_mask(colour_mask(ids, colours)))
+            archive.writestr(f"images/t_{number}.png", encode_image(image))
+            archive.writestr(f"masks/t_{number}.png", encode_mask(ids, colours))
 
 
 def write_chips(folder: Path, tiles: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Training speed relative to the hardware and to a plain loop.
+"""Training speed relative to the hardware; peer_training.py compares it with torchgeo.
 
     uv run python -m benchmarks.training                 # this machine's GPU, otherwise its CPU
     uv run python -m benchmarks.training --device cpu
@@ -38,20 +38,17 @@ def auto_tier(device: str) -> str:
 
 def sides(device: str) -> dict[str, dict[str, Any]]:
     """Return the jobs by side, in the order in which they alternate."""
-    default = {"side": "landseg", "augmented": True, "compiled": False, "exact": False, "precision": "auto"}
+    default = {"augmented": True, "compiled": False, "exact": False, "precision": "auto"}
     tier = auto_tier(device)
     jobs: dict[str, dict[str, Any]] = {
         "memory": {**default, "tier": "memory"},
-        "plain": {"side": "plain"},
-        "unaugmented": {**default, "tier": tier, "augmented": False},
-        "unaugmented, 32 bit": {**default, "tier": tier, "augmented": False, "precision": "32"},
+        "32 bit": {**default, "tier": tier, "precision": "32"},
         "stream": {**default, "tier": "stream"},
         "device": {**default, "tier": "device"},
         "deterministic": {**default, "tier": tier, "exact": True},
     }
     if device == "cuda":
         jobs["compiled"] = {**default, "tier": "device", "compiled": True}
-        jobs["unaugmented, compiled"] = {**jobs["compiled"], "augmented": False}
     return jobs
 
 
@@ -79,7 +76,8 @@ def tier_measurements(results: Results, side: str, device: str) -> list[Measurem
     has_target = device == "cuda" or side != "device"
     rate, resident = values(results, side, "images_per_second"), values(results, side, "resident")
     wait = [100 * share for share in values(results, side, "data_wait")]
-    title, baseline = "compiled" if side == "compiled" else f"tier {side}", "the same step on one resident batch"
+    title = f"tier {side}" if side in ("device", "memory", "stream") else side
+    baseline = "the same step on one resident batch"
     at_least, at_most = (0.97, 3) if has_target else (None, None)
     return [
         Measurement(f"{title}: training loop", "images/s", rate, resident, baseline, "ours / other", at_least),
@@ -90,21 +88,10 @@ def tier_measurements(results: Results, side: str, device: str) -> list[Measurem
 
 def measurements(results: Results, device: str, auto: str, tiles: int) -> list[Measurement]:
     """Return the measurements with their targets."""
-    tiers = [name for name in ("device", "memory", "stream", "compiled") if name in results]
+    tiers = [name for name in ("device", "memory", "stream", "compiled", "32 bit") if name in results]
     rows = [row for side in tiers for row in tier_measurements(results, side, device)]
-
-    def compare(title: str, side: str, other: str, baseline: str, at_least: float | None = None) -> Measurement:
-        ours, theirs = (values(results, name, "images_per_second") for name in (side, other))
-        return Measurement(title, "images/s", ours, theirs, baseline, "ours / other", at_least)
-
-    candidates = [side for side in ("unaugmented", "unaugmented, compiled") if side in results]
-    best = max(candidates, key=lambda side: median(values(results, side, "images_per_second")))
-    target = 4.0 if device == "cuda" else 1.8
-    rows += [
-        compare(f"{best}: training loop", best, "plain", "plain loop", target),
-        compare("unaugmented, 32 bit: training loop", "unaugmented, 32 bit", "plain", "plain loop"),
-        compare("with train.deterministic", "deterministic", auto, "without"),
-    ]
+    exact, default = (values(results, side, "images_per_second") for side in ("deterministic", auto))
+    rows.append(Measurement("with train.deterministic", "images/s", exact, default, "without", "ours / other"))
     if device == "cuda":
         minutes = [whole_run(results, auto, tiles)]
         rows.append(Measurement("40 epochs of LandCover.ai, computed", "min", minutes, at_most=10))
@@ -151,7 +138,8 @@ def main(
         console.print(results)
         return
     auto = auto_tier(used)
-    print_profile(results[auto][-1]["profile"])
+    for name in (auto, "32 bit"):
+        print_profile(name, results[name][-1]["profile"])
     packages = ("torch", "lightning-fabric", "segmentation-models-pytorch", "albumentations")
     keep = tiles is None and turns > 1
     name = "training" if used == "cpu" else f"training_{used}"
@@ -159,9 +147,9 @@ def main(
     report(name, rows, packages, keep, setting=setting, turns=results)
 
 
-def print_profile(shares: dict[str, float]) -> None:
+def print_profile(side: str, shares: dict[str, float]) -> None:
     """Print the share of a step's time by group of operations."""
-    table = Table("operation", "share of a step")
+    table = Table("operation", f"share of a step, {side}")
     for operation, share in shares.items():
         table.add_row(operation, f"{share:.1%}")
     console.print(table)
