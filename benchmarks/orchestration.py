@@ -41,7 +41,7 @@ Layout = Literal["zip", "loose", "empty"]
 _COPIED = ("src", "pipeline", "params.yaml", "results/dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
 _HERE = Path(__file__).parent
 # Number of stages that each command runs; a changed encoder re-runs train, evaluate and report.
-_STAGES = {"first repro": 8, "no-op repro": 0, "exp run": 3}
+_STAGES = {"first repro": 9, "no-op repro": 0, "exp run": 3}
 _ENCODER = "model.encoder"
 
 
@@ -190,7 +190,7 @@ def measurements(projects: Mapping[Layout, Project], disk: tuple[int, int]) -> l
     above = [full - bare for full, bare in zip(ours["no-op repro"], empty["no-op repro"], strict=True)]
     on_disk, data = [disk[0] / 1e6], [disk[1] / 1e6]
     rows = [
-        Measurement("no-op repro, above an empty pipeline", "s", above, at_most=1),
+        Measurement("no-op repro, above an empty pipeline", "s", above, at_most=0.6),
         Measurement("exp run, above the stages it runs", "s", ours["exp run"], at_most=2),
         Measurement("data and cache on disk", "MB", on_disk, data, "data alone", "ours / other", at_most=1.1),
         Measurement("no-op repro", "s", ours["no-op repro"], empty["no-op repro"], "empty pipeline", "ours / other"),
