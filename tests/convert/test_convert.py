@@ -1,8 +1,11 @@
 """Converted tiles equal their windows of the rasters, with any number of cores."""
 
+import threading
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +96,27 @@ def test_equal_input_gives_equal_bytes(
     raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, threads: int
 ) -> None:
     again = convert(tiles, raw, tmp_path / "again", workers=threads)
+    assert (tmp_path / "again/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
+    pd.testing.assert_frame_equal(again, counts)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_rows_that_are_read_ahead_give_equal_bytes(
+    raw: Path, tiles: pd.DataFrame, counts: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    monkeypatch.setattr("landseg.convert.encode._MIN_AHEAD", 0 if ahead else HEIGHT * WIDTH + 1)
+    threads = set()
+    read_rows = encode._read_rows
+
+    def noted(*arguments: Any) -> Iterator[Any]:
+        for row in read_rows(*arguments):
+            threads.add(threading.current_thread())
+            yield row
+
+    monkeypatch.setattr("landseg.convert.encode._read_rows", noted)
+    again = convert(tiles, raw, tmp_path / "again")
+    assert len(threads) == 1
+    assert (threading.current_thread() not in threads) == ahead
     assert (tmp_path / "again/s.zip").read_bytes() == (raw / "out/s.zip").read_bytes()
     pd.testing.assert_frame_equal(again, counts)
 

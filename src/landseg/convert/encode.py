@@ -3,7 +3,7 @@
 Many processes import this module, so it does not import pandas and pyarrow, which take 70 MiB in each process.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from landseg.core.parallel import prefetch, thread_map
 from landseg.core.rendering import Rendering
 from landseg.core.signatures import Signatures
 from landseg.core.tile_archive import archive_writer
+from landseg.raster.grid import Grid
 from landseg.raster.image import MultibandImage, open_inputs, open_labels
 from landseg.raster.io import row_windows
 from landseg.raster.png import colour_mask, encode_image, encode_mask, encode_rgb_mask, pad
@@ -41,6 +42,8 @@ Overlooked = tuple[int, int, int]
 
 # Maximum number of pixels per read; bounds memory for very wide scenes and very large tiles.
 _MAX_READ = 1 << 23
+# Pixels of a scene from which its rows are read ahead: to start a thread takes as long as to read some thousand pixels.
+_MIN_AHEAD = 1 << 20
 # Tiles that wait for an encoder, so that no thread idles while the next row of windows is read.
 _QUEUED = 4
 # Maximum number of pixels that OpenCV counts exactly: its histogram is float32.
@@ -156,6 +159,18 @@ class RawTile:
     transform: Any
 
 
+class _RowOfTiles(NamedTuple):
+    """A window of a scene as read, and the tiles that it covers."""
+
+    window: Window
+    tiles: Sequence[PlannedTile]
+    #: (bands, H, W), with the dtype of the raster.
+    pixels: npt.NDArray[Any]
+    valid: ValidMask
+    labels: npt.NDArray[Any]
+    labelled: ValidMask
+
+
 class _EncodedTile(NamedTuple):
     """A tile's files and what is learnt of it."""
 
@@ -174,8 +189,8 @@ def write_archive(
 ) -> ConvertedArchive:
     """Write one tile archive; count the pixels of each class in its tiles, and compute signatures.
 
-    Windows are read in sequence, scene by scene, by one thread, and encoded by others. Memory holds only the tiles in
-    flight.
+    Windows are read in sequence, scene by scene; those of a large scene by another thread, one row ahead. Tiles are
+    encoded by threads. Memory holds two rows of windows and the tiles in flight.
 
     Args:
         archive: archive to write.
@@ -191,7 +206,7 @@ def write_archive(
     stored = [*(land_class.id for land_class in card.classes), ignored_id(card.classes)]
     encode = partial(_encode, colours=palette(card.classes), values=label_values(card.classes), options=options)
     scenes: list[_OpenScene] = []
-    reading = prefetch(_read_tiles(archive.tiles, root, card, options, scenes))
+    reading = _read_tiles(archive.tiles, root, card, options, scenes)
     counts: dict[str, Counts] = {}
     overlooked: dict[str, Overlooked] = {}
     thumbnails: dict[str, Thumbnail] = {}
@@ -242,7 +257,7 @@ def _findings(
 
 def _read_tiles(
     tiles: Iterable[PlannedTile], root: Path, card: DataCard, options: TileOptions, scenes: list[_OpenScene]
-) -> Iterator[RawTile]:
+) -> Generator[RawTile, None, None]:
     """Read tiles, and append what is gathered of their scenes, complete after the last tile, to `scenes`."""
     for (name, image, mask), members in _groups(tiles, lambda tile: (tile.scene, tile.image, tile.mask)):
         rendering = options.rendering
@@ -257,9 +272,13 @@ def _read_tiles(
             scene = _OpenScene(name, thumbnail, values, source.data_mask, decoder.nodata_class)
             scenes.append(scene)
             bottom = 0
-            for window, neighbours in _wide_windows(members, source.grid.width):
-                yield from _read_window(source, label_source, decoder, window, neighbours, scene)
-                bottom = max(bottom, window.row_off + window.height)
+            rows = _read_rows(source, label_source, decoder, members)
+            with closing(_ahead(rows, source.grid)) as reading:
+                for row in reading:
+                    thumbnail.add(row.window, row.pixels, row.valid)
+                    values.add(row.window, row.pixels, row.valid)
+                    yield from _cut(row, decoder, source.grid)
+                    bottom = max(bottom, row.window.row_off + row.window.height)
             _read_rest(source, bottom, scene)
             values.finish(source)
             if values.clipped > options.max_clipped:
@@ -271,30 +290,34 @@ def _read_tiles(
                 )
 
 
-def _read_window(
-    source: MultibandImage,
-    label_source: Any,
-    decoder: LabelDecoder,
-    window: Window,
-    tiles: Iterable[PlannedTile],
-    scene: _OpenScene,
-) -> Iterator[RawTile]:
-    """Read a window and cut it into tiles. Tiles are copies: views would keep the whole window in memory."""
-    pixels, valid = source.read(window)
-    labels, labelled = decoder.read(label_source, window)
-    scene.thumbnail.add(window, pixels, valid)
-    scene.values.add(window, pixels, valid)
-    for tile in tiles:
-        columns = slice(tile.col - window.col_off, tile.col - window.col_off + tile.width)
+def _ahead(rows: Generator[_RowOfTiles, None, None], grid: Grid) -> Generator[_RowOfTiles, None, None]:
+    """Let another thread read the next row of a scene while one is checked and cut, unless the scene is small."""
+    return prefetch(rows) if grid.width * grid.height >= _MIN_AHEAD else rows
+
+
+def _read_rows(
+    source: MultibandImage, label_source: Any, decoder: LabelDecoder, members: Iterable[PlannedTile]
+) -> Generator[_RowOfTiles, None, None]:
+    """Read the tiles of a scene in windows."""
+    for window, tiles in _wide_windows(members, source.grid.width):
+        pixels, valid = source.read(window)
+        labels, labelled = decoder.read(label_source, window)
+        yield _RowOfTiles(window, tiles, pixels, valid, labels, labelled)
+
+
+def _cut(row: _RowOfTiles, decoder: LabelDecoder, grid: Grid) -> Iterator[RawTile]:
+    """Cut a row into its tiles. Tiles are copies: views would keep the whole window in memory."""
+    for tile in row.tiles:
+        columns = slice(tile.col - row.window.col_off, tile.col - row.window.col_off + tile.width)
         yield RawTile(
             plan=tile,
-            image=pixels[:, :, columns].copy(),
-            labels=labels[:, :, columns].copy(),
-            labelled=None if labelled is None else labelled[:, columns].copy(),
-            valid=None if valid is None else valid[:, columns].copy(),
+            image=row.pixels[:, :, columns].copy(),
+            labels=row.labels[:, :, columns].copy(),
+            labelled=None if row.labelled is None else row.labelled[:, columns].copy(),
+            valid=None if row.valid is None else row.valid[:, columns].copy(),
             decoder=decoder,
-            crs=source.grid.crs,
-            transform=source.grid.transform @ Affine.translation(tile.col, tile.row),
+            crs=grid.crs,
+            transform=grid.transform @ Affine.translation(tile.col, tile.row),
         )
 
 
