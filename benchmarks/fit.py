@@ -1,4 +1,4 @@
-"""Growth of a quantity with the size of the input: start-up, cost per further unit, and exponent."""
+"""Growth of a quantity with the size of the input: cost per further unit, and exponent, without start-up."""
 
 import math
 from collections.abc import Mapping
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 class Growth:
     """How a quantity grows with a count of three sizes or more."""
 
-    #: Value at a count of 0, by a line through the two smallest sizes.
-    start: float
     #: Increase per unit of the count, from the second largest size to the largest.
     slope: float
     #: Exponent without start-up: 1 is linear, 2 quadratic; 0 if the quantity does not grow.
@@ -32,12 +30,10 @@ def fit_growth(values: Mapping[int, float]) -> Growth:
     Args:
         values: the quantity by count, three or more.
     """
-    smallest, second, *_ = counts = sorted(values)
-    *_, middle, most = counts
-    start = values[smallest] - smallest * (values[second] - values[smallest]) / (second - smallest)
+    smallest, *_, middle, most = sorted(values)
     slope = (values[most] - values[middle]) / (most - middle)
     grown = values[middle] - values[smallest], values[most] - values[smallest]
     if min(grown) <= 0:
-        return Growth(start, slope, 0.0)
+        return Growth(slope, 0.0)
     exponent = math.log(grown[1] / grown[0]) / math.log((most - smallest) / (middle - smallest))
-    return Growth(start, slope, exponent)
+    return Growth(slope, exponent)

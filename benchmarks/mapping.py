@@ -35,6 +35,7 @@ from rasterio.windows import Window
 
 from benchmarks.common import ROOT, Measurement, console, report
 from benchmarks.loops import network
+from benchmarks.peers import ISA, Isa
 from benchmarks.scene import REAL_SIZE, write_pair
 from landseg.core.arrays import Image
 from landseg.model.device import Accelerator, accelerator, seed_generators, use_bf16
@@ -47,8 +48,6 @@ from landseg.predict.scenes import InputScene, open_scene
 from landseg.predict.torch_backend import TorchBackend
 
 _WINDOW, _OVERLAP = 512, 0.25
-#: Make oneDNN and torch choose the code for a CPU without AVX-512; they read it when torch is imported.
-_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 Spent = dict[str, float]
 #: What each side spent in each turn, by side and quantity.
 Turns = Mapping[str, Mapping[str, list[float]]]
@@ -180,7 +179,7 @@ def some_windows(scene: Path) -> Image:
     return np.stack([top[:, start : start + _WINDOW] for start in starts])
 
 
-def model_of(encoder: str, isa: str) -> Segmenter:
+def model_of(encoder: str, isa: Isa) -> Segmenter:
     """Return an untrained U-Net; without AVX-512, bf16 would be emulated, so it is one that computes in 32 bit."""
     built = network(encoder)
     precision = {"train": {"precision": "32" if isa == "avx2" else "auto"}}
@@ -193,12 +192,12 @@ def main(
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Device of the network.")] = "auto",
     encoder: Annotated[str, typer.Option(help="Encoder of the U-Net.")] = "resnet18",
     side: Annotated[int, typer.Option(help="Height and width of the small scene in pixels.")] = 3072,
-    isa: Annotated[Literal["native", "avx2"], typer.Option(help="Instructions of the CPU to use.")] = "native",
+    isa: Annotated[Isa, typer.Option(help="Instructions of the CPU to use.")] = "native",
 ) -> None:
     """Measure, print, and, if both scenes are measured, write benchmarks/results/mapping.json."""
-    if isa == "avx2" and any(os.environ.get(key) != value for key, value in _AVX2.items()):
+    if any(os.environ.get(key) != value for key, value in ISA[isa].items()):  # read when torch is imported
         command = [sys.executable, "-m", "benchmarks.mapping", *sys.argv[1:]]
-        raise SystemExit(subprocess.run(command, cwd=ROOT, env=os.environ | _AVX2, check=False).returncode)
+        raise SystemExit(subprocess.run(command, cwd=ROOT, env=os.environ | ISA[isa], check=False).returncode)
     used = accelerator(device, "--device")
     seed_generators(0)
     segmenter = model_of(encoder, isa)

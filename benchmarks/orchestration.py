@@ -21,7 +21,6 @@ installed without `uv sync --compile-bytecode`), every call of DVC compiles 900 
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -36,6 +35,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.processes import children_cpu_seconds
 
 Layout = Literal["zip", "loose", "empty"]
 _COPIED = ("src", "pipeline", "params.yaml", "results/dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
@@ -119,16 +119,15 @@ class Project:
         """
         self.log.write_text("")
         os.sync()
-        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        start, before = time.perf_counter(), children_cpu_seconds()
         self.call(sys.executable, "-m", "dvc", *arguments)
-        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall, busy = time.perf_counter() - start, children_cpu_seconds() - before
         stages = [line.split() for line in self.log.read_text().splitlines()]
         if len(stages) != _STAGES[title]:
             raise SystemExit(
                 f"{title}: {_STAGES[title]} stages should run, but these ran: {[stage for stage, _ in stages]}"
             )
         overhead = wall - sum(float(seconds) for _, seconds in stages)
-        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         self.overhead.setdefault(title, []).append(overhead)
         self.cpu.setdefault(title, []).append(busy)
         line = f"{self.layout}: {title}: overhead {overhead:.2f} s, CPU {busy:.2f} s, {len(stages)} stages ran"

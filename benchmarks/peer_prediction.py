@@ -24,7 +24,6 @@ would show no seams. Seams compare changes of class across the edges of a side's
 """
 
 import shutil
-import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -40,8 +39,7 @@ import typer
 
 from benchmarks.common import Measurement, console, report
 from benchmarks.loops import network
-from benchmarks.peer_training import LANDSEG_PATH
-from benchmarks.peers import Isa, packages, run_job, run_side
+from benchmarks.peers import Isa, packages, run_landseg, run_side
 from benchmarks.scene import write_pair
 from benchmarks.seams import check_seams, seams
 from benchmarks.tile_set import generate_tiles
@@ -100,7 +98,7 @@ def run(name: str, folder: Path, side: int, isa: Isa) -> dict[str, Any]:
             "out": str(out),
         }
         job |= {"batch": batch, "device": "cpu"}
-        found = run_job([sys.executable, "-m", "benchmarks.peer_landseg"], job, isa, PYTHONPATH=LANDSEG_PATH)
+        found = run_landseg(job, isa)
         starts = place_windows(side, WINDOW, OVERLAP / WINDOW, 32).starts
         return {**found, "starts": (starts, starts), "map": read(out / "image.tif")}
     path = folder / f"{name}.tif"

@@ -7,7 +7,6 @@ and its mapping of scenes need. Byte code is cached on all sides: uv compiles th
 environments, and two runs that do not count write the rest and measure memory.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.common import Measurement, console, report
-from benchmarks.peer_training import LANDSEG_PATH
-from benchmarks.peers import clean_environment, environment, packages
-from benchmarks.processes import run_measured
+from benchmarks.peers import LANDSEG_PATH, clean_environment, environment, packages
+from benchmarks.processes import children_cpu_seconds, run_measured
 
 OURS = {"landseg --help": ["landseg", "--help"], "landseg predict --help": ["landseg", "predict", "--help"]}
 PEERS = ("torchgeo", "rslearn", "rastervision", "geoai")
@@ -45,10 +43,10 @@ def variables(title: str) -> dict[str, str]:
 
 def timed(command: list[str], environment_variables: dict[str, str]) -> tuple[float, float]:
     """Run a command; return wall and CPU time, s."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, start = children_cpu_seconds(), time.perf_counter()
     subprocess.run(command, env=environment_variables, capture_output=True, check=True)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = time.perf_counter() - start
+    return seconds, children_cpu_seconds() - before
 
 
 def measure(turns: int) -> tuple[Spent, Spent, Spent]:

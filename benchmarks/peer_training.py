@@ -20,7 +20,6 @@ is images by the wall time of an epoch, without validation; CPU time is that of 
 epochs; memory is the peak of all processes together, shared pages counted once.
 """
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +29,9 @@ from typing import Annotated, Any, Literal, cast
 import torch
 import typer
 
-from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.common import Measurement, console, report
 from benchmarks.loops import network
-from benchmarks.peers import Isa, packages, run_job, run_side
+from benchmarks.peers import Isa, packages, run_landseg, run_side
 from benchmarks.tile_set import write_chips, write_tiles
 from landseg.model.device import accelerator, use_bf16
 
@@ -41,7 +40,6 @@ SETTINGS: Mapping[str, tuple[str, int, int, str, dict[int, int]]] = {
     "cpu": ("resnet18", 8, 2, "memory", {128: 64, 256: 40}),
     "cuda": ("resnet34", 32, 4, "device", {512: 512}),
 }
-LANDSEG_PATH = f"{ROOT}:{ROOT / 'src'}"
 #: Title of each setting, its landseg side, its torchgeo side, and the least ratio.
 COMPARED = (
     ("equal: 32 bit, no augmentation", "landseg, equal", "torchgeo, equal", 1.2),
@@ -71,7 +69,7 @@ def run(side: str, job: dict[str, Any], folder: Path, tiles: Mapping[int, int], 
     folders = {size: str(folder / str(size)) for size in tiles}
     if side.startswith("landseg"):
         job = {**job, "do": "train", "folders": folders, "tiles": tiles, "tier": tier}
-        result = run_job([sys.executable, "-m", "benchmarks.peer_landseg"], job, isa, PYTHONPATH=LANDSEG_PATH)
+        result = run_landseg(job, isa)
     else:
         folders = {size: f"{name}/chips" for size, name in folders.items()}
         result = run_side("torchgeo", "train_torchgeo", {**job, "folders": folders}, isa)

@@ -24,19 +24,18 @@ def run_measured(
     Args:
         command: the command.
         folder: where it runs; its output goes into the file `log` there.
-        environment: variables to set beside those of this process.
+        environment: all its environment variables; None: those of this process.
         proportional: whether to measure `pss_mib` as well, once a second: the peak of the memory of all processes
             together, in which pages that they share count once.
 
     Raises:
         SystemExit: the command failed.
     """
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, start = children_cpu_seconds(), time.perf_counter()
     peaks: dict[int, int] = {}
     together, samples = 0, 0
-    variables = {**os.environ, **(environment or {})}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=variables)
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
         while process.poll() is None:
             # Peaks never fall, so the last sample of a process is enough; it ends shortly after.
             peaks |= {pid: peak for pid in _tree(process.pid) if (peak := _kilobytes(pid, "status", _PEAK))}
@@ -45,17 +44,23 @@ def run_measured(
                 together = max(together, sum(sizes))
             samples += 1
             time.sleep(_INTERVAL)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, busy = time.perf_counter() - start, children_cpu_seconds() - before
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{(folder / 'log').read_text()}")
     return {
         "seconds": seconds,
-        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "cpu_seconds": busy,
         "peak_mib": sum(peaks.values()) / 1024,
         "driver_mib": peaks.get(process.pid, 0) / 1024,
         "processes": len(peaks),
         **({"pss_mib": together / 1024} if proportional else {}),
     }
+
+
+def children_cpu_seconds() -> float:
+    """Return the CPU time of all child processes that have ended and were waited for, s."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def cpu_seconds() -> float:

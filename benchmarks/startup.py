@@ -13,7 +13,6 @@ Byte code is cached, as in any ordinary installation (see orchestration.py).
 
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.common import ROOT, Measurement, console, report
+from benchmarks.processes import children_cpu_seconds
 
 #: Packages that a stage without torch must not import.
 HEAVY = frozenset({"torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "albumentations"})
@@ -66,7 +66,7 @@ def run(folder: Path, stage: str, **variables: str) -> tuple[float, float, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPYCACHEPREFIX": str(folder / "bytecode"), **variables}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    start, before = time.perf_counter(), _busy()
+    start, before = time.perf_counter(), children_cpu_seconds()
     options: dict[str, Any] = {"cwd": folder, "env": environment, "text": True}
     seconds, lines = None, []
     with subprocess.Popen(shell_command(stage), shell=True, stderr=subprocess.PIPE, **options) as process:  # noqa: S602
@@ -76,13 +76,7 @@ def run(folder: Path, stage: str, **variables: str) -> tuple[float, float, str]:
                 seconds = time.perf_counter() - start
     if process.returncode != 1 or seconds is None:
         raise SystemExit(f"{stage}: expected an error about a missing input below data/, got: {lines[-1:]}")
-    return seconds, _busy() - before, "".join(lines)
-
-
-def _busy() -> float:
-    """Return the CPU time of all finished child processes, s."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+    return seconds, children_cpu_seconds() - before, "".join(lines)
 
 
 def import_times(errors: str) -> dict[str, int]:

@@ -38,7 +38,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.common import ROOT, Measurement, console, report, spread
-from benchmarks.peers import environment
+from benchmarks.peers import LANDSEG_PATH, environment
 from benchmarks.processes import run_measured
 
 Results = dict[str, list[dict[str, float]]]
@@ -85,7 +85,7 @@ def run_job(cores: int, **job: Any) -> dict[str, Any]:
             job.pop("do")
             script = ROOT / "benchmarks/peers/tile_geoai.py"
             command = [str(environment("geoai")), str(script), json.dumps({"cores": cores, **job})]
-        measured = run_measured(command, Path(folder), {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"})
+        measured = run_measured(command, Path(folder), os.environ | {"PYTHONPATH": LANDSEG_PATH})
         result: dict[str, Any] = json.loads((Path(folder) / "log").read_text().splitlines()[-1])
     return {"peak_mib": measured["peak_mib"], "processes": measured["processes"], **result}
 

@@ -5,7 +5,7 @@
 uv makes an environment from benchmarks/peers/<peer>.txt when it is first needed, in benchmarks/peers/.environments,
 which git ignores, and again when that file changes. No peer is a dependency of landseg. A side is a module here that
 imports no landseg; `run_side` runs it by the peer's Python, with a job as JSON, and returns what it prints, as JSON.
-The side of landseg is a module in landseg's own environment, which `run_job` runs in the same way.
+The side of landseg is a module in landseg's own environment, which `run_landseg` runs.
 """
 
 import hashlib
@@ -30,8 +30,10 @@ ISA: Mapping[Isa, dict[str, str]] = {
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ENVIRONMENTS = HERE / ".environments"
-#: What `packages` lists: those that bear on speed.
-_LIST = (
+#: PYTHONPATH of the side of landseg.
+LANDSEG_PATH = f"{ROOT}:{ROOT / 'src'}"
+# Prints the versions of packages as JSON.
+_VERSIONS = (
     "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
 )
 
@@ -65,7 +67,7 @@ def packages(peer: str) -> dict[str, str]:
     """Return the versions of the packages that benchmarks/peers/<peer>.txt names, as installed."""
     lines = (HERE / f"{peer}.txt").read_text().splitlines()
     names = [line.partition("==")[0] for line in lines if not line.startswith("#")]
-    done = subprocess.run([environment(peer), "-c", _LIST, *names], capture_output=True, text=True, check=True)
+    done = subprocess.run([environment(peer), "-c", _VERSIONS, *names], capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
     return found
 
@@ -73,6 +75,11 @@ def packages(peer: str) -> dict[str, str]:
 def run_side(peer: str, script: str, job: Mapping[str, Any], isa: Isa = "native") -> dict[str, Any]:
     """Run benchmarks/peers/<script>.py with a job, by the Python of a peer; see `run_job`."""
     return run_job([str(environment(peer)), "-m", f"benchmarks.peers.{script}"], job, isa, PYTHONPATH=str(ROOT))
+
+
+def run_landseg(job: Mapping[str, Any], isa: Isa = "native") -> dict[str, Any]:
+    """Run benchmarks/peer_landseg.py with a job; see `run_job`."""
+    return run_job([sys.executable, "-m", "benchmarks.peer_landseg"], job, isa, PYTHONPATH=LANDSEG_PATH)
 
 
 def run_job(command: Sequence[str], job: Mapping[str, Any], isa: Isa = "native", **variables: str) -> dict[str, Any]:
